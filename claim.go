@@ -1,0 +1,25 @@
+// Copyright The Shoal Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package shoal
+
+// Claim says "I hold this slot". Claims by several holders of one slot are
+// settled by placement.Winner.
+type Claim struct {
+	Holder   PeerID
+	Service  string
+	Slot     int
+	Replica  ReplicaID
+	Revision RevisionID
+	Since    HLC // when the holder first claimed this slot; ties only
+}
+
+// Release says that a holder let a slot go. YieldTo names the winner it yielded
+// to, which counts as word that the winner lives; "" when there is none.
+type Release struct {
+	Holder  PeerID
+	Service string
+	Slot    int
+	Replica ReplicaID
+	YieldTo PeerID
+}

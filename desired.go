@@ -1,0 +1,75 @@
+// Copyright The Shoal Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package shoal
+
+// Service is the folded state of one service.
+type Service struct {
+	Spec     Spec       // of the current revision
+	Revision RevisionID // current: the highest (Seq, Author) of the heads
+	Record   []byte     // the current revision's signed envelope, for container labels
+	Accepted HLC        // of the current revision, display only
+	Replicas int        // from the scale intents; meaningless for ModeGlobal
+	Proposed []PeerID   // by slot: the newest proposal that covers it, "" if none
+	Wish     RevisionID // (highest Seq, its author) over revisions and scale: changes with every wish
+	Fresh    bool       // the newest wish was written here or came by live push, not by a sync
+	Heads    []RevisionID
+	Scale    ScaleState
+}
+
+// ScaleState is what the next scale intent needs to know.
+type ScaleState struct {
+	Seq   uint64                // highest ScaleBody.Seq seen
+	Base  RevisionID            // the base in force, zero if none
+	Bases []RevisionID          // all bases in force (more than one after a split)
+	By    map[PeerID]*ScaleBody // every author's newest, read-only
+}
+
+// Conflict is a concurrent wish that lost, kept and shown.
+type Conflict struct {
+	Service string
+	Loser   RevisionID
+	Winner  RevisionID
+	Rule    string // the sentence that explains it
+}
+
+// Invite is the folded state of one invite.
+type Invite struct {
+	ID         string
+	Issuer     PeerID
+	Role       Role
+	PublicKey  []byte
+	ExpiresAt  int64 // Unix seconds, issuer's clock
+	Uses       int
+	RedeemedBy []PeerID
+	Revoked    bool
+}
+
+// Desired is the folded state of all records a peer holds: a pure function of the
+// set of records, the same on every peer that holds the same set (but for
+// Service.Fresh and Version). It is immutable; all slices are sorted: services by
+// name, peers by ID, claims by (service, slot, holder), invites by ID.
+type Desired struct {
+	Version   uint64 // grows with every change on this peer
+	Digest    Digest
+	Services  []Service
+	Peers     []Peer // members, removed ones included
+	Claims    []Claim
+	Releases  []Release
+	Invites   []Invite
+	Conflicts []Conflict
+	Gone      []GoneBody // per service, joined over authors: all heads removed
+	Live      int        // records that count
+	Void      int        // records void by removal, role or missing admission
+	Unknown   int        // records of a kind this version does not know
+}
+
+// Service returns the named service.
+func (d *Desired) Service(name string) (*Service, bool) {
+	return find(d.Services, name, func(s *Service) string { return s.Spec.Name })
+}
+
+// Peer returns the member with this ID.
+func (d *Desired) Peer(id PeerID) (*Peer, bool) {
+	return find(d.Peers, id, func(p *Peer) PeerID { return p.ID })
+}

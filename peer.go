@@ -1,0 +1,53 @@
+// Copyright The Shoal Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package shoal
+
+// Role says what a member may write.
+type Role string
+
+// The roles.
+const (
+	RoleOperator Role = "operator" // may accept wishes, admit and remove
+	RolePeer     Role = "peer"     // reads, and writes about itself only
+)
+
+// Peer is one machine as the records know it.
+type Peer struct {
+	ID       PeerID
+	Role     Role
+	Facts    PeerFacts
+	Cordoned bool // takes no new slots
+	Draining bool // also hands over present ones
+	Removed  bool // its pen has ended; kept so that its records can be judged
+}
+
+// Name returns the peer's name, or its short ID while it has none.
+func (p *Peer) Name() string {
+	if p.Facts.Name != "" {
+		return p.Facts.Name
+	}
+	return p.ID.Short()
+}
+
+// Zone returns the peer's zone label, "" if it has none.
+func (p *Peer) Zone() string { return p.Facts.Labels["zone"] }
+
+// PeerFacts are the slow facts a peer records about itself.
+type PeerFacts struct {
+	Name          string
+	Labels        map[string]string
+	Capacity      Resources // what the machine has
+	Reserved      Resources // kept from containers
+	Platforms     []string  // "linux/amd64"
+	Engine        string    // "docker 20.10.24"
+	EngineAPI     string    // "1.41"
+	Version       string    // of shoald
+	Addrs         []string  // multiaddresses to dial it by
+	PublishAddr   string    // the address its containers' ports are published on
+	Leaving       bool      // it hands over its slots and goes
+	AllowedPolicy []string  // rules its owner allows; empty: none
+}
+
+// Allocatable is what containers may use.
+func (f *PeerFacts) Allocatable() Resources { return f.Capacity.Sub(f.Reserved) }

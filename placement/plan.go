@@ -1,0 +1,56 @@
+// Copyright The Shoal Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package placement
+
+import (
+	"time"
+
+	"github.com/shoalnet/shoal"
+)
+
+// Plan is what one peer should do now, as a value. The peer actor carries it out:
+// it writes Claims and Releases in one block, then hands each service its part.
+type Plan struct {
+	// Claims to make or change, sorted by (service, slot).
+	Claims []NewClaim
+	// Releases of slots this peer holds, sorted by (service, slot). A released
+	// replica is stopped after the block is on disk.
+	Releases []Drop
+	// Start holds the replicas this peer claims and may start or keep running: past
+	// the hold-off, current. A claimed replica not in it waits. Sorted.
+	Start []shoal.ReplicaID
+	// Pulls asks for proof of freshness from these peers ("" = two random others)
+	// before the next decision acts; the shell calls Memory.Pulled on success.
+	Pulls []shoal.PeerID
+	// Wake is when (own monotonic clock) the same view may give another plan; 0: never.
+	Wake time.Duration
+	// Reasons explain every claim, release and wait, sorted by (service, slot).
+	Reasons []Reason
+}
+
+// NewClaim is a slot to claim. The shell mints the replica identity unless Reuse
+// names one this peer already holds (which gets a new slot and keeps running).
+type NewClaim struct {
+	Service  string
+	Slot     int
+	Revision shoal.RevisionID
+	Reuse    shoal.ReplicaID // zero: mint one
+	Replaces shoal.ReplicaID // zero, or this peer's replica of an older revision in the same slot
+}
+
+// Drop is a slot to let go.
+type Drop struct {
+	Service string
+	Slot    int
+	Replica shoal.ReplicaID
+	YieldTo shoal.PeerID // the winner, "" if there is none
+}
+
+// Reason is one sentence about one slot, for explain and the log.
+type Reason struct {
+	Service string
+	Slot    int // -1: the whole service
+	Peer    shoal.PeerID
+	Text    string
+}

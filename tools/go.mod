@@ -1,0 +1,3 @@
+module github.com/shoalnet/shoal/tools
+
+go 1.26.0

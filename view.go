@@ -1,0 +1,129 @@
+// Copyright The Shoal Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package shoal
+
+import (
+	"cmp"
+	"slices"
+	"time"
+)
+
+// View is an immutable snapshot of records and beats: the only input a decision
+// gets. Build one with [NewView]. All accessors return shared, sorted data that
+// nobody may write to; all are safe for concurrent use.
+type View struct {
+	desired   *Desired
+	self      PeerID
+	lives     map[PeerID]Life
+	states    map[PeerID]*PeerState
+	byService map[string][]Claim
+	byHolder  map[PeerID][]Claim
+	replicas  map[ReplicaID]*ReplicaStatus
+}
+
+// NewView joins folded records with what is observed. lives and states are owned
+// by the view from now on; self is alive by definition and needs no entry in lives.
+func NewView(self PeerID, d *Desired, lives map[PeerID]Life, states map[PeerID]*PeerState) *View {
+	v := &View{
+		desired: d, self: self, lives: lives, states: states,
+		byService: make(map[string][]Claim, len(d.Services)),
+		byHolder:  make(map[PeerID][]Claim, len(d.Peers)),
+		replicas:  make(map[ReplicaID]*ReplicaStatus, len(d.Claims)),
+	}
+	for i := 0; i < len(d.Claims); { // claims are sorted by service: share sub-slices
+		j := i + 1
+		for j < len(d.Claims) && d.Claims[j].Service == d.Claims[i].Service {
+			j++
+		}
+		v.byService[d.Claims[i].Service] = d.Claims[i:j:j]
+		i = j
+	}
+	for _, c := range d.Claims {
+		v.byHolder[c.Holder] = append(v.byHolder[c.Holder], c)
+	}
+	for _, s := range states {
+		for i := range s.Replicas {
+			v.replicas[s.Replicas[i].ID] = &s.Replicas[i]
+		}
+	}
+	return v
+}
+
+// Self returns the peer whose view this is.
+func (v *View) Self() PeerID { return v.self }
+
+// Desired returns the folded records.
+func (v *View) Desired() *Desired { return v.desired }
+
+// Services returns all services by name.
+func (v *View) Services() []Service { return v.desired.Services }
+
+// Service returns the named service.
+func (v *View) Service(name string) (*Service, bool) { return v.desired.Service(name) }
+
+// Peers returns all members by ID, removed ones included.
+func (v *View) Peers() []Peer { return v.desired.Peers }
+
+// Peer returns the member with this ID.
+func (v *View) Peer(id PeerID) (*Peer, bool) { return v.desired.Peer(id) }
+
+// ClaimsOf returns a service's claims by (slot, holder).
+func (v *View) ClaimsOf(service string) []Claim { return v.byService[service] }
+
+// ClaimsBy returns a holder's claims by (service, slot).
+func (v *View) ClaimsBy(holder PeerID) []Claim { return v.byHolder[holder] }
+
+// Releases returns what holders let go last, by (service, slot, holder).
+func (v *View) Releases() []Release { return v.desired.Releases }
+
+// Life returns this peer's opinion of a peer; for itself always alive.
+func (v *View) Life(id PeerID) Life {
+	l := v.lives[id]
+	if id == v.self {
+		l.State = LifeAlive
+	}
+	return l
+}
+
+// Alive reports whether a peer is alive or merely suspect in this view: it is not
+// yet known to be gone.
+func (v *View) Alive(id PeerID) bool {
+	s := v.Life(id).State
+	return s == LifeAlive || s == LifeSuspect
+}
+
+// Silent returns the members that are not alive, with the time since each was
+// heard at own monotonic time now; never heard ones have -1.
+func (v *View) Silent(now time.Duration) map[PeerID]time.Duration {
+	out := make(map[PeerID]time.Duration)
+	for i := range v.desired.Peers {
+		p := &v.desired.Peers[i]
+		if p.Removed || v.Alive(p.ID) {
+			continue
+		}
+		out[p.ID] = -1
+		if l := v.lives[p.ID]; l.State != LifeUnknown {
+			out[p.ID] = now - l.Heard
+		}
+	}
+	return out
+}
+
+// State returns what a peer last told about itself, nil if nothing is known.
+func (v *View) State(id PeerID) *PeerState { return v.states[id] }
+
+// Replica returns what its holder last told about a replica.
+func (v *View) Replica(id ReplicaID) (*ReplicaStatus, bool) {
+	r, ok := v.replicas[id]
+	return r, ok
+}
+
+// find searches a slice sorted by key.
+func find[T any, K cmp.Ordered](s []T, key K, of func(*T) K) (*T, bool) {
+	i, ok := slices.BinarySearchFunc(s, key, func(e T, k K) int { return cmp.Compare(of(&e), k) })
+	if !ok {
+		return nil, false
+	}
+	return &s[i], true
+}

@@ -1,0 +1,81 @@
+// Copyright The Shoal Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package shoal
+
+// Wish is one thing a user asks for. Exactly one of its fields is set.
+type Wish struct {
+	Deploy *DeployWish
+	Scale  *ScaleWish
+	Remove *RemoveWish
+}
+
+// DeployWish asks for services in the shape of specs, all or none of them.
+type DeployWish struct {
+	Specs      []Spec
+	ResetScale bool // write the file's replicas even if the file did not change them
+	Create     bool // refuse services that exist ("shoal run")
+}
+
+// ScaleWish asks for another number of replicas.
+type ScaleWish struct {
+	Targets []ScaleTarget
+}
+
+// ScaleTarget is one "web=10", "web+2" or "web-1".
+type ScaleTarget struct {
+	Service  string
+	Relative bool
+	N        int // the number, or the signed difference
+}
+
+// RemoveWish asks for services to go.
+type RemoveWish struct {
+	Services       []string
+	IgnoreNotFound bool
+}
+
+// ChangeKind is the sign a plan line begins with.
+type ChangeKind string
+
+// The kinds of change.
+const (
+	ChangeCreate ChangeKind = "+"
+	ChangeUpdate ChangeKind = "~"
+	ChangeRemove ChangeKind = "-"
+	ChangeNone   ChangeKind = "="
+)
+
+// Change is one line of a plan.
+type Change struct {
+	Kind     ChangeKind
+	Service  string
+	Revision RevisionID // the revision that would be, or is, current
+	Details  []string   // "image hello:1 -> hello:2", "replicas 3 -> 6"
+	Slots    []PeerID   // by slot: where replicas would go or are; "" unplaced
+	Unplaced []string   // for each unplaced slot, why
+	Replicas int        // wanted afterwards
+	Notes    []string   // "scale stays 6 (the file says 3; --reset-scale)"
+}
+
+// Outcome is the answer to a wish: the changes, and how safe they are.
+type Outcome struct {
+	Changes []Change
+	Acks    int // peers beside this one that hold the record durably
+	After   HLC // stamp of the written block
+}
+
+// Explanation says why a service's replicas are where they are.
+type Explanation struct {
+	Service string
+	Lines   []ExplainLine
+}
+
+// ExplainLine is one peer's verdict for one slot.
+type ExplainLine struct {
+	Slot     int // -1: for every slot
+	Peer     PeerID
+	Feasible bool
+	Score    string
+	Reason   string
+}

@@ -1,0 +1,95 @@
+# Shoal. `make help` lists what there is; every target runs from a clean checkout.
+SHELL       := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+LDFLAGS := -s -w -X main.version=$(VERSION)
+TOOLS   := bin/tools
+SEED    ?= 0
+SEEDS   ?= 0
+SUITE   ?= all
+BENCH   ?= quick
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: build
+build: ## build shoald and shoal into bin/
+	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./cmd/...
+
+.PHONY: demo
+demo: engine build ## run the main job on this machine: three peers, a Compose file, a kill, everything back
+	go run ./internal/cmd/demo up
+
+.PHONY: demo-down
+demo-down: ## remove everything the demo made
+	go run ./internal/cmd/demo down
+
+.PHONY: engine
+engine: ## make sure a Docker Engine answers (YES=1: install and start one where there is none)
+	@scripts/engine.sh
+
+.PHONY: test
+test: ## all tests that need no engine, with the race detector
+	go test -race -timeout 10m ./...
+
+.PHONY: race
+race: test ## the same as test: the race detector is always on
+
+.PHONY: integration
+integration: engine ## the tests that need a Docker Engine
+	go test -race -tags integration -timeout 10m ./runtime/... ./internal/pack/...
+
+.PHONY: sim
+sim: ## seeded simulation: SUITE=placement|cluster|all SEED=n (one) SEEDS=n (many)
+	SHOAL_SEED=$(SEED) SHOAL_SEEDS=$(SEEDS) scripts/sim.sh $(SUITE)
+
+.PHONY: fuzz
+fuzz: ## fuzz every parser and decoder, FUZZTIME=10s each
+	scripts/fuzz.sh $(or $(FUZZTIME),10s)
+
+.PHONY: bench
+bench: engine build ## measure: our share of a deploy, the idle daemon, the pure core (BENCH=quick|full)
+	go run ./internal/cmd/probe -bench $(BENCH)
+	go test -run '^$$' -bench . -benchtime $(if $(filter full,$(BENCH)),2s,200ms) ./placement ./gossip
+
+.PHONY: proto
+proto: tools ## regenerate the wire messages, lint them
+	cd proto && PATH="$(CURDIR)/$(TOOLS):$$PATH" buf lint && PATH="$(CURDIR)/$(TOOLS):$$PATH" buf generate
+
+.PHONY: lint
+lint: tools house ## gofumpt, golangci-lint, buf lint, the house test
+	@test -z "$$($(TOOLS)/gofumpt -l . | grep -v '\.pb\.go' | tee /dev/stderr)"
+	$(TOOLS)/golangci-lint run ./...
+	cd proto && ../$(TOOLS)/buf lint
+
+.PHONY: house
+house: ## the house rules: imports, purity, sizes
+	go test -run '^TestHouse$$' .
+
+.PHONY: fmt
+fmt: tools ## format everything
+	$(TOOLS)/gofumpt -w $$(git ls-files '*.go' | grep -v '\.pb\.go$$' | grep -v connect.go)
+
+.PHONY: tidy
+tidy: ## check that go.mod and go.sum are tidy
+	go mod tidy -diff
+
+.PHONY: cover
+cover: ## coverage of the pure rooms and the rest, in bin/cover.html
+	@mkdir -p bin
+	go test -coverprofile=bin/cover.out ./... && go tool cover -html=bin/cover.out -o bin/cover.html
+
+.PHONY: tools
+tools: ## build the pinned tools into bin/tools
+	@mkdir -p $(TOOLS)
+	@cd tools && go build -o ../$(TOOLS)/ \
+		github.com/bufbuild/buf/cmd/buf google.golang.org/protobuf/cmd/protoc-gen-go \
+		connectrpc.com/connect/cmd/protoc-gen-connect-go mvdan.cc/gofumpt \
+		github.com/golangci/golangci-lint/v2/cmd/golangci-lint
+
+.PHONY: ci
+ci: ## what continuous integration runs
+	scripts/ci.sh

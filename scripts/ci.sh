@@ -1,0 +1,35 @@
+#!/usr/bin/env bash
+# Everything that must be green before a change lands, and proof that it left nothing behind.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+export YES=1
+
+step() {
+	local from=$SECONDS
+	printf '\n=== %s\n' "$*"
+	"$@"
+	printf '=== %s: ok in %d s\n' "$*" $((SECONDS - from))
+}
+
+# leftovers lists what a run must not leave behind on this machine.
+leftovers() {
+	docker ps -aq --filter label=net.shoal.cluster 2>/dev/null | sed 's/^/container /'
+	docker network ls -q --filter label=net.shoal.cluster 2>/dev/null | sed 's/^/network /'
+	docker volume ls -q --filter label=net.shoal.cluster 2>/dev/null | sed 's/^/volume /'
+	pgrep -x shoald | sed 's/^/process shoald /' || true
+}
+
+step make lint
+step make build
+step make test
+step make integration
+step make sim SUITE=all
+step make demo
+step make demo-down
+
+left=$(leftovers)
+if [ -n "$left" ]; then
+	printf 'left behind:\n%s\n' "$left" >&2
+	exit 1
+fi
+printf '\nall green in %d s\n' "$SECONDS"

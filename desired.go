@@ -21,6 +21,7 @@ type Service struct {
 type ScaleState struct {
 	Seq   uint64                // highest ScaleBody.Seq seen
 	Base  RevisionID            // the base in force, zero if none
+	File  int                   // the base's File: what the newest deployed file asked for, -1: none
 	Bases []RevisionID          // all bases in force (more than one after a split)
 	By    map[PeerID]*ScaleBody // every author's newest, read-only
 }

@@ -99,6 +99,7 @@ type RevisionBody struct {
 type ScaleBase struct {
 	ID     RevisionID // (1 + highest covered Seq, author)
 	N      int
+	File   int // replicas the newest deployed file asked for; -1: no file did
 	Covers []RevisionID
 }
 

@@ -50,6 +50,9 @@ func NewView(self PeerID, d *Desired, lives map[PeerID]Life, states map[PeerID]*
 	return v
 }
 
+// With returns this view over other records: what is observed stays.
+func (v *View) With(d *Desired) *View { return NewView(v.self, d, v.lives, v.states) }
+
 // Self returns the peer whose view this is.
 func (v *View) Self() PeerID { return v.self }
 

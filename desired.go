@@ -59,10 +59,11 @@ type Desired struct {
 	Releases  []Release
 	Invites   []Invite
 	Conflicts []Conflict
-	Gone      []GoneBody // per service, joined over authors: all heads removed
-	Live      int        // records that count
-	Void      int        // records void by removal, role or missing admission
-	Unknown   int        // records of a kind this version does not know
+	Gone      []GoneBody            // per service, joined over authors: all heads removed
+	GoneScale map[string]ScaleState // scale of services that are removed now: a new revision covers it
+	Live      int                   // records that count
+	Void      int                   // records void by removal, role or missing admission
+	Unknown   int                   // records of a kind this version does not know
 }
 
 // Service returns the named service.

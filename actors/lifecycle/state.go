@@ -1,0 +1,190 @@
+// Copyright The Shoal Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package lifecycle
+
+import (
+	"cmp"
+	"time"
+
+	"github.com/shoalnet/shoal"
+)
+
+// Defaults of a restart policy. The cap and the window are the lengths after which
+// dockerd's own policy stops doubling and forgets (1 min; it forgets after 10 s,
+// which lets a replica that dies every 30 s restart at full speed for ever).
+const (
+	DefaultDelay  = time.Second
+	DefaultCap    = time.Minute
+	DefaultWindow = time.Minute
+	DefaultGrace  = 10 * time.Second // Compose's stop_grace_period
+	// DownRetry is how long a replica waits before it asks an engine again that
+	// did not answer. The peer's periodic list usually wakes it sooner.
+	DownRetry = 5 * time.Second
+	// RefuseAfter is how many failed launches in a row make the peer refuse the
+	// service, so that the slot may move.
+	RefuseAfter = 3
+)
+
+// Rules are the terms of a replica's life, fixed by its revision.
+type Rules struct {
+	Image       string
+	Condition   shoal.RestartCondition
+	Delay       time.Duration // first back-off, doubling
+	Cap         time.Duration // longest back-off
+	Window      time.Duration // running this long forgives earlier failures
+	MaxAttempts int           // restarts without forgiveness; 0: without end
+	Signal      string        // "": the container's own
+	Grace       time.Duration
+	MemBytes    int64 // limit, for the reason of an OOM kill; 0: none
+}
+
+// RulesOf returns the rules of a spec, defaults filled in.
+func RulesOf(s *shoal.Spec) Rules {
+	return Rules{
+		Image:       s.Image,
+		Condition:   cmp.Or(s.Restart.Condition, shoal.RestartAny),
+		Delay:       cmp.Or(s.Restart.Delay, DefaultDelay),
+		Cap:         max(DefaultCap, s.Restart.Delay),
+		Window:      cmp.Or(s.Restart.Window, DefaultWindow),
+		MaxAttempts: s.Restart.MaxAttempts,
+		Signal:      s.StopSignal,
+		Grace:       cmp.Or(s.StopGrace, DefaultGrace),
+		MemBytes:    s.Limits.MemBytes,
+	}
+}
+
+// State is everything a replica's life depends on. It is a plain value: compare
+// with ==, copy freely. Make one with [New]; only [Step] changes it.
+type State struct {
+	Rules Rules
+	Seed  uint64 // of the back-off's jitter
+
+	Phase    shoal.Phase
+	Attempt  int // 1 for the first try; a phase goes backwards only when it grows
+	Restarts int // times a container that had run was started again
+	Failures int // exits since the last forgiveness
+	Tries    int // failed launches in a row
+
+	Container string // engine's ID, "" while there is none
+	Health    string
+	ExitCode  int
+	Reason    string        // why it is not ready, one line
+	Last      string        // how the last attempt ended
+	Since     time.Duration // when the container was first seen running in this attempt
+	NextAt    time.Duration // nothing is asked for before; 0: no wait
+
+	Allowed bool       // the plan lets it start
+	Halted  bool       // it must stop and go
+	Known   bool       // Container is what the engine holds; otherwise look first
+	Quiet   bool       // the container does not run
+	Down    bool       // the engine did not answer the last operation
+	Op      EffectKind // operation in flight, 0: none
+	Ended   bool       // after EffectEnd
+}
+
+// New returns the state of a replica that nothing has happened to. fresh says that
+// its identity was minted just now, so that no container of it can exist;
+// otherwise it looks at the engine before it does anything. restarts continues the
+// count of an earlier watch over the same container.
+func New(rules Rules, seed uint64, fresh bool, restarts int) State {
+	s := State{
+		Rules: rules, Seed: seed, Phase: shoal.PhasePending, Attempt: 1,
+		Restarts: restarts, Known: fresh, Reason: "waits for its turn",
+	}
+	if !fresh {
+		s.Reason = "waits for the container engine"
+	}
+	return s
+}
+
+// Rank orders phases within one attempt: it never falls while Attempt stays.
+func Rank(p shoal.Phase) int {
+	switch p {
+	case shoal.PhaseUnknown:
+		return -1
+	case shoal.PhasePending:
+		return 0
+	case shoal.PhasePulling:
+		return 1
+	case shoal.PhaseCreating:
+		return 2
+	case shoal.PhaseStarting:
+		return 3
+	case shoal.PhaseRunning:
+		return 4
+	case shoal.PhaseReady:
+		return 5
+	case shoal.PhaseStopping:
+		return 6
+	case shoal.PhaseFailed, shoal.PhaseLost:
+		return 7
+	case shoal.PhaseStopped:
+		return 8
+	}
+	return -1
+}
+
+// EventKind says what happened.
+type EventKind int
+
+// The events.
+const (
+	EventAllow EventKind = iota + 1 // the plan lets it start
+	EventHold                       // the plan makes it wait; what runs, runs on
+	EventHalt                       // it must stop, its container must go
+	EventSeen                       // Container is what the engine holds, nil: nothing
+	EventDone                       // the operation in flight ended well
+	EventFail                       // the operation in flight failed
+	EventTick                       // time passed
+)
+
+// Fault sorts the failures of an operation.
+type Fault int
+
+// The faults.
+const (
+	FaultOther    Fault = iota
+	FaultDown           // the engine does not answer: keep everything, ask again
+	FaultMissing        // the image (pull, create) or the container (start) is not there
+	FaultRefused        // this engine will never do it
+	FaultCanceled       // it was given up before it was tried
+)
+
+// Event is one thing that happened to a replica.
+type Event struct {
+	Kind      EventKind
+	Now       time.Duration    // monotonic
+	Container *shoal.Container // EventSeen
+	ID        string           // EventDone of a create
+	Fault     Fault            // EventFail
+	Why       string           // EventFail, one line
+}
+
+// EffectKind says what is asked for.
+type EffectKind int
+
+// The effects. The first five are operations: one at a time, each answered by
+// exactly one EventDone or EventFail.
+const (
+	EffectPull   EffectKind = iota + 1 // make Rules.Image available
+	EffectCreate                       // make the container
+	EffectStart                        // start container ID
+	EffectStop                         // stop container ID with Signal and Grace
+	EffectRemove                       // remove container ID
+	EffectCancel                       // give up the operation in flight if it has not begun
+	EffectLook                         // tell what the engine holds (EventSeen)
+	EffectWake                         // EventTick at At
+	EffectRefuse                       // this peer declines the service for a while: Why
+	EffectEnd                          // the life is over, the container is gone
+)
+
+// Effect is one thing asked for.
+type Effect struct {
+	Kind   EffectKind
+	ID     string
+	Signal string
+	Grace  time.Duration
+	At     time.Duration
+	Why    string
+}

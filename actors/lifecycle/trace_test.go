@@ -1,0 +1,265 @@
+// Copyright The Shoal Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package lifecycle
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/shoalnet/shoal"
+)
+
+var update = flag.Bool("update", false, "rewrite the expected traces; explain the diff in the commit")
+
+// TestTraces replays testdata/*.txt. A line that begins with a letter is a command;
+// the indented lines under it are what the replica did: its phase and reason if
+// they changed, then the effects.
+//
+//	new [adopt] [image=I] [condition=C] [delay=D] [window=D] [max=N] [mem=BYTES] [signal=S] [grace=D]
+//	[+D] allow | hold | halt | tick | done [ID] | fail down|missing|refused|canceled|other [WHY...]
+//	[+D] seen none | created | running [HEALTH] | exited CODE | oom
+func TestTraces(t *testing.T) {
+	files, err := filepath.Glob("testdata/*.txt")
+	if err != nil || len(files) < 8 {
+		t.Fatalf("found %d traces, %v", len(files), err)
+	}
+	for _, f := range files {
+		t.Run(strings.TrimSuffix(filepath.Base(f), ".txt"), func(t *testing.T) {
+			raw, err := os.ReadFile(f)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := replay(t, string(raw))
+			if *update {
+				if err := os.WriteFile(f, []byte(got), 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if d := cmp.Diff(string(raw), got); d != "" {
+				t.Errorf("%s (-want +got):\n%s", f, d)
+			}
+		})
+	}
+}
+
+func replay(t *testing.T, script string) string {
+	t.Helper()
+	var (
+		out strings.Builder
+		s   State
+		now time.Duration
+	)
+	for line := range strings.Lines(script) {
+		if strings.HasPrefix(line, "  ") {
+			continue
+		}
+		out.WriteString(line)
+		words := strings.Fields(line)
+		if len(words) == 0 || words[0] == "#" {
+			continue
+		}
+		if words[0] == "new" {
+			s = newFrom(t, words[1:])
+			now = 0
+			continue
+		}
+		if d, ok := strings.CutPrefix(words[0], "+"); ok {
+			now += parse(t, d)
+			words = words[1:]
+		}
+		before := s
+		var effects []Effect
+		s, effects = Step(s, eventFrom(t, words, now))
+		checkStep(t, before, s, effects)
+		if s.Phase != before.Phase || s.Attempt != before.Attempt || s.Reason != before.Reason {
+			fmt.Fprintf(&out, "  %s attempt %d%s%s\n", s.Phase, s.Attempt, restartsText(s), reasonText(s.Reason))
+		}
+		for _, e := range effects {
+			fmt.Fprintf(&out, "  -> %s\n", effectText(e, now))
+		}
+	}
+	return out.String()
+}
+
+func restartsText(s State) string {
+	if s.Restarts == 0 {
+		return ""
+	}
+	return fmt.Sprintf(" restarts %d", s.Restarts)
+}
+
+func reasonText(r string) string {
+	if r == "" {
+		return ""
+	}
+	return ": " + r
+}
+
+func newFrom(t *testing.T, words []string) State {
+	t.Helper()
+	spec := shoal.Spec{Image: "hello:1"}
+	fresh := true
+	for _, w := range words {
+		k, v, _ := strings.Cut(w, "=")
+		switch k {
+		case "adopt":
+			fresh = false
+		case "image":
+			spec.Image = v
+		case "condition":
+			spec.Restart.Condition = shoal.RestartCondition(v)
+		case "delay":
+			spec.Restart.Delay = parse(t, v)
+		case "window":
+			spec.Restart.Window = parse(t, v)
+		case "max":
+			spec.Restart.MaxAttempts = number(t, v)
+		case "mem":
+			spec.Limits.MemBytes = int64(number(t, v))
+		case "signal":
+			spec.StopSignal = v
+		case "grace":
+			spec.StopGrace = parse(t, v)
+		default:
+			t.Fatalf("unknown term %q", w)
+		}
+	}
+	return New(RulesOf(&spec), 7, fresh, 0)
+}
+
+func eventFrom(t *testing.T, words []string, now time.Duration) Event {
+	t.Helper()
+	arg := func(i int) string {
+		if i < len(words) {
+			return words[i]
+		}
+		return ""
+	}
+	e := Event{Now: now}
+	switch words[0] {
+	case "allow":
+		e.Kind = EventAllow
+	case "hold":
+		e.Kind = EventHold
+	case "halt":
+		e.Kind = EventHalt
+	case "tick":
+		e.Kind = EventTick
+	case "done":
+		e.Kind, e.ID = EventDone, arg(1)
+	case "fail":
+		faults := map[string]Fault{"down": FaultDown, "missing": FaultMissing, "refused": FaultRefused, "canceled": FaultCanceled, "other": FaultOther}
+		f, ok := faults[arg(1)]
+		if !ok {
+			t.Fatalf("unknown fault %q", arg(1))
+		}
+		e.Kind, e.Fault, e.Why = EventFail, f, strings.Join(words[2:], " ")
+	case "seen":
+		e.Kind, e.Container = EventSeen, &shoal.Container{ID: "c1"}
+		switch arg(1) {
+		case "none":
+			e.Container = nil
+		case "created":
+			e.Container.State = shoal.ContainerCreated
+		case "running":
+			e.Container.State, e.Container.Health = shoal.ContainerRunning, arg(2)
+		case "exited":
+			e.Container.State, e.Container.ExitCode = shoal.ContainerExited, number(t, arg(2))
+		case "oom":
+			e.Container.State, e.Container.ExitCode, e.Container.OOM = shoal.ContainerExited, 137, true
+		default:
+			t.Fatalf("unknown sight %q", arg(1))
+		}
+	default:
+		t.Fatalf("unknown event %q", words[0])
+	}
+	return e
+}
+
+func effectText(e Effect, now time.Duration) string {
+	switch e.Kind {
+	case EffectPull:
+		return "pull"
+	case EffectCreate:
+		return "create"
+	case EffectStart:
+		return "start " + e.ID
+	case EffectStop:
+		return fmt.Sprintf("stop %s signal %q grace %s", e.ID, e.Signal, e.Grace)
+	case EffectRemove:
+		return "remove " + e.ID
+	case EffectCancel:
+		return "cancel"
+	case EffectLook:
+		return "look"
+	case EffectWake:
+		return fmt.Sprintf("wake in %s", (e.At - now).Round(time.Millisecond))
+	case EffectRefuse:
+		return "refuse: " + e.Why
+	case EffectEnd:
+		return "end"
+	}
+	return "?"
+}
+
+// checkStep asserts what holds for every single step.
+func checkStep(t interface {
+	Helper()
+	Fatalf(string, ...any)
+}, before, after State, effects []Effect) {
+	t.Helper()
+	if before.Ended && (len(effects) != 0 || after != before) {
+		t.Fatalf("after the end: %+v asks %v", before, effects)
+	}
+	if after.Attempt < before.Attempt || after.Restarts < before.Restarts {
+		t.Fatalf("a count fell: %+v -> %+v", before, after)
+	}
+	if after.Attempt == before.Attempt && Rank(after.Phase) < Rank(before.Phase) {
+		t.Fatalf("went backwards in attempt %d: %s -> %s", after.Attempt, before.Phase, after.Phase)
+	}
+	ops := 0
+	for _, e := range effects {
+		if e.Kind <= EffectRemove {
+			ops++
+			if after.Op != e.Kind {
+				t.Fatalf("asked for %d, but Op is %d", e.Kind, after.Op)
+			}
+		}
+		if e.Kind == EffectEnd && (!after.Ended || !after.Halted || after.Phase != shoal.PhaseStopped || after.Container != "") {
+			t.Fatalf("ended as %+v", after)
+		}
+	}
+	if ops > 1 {
+		t.Fatalf("%d operations begun by one step from %+v", ops, before)
+	}
+	if after.Halted && !before.Halted && after.Phase != shoal.PhaseStopping && Rank(after.Phase) < Rank(shoal.PhaseStopping) {
+		t.Fatalf("halted into %s", after.Phase)
+	}
+}
+
+func parse(t *testing.T, s string) time.Duration {
+	t.Helper()
+	d, err := time.ParseDuration(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
+func number(t *testing.T, s string) int {
+	t.Helper()
+	n, err := strconv.Atoi(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}

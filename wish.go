@@ -15,6 +15,9 @@ type DeployWish struct {
 	Specs      []Spec
 	ResetScale bool // write the file's replicas even if the file did not change them
 	Create     bool // refuse services that exist ("shoal run")
+	// IfRevision names, by service, the revision that must be current; another one
+	// is ErrConflict and nothing is written. The zero revision: it must not exist.
+	IfRevision map[string]RevisionID
 }
 
 // ScaleWish asks for another number of replicas.

@@ -37,6 +37,11 @@ type NewClaim struct {
 	Revision shoal.RevisionID
 	Reuse    shoal.ReplicaID // zero: mint one
 	Replaces shoal.ReplicaID // zero, or this peer's replica of an older revision in the same slot
+	// LeavesSlot and YieldTo are set with Reuse only: the slot the replica has had so
+	// far and who won it. The block must record a Release of that slot with YieldTo;
+	// nothing is stopped, and no Drop is listed for it.
+	LeavesSlot int
+	YieldTo    shoal.PeerID
 }
 
 // Drop is a slot to let go.

@@ -1,0 +1,250 @@
+// Copyright The Shoal Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package placement
+
+import (
+	"cmp"
+	"slices"
+
+	"github.com/shoalnet/shoal"
+)
+
+// want is one open slot to find a peer for.
+type want struct {
+	slot   int
+	target int // peer index; -1 none
+	named  bool
+}
+
+// list schedules the open slots of several services: greedy list scheduling in the
+// order of priority, size (largest first), service, slot. Within a service spread
+// prefers, in the slot's zone, the peer with fewest replicas of the service, then
+// the least loaded after adding, then by rank; binpack the most loaded that still
+// fits.
+//
+// With spread a peer's key depends on its own claims only and only worsens by
+// them, so a peer that already claimed all its slots leaves every other slot where
+// it was (the theorem of PLACEMENT.md). Binpack cannot have that property; there
+// the proposal and the hold-off keep peers in step.
+type list struct {
+	w    *world
+	rows []*listRow
+}
+
+// listRow is one service in the list.
+type listRow struct {
+	s      *serviceRow
+	wants  []want
+	held   []int32 // replicas of the service by peer
+	able   []int8  // memo of static feasibility by peer: 0 not asked, 1 yes, 2 no
+	except func(p int, slot int) bool
+}
+
+// sortRows puts services in scheduling order; slots are ascending already.
+func (l *list) sortRows() {
+	slices.SortStableFunc(l.rows, func(a, b *listRow) int {
+		return cmp.Or(
+			cmp.Compare(b.s.spec.Priority, a.s.spec.Priority),
+			cmp.Compare(weight(b.s.size), weight(a.s.size)),
+			cmp.Compare(a.s.spec.Name, b.s.spec.Name),
+		)
+	})
+}
+
+// newListRow counts the replicas of a service by peer.
+func (w *world) newListRow(s *serviceRow, wants []want) *listRow {
+	r := &listRow{s: s, wants: wants, held: make([]int32, len(w.peers)), able: make([]int8, len(w.peers))}
+	for i, h := range s.holders {
+		if h >= 0 && s.claims[i].Slot >= 0 {
+			r.held[h]++
+		}
+	}
+	return r
+}
+
+// feasible reports whether a peer may take one more slot of the row's service.
+func (w *world) feasible(r *listRow, p int) bool {
+	if !w.peers[p].open {
+		return false
+	}
+	if r.able[p] == 0 {
+		r.able[p] = 1
+		if w.unable(p, r.s) != "" {
+			r.able[p] = 2
+		}
+	}
+	return r.able[p] == 1 && w.hasRoom(p, r.s, int(r.held[p]))
+}
+
+// hasRoom is cramped without the words.
+func (w *world) hasRoom(p int, s *serviceRow, held int) bool {
+	row := &w.peers[p]
+	if !fits(row.alloc.Sub(row.used), s.size) {
+		return false
+	}
+	if s.spec.MaxPerPeer == 0 && len(s.spec.Ports) == 0 {
+		return true
+	}
+	return w.cramped(p, s, held) == ""
+}
+
+// assign gives a slot to a peer within the plan.
+func (w *world) assign(r *listRow, i, p int) {
+	r.wants[i].target = p
+	r.held[p]++
+	w.give(p, r.s)
+}
+
+// nameProposed gives slots to the peers that the wish's proposal names, if they
+// are living, willing and not full in this view.
+func (l *list) nameProposed() {
+	for _, r := range l.rows {
+		proposed := r.s.svc.Proposed
+		for i := range r.wants {
+			slot := r.wants[i].slot
+			if r.wants[i].target >= 0 || slot >= len(proposed) || proposed[slot] == "" {
+				continue
+			}
+			p, ok := l.w.index[proposed[slot]]
+			if ok && l.w.feasible(r, int(p)) {
+				l.w.assign(r, i, int(p))
+				r.wants[i].named = true
+			}
+		}
+	}
+}
+
+// fill gives the slots that have no target yet to the best feasible peers.
+func (l *list) fill(zones bool) {
+	for _, r := range l.rows {
+		if slices.ContainsFunc(r.wants, func(x want) bool { return x.target < 0 }) {
+			l.fillRow(r, zones)
+		}
+	}
+}
+
+func (l *list) fillRow(r *listRow, zones bool) {
+	var zoneOf []int
+	spread := r.s.spec.Strategy != shoal.StrategyBinpack
+	zones = zones && spread && len(l.w.zones) > 1
+	if zones {
+		zoneOf = l.w.slotZones(r.s, r.wants[len(r.wants)-1].slot+1)
+	}
+	b := newBench(l.w, r, zones)
+	for i := range r.wants {
+		if r.wants[i].target >= 0 {
+			continue
+		}
+		zone := 0
+		if zones {
+			zone = zoneOf[r.wants[i].slot]
+		}
+		if p := b.take(zone); p >= 0 {
+			r.wants[i].target = p
+		}
+	}
+}
+
+// bench holds the candidates of one service, a heap per zone with the best first.
+type bench struct {
+	w     *world
+	r     *listRow
+	heaps [][]candidate
+	less  func(a, b candidate) bool
+}
+
+type candidate struct {
+	peer int32
+	held int32
+	cost float64
+	rank uint64
+}
+
+func spreadLess(a, b candidate) bool {
+	if a.held != b.held {
+		return a.held < b.held
+	}
+	if a.cost != b.cost {
+		return a.cost < b.cost
+	}
+	return a.rank > b.rank || a.rank == b.rank && a.peer < b.peer
+}
+
+func packLess(a, b candidate) bool {
+	if a.cost != b.cost {
+		return a.cost > b.cost
+	}
+	return a.rank > b.rank || a.rank == b.rank && a.peer < b.peer
+}
+
+func newBench(w *world, r *listRow, zones bool) *bench {
+	b := &bench{w: w, r: r, less: spreadLess, heaps: make([][]candidate, 1)}
+	if r.s.spec.Strategy == shoal.StrategyBinpack {
+		b.less = packLess
+	}
+	if zones {
+		b.heaps = make([][]candidate, len(w.zones))
+	} else {
+		b.heaps[0] = make([]candidate, 0, len(w.peers))
+	}
+	for i := range w.peers {
+		if !w.peers[i].open {
+			continue
+		}
+		z := 0
+		if zones {
+			z = w.peers[i].zone
+		}
+		b.heaps[z] = append(b.heaps[z], b.candidate(i))
+	}
+	for _, h := range b.heaps {
+		heapify(h, b.less)
+	}
+	return b
+}
+
+func (b *bench) candidate(p int) candidate {
+	row := &b.w.peers[p]
+	return candidate{
+		peer: int32(p), held: b.r.held[p],
+		cost: share(row.load.Add(b.r.s.nominal), row.alloc), rank: peerRank(b.r.s.hash, row.hash),
+	}
+}
+
+// take assigns the best peer of the zone, or of any zone if that one is full, and
+// returns it; -1 if there is none.
+func (b *bench) take(zone int) int {
+	if !b.clean(zone) {
+		best := -1
+		for z := range b.heaps {
+			if b.clean(z) && (best < 0 || b.less(b.heaps[z][0], b.heaps[best][0])) {
+				best = z
+			}
+		}
+		if best < 0 {
+			return -1
+		}
+		zone = best
+	}
+	p := int(b.heaps[zone][0].peer)
+	b.r.held[p]++
+	b.w.give(p, b.r.s)
+	b.heaps[zone][0] = b.candidate(p)
+	siftDown(b.heaps[zone], 0, b.less)
+	return p
+}
+
+// clean drops peers that are not feasible from the top of a heap and reports
+// whether one is left. What is infeasible stays so while planning.
+func (b *bench) clean(zone int) bool {
+	h := b.heaps[zone]
+	for len(h) > 0 && !b.w.feasible(b.r, int(h[0].peer)) {
+		last := len(h) - 1
+		h[0] = h[last]
+		h = h[:last]
+		siftDown(h, 0, b.less)
+	}
+	b.heaps[zone] = h
+	return len(h) > 0
+}

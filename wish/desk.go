@@ -1,0 +1,164 @@
+// Copyright The Shoal Authors
+// SPDX-License-Identifier: Apache-2.0
+
+// Package wish turns what users ask for into records: it checks the wish against
+// the folded state, stamps revisions and scale intents, adds the proposal that
+// keeps peers in step, and writes everything of one wish as one block.
+//
+// Use [New] and the methods of shoal.Wishes. The stamping itself (stamp.go) is
+// pure. The package refuses to place anything: a proposal is advice, and each peer
+// decides for itself.
+package wish
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/shoalnet/shoal"
+	"github.com/shoalnet/shoal/placement"
+)
+
+// Desk implements shoal.Wishes over a store. It is safe for concurrent use; the
+// store puts wishes in order.
+type Desk struct {
+	self  shoal.PeerID
+	store shoal.Store
+	views shoal.Views
+}
+
+// New returns a desk for the peer self.
+func New(self shoal.PeerID, store shoal.Store, views shoal.Views) *Desk {
+	return &Desk{self: self, store: store, views: views}
+}
+
+// Submit implements shoal.Wishes. With too few confirmations it returns the
+// outcome and an error that wraps shoal.ErrTooFewAcks: the wish stands.
+func (k *Desk) Submit(ctx context.Context, w shoal.Wish, opts shoal.UpdateOptions) (shoal.Outcome, error) {
+	var out shoal.Outcome
+	ack, err := k.store.Update(ctx, func(d *shoal.Desired, _ shoal.Stamp) ([]shoal.Body, error) {
+		steps, err := k.prepare(d, w)
+		if err != nil {
+			return nil, err
+		}
+		out = outcome(steps)
+		var bodies []shoal.Body
+		for _, s := range steps {
+			bodies = append(bodies, s.bodies()...)
+		}
+		return bodies, nil
+	}, opts)
+	out.Acks, out.After = ack.Acks, ack.HLC
+	if err != nil {
+		return out, fmt.Errorf("accept wish: %w", err)
+	}
+	return out, nil
+}
+
+// Plan implements shoal.Wishes.
+func (k *Desk) Plan(_ context.Context, w shoal.Wish) (shoal.Outcome, error) {
+	steps, err := k.prepare(k.store.Desired(), w)
+	if err != nil {
+		return shoal.Outcome{}, fmt.Errorf("plan wish: %w", err)
+	}
+	return outcome(steps), nil
+}
+
+// Explain implements shoal.Wishes.
+func (k *Desk) Explain(_ context.Context, service string) (shoal.Explanation, error) {
+	v := k.views.View().With(k.store.Desired())
+	s, ok := v.Service(service)
+	if !ok {
+		return shoal.Explanation{}, noService(v.Desired(), service)
+	}
+	out := shoal.Explanation{Service: service}
+	for _, x := range placement.Explain(v, &s.Spec) {
+		out.Lines = append(out.Lines, shoal.ExplainLine{Slot: -1, Peer: x.Peer, Feasible: x.Feasible, Score: x.Score, Reason: x.Reason})
+	}
+	for _, c := range v.ClaimsOf(service) {
+		line := shoal.ExplainLine{Slot: c.Slot, Peer: c.Holder, Feasible: true, Reason: "holds it"}
+		if r, ok := v.Replica(c.Replica); ok {
+			line.Reason = "holds it, " + r.Phase.String()
+			if r.Reason != "" {
+				line.Reason += ": " + r.Reason
+			}
+		}
+		out.Lines = append(out.Lines, line)
+	}
+	return out, nil
+}
+
+// prepare checks who asks, stamps the wish, and proposes places for what it wants.
+func (k *Desk) prepare(d *shoal.Desired, w shoal.Wish) ([]*step, error) {
+	if err := k.mayWish(d); err != nil {
+		return nil, err
+	}
+	steps, err := stamp(d, k.self, w)
+	if err != nil {
+		return nil, err
+	}
+	k.propose(d, steps)
+	return steps, nil
+}
+
+// mayWish refuses a peer whose role is not operator, naming operators it hears.
+func (k *Desk) mayWish(d *shoal.Desired) error {
+	me, ok := d.Peer(k.self)
+	if ok && me.Role == shoal.RoleOperator && !me.Removed {
+		return nil
+	}
+	v := k.views.View()
+	var operators []string
+	for i := range d.Peers {
+		if p := &d.Peers[i]; p.Role == shoal.RoleOperator && !p.Removed && v.Alive(p.ID) {
+			operators = append(operators, p.Name())
+		}
+	}
+	heard := "none is heard"
+	if len(operators) > 0 {
+		heard = strings.Join(operators, ", ")
+	}
+	return &shoal.AdviceError{
+		Err:    fmt.Errorf("this peer is not an operator: %w", shoal.ErrRefused),
+		Advice: "ask an operator (" + heard + ")",
+	}
+}
+
+// propose fills in where the slots of all steps would go, and puts it into what is
+// written.
+func (k *Desk) propose(d *shoal.Desired, steps []*step) {
+	var wanted []placement.Wanted
+	var of []*step
+	for _, s := range steps {
+		if s.spec != nil {
+			wanted = append(wanted, placement.Wanted{Spec: *s.spec, Replicas: s.change.Replicas})
+			of = append(of, s)
+		}
+	}
+	if len(wanted) == 0 {
+		return
+	}
+	for i, placed := range placement.Propose(k.views.View().With(d), wanted) {
+		s := of[i]
+		s.change.Slots, s.change.Unplaced = placed.Slots, placed.Unplaced
+		if s.spec.Mode == shoal.ModeGlobal {
+			s.change.Replicas = len(placed.Slots)
+			continue // every feasible peer holds one: nothing to advise
+		}
+		advice := shoal.Proposal{Peers: placed.Slots}
+		switch {
+		case s.scale != nil:
+			s.scale.Proposal = advice
+		case s.rev != nil:
+			s.rev.Proposal = advice
+		}
+	}
+}
+
+func outcome(steps []*step) shoal.Outcome {
+	var out shoal.Outcome
+	for _, s := range steps {
+		out.Changes = append(out.Changes, s.change)
+	}
+	return out
+}

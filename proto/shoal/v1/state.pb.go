@@ -676,11 +676,13 @@ func (x *MarkBody) GetLifts() []string {
 	return nil
 }
 
-// Proposal advises that slot from+i goes to peers[i].
+// Proposal advises that slot from+i goes to peers[picks[i]-1]; a pick of 0 advises
+// nothing. The table keeps 10,000 slots over 1,000 peers within one record.
 type Proposal struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	From          int32                  `protobuf:"varint,1,opt,name=from,proto3" json:"from,omitempty"`
 	Peers         []string               `protobuf:"bytes,2,rep,name=peers,proto3" json:"peers,omitempty"`
+	Picks         []uint32               `protobuf:"varint,3,rep,packed,name=picks,proto3" json:"picks,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -725,6 +727,13 @@ func (x *Proposal) GetFrom() int32 {
 func (x *Proposal) GetPeers() []string {
 	if x != nil {
 		return x.Peers
+	}
+	return nil
+}
+
+func (x *Proposal) GetPicks() []uint32 {
+	if x != nil {
+		return x.Picks
 	}
 	return nil
 }
@@ -1044,11 +1053,12 @@ func (x *GoneBody) GetRemoves() []*RevisionID {
 
 // Holding is one slot a peer holds.
 type Holding struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Slot          int32                  `protobuf:"varint,1,opt,name=slot,proto3" json:"slot,omitempty"`
-	Replica       []byte                 `protobuf:"bytes,2,opt,name=replica,proto3" json:"replica,omitempty"`
-	Revision      *RevisionID            `protobuf:"bytes,3,opt,name=revision,proto3" json:"revision,omitempty"`
-	Since         *Hlc                   `protobuf:"bytes,4,opt,name=since,proto3" json:"since,omitempty"`
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Slot    int32                  `protobuf:"varint,1,opt,name=slot,proto3" json:"slot,omitempty"`
+	Replica []byte                 `protobuf:"bytes,2,opt,name=replica,proto3" json:"replica,omitempty"`
+	// 1-based index into ClaimBody.revisions; 0: none.
+	Revision      uint32 `protobuf:"varint,3,opt,name=revision,proto3" json:"revision,omitempty"`
+	Since         *Hlc   `protobuf:"bytes,4,opt,name=since,proto3" json:"since,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1097,11 +1107,11 @@ func (x *Holding) GetReplica() []byte {
 	return nil
 }
 
-func (x *Holding) GetRevision() *RevisionID {
+func (x *Holding) GetRevision() uint32 {
 	if x != nil {
 		return x.Revision
 	}
-	return nil
+	return 0
 }
 
 func (x *Holding) GetSince() *Hlc {
@@ -1179,6 +1189,7 @@ type ClaimBody struct {
 	Service       string                 `protobuf:"bytes,2,opt,name=service,proto3" json:"service,omitempty"`
 	Holds         []*Holding             `protobuf:"bytes,3,rep,name=holds,proto3" json:"holds,omitempty"`
 	Released      []*Released            `protobuf:"bytes,4,rep,name=released,proto3" json:"released,omitempty"`
+	Revisions     []*RevisionID          `protobuf:"bytes,5,rep,name=revisions,proto3" json:"revisions,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1237,6 +1248,13 @@ func (x *ClaimBody) GetHolds() []*Holding {
 func (x *ClaimBody) GetReleased() []*Released {
 	if x != nil {
 		return x.Released
+	}
+	return nil
+}
+
+func (x *ClaimBody) GetRevisions() []*RevisionID {
+	if x != nil {
+		return x.Revisions
 	}
 	return nil
 }
@@ -1948,10 +1966,11 @@ const file_shoal_v1_state_proto_rawDesc = "" +
 	"\bMarkBody\x12\x12\n" +
 	"\x04peer\x18\x01 \x01(\tR\x04peer\x12\"\n" +
 	"\x04laid\x18\x02 \x03(\v2\x0e.shoal.v1.MarkR\x04laid\x12\x14\n" +
-	"\x05lifts\x18\x03 \x03(\tR\x05lifts\"4\n" +
+	"\x05lifts\x18\x03 \x03(\tR\x05lifts\"J\n" +
 	"\bProposal\x12\x12\n" +
 	"\x04from\x18\x01 \x01(\x05R\x04from\x12\x14\n" +
-	"\x05peers\x18\x02 \x03(\tR\x05peers\"\xc6\x01\n" +
+	"\x05peers\x18\x02 \x03(\tR\x05peers\x12\x14\n" +
+	"\x05picks\x18\x03 \x03(\rR\x05picks\"\xc6\x01\n" +
 	"\fRevisionBody\x120\n" +
 	"\brevision\x18\x01 \x01(\v2\x14.shoal.v1.RevisionIDR\brevision\x120\n" +
 	"\breplaces\x18\x02 \x03(\v2\x14.shoal.v1.RevisionIDR\breplaces\x12\"\n" +
@@ -1972,21 +1991,22 @@ const file_shoal_v1_state_proto_rawDesc = "" +
 	"\bproposal\x18\x05 \x01(\v2\x12.shoal.v1.ProposalR\bproposal\"T\n" +
 	"\bGoneBody\x12\x18\n" +
 	"\aservice\x18\x01 \x01(\tR\aservice\x12.\n" +
-	"\aremoves\x18\x02 \x03(\v2\x14.shoal.v1.RevisionIDR\aremoves\"\x8e\x01\n" +
+	"\aremoves\x18\x02 \x03(\v2\x14.shoal.v1.RevisionIDR\aremoves\"x\n" +
 	"\aHolding\x12\x12\n" +
 	"\x04slot\x18\x01 \x01(\x05R\x04slot\x12\x18\n" +
-	"\areplica\x18\x02 \x01(\fR\areplica\x120\n" +
-	"\brevision\x18\x03 \x01(\v2\x14.shoal.v1.RevisionIDR\brevision\x12#\n" +
+	"\areplica\x18\x02 \x01(\fR\areplica\x12\x1a\n" +
+	"\brevision\x18\x03 \x01(\rR\brevision\x12#\n" +
 	"\x05since\x18\x04 \x01(\v2\r.shoal.v1.HlcR\x05since\"S\n" +
 	"\bReleased\x12\x12\n" +
 	"\x04slot\x18\x01 \x01(\x05R\x04slot\x12\x18\n" +
 	"\areplica\x18\x02 \x01(\fR\areplica\x12\x19\n" +
-	"\byield_to\x18\x03 \x01(\tR\ayieldTo\"\x92\x01\n" +
+	"\byield_to\x18\x03 \x01(\tR\ayieldTo\"\xc6\x01\n" +
 	"\tClaimBody\x12\x12\n" +
 	"\x04peer\x18\x01 \x01(\tR\x04peer\x12\x18\n" +
 	"\aservice\x18\x02 \x01(\tR\aservice\x12'\n" +
 	"\x05holds\x18\x03 \x03(\v2\x11.shoal.v1.HoldingR\x05holds\x12.\n" +
-	"\breleased\x18\x04 \x03(\v2\x12.shoal.v1.ReleasedR\breleased\"\xbd\x01\n" +
+	"\breleased\x18\x04 \x03(\v2\x12.shoal.v1.ReleasedR\breleased\x122\n" +
+	"\trevisions\x18\x05 \x03(\v2\x14.shoal.v1.RevisionIDR\trevisions\"\xbd\x01\n" +
 	"\n" +
 	"InviteBody\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
@@ -2122,10 +2142,10 @@ var file_shoal_v1_state_proto_depIdxs = []int32{
 	12, // 13: shoal.v1.ScaleBody.adds:type_name -> shoal.v1.ScaleAdd
 	9,  // 14: shoal.v1.ScaleBody.proposal:type_name -> shoal.v1.Proposal
 	2,  // 15: shoal.v1.GoneBody.removes:type_name -> shoal.v1.RevisionID
-	2,  // 16: shoal.v1.Holding.revision:type_name -> shoal.v1.RevisionID
-	1,  // 17: shoal.v1.Holding.since:type_name -> shoal.v1.Hlc
-	15, // 18: shoal.v1.ClaimBody.holds:type_name -> shoal.v1.Holding
-	16, // 19: shoal.v1.ClaimBody.released:type_name -> shoal.v1.Released
+	1,  // 16: shoal.v1.Holding.since:type_name -> shoal.v1.Hlc
+	15, // 17: shoal.v1.ClaimBody.holds:type_name -> shoal.v1.Holding
+	16, // 18: shoal.v1.ClaimBody.released:type_name -> shoal.v1.Released
+	2,  // 19: shoal.v1.ClaimBody.revisions:type_name -> shoal.v1.RevisionID
 	26, // 20: shoal.v1.Spec.env:type_name -> shoal.v1.Spec.EnvEntry
 	27, // 21: shoal.v1.Spec.labels:type_name -> shoal.v1.Spec.LabelsEntry
 	20, // 22: shoal.v1.Spec.ports:type_name -> shoal.v1.Port

@@ -1,0 +1,229 @@
+// Copyright The Shoal Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package proto
+
+import (
+	"slices"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"github.com/shoalnet/shoal"
+)
+
+var kinds = []shoal.Kind{
+	shoal.KindMember, shoal.KindPeer, shoal.KindMark, shoal.KindService,
+	shoal.KindScale, shoal.KindGone, shoal.KindClaim, shoal.KindInvite,
+}
+
+// Generators of nouns within bounds. Empty lists are nil, as they come back.
+var (
+	genPeer = rapid.Map(rapid.StringMatching(`[1-9A-HJ-NP-Za-km-z]{1,64}`),
+		func(s string) shoal.PeerID { return shoal.PeerID(s) })
+	genService = rapid.StringMatching(`[a-z0-9]([-a-z0-9]{0,20}[a-z0-9])?`)
+	genText    = rapid.Map(rapid.StringN(0, 20, 60), func(s string) string {
+		return sentence(s)
+	})
+	genRev = rapid.Custom(func(t *rapid.T) shoal.RevisionID {
+		return shoal.RevisionID{Seq: rapid.Uint64Range(1, 1<<60).Draw(t, "seq"), Author: genPeer.Draw(t, "author")}
+	})
+	genRevs = sliceOf(genRev, 4)
+	genHLC  = rapid.Custom(func(t *rapid.T) shoal.HLC {
+		return shoal.HLC{WallMilli: rapid.Int64().Draw(t, "wall"), Counter: rapid.Uint32().Draw(t, "counter")}
+	})
+	genReplica = rapid.Custom(func(t *rapid.T) (id shoal.ReplicaID) {
+		copy(id[:], rapid.SliceOfN(rapid.Byte(), 16, 16).Draw(t, "replica"))
+		return id
+	})
+	genResources = rapid.Custom(func(t *rapid.T) shoal.Resources {
+		return shoal.Resources{
+			CPUMilli: rapid.Int64Range(0, 1<<40).Draw(t, "cpu"), MemBytes: rapid.Int64Range(0, 1<<50).Draw(t, "mem"),
+		}
+	})
+	genDuration = rapid.Map(rapid.Int64Min(0), func(n int64) time.Duration { return time.Duration(n) })
+	genCount    = rapid.IntRange(0, maxSlots)
+	genSlot     = rapid.IntRange(0, maxSlot)
+	genProposal = rapid.Custom(func(t *rapid.T) shoal.Proposal {
+		return shoal.Proposal{
+			From:  genCount.Draw(t, "from"),
+			Peers: sliceOf(rapid.OneOf(rapid.Just(shoal.PeerID("")), genPeer, rapid.Just(shoal.PeerID("A"))), 6).Draw(t, "peers"),
+		}
+	})
+)
+
+func sliceOf[T any](g *rapid.Generator[T], limit int) *rapid.Generator[[]T] {
+	return rapid.Map(rapid.SliceOfN(g, 0, limit), func(s []T) []T {
+		if len(s) == 0 {
+			return nil
+		}
+		return s
+	})
+}
+
+var genPairs = rapid.Map(rapid.MapOfN(genText, genText, 0, 4), func(m map[string]string) map[string]string {
+	if len(m) == 0 {
+		return nil
+	}
+	return m
+})
+
+var genHealth = rapid.Custom(func(t *rapid.T) *shoal.Health {
+	if rapid.Bool().Draw(t, "none") {
+		return nil
+	}
+	return &shoal.Health{
+		Disable: rapid.Bool().Draw(t, "disable"), Test: sliceOf(genText, 3).Draw(t, "test"),
+		Interval: genDuration.Draw(t, "interval"), Timeout: genDuration.Draw(t, "timeout"),
+		StartPeriod: genDuration.Draw(t, "start"), Retries: genCount.Draw(t, "retries"),
+	}
+})
+
+var genSpec = rapid.Custom(func(t *rapid.T) shoal.Spec {
+	port := rapid.Custom(func(t *rapid.T) shoal.Port {
+		return shoal.Port{
+			Container: rapid.Uint16().Draw(t, "container"), Published: rapid.Uint16().Draw(t, "published"),
+			Protocol: rapid.SampledFrom([]string{"tcp", "udp"}).Draw(t, "protocol"),
+		}
+	})
+	selector := rapid.Custom(func(t *rapid.T) shoal.Selector {
+		return shoal.Selector{
+			Key: genText.Draw(t, "key"), Op: shoal.Op(genText.Draw(t, "op")), Values: sliceOf(genText, 3).Draw(t, "values"),
+		}
+	})
+	return shoal.Spec{
+		Name: genService.Draw(t, "name"), Project: genText.Draw(t, "project"), Image: genText.Draw(t, "image"),
+		Entrypoint: sliceOf(genText, 3).Draw(t, "entrypoint"), Command: sliceOf(genText, 3).Draw(t, "command"),
+		Env: genPairs.Draw(t, "env"), Labels: genPairs.Draw(t, "labels"), Ports: sliceOf(port, 3).Draw(t, "ports"),
+		Limits: genResources.Draw(t, "limits"), Reservations: genResources.Draw(t, "reservations"),
+		PidsLimit: rapid.Int64Range(-1, 1000).Draw(t, "pids"), Mode: shoal.Mode(genText.Draw(t, "mode")),
+		Replicas: genCount.Draw(t, "replicas"), Constraints: sliceOf(selector, 3).Draw(t, "constraints"),
+		Strategy: shoal.Strategy(genText.Draw(t, "strategy")), MaxPerPeer: genCount.Draw(t, "max"),
+		Priority: rapid.IntRange(-1000, 1000).Draw(t, "priority"), OnPartition: shoal.OnPartition(genText.Draw(t, "partition")),
+		Health: genHealth.Draw(t, "health"),
+		Restart: shoal.Restart{
+			Condition: shoal.RestartCondition(genText.Draw(t, "condition")), Delay: genDuration.Draw(t, "delay"),
+			MaxAttempts: genCount.Draw(t, "attempts"), Window: genDuration.Draw(t, "window"),
+		},
+		StopSignal: genText.Draw(t, "signal"), StopGrace: genDuration.Draw(t, "grace"),
+		Rollout: shoal.Rollout{Parallelism: genCount.Draw(t, "parallel"), StartFirst: rapid.Bool().Draw(t, "first")},
+	}
+})
+
+var genFacts = rapid.Custom(func(t *rapid.T) shoal.PeerFacts {
+	return shoal.PeerFacts{
+		Name: genText.Draw(t, "name"), Labels: genPairs.Draw(t, "labels"), Capacity: genResources.Draw(t, "capacity"),
+		Reserved: genResources.Draw(t, "reserved"), Platforms: sliceOf(genText, 2).Draw(t, "platforms"),
+		Engine: genText.Draw(t, "engine"), EngineAPI: genText.Draw(t, "api"), Version: genText.Draw(t, "version"),
+		Addrs: sliceOf(genText, 3).Draw(t, "addrs"), PublishAddr: genText.Draw(t, "publish"),
+		Leaving: rapid.Bool().Draw(t, "leaving"), AllowedPolicy: sliceOf(genText, 2).Draw(t, "policy"),
+	}
+})
+
+// genBody draws bodies of one kind.
+func genBody(kind shoal.Kind) *rapid.Generator[shoal.Body] {
+	return rapid.Custom(func(t *rapid.T) shoal.Body {
+		switch kind {
+		case shoal.KindMember:
+			return &shoal.MemberBody{
+				Peer: genPeer.Draw(t, "peer"), Role: shoal.Role(genText.Draw(t, "role")), Invite: genText.Draw(t, "invite"),
+				Removed: rapid.Bool().Draw(t, "removed"), HighestSeq: rapid.Uint64().Draw(t, "highest"),
+			}
+		case shoal.KindPeer:
+			return &shoal.PeerBody{Peer: genPeer.Draw(t, "peer"), Facts: genFacts.Draw(t, "facts")}
+		case shoal.KindMark:
+			mark := rapid.Custom(func(t *rapid.T) shoal.Mark {
+				return shoal.Mark{ID: genText.Draw(t, "id"), Drain: rapid.Bool().Draw(t, "drain")}
+			})
+			return &shoal.MarkBody{
+				Peer: genPeer.Draw(t, "peer"), Laid: sliceOf(mark, 3).Draw(t, "laid"), Lifts: sliceOf(genText, 3).Draw(t, "lifts"),
+			}
+		case shoal.KindService:
+			return &shoal.RevisionBody{
+				Revision: genRev.Draw(t, "revision"), Replaces: genRevs.Draw(t, "replaces"),
+				Spec: genSpec.Draw(t, "spec"), Proposal: genProposal.Draw(t, "proposal"),
+			}
+		case shoal.KindScale:
+			return genScale(t)
+		case shoal.KindGone:
+			return &shoal.GoneBody{Service: genService.Draw(t, "service"), Removes: genRevs.Draw(t, "removes")}
+		case shoal.KindClaim:
+			return genClaim(t)
+		default:
+			return &shoal.InviteBody{
+				ID: rapid.StringMatching(`[a-z0-9]{1,32}`).Draw(t, "id"), Role: shoal.Role(genText.Draw(t, "role")),
+				PublicKey: rapid.SampledFrom([][]byte{nil, make([]byte, 32)}).Draw(t, "key"),
+				ExpiresAt: rapid.Int64().Draw(t, "expires"), Uses: genCount.Draw(t, "uses"),
+				RedeemedBy: sliceOf(genPeer, 3).Draw(t, "by"), Revoked: rapid.Bool().Draw(t, "revoked"),
+			}
+		}
+	})
+}
+
+func genScale(t *rapid.T) shoal.Body {
+	b := &shoal.ScaleBody{
+		Service: genService.Draw(t, "service"), Seq: rapid.Uint64().Draw(t, "seq"),
+		Adds: sliceOf(rapid.Custom(func(t *rapid.T) shoal.ScaleAdd {
+			return shoal.ScaleAdd{
+				Base:  rapid.OneOf(rapid.Just(shoal.RevisionID{}), genRev).Draw(t, "base"),
+				Delta: rapid.IntRange(-1000, 1000).Draw(t, "delta"),
+			}
+		}), 4).Draw(t, "adds"),
+		Proposal: genProposal.Draw(t, "proposal"),
+	}
+	if rapid.Bool().Draw(t, "base?") {
+		b.Base = &shoal.ScaleBase{ID: genRev.Draw(t, "id"), N: genCount.Draw(t, "n"), Covers: genRevs.Draw(t, "covers")}
+	}
+	return b
+}
+
+func genClaim(t *rapid.T) shoal.Body {
+	rev := rapid.OneOf(rapid.SampledFrom([]shoal.RevisionID{{}, {Seq: 1, Author: "A"}, {Seq: 2, Author: "B"}}), genRev)
+	return &shoal.ClaimBody{
+		Peer: genPeer.Draw(t, "peer"), Service: genService.Draw(t, "service"),
+		Holds: sliceOf(rapid.Custom(func(t *rapid.T) shoal.Holding {
+			return shoal.Holding{
+				Slot: genSlot.Draw(t, "slot"), Replica: genReplica.Draw(t, "replica"),
+				Revision: rev.Draw(t, "revision"), Since: genHLC.Draw(t, "since"),
+			}
+		}), 5).Draw(t, "holds"),
+		Released: sliceOf(rapid.Custom(func(t *rapid.T) shoal.Release {
+			return shoal.Release{
+				Slot: genSlot.Draw(t, "slot"), Replica: genReplica.Draw(t, "replica"),
+				YieldTo: rapid.OneOf(rapid.Just(shoal.PeerID("")), genPeer).Draw(t, "to"),
+			}
+		}), 3).Draw(t, "released"),
+	}
+}
+
+var genState = rapid.Custom(func(t *rapid.T) shoal.PeerState {
+	port := rapid.Custom(func(t *rapid.T) shoal.PortBinding {
+		return shoal.PortBinding{
+			Container: rapid.Uint16().Draw(t, "container"), Protocol: genText.Draw(t, "protocol"),
+			HostIP: genText.Draw(t, "ip"), HostPort: rapid.Uint16().Draw(t, "host"),
+		}
+	})
+	status := rapid.Custom(func(t *rapid.T) shoal.ReplicaStatus {
+		return shoal.ReplicaStatus{
+			ID: genReplica.Draw(t, "id"), Service: genService.Draw(t, "service"), Slot: genSlot.Draw(t, "slot"),
+			Revision: genRev.Draw(t, "revision"), Phase: shoal.Phase(rapid.IntRange(0, int(shoal.PhaseLost)).Draw(t, "phase")),
+			Health: genText.Draw(t, "health"), Addr: genText.Draw(t, "addr"), Ports: sliceOf(port, 2).Draw(t, "ports"),
+			Restarts: genCount.Draw(t, "restarts"), ExitCode: rapid.IntRange(-1, 255).Draw(t, "exit"),
+			Reason: genText.Draw(t, "reason"), Container: genText.Draw(t, "container"), Image: genText.Draw(t, "image"),
+			StartedAt: rapid.Int64().Draw(t, "started"),
+		}
+	})
+	refusal := rapid.Custom(func(t *rapid.T) shoal.Refusal {
+		return shoal.Refusal{
+			Service: genService.Draw(t, "service"), Revision: genRev.Draw(t, "revision"), Reason: genText.Draw(t, "reason"),
+		}
+	})
+	images := sliceOf(genText, 4).Draw(t, "images")
+	slices.Sort(images)
+	return shoal.PeerState{
+		Free: genResources.Draw(t, "free"), Used: genResources.Draw(t, "used"),
+		Replicas: sliceOf(status, 3).Draw(t, "replicas"), Images: images,
+		Refusals: sliceOf(refusal, 3).Draw(t, "refusals"),
+		Engine:   shoal.EngineStatus{Down: rapid.Bool().Draw(t, "down"), Reason: genText.Draw(t, "why")},
+	}
+})

@@ -1,0 +1,91 @@
+// Copyright The Shoal Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package proto
+
+import (
+	"time"
+
+	"github.com/shoalnet/shoal"
+	shoalv1 "github.com/shoalnet/shoal/proto/shoal/v1"
+)
+
+func specMessage(s *shoal.Spec) *shoalv1.Spec {
+	m := &shoalv1.Spec{
+		Name: s.Name, Project: s.Project, Image: s.Image, Entrypoint: s.Entrypoint, Command: s.Command,
+		Env: s.Env, Labels: s.Labels, Limits: resourcesMessage(s.Limits),
+		Reservations: resourcesMessage(s.Reservations), PidsLimit: s.PidsLimit, Mode: string(s.Mode),
+		Replicas: int32(s.Replicas), Strategy: string(s.Strategy), MaxPerPeer: int32(s.MaxPerPeer),
+		Priority: int32(s.Priority), OnPartition: string(s.OnPartition),
+		StopSignal: s.StopSignal, StopGraceNs: int64(s.StopGrace),
+	}
+	for _, p := range s.Ports {
+		m.Ports = append(m.Ports, &shoalv1.Port{
+			Container: uint32(p.Container), Published: uint32(p.Published), Protocol: p.Protocol,
+		})
+	}
+	for _, c := range s.Constraints {
+		m.Constraints = append(m.Constraints, &shoalv1.Selector{Key: c.Key, Op: string(c.Op), Values: c.Values})
+	}
+	if h := s.Health; h != nil {
+		m.Health = &shoalv1.Health{
+			Disable: h.Disable, Test: h.Test, IntervalNs: int64(h.Interval), TimeoutNs: int64(h.Timeout),
+			StartPeriodNs: int64(h.StartPeriod), Retries: int32(h.Retries),
+		}
+	}
+	if r := s.Restart; r != (shoal.Restart{}) {
+		m.Restart = &shoalv1.Restart{
+			Condition: string(r.Condition), DelayNs: int64(r.Delay),
+			MaxAttempts: int32(r.MaxAttempts), WindowNs: int64(r.Window),
+		}
+	}
+	if r := s.Rollout; r != (shoal.Rollout{}) {
+		m.Rollout = &shoalv1.Rollout{Parallelism: int32(r.Parallelism), StartFirst: r.StartFirst}
+	}
+	return m
+}
+
+func specOf(m *shoalv1.Spec) (shoal.Spec, error) {
+	s := shoal.Spec{
+		Name: m.GetName(), Project: m.GetProject(), Image: m.GetImage(),
+		Entrypoint: m.GetEntrypoint(), Command: m.GetCommand(), Env: m.GetEnv(), Labels: m.GetLabels(),
+		Limits: resourcesOf(m.GetLimits()), Reservations: resourcesOf(m.GetReservations()),
+		PidsLimit: m.GetPidsLimit(), Mode: shoal.Mode(m.GetMode()), Replicas: int(m.GetReplicas()),
+		Strategy: shoal.Strategy(m.GetStrategy()), MaxPerPeer: int(m.GetMaxPerPeer()),
+		Priority: int(m.GetPriority()), OnPartition: shoal.OnPartition(m.GetOnPartition()),
+		StopSignal: m.GetStopSignal(), StopGrace: time.Duration(m.GetStopGraceNs()),
+	}
+	for _, p := range m.GetPorts() {
+		c, err := portOf(p.GetContainer())
+		if err != nil {
+			return s, err
+		}
+		pub, err := portOf(p.GetPublished())
+		if err != nil {
+			return s, err
+		}
+		s.Ports = append(s.Ports, shoal.Port{Container: c, Published: pub, Protocol: p.GetProtocol()})
+	}
+	for _, c := range m.GetConstraints() {
+		s.Constraints = append(s.Constraints, shoal.Selector{
+			Key: c.GetKey(), Op: shoal.Op(c.GetOp()), Values: c.GetValues(),
+		})
+	}
+	if h := m.GetHealth(); h != nil {
+		s.Health = &shoal.Health{
+			Disable: h.GetDisable(), Test: h.GetTest(), Interval: time.Duration(h.GetIntervalNs()),
+			Timeout: time.Duration(h.GetTimeoutNs()), StartPeriod: time.Duration(h.GetStartPeriodNs()),
+			Retries: int(h.GetRetries()),
+		}
+	}
+	if r := m.GetRestart(); r != nil {
+		s.Restart = shoal.Restart{
+			Condition: shoal.RestartCondition(r.GetCondition()), Delay: time.Duration(r.GetDelayNs()),
+			MaxAttempts: int(r.GetMaxAttempts()), Window: time.Duration(r.GetWindowNs()),
+		}
+	}
+	if r := m.GetRollout(); r != nil {
+		s.Rollout = shoal.Rollout{Parallelism: int(r.GetParallelism()), StartFirst: r.GetStartFirst()}
+	}
+	return s, nil
+}

@@ -6,6 +6,7 @@ package placement
 import (
 	"cmp"
 	"slices"
+	"time"
 
 	"github.com/shoalnet/shoal"
 )
@@ -13,9 +14,17 @@ import (
 // want is one open slot to find a peer for.
 type want struct {
 	slot   int
-	target int // peer index; -1 none
-	named  bool
+	kind   slotKind
+	target int  // peer index; -1 none
+	named  bool // by the proposal
+	gated  bool // only a proposal may fill it for now
+	late   bool // overdue: filled by stepping in
+	due    time.Duration
+	mem    openMemory
 }
+
+// unmet reports whether the schedule should find a peer for it.
+func (x *want) unmet() bool { return x.target < 0 && !x.gated && !x.late }
 
 // list schedules the open slots of several services: greedy list scheduling in the
 // order of priority, size (largest first), service, slot. Within a service spread
@@ -34,11 +43,10 @@ type list struct {
 
 // listRow is one service in the list.
 type listRow struct {
-	s      *serviceRow
-	wants  []want
-	held   []int32 // replicas of the service by peer
-	able   []int8  // memo of static feasibility by peer: 0 not asked, 1 yes, 2 no
-	except func(p int, slot int) bool
+	s     *serviceRow
+	wants []want
+	held  []int32 // replicas of the service by peer
+	able  []int8  // memo of static feasibility by peer: 0 not asked, 1 yes, 2 no
 }
 
 // sortRows puts services in scheduling order; slots are ascending already.
@@ -103,7 +111,7 @@ func (l *list) nameProposed() {
 		proposed := r.s.svc.Proposed
 		for i := range r.wants {
 			slot := r.wants[i].slot
-			if r.wants[i].target >= 0 || slot >= len(proposed) || proposed[slot] == "" {
+			if r.wants[i].target >= 0 || r.wants[i].late || slot >= len(proposed) || proposed[slot] == "" {
 				continue
 			}
 			p, ok := l.w.index[proposed[slot]]
@@ -118,7 +126,7 @@ func (l *list) nameProposed() {
 // fill gives the slots that have no target yet to the best feasible peers.
 func (l *list) fill(zones bool) {
 	for _, r := range l.rows {
-		if slices.ContainsFunc(r.wants, func(x want) bool { return x.target < 0 }) {
+		if slices.ContainsFunc(r.wants, func(x want) bool { return x.unmet() }) {
 			l.fillRow(r, zones)
 		}
 	}
@@ -133,7 +141,7 @@ func (l *list) fillRow(r *listRow, zones bool) {
 	}
 	b := newBench(l.w, r, zones)
 	for i := range r.wants {
-		if r.wants[i].target >= 0 {
+		if !r.wants[i].unmet() {
 			continue
 		}
 		zone := 0

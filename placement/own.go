@@ -1,0 +1,263 @@
+// Copyright The Shoal Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package placement
+
+import (
+	"cmp"
+	"slices"
+	"time"
+
+	"github.com/shoalnet/shoal"
+)
+
+// ownCase is what the judgement of own claims needs to know of their service.
+type ownCase struct {
+	turns  []bool
+	losers []int       // claims that lost, in the order they yield
+	reuse  map[int]int // claim that lost -> open slot it takes instead
+}
+
+// own judges one of this peer's claims.
+func (d *decision) own(s *serviceRow, slots []slotState, i int, c shoal.Claim, oc ownCase) {
+	if c.Slot < 0 || c.Slot >= s.n {
+		d.drop(c, "", "only %d slots are wanted", s.n)
+		return
+	}
+	st := slots[c.Slot]
+	winner := s.claims[st.claim] // own claim at least, so there is one
+	switch mine := winner.Holder == d.id; {
+	case !mine && d.w.peers[d.w.self].standing == hands:
+		d.handOver(c, winner)
+	case !mine:
+		d.lose(s, slots, i, c, oc)
+	case d.declines(c):
+		d.drop(c, "", "%s", refusal(d.w.peers[d.w.self].state, c.Service, c.Revision))
+	case st.kind == held && oc.turns != nil && oc.turns[c.Slot] && winner.Replica == c.Replica:
+		d.change(c, s.rev)
+	default:
+		if d.w.peers[d.w.self].standing == hands {
+			d.say(c.Service, c.Slot, "kept until another peer can take it: this one %s", d.leavingWord())
+		}
+		d.keep(c)
+	}
+}
+
+// leavingWord says why this peer hands its slots over.
+func (d *decision) leavingWord() string {
+	if why := d.w.barred(d.w.self); why != "" {
+		return why
+	}
+	return "has no engine"
+}
+
+// keep holds on to a claim, and lets its replica start once the hold-off is over.
+// What was claimed in an earlier life starts at once.
+func (d *decision) keep(c shoal.Claim) {
+	key := slotKey{c.Service, c.Slot}
+	mem, fresh := d.old.claimed[key]
+	switch {
+	case !d.old.begun || d.old.started[c.Replica] || !fresh || mem.once || d.cfg.NoHold:
+	case d.now < mem.at+d.cfg.Hold:
+		d.m.claimed[key] = mem
+		d.wake(mem.at + d.cfg.Hold)
+		d.say(c.Service, c.Slot, "claimed, starts in %v unless somebody claimed it first", mem.at+d.cfg.Hold-d.now)
+		return
+	}
+	d.start(c.Replica)
+}
+
+func (d *decision) start(id shoal.ReplicaID) {
+	d.m.started[id] = true
+	d.plan.Start = append(d.plan.Start, id)
+}
+
+// hasStarted reports whether a replica may have been started already.
+func (d *decision) hasStarted(c shoal.Claim) bool {
+	if !d.old.begun || d.old.started[c.Replica] || d.phase(c.Replica) > shoal.PhasePending {
+		return true
+	}
+	_, fresh := d.old.claimed[slotKey{c.Service, c.Slot}]
+	return !fresh
+}
+
+// drop lets a slot go.
+func (d *decision) drop(c shoal.Claim, to shoal.PeerID, format string, args ...any) {
+	d.plan.Releases = append(d.plan.Releases, Drop{
+		Service: c.Service, Slot: c.Slot, Replica: c.Replica, YieldTo: to,
+	})
+	d.say(c.Service, c.Slot, "released: "+format, args...)
+}
+
+// declines reports whether this peer refuses a slot it holds and that does not run.
+func (d *decision) declines(c shoal.Claim) bool {
+	if refusal(d.w.peers[d.w.self].state, c.Service, c.Revision) == "" {
+		return false
+	}
+	switch d.phase(c.Replica) {
+	case shoal.PhaseRunning, shoal.PhaseReady:
+		return false
+	}
+	return true
+}
+
+// change takes an own slot to the current revision.
+func (d *decision) change(c shoal.Claim, to shoal.RevisionID) {
+	d.plan.Claims = append(d.plan.Claims, NewClaim{Service: c.Service, Slot: c.Slot, Revision: to, Replaces: c.Replica})
+	d.m.claimed[slotKey{c.Service, c.Slot}] = claimMemory{at: d.now, once: true}
+	d.keep(c)
+	d.say(c.Service, c.Slot, "changes to revision %d: its turn", to.Seq)
+}
+
+// handOver lets a slot go that another peer took from a draining, leaving or
+// engineless one, once it is ready there.
+func (d *decision) handOver(c, winner shoal.Claim) {
+	switch {
+	case d.ready(winner.Replica):
+		d.drop(c, winner.Holder, "handed over to %s, which is ready", d.name(winner.Holder))
+	case !d.hasStarted(c):
+		d.drop(c, winner.Holder, "handed over to %s before it started", d.name(winner.Holder))
+	default:
+		d.say(c.Service, c.Slot, "hands over to %s once it is ready there", d.name(winner.Holder))
+		d.keep(c)
+	}
+}
+
+// lose handles a claim that another peer's claim beats (DESIGN.md section 6).
+func (d *decision) lose(s *serviceRow, slots []slotState, i int, c shoal.Claim, oc ownCase) {
+	winner := s.claims[slots[c.Slot].claim]
+	if !d.hasStarted(c) {
+		d.drop(c, winner.Holder, "%s holds it, and it never started here", d.name(winner.Holder))
+		return
+	}
+	settled := d.settled(c.Replica)
+	switch slot, again := oc.reuse[i]; {
+	case again:
+		d.plan.Claims = append(d.plan.Claims, NewClaim{
+			Service: c.Service, Slot: slot, Revision: c.Revision,
+			Reuse: c.Replica, LeavesSlot: c.Slot, YieldTo: winner.Holder,
+		})
+		d.m.claimed[slotKey{c.Service, slot}] = claimMemory{at: d.now, once: true}
+		d.say(c.Service, slot, "takes surplus slot %d's replica, %s holds that slot", c.Slot, d.name(winner.Holder))
+		d.start(c.Replica)
+		return
+	case d.now < settled:
+		d.wake(settled)
+		d.say(c.Service, c.Slot, "surplus, %s holds it; settles for %v", d.name(winner.Holder), settled-d.now)
+	case d.cfg.NoAllReady && d.ready(winner.Replica):
+		d.drop(c, winner.Holder, "%s holds it and is ready", d.name(winner.Holder))
+		return
+	case winner.Revision.Compare(c.Revision) > 0 && d.ready(winner.Replica):
+		d.drop(c, winner.Holder, "%s runs a newer revision in it and is ready", d.name(winner.Holder))
+		return
+	case d.allReady(s, slots):
+		d.drop(c, winner.Holder, "%s holds it and every slot is ready", d.name(winner.Holder))
+		return
+	case d.now >= settled+d.cfg.SurplusRelief && d.firstToYield(s, slots, oc.losers) == i:
+		d.drop(c, winner.Holder, "%s holds it and is ready; not all slots are, after %v", d.name(winner.Holder), d.cfg.SurplusRelief)
+		return
+	default:
+		d.wake(settled + d.cfg.SurplusRelief)
+		d.say(c.Service, c.Slot, "surplus, %s holds it; waits until every slot is ready", d.name(winner.Holder))
+	}
+	d.keep(c)
+}
+
+// settled returns when a loser may act: some time after it lost, and after anybody
+// came back.
+func (d *decision) settled(id shoal.ReplicaID) time.Duration {
+	since, ok := d.old.losing[id]
+	if !ok {
+		since = d.now
+	}
+	d.m.losing[id] = since
+	if d.cfg.NoSettle {
+		return since
+	}
+	return max(since, d.m.returnedAt) + d.cfg.Settle
+}
+
+func (d *decision) allReady(s *serviceRow, slots []slotState) bool {
+	for _, st := range slots {
+		if st.kind != held || !d.ready(s.claims[st.claim].Replica) {
+			return false
+		}
+	}
+	return true
+}
+
+// firstToYield returns the first of the losers whose own slot's winner is ready, -1
+// if there is none.
+func (d *decision) firstToYield(s *serviceRow, slots []slotState, losers []int) int {
+	for _, i := range losers {
+		if d.ready(s.claims[slots[s.claims[i].Slot].claim].Replica) {
+			return i
+		}
+	}
+	return -1
+}
+
+// losers returns the claims by peers that keep their slots but lost this one, in
+// the order in which they take other slots or yield: by rank.
+func (d *decision) losers(s *serviceRow, slots []slotState) []int {
+	var out []int
+	for i, c := range s.claims {
+		if c.Slot >= 0 && c.Slot < s.n && slots[c.Slot].claim != i && d.claimKind(s, i) == held &&
+			d.w.peers[s.holders[i]].up && s.claims[slots[c.Slot].claim].Holder != c.Holder {
+			out = append(out, i)
+		}
+	}
+	rank := func(i int) uint64 {
+		return slotRank(s.hash, s.claims[i].Slot, d.w.peers[s.holders[i]].hash)
+	}
+	slices.SortFunc(out, func(a, b int) int {
+		return cmp.Or(cmp.Compare(rank(b), rank(a)), cmp.Compare(a, b))
+	})
+	return out
+}
+
+// matchReuse pairs running losers with open slots, the same on every peer with an
+// equal view: each takes one instead of stopping while another peer starts.
+func (d *decision) matchReuse(s *serviceRow, slots []slotState, losers []int) map[int]int {
+	if d.cfg.NoReuse || len(losers) == 0 {
+		return nil
+	}
+	out := make(map[int]int)
+	slot := 0
+	for _, i := range losers {
+		h := int(s.holders[i])
+		switch d.phase(s.claims[i].Replica) {
+		case shoal.PhaseRunning, shoal.PhaseReady:
+		default:
+			continue
+		}
+		if s.claims[i].Revision != s.rev || !d.w.peers[h].up || d.w.unable(h, s) != "" {
+			continue
+		}
+		for slot < len(slots) && (slots[slot].kind == held || d.gated(slots[slot].kind)) {
+			slot++
+		}
+		if slot == len(slots) {
+			break
+		}
+		out[i] = slot
+		slot++
+	}
+	return out
+}
+
+// gated reports whether open slots of a kind wait for a brake.
+func (d *decision) gated(kind slotKind) bool {
+	if kind == lost {
+		return d.now < d.deadGate
+	}
+	return d.now < d.freeGate
+}
+
+// name returns what people call a peer.
+func (d *decision) name(id shoal.PeerID) string {
+	if i, ok := d.w.index[id]; ok {
+		return d.w.peers[i].peer.Name()
+	}
+	return id.Short()
+}

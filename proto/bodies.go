@@ -136,7 +136,8 @@ func scaleMessage(b *shoal.ScaleBody) *shoalv1.ScaleBody {
 	m := &shoalv1.ScaleBody{Service: b.Service, Seq: b.Seq, Proposal: proposalMessage(b.Proposal)}
 	if b.Base != nil {
 		m.Base = &shoalv1.ScaleBase{
-			Id: revisionMessage(b.Base.ID), N: int32(b.Base.N), Covers: revisionMessages(b.Base.Covers),
+			Id: revisionMessage(b.Base.ID), N: int32(b.Base.N), File: int32(b.Base.File),
+			Covers: revisionMessages(b.Base.Covers),
 		}
 	}
 	for _, a := range b.Adds {
@@ -150,7 +151,8 @@ func scaleOf(m *shoalv1.ScaleBody) (*shoal.ScaleBody, error) {
 	b := &shoal.ScaleBody{Service: m.GetService(), Seq: m.GetSeq(), Proposal: p}
 	if base := m.GetBase(); base != nil {
 		b.Base = &shoal.ScaleBase{
-			ID: revisionOf(base.GetId()), N: int(base.GetN()), Covers: revisionsOf(base.GetCovers()),
+			ID: revisionOf(base.GetId()), N: int(base.GetN()), File: int(base.GetFile()),
+			Covers: revisionsOf(base.GetCovers()),
 		}
 	}
 	for _, a := range m.GetAdds() {

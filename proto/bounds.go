@@ -174,6 +174,7 @@ func (c *checker) scale(b *shoal.ScaleBody) {
 	if b.Base != nil {
 		c.revision("base", b.Base.ID, false)
 		c.between("replicas", int64(b.Base.N), 0, maxSlots)
+		c.between("file", int64(b.Base.File), -1, maxSlots)
 		c.revisions("covers", b.Base.Covers)
 	}
 	for _, a := range b.Adds {

@@ -172,7 +172,7 @@ func genScale(t *rapid.T) shoal.Body {
 		Proposal: genProposal.Draw(t, "proposal"),
 	}
 	if rapid.Bool().Draw(t, "base?") {
-		b.Base = &shoal.ScaleBase{ID: genRev.Draw(t, "id"), N: genCount.Draw(t, "n"), Covers: genRevs.Draw(t, "covers")}
+		b.Base = &shoal.ScaleBase{ID: genRev.Draw(t, "id"), N: genCount.Draw(t, "n"), File: rapid.IntRange(-1, 100).Draw(t, "file"), Covers: genRevs.Draw(t, "covers")}
 	}
 	return b
 }

@@ -809,10 +809,12 @@ func (x *RevisionBody) GetProposal() *Proposal {
 
 // ScaleBase is a counter opened by "=n".
 type ScaleBase struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Id            *RevisionID            `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
-	N             int32                  `protobuf:"varint,2,opt,name=n,proto3" json:"n,omitempty"`
-	Covers        []*RevisionID          `protobuf:"bytes,3,rep,name=covers,proto3" json:"covers,omitempty"`
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Id     *RevisionID            `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	N      int32                  `protobuf:"varint,2,opt,name=n,proto3" json:"n,omitempty"`
+	Covers []*RevisionID          `protobuf:"bytes,3,rep,name=covers,proto3" json:"covers,omitempty"`
+	// Replicas the newest deployed file asked for; -1: no file did.
+	File          int32 `protobuf:"zigzag32,4,opt,name=file,proto3" json:"file,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -866,6 +868,13 @@ func (x *ScaleBase) GetCovers() []*RevisionID {
 		return x.Covers
 	}
 	return nil
+}
+
+func (x *ScaleBase) GetFile() int32 {
+	if x != nil {
+		return x.File
+	}
+	return 0
 }
 
 // ScaleAdd is what one author added to one base.
@@ -1975,11 +1984,12 @@ const file_shoal_v1_state_proto_rawDesc = "" +
 	"\brevision\x18\x01 \x01(\v2\x14.shoal.v1.RevisionIDR\brevision\x120\n" +
 	"\breplaces\x18\x02 \x03(\v2\x14.shoal.v1.RevisionIDR\breplaces\x12\"\n" +
 	"\x04spec\x18\x03 \x01(\v2\x0e.shoal.v1.SpecR\x04spec\x12.\n" +
-	"\bproposal\x18\x04 \x01(\v2\x12.shoal.v1.ProposalR\bproposal\"m\n" +
+	"\bproposal\x18\x04 \x01(\v2\x12.shoal.v1.ProposalR\bproposal\"\x81\x01\n" +
 	"\tScaleBase\x12$\n" +
 	"\x02id\x18\x01 \x01(\v2\x14.shoal.v1.RevisionIDR\x02id\x12\f\n" +
 	"\x01n\x18\x02 \x01(\x05R\x01n\x12,\n" +
-	"\x06covers\x18\x03 \x03(\v2\x14.shoal.v1.RevisionIDR\x06covers\"J\n" +
+	"\x06covers\x18\x03 \x03(\v2\x14.shoal.v1.RevisionIDR\x06covers\x12\x12\n" +
+	"\x04file\x18\x04 \x01(\x11R\x04file\"J\n" +
 	"\bScaleAdd\x12(\n" +
 	"\x04base\x18\x01 \x01(\v2\x14.shoal.v1.RevisionIDR\x04base\x12\x14\n" +
 	"\x05delta\x18\x02 \x01(\x05R\x05delta\"\xb8\x01\n" +

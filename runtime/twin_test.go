@@ -20,7 +20,6 @@ const (
 	peer    = shoal.PeerID("12D3KooWPeerA")
 )
 
-
 // replica returns the n-th replica ID.
 func replica(n byte) shoal.ReplicaID { return shoal.ReplicaID{n} }
 

@@ -1,0 +1,47 @@
+// Copyright The Shoal Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package runtime_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/shoalnet/shoal"
+	"github.com/shoalnet/shoal/runtime"
+	"github.com/shoalnet/shoal/runtime/runtimetest"
+)
+
+func TestTwinContract(t *testing.T) {
+	runtimetest.Run(t, func(testing.TB) *runtimetest.Fixture {
+		twin := runtime.NewTwin(runtime.TwinConfig{
+			Cluster: cluster, Peer: peer, Deadline: 300 * time.Millisecond,
+			Images: []string{"steady:1", "sick:1", "crash:1", "greedy:1", "chatty:1"},
+		}, shoal.NewSystemClock())
+		soon := 5 * time.Millisecond
+		twin.SetProgram("steady:1", runtime.Program{HealthyAfter: soon})
+		twin.SetProgram("sick:1", runtime.Program{HealthyAfter: soon, NeverHealthy: true})
+		twin.SetProgram("crash:1", runtime.Program{Exits: true, ExitAfter: soon, ExitCode: 3})
+		twin.SetProgram("greedy:1", runtime.Program{Exits: true, ExitAfter: soon, ExitCode: 137, OOM: true})
+		twin.SetProgram("chatty:1", runtime.Program{Lines: []string{"one", "two", "three"}})
+		check := &shoal.Health{Test: []string{"CMD", "check"}}
+		size := shoal.Resources{MemBytes: 64 << 20}
+		return &runtimetest.Fixture{
+			Engine: twin, Puller: twin, Cluster: cluster, Peer: peer,
+			Steady: shoal.Spec{
+				Name: "steady", Image: "steady:1", Health: check, Limits: size,
+				Ports: []shoal.Port{{Container: 80, Protocol: "tcp"}},
+			},
+			Sick:    shoal.Spec{Name: "sick", Image: "sick:1", Health: check},
+			Crash:   shoal.Spec{Name: "crash", Image: "crash:1"},
+			Greedy:  shoal.Spec{Name: "greedy", Image: "greedy:1", Limits: size},
+			Chatty:  shoal.Spec{Name: "chatty", Image: "chatty:1"},
+			Publish: "127.0.0.21", Patience: 5 * time.Second, Deadline: time.Second,
+			Foreign: func(testing.TB) (string, func() bool) {
+				id := twin.AddForeign("postgres")
+				return id, func() bool { return twin.ForeignRuns(id) }
+			},
+			Hang: twin.SetHang,
+		}
+	})
+}

@@ -1,0 +1,161 @@
+// Copyright The Shoal Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package runtime
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	cerrdefs "github.com/containerd/errdefs"
+	"github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/api/types/filters"
+	"github.com/docker/docker/client"
+	"github.com/docker/go-connections/nat"
+
+	"github.com/shoalnet/shoal"
+)
+
+// What every container gets.
+const (
+	defaultPids  = 4096             // of PidsLimit when the spec says nothing: a fork bomb stays in
+	defaultGrace = 10 * time.Second // Spec.StopGrace's zero value
+	logMaxSize   = "10m"
+	logMaxFiles  = "3"
+)
+
+// Create implements [shoal.Engine]. An empty spec.Publish publishes on every address.
+func (d *Docker) Create(ctx context.Context, spec shoal.ContainerSpec) (string, error) {
+	if err := checkSpec(&spec, d.cfg.Cluster, d.cfg.Peer); err != nil {
+		return "", err
+	}
+	labels, err := labelsOf(&spec)
+	if err != nil {
+		return "", err
+	}
+	what := "create container " + nameOf(&spec)
+	// Its name alone does not find it: somebody may have renamed it.
+	if id, err := d.find(ctx, what, spec.Replica); err != nil || id != "" {
+		return id, err
+	}
+	id, err := call(ctx, d, d.cfg.Slow, what, func(ctx context.Context, c *client.Client) (string, error) {
+		made, err := c.ContainerCreate(ctx, configOf(&spec, labels), hostConfigOf(&spec), nil, nil, nameOf(&spec))
+		if cerrdefs.IsNotFound(err) {
+			return "", &missingImage{ref: spec.Spec.Image}
+		}
+		return made.ID, err
+	})
+	if errors.Is(err, shoal.ErrConflict) { // two creates of one replica met in the engine
+		if id, again := d.find(ctx, what, spec.Replica); again != nil || id != "" {
+			return id, again
+		}
+	}
+	return id, err
+}
+
+// find returns the ID of a replica's container, "" if there is none.
+func (d *Docker) find(ctx context.Context, what string, replica shoal.ReplicaID) (string, error) {
+	args := d.ours()
+	args.Add("label", LabelReplica+"="+replica.String())
+	found, err := call(ctx, d, d.cfg.Quick, what, func(ctx context.Context, c *client.Client) ([]container.Summary, error) {
+		return c.ContainerList(ctx, container.ListOptions{All: true, Filters: args})
+	})
+	if err != nil || len(found) == 0 {
+		return "", err
+	}
+	return found[0].ID, nil
+}
+
+// ours is the filter of our containers.
+func (d *Docker) ours() filters.Args {
+	return filters.NewArgs(
+		filters.Arg("label", LabelCluster+"="+string(d.cfg.Cluster)),
+		filters.Arg("label", LabelPeer+"="+string(d.cfg.Peer)),
+	)
+}
+
+// configOf translates what is the same on every peer.
+func configOf(spec *shoal.ContainerSpec, labels map[string]string) *container.Config {
+	s := spec.Spec
+	grace := s.StopGrace
+	if grace == 0 {
+		grace = defaultGrace
+	}
+	timeout := seconds(grace)
+	exposed := make(nat.PortSet, len(s.Ports))
+	for _, p := range s.Ports {
+		exposed[portOf(p)] = struct{}{}
+	}
+	return &container.Config{
+		Image:        shoal.NormalizeRef(s.Image), // never an image whose ID begins with the name
+		Entrypoint:   s.Entrypoint,
+		Cmd:          s.Command,
+		Env:          envOf(spec),
+		Labels:       labels,
+		ExposedPorts: exposed,
+		Healthcheck:  healthOf(s.Health),
+		StopSignal:   s.StopSignal,
+		StopTimeout:  &timeout,
+	}
+}
+
+// hostConfigOf translates what binds a container to this machine.
+func hostConfigOf(spec *shoal.ContainerSpec) *container.HostConfig {
+	s := spec.Spec
+	pids := s.PidsLimit
+	if pids == 0 {
+		pids = defaultPids
+	}
+	ports := make(nat.PortMap, len(s.Ports))
+	for _, p := range s.Ports {
+		b := nat.PortBinding{HostIP: spec.Publish}
+		if p.Published != 0 {
+			b.HostPort = strconv.Itoa(int(p.Published))
+		}
+		ports[portOf(p)] = append(ports[portOf(p)], b)
+	}
+	return &container.HostConfig{
+		NetworkMode:   "bridge",
+		PortBindings:  ports,
+		RestartPolicy: container.RestartPolicy{Name: container.RestartPolicyDisabled}, // the lifecycle restarts
+		SecurityOpt:   []string{"no-new-privileges"},
+		LogConfig: container.LogConfig{
+			Type: "json-file", Config: map[string]string{"max-size": logMaxSize, "max-file": logMaxFiles},
+		},
+		Resources: container.Resources{
+			Memory:     s.Limits.MemBytes,
+			MemorySwap: s.Limits.MemBytes, // equal: no swap on top
+			NanoCPUs:   s.Limits.CPUMilli * 1_000_000,
+			PidsLimit:  &pids,
+		},
+	}
+}
+
+func portOf(p shoal.Port) nat.Port {
+	protocol := p.Protocol
+	if protocol == "" {
+		protocol = "tcp"
+	}
+	return nat.Port(fmt.Sprintf("%d/%s", p.Container, protocol))
+}
+
+// healthOf returns nil for the image's own check. Zero fields inherit the image's.
+func healthOf(h *shoal.Health) *container.HealthConfig {
+	switch {
+	case h == nil:
+		return nil
+	case h.Disable:
+		return &container.HealthConfig{Test: []string{"NONE"}}
+	}
+	return &container.HealthConfig{
+		Test: h.Test, Interval: h.Interval, Timeout: h.Timeout, StartPeriod: h.StartPeriod, Retries: h.Retries,
+	}
+}
+
+// seconds rounds up: an engine counts in whole ones.
+func seconds(d time.Duration) int {
+	return int((max(d, 0) + time.Second - 1) / time.Second)
+}

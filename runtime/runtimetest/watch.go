@@ -1,0 +1,265 @@
+// Copyright The Shoal Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package runtimetest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/shoalnet/shoal"
+)
+
+func events(t *testing.T, f *Fixture) {
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	seen := make(chan shoal.EngineEvent, 1000)
+	ended := make(chan error, 1)
+	go func() { ended <- f.Engine.Events(ctx, func(e shoal.EngineEvent) { seen <- e }) }()
+
+	// The stream opens some time after the call: poke the engine until it tells.
+	first := f.Container(&f.Steady)
+	poke := time.NewTicker(100 * time.Millisecond)
+	defer poke.Stop()
+	patience := time.NewTimer(f.Patience)
+	defer patience.Stop()
+	for open := false; !open; {
+		id := f.create(t, first)
+		if err := f.Engine.Remove(ctx, id); err != nil {
+			t.Fatal(err)
+		}
+		select {
+		case <-seen:
+			open = true
+		case <-poke.C:
+		case err := <-ended:
+			t.Fatalf("Events = %v before any event", err)
+		case <-patience.C:
+			t.Fatalf("no event within %s", f.Patience)
+		}
+	}
+
+	cs := f.Container(&f.Steady)
+	id := f.start(t, cs)
+	f.await(t, id, "healthy", func(c shoal.Container) bool { return c.Health == shoal.HealthHealthy })
+	if err := f.Engine.Stop(ctx, id, "", 5*time.Second); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Engine.Remove(ctx, id); err != nil {
+		t.Fatal(err)
+	}
+	want := []string{"start", "health_status: healthy", "die", "destroy"}
+	for len(want) > 0 {
+		select {
+		case e := <-seen:
+			if e.Replica == cs.Replica && e.Container != id {
+				t.Errorf("event %+v, want container %s", e, id)
+			}
+			if e.Replica == cs.Replica && e.Action == want[0] {
+				want = want[1:]
+			}
+		case <-patience.C:
+			t.Fatalf("still waiting for events %q", want)
+		}
+	}
+	cancel()
+	if err := <-ended; !errors.Is(err, context.Canceled) {
+		t.Errorf("Events = %v after its context ended, want context.Canceled", err)
+	}
+}
+
+func health(t *testing.T, f *Fixture) {
+	id := f.start(t, f.Container(&f.Steady))
+	sick := f.start(t, f.Container(&f.Sick))
+	f.await(t, id, "healthy", func(c shoal.Container) bool { return c.Health == shoal.HealthHealthy })
+	f.await(t, sick, "unhealthy", func(c shoal.Container) bool { return c.Health == shoal.HealthUnhealthy })
+	unchecked := f.Steady
+	unchecked.Health = &shoal.Health{Disable: true}
+	if c := f.must(t, f.start(t, f.Container(&unchecked))); c.Health != shoal.HealthNone {
+		t.Errorf("health without a check = %q, want none", c.Health)
+	}
+}
+
+func crash(t *testing.T, f *Fixture) {
+	id := f.start(t, f.Container(&f.Crash))
+	exited := func(c shoal.Container) bool { return c.State == shoal.ContainerExited }
+	c := f.await(t, id, "exited", exited)
+	if c.ExitCode != 3 || c.OOM {
+		t.Errorf("crashed container = code %d, OOM %t; want 3, false", c.ExitCode, c.OOM)
+	}
+	if err := f.Engine.Start(t.Context(), id); err != nil {
+		t.Fatalf("Start after a crash = %v", err)
+	}
+	again := f.await(t, id, "exited again", func(n shoal.Container) bool { return exited(n) && n.Started.After(c.Started) })
+	if again.ExitCode != 3 {
+		t.Errorf("second exit code = %d, want 3", again.ExitCode)
+	}
+}
+
+func memory(t *testing.T, f *Fixture) {
+	id := f.start(t, f.Container(&f.Greedy))
+	c := f.await(t, id, "exited", func(c shoal.Container) bool { return c.State == shoal.ContainerExited })
+	if !c.OOM || c.ExitCode != 137 {
+		t.Errorf("container beyond its memory = code %d, OOM %t; want 137, true", c.ExitCode, c.OOM)
+	}
+}
+
+func ports(t *testing.T, f *Fixture) {
+	var all []shoal.PortBinding
+	for range 2 {
+		id := f.start(t, f.Container(&f.Steady))
+		c := f.must(t, id)
+		if len(c.Ports) != 1 || c.Ports[0].Container != 80 || c.Ports[0].Protocol != "tcp" || c.Ports[0].HostIP != f.Publish || c.Ports[0].HostPort == 0 {
+			t.Fatalf("ports = %+v, want one for 80/tcp on %s", c.Ports, f.Publish)
+		}
+		all = append(all, c.Ports...)
+	}
+	if all[0] == all[1] {
+		t.Errorf("two replicas have the same port: %+v", all)
+	}
+	// A port of the user's choice can be had once per address.
+	fixed := f.Steady
+	fixed.Ports = []shoal.Port{{Container: 80, Published: all[0].HostPort, Protocol: "tcp"}}
+	id := f.create(t, f.Container(&fixed))
+	if err := f.Engine.Start(t.Context(), id); err == nil {
+		t.Errorf("Start on port %d, which is taken, = nil", all[0].HostPort)
+	}
+	if c := f.must(t, id); c.State == shoal.ContainerRunning {
+		t.Errorf("container without its port is %s", c.State)
+	}
+}
+
+// read collects lines.
+func (f *Fixture) read(t testing.TB, id string, opts shoal.LogOptions) []shoal.LogLine {
+	t.Helper()
+	var out []shoal.LogLine
+	err := f.Engine.Logs(t.Context(), id, opts, func(l shoal.LogLine) error {
+		out = append(out, l)
+		return nil
+	})
+	if err != nil {
+		t.Fatalf("Logs = %v", err)
+	}
+	return out
+}
+
+func logs(t *testing.T, f *Fixture) {
+	cs := f.Container(&f.Chatty)
+	id := f.start(t, cs)
+	var all []shoal.LogLine
+	f.await(t, id, "three lines", func(shoal.Container) bool {
+		all = f.read(t, id, shoal.LogOptions{Tail: -1})
+		return len(all) >= 3
+	})
+	for i, l := range all {
+		if l.Peer != f.Peer || l.Service != cs.Spec.Name || l.Replica != cs.Replica || l.Time.IsZero() || l.Text == "" || strings.ContainsAny(l.Text, "\r\n") {
+			t.Errorf("line %d = %+v", i, l)
+		}
+		if i > 0 && l.Time.Before(all[i-1].Time) {
+			t.Errorf("line %d is older than the one before", i)
+		}
+	}
+	if err := f.Engine.Stop(t.Context(), id, "", 5*time.Second); err != nil {
+		t.Fatal(err)
+	}
+	all = f.read(t, id, shoal.LogOptions{Tail: -1}) // they outlive the process
+	if last := f.read(t, id, shoal.LogOptions{Tail: 2}); !slices.Equal(last, all[len(all)-2:]) {
+		t.Errorf("last two lines = %+v, want %+v", last, all[len(all)-2:])
+	}
+	if none := f.read(t, id, shoal.LogOptions{Tail: 0}); len(none) != 0 {
+		t.Errorf("last no lines = %+v", none)
+	}
+	if old := f.read(t, id, shoal.LogOptions{Tail: -1, Since: all[len(all)-1].Time.Add(time.Minute)}); len(old) != 0 {
+		t.Errorf("lines of the future = %+v", old)
+	}
+	if old := f.read(t, id, shoal.LogOptions{Tail: -1, Until: all[0].Time.Add(-time.Minute)}); len(old) != 0 {
+		t.Errorf("lines before the first = %+v", old)
+	}
+	enough := fmt.Errorf("enough")
+	if err := f.Engine.Logs(t.Context(), id, shoal.LogOptions{Tail: -1}, func(shoal.LogLine) error { return enough }); !errors.Is(err, enough) {
+		t.Errorf("Logs = %v, want the reader's own error", err)
+	}
+}
+
+func follow(t *testing.T, f *Fixture) {
+	id := f.start(t, f.Container(&f.Chatty))
+	var mu sync.Mutex // guards n
+	n := 0
+	three := make(chan struct{})
+	followed := func(ctx context.Context, fn func(shoal.LogLine) error) chan error {
+		done := make(chan error, 1)
+		go func() { done <- f.Engine.Logs(ctx, id, shoal.LogOptions{Follow: true, Tail: -1}, fn) }()
+		return done
+	}
+	toTheEnd := followed(t.Context(), func(shoal.LogLine) error {
+		mu.Lock()
+		defer mu.Unlock()
+		if n++; n == 3 {
+			close(three)
+		}
+		return nil
+	})
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	forAWhile := followed(ctx, func(shoal.LogLine) error { return nil })
+	patience := time.NewTimer(f.Patience)
+	defer patience.Stop()
+	select {
+	case <-three:
+	case err := <-toTheEnd:
+		t.Fatalf("Logs = %v before the third line", err)
+	case <-patience.C:
+		t.Fatal("no third line")
+	}
+	cancel()
+	if err := <-forAWhile; !errors.Is(err, context.Canceled) {
+		t.Errorf("followed logs = %v after their context ended, want context.Canceled", err)
+	}
+	if err := f.Engine.Stop(t.Context(), id, "", 5*time.Second); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case err := <-toTheEnd:
+		if err != nil {
+			t.Errorf("followed logs = %v at the container's end, want nil", err)
+		}
+	case <-patience.C:
+		t.Error("following did not end with the container")
+	}
+}
+
+func images(t *testing.T, f *Fixture) {
+	all, err := f.Puller.Images(t.Context())
+	if err != nil || !slices.Contains(all, shoal.NormalizeRef(f.Steady.Image)) || !slices.IsSorted(all) {
+		t.Errorf("Images = %q, %v; want %q in it, sorted", all, err, f.Steady.Image)
+	}
+	for range 2 {
+		if err := f.Puller.Ensure(t.Context(), f.Steady.Image); err != nil {
+			t.Errorf("Ensure(%s) = %v", f.Steady.Image, err)
+		}
+	}
+	err = f.Puller.Ensure(t.Context(), "shoal-nobody-has-this:9")
+	if want := "image shoal-nobody-has-this:9 is not there (docker load it)"; !errors.Is(err, shoal.ErrNotFound) || err.Error() != want {
+		t.Errorf("Ensure of a missing image = %v, want %q", err, want)
+	}
+}
+
+func machine(t *testing.T, f *Fixture) {
+	info, err := f.Engine.Info(t.Context())
+	if err != nil || info.Engine == "" || info.API == "" || !strings.HasPrefix(info.Platform, "linux/") || info.Capacity.CPUMilli <= 0 || info.Capacity.MemBytes <= 0 {
+		t.Errorf("Info = %+v, %v", info, err)
+	}
+	if used, err := f.Engine.Usage(t.Context()); err != nil || used != (shoal.Resources{}) {
+		t.Errorf("Usage of no containers = %+v, %v", used, err)
+	}
+	f.start(t, f.Container(&f.Steady))
+	if used, err := f.Engine.Usage(t.Context()); err != nil || used.MemBytes <= 0 {
+		t.Errorf("Usage = %+v, %v; want memory used", used, err)
+	}
+}

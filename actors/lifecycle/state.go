@@ -55,7 +55,8 @@ func RulesOf(s *shoal.Spec) Rules {
 }
 
 // State is everything a replica's life depends on. It is a plain value: compare
-// with ==, copy freely. Make one with [New]; only [Step] changes it.
+// with ==, copy freely. Make one with [New]; only [Step] changes it, but for Rules,
+// which may be replaced when more is learned about the revision.
 type State struct {
 	Rules Rules
 	Seed  uint64 // of the back-off's jitter
@@ -187,4 +188,5 @@ type Effect struct {
 	Grace  time.Duration
 	At     time.Duration
 	Why    string
+	Image  string // EffectRefuse: the image that is missing, if that is why
 }

@@ -209,9 +209,9 @@ func (p *step) fail(f Fault, why string) {
 		p.lost()
 		p.Known = false // somebody else's word: look before the end
 	case f == FaultMissing:
-		p.refuse(fmt.Sprintf("image %s is not there (docker load it)", p.Rules.Image))
+		p.refuse(fmt.Sprintf("image %s is not there (docker load it)", p.Rules.Image), p.Rules.Image)
 	case f == FaultRefused:
-		p.refuse(why)
+		p.refuse(why, "")
 	default:
 		p.Tries++
 		if p.Tries >= RefuseAfter {
@@ -223,8 +223,8 @@ func (p *step) fail(f Fault, why string) {
 
 // refuse declines the service for this peer and tries again later, in case the
 // slot stays here all the same.
-func (p *step) refuse(why string) {
-	p.ask(Effect{Kind: EffectRefuse, Why: why})
+func (p *step) refuse(why, image string) {
+	p.ask(Effect{Kind: EffectRefuse, Why: why, Image: image})
 	p.Tries++
 	p.relaunch(p.Tries, why)
 }

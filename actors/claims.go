@@ -1,0 +1,149 @@
+// Copyright The Shoal Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package actors
+
+import (
+	"cmp"
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/shoalnet/shoal"
+	"github.com/shoalnet/shoal/placement"
+)
+
+// errStale: the claims changed under a decision; decide again.
+var errStale = errors.New("own claims changed since the decision")
+
+// releaseMemory is how long a release is repeated in later records of the service,
+// so that a peer which sees only the later one still learns whom it vouched for.
+// Twice placement's Vouch (PLACEMENT.md: 5 s).
+const releaseMemory = 10 * time.Second
+
+// dated is a release with the time it was made.
+type dated struct {
+	service string
+	release shoal.Release
+	at      time.Duration
+}
+
+// drafts returns the claim records that carry out a plan: for every service that
+// changes, all that this peer holds of it afterwards, and what it let go. mint
+// makes replica identities.
+func drafts(self shoal.PeerID, own []shoal.Claim, plan *placement.Plan, recent []dated, mint func() shoal.ReplicaID) []*shoal.ClaimBody {
+	bodies := make(map[string]*shoal.ClaimBody)
+	body := func(service string) *shoal.ClaimBody {
+		if b := bodies[service]; b != nil {
+			return b
+		}
+		b := &shoal.ClaimBody{Peer: self, Service: service}
+		for _, c := range own {
+			if c.Service == service {
+				b.Holds = append(b.Holds, shoal.Holding{Slot: c.Slot, Replica: c.Replica, Revision: c.Revision, Since: c.Since})
+			}
+		}
+		for _, d := range recent {
+			if d.service == service {
+				b.Released = append(b.Released, d.release)
+			}
+		}
+		bodies[service] = b
+		return b
+	}
+	for _, d := range plan.Releases {
+		b := body(d.Service)
+		b.Holds = slices.DeleteFunc(b.Holds, func(h shoal.Holding) bool { return h.Slot == d.Slot && h.Replica == d.Replica })
+		b.Released = slices.DeleteFunc(b.Released, func(r shoal.Release) bool { return r.Slot == d.Slot })
+		b.Released = append(b.Released, shoal.Release{Slot: d.Slot, Replica: d.Replica, YieldTo: d.YieldTo})
+	}
+	for _, n := range plan.Claims {
+		claim(body(n.Service), n, mint)
+	}
+	out := make([]*shoal.ClaimBody, 0, len(bodies))
+	for _, b := range bodies {
+		slices.SortFunc(b.Holds, func(a, c shoal.Holding) int { return cmp.Compare(a.Slot, c.Slot) })
+		slices.SortFunc(b.Released, func(a, c shoal.Release) int { return cmp.Compare(a.Slot, c.Slot) })
+		out = append(out, b)
+	}
+	slices.SortFunc(out, func(a, b *shoal.ClaimBody) int { return cmp.Compare(a.Service, b.Service) })
+	return out
+}
+
+// claim adds one new claim to a body. A slot that only changes its revision keeps
+// the time it has been held since.
+func claim(b *shoal.ClaimBody, n placement.NewClaim, mint func() shoal.ReplicaID) {
+	h := shoal.Holding{Slot: n.Slot, Replica: n.Reuse, Revision: n.Revision}
+	if h.Replica.IsZero() {
+		h.Replica = mint()
+	}
+	b.Holds = slices.DeleteFunc(b.Holds, func(o shoal.Holding) bool {
+		if o.Slot == n.Slot {
+			h.Since = o.Since
+			return true
+		}
+		return o.Replica == h.Replica // re-used from another slot
+	})
+	b.Released = slices.DeleteFunc(b.Released, func(r shoal.Release) bool { return r.Slot == n.Slot })
+	b.Holds = append(b.Holds, h)
+}
+
+// releaseAll returns the records of a peer that leaves: it holds nothing any more.
+func releaseAll(self shoal.PeerID, own []shoal.Claim) []*shoal.ClaimBody {
+	var plan placement.Plan
+	for _, c := range own {
+		plan.Releases = append(plan.Releases, placement.Drop{Service: c.Service, Slot: c.Slot, Replica: c.Replica})
+	}
+	return drafts(self, own, &plan, nil, nil)
+}
+
+// sameClaims reports whether the store still holds what a decision was made from.
+func sameClaims(d *shoal.Desired, self shoal.PeerID, own []shoal.Claim) bool {
+	i := 0
+	for _, c := range d.Claims {
+		if c.Holder != self {
+			continue
+		}
+		if i >= len(own) || c != own[i] {
+			return false
+		}
+		i++
+	}
+	return i == len(own)
+}
+
+// parts splits this peer's recorded claims into what each service actor looks
+// after. A claim that the plan drops is still held: it is let go by the record.
+func parts(v *shoal.View, self shoal.PeerID, start []shoal.ReplicaID) map[string]*part {
+	may := make(map[shoal.ReplicaID]bool, len(start))
+	for _, id := range start {
+		may[id] = true
+	}
+	publish := ""
+	if p, ok := v.Peer(self); ok {
+		publish = p.Facts.PublishAddr
+	}
+	out := make(map[string]*part)
+	for _, c := range v.ClaimsBy(self) {
+		p := out[c.Service]
+		if p == nil {
+			p = &part{service: c.Service, publish: publish}
+			if s, ok := v.Service(c.Service); ok {
+				p.spec, p.revision, p.record = &s.Spec, s.Revision, s.Record
+			}
+			out[c.Service] = p
+		}
+		p.holds = append(p.holds, hold{slot: c.Slot, replica: c.Replica, revision: c.Revision, start: may[c.Replica]})
+	}
+	return out
+}
+
+// knows reports whether the records have a word about a service: that it is wanted,
+// or that it was removed. Containers of a service that nobody has a word about are
+// left alone: the records may be lost, not the wish (FAILURES F24).
+func knows(d *shoal.Desired, service string) bool {
+	if _, ok := d.Service(service); ok {
+		return true
+	}
+	return slices.ContainsFunc(d.Gone, func(g shoal.GoneBody) bool { return g.Service == service })
+}

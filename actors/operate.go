@@ -1,0 +1,163 @@
+// Copyright The Shoal Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package actors
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/asynkron/protoactor-go/actor"
+
+	"github.com/shoalnet/shoal"
+	"github.com/shoalnet/shoal/actors/lifecycle"
+)
+
+// errNoSpec: the replica's revision is no longer current, and no container of it
+// tells its spec.
+var errNoSpec = errors.New("its revision is no longer known here")
+
+// operation is one call on the engine, off the actor.
+type operation struct {
+	gate    chan struct{} // tokens of the launches allowed at a time; nil: no limit
+	timeout time.Duration
+	whole   bool // giving it up also ends the call, not only the wait for its turn
+	call    func(context.Context) (id string, err error)
+}
+
+// operate begins an operation; its end comes back as a result.
+func (a *replicaActor) operate(ctx actor.Context, f lifecycle.Effect) {
+	op := a.operation(f)
+	a.token++
+	token, self, r, id, c := a.token, ctx.Self(), a.r, a.entry.id, a.cell
+	giveUp := make(chan struct{})
+	closed := false
+	a.cancel = func() {
+		if !closed {
+			closed = true
+			close(giveUp)
+		}
+	}
+	r.board.begin(id)
+	r.work(func(ctx context.Context) {
+		e := op.do(ctx, giveUp, c)
+		r.board.end(id)
+		r.send(self, &result{token: token, seq: r.seq.Add(1), event: e})
+		if c.over() {
+			r.lookNow() // the next incarnation waits for the end of this
+		}
+	})
+}
+
+// do waits for its turn, makes the call, and sorts its end.
+func (op *operation) do(ctx context.Context, giveUp <-chan struct{}, c *cell) lifecycle.Event {
+	canceled := lifecycle.Event{Kind: lifecycle.EventFail, Fault: lifecycle.FaultCanceled, Why: "given up"}
+	if op.gate != nil {
+		select {
+		case op.gate <- struct{}{}:
+			defer func() { <-op.gate }()
+		case <-giveUp:
+			return canceled
+		case <-ctx.Done():
+			return canceled
+		}
+	}
+	select {
+	case <-giveUp:
+		return canceled
+	default:
+	}
+	if c.over() {
+		return canceled
+	}
+	call, cancel := context.WithTimeout(ctx, op.timeout)
+	defer cancel()
+	if op.whole {
+		done := make(chan struct{})
+		defer func() { cancel(); <-done }()
+		go func() {
+			defer close(done)
+			select {
+			case <-giveUp:
+				cancel()
+			case <-call.Done():
+			}
+		}()
+	}
+	id, err := op.call(call)
+	if err == nil {
+		return lifecycle.Event{Kind: lifecycle.EventDone, ID: id}
+	}
+	return lifecycle.Event{Kind: lifecycle.EventFail, Fault: op.sort(err), Why: oneLine(err)}
+}
+
+// sort says what kind of failure an error is.
+func (op *operation) sort(err error) lifecycle.Fault {
+	var invalid *shoal.InvalidError
+	switch {
+	case errors.Is(err, shoal.ErrEngineDown):
+		return lifecycle.FaultDown
+	case errors.Is(err, context.DeadlineExceeded) && !op.whole:
+		return lifecycle.FaultDown // an engine that does not answer in time is down
+	case errors.Is(err, shoal.ErrNotFound):
+		return lifecycle.FaultMissing
+	case errors.Is(err, shoal.ErrRefused), errors.As(err, &invalid):
+		return lifecycle.FaultRefused
+	case errors.Is(err, context.Canceled):
+		return lifecycle.FaultCanceled
+	}
+	return lifecycle.FaultOther
+}
+
+// operation returns how to carry out an effect.
+func (a *replicaActor) operation(f lifecycle.Effect) *operation {
+	d, cfg := &a.r.deps, &a.r.cfg
+	switch f.Kind {
+	case lifecycle.EffectPull:
+		image, there := a.image(), a.r.board.holdsImage(a.image())
+		op := &operation{gate: a.r.pulls, timeout: cfg.PullTimeout, whole: true}
+		if there || image == "" { // create says it if the list is old
+			op.gate = nil
+		}
+		op.call = func(ctx context.Context) (string, error) {
+			if there || image == "" {
+				return "", nil
+			}
+			return "", d.Puller.Ensure(ctx, image)
+		}
+		return op
+	case lifecycle.EffectCreate:
+		if a.entry.spec == nil {
+			return &operation{timeout: cfg.CallTimeout, call: func(context.Context) (string, error) { return "", errNoSpec }}
+		}
+		spec := shoal.ContainerSpec{
+			Cluster: d.Cluster, Peer: d.Self, Replica: a.entry.id, Slot: a.entry.slot, Revision: a.entry.revision,
+			Spec: a.entry.spec, Record: a.entry.record, Publish: a.entry.publish,
+		}
+		return &operation{gate: a.r.creates, timeout: cfg.CallTimeout, call: func(ctx context.Context) (string, error) {
+			return d.Engine.Create(ctx, spec)
+		}}
+	case lifecycle.EffectStart:
+		return &operation{gate: a.r.creates, timeout: cfg.CallTimeout, call: func(ctx context.Context) (string, error) {
+			return "", d.Engine.Start(ctx, f.ID)
+		}}
+	case lifecycle.EffectStop:
+		return &operation{timeout: f.Grace + cfg.CallTimeout, call: func(ctx context.Context) (string, error) {
+			return "", d.Engine.Stop(ctx, f.ID, f.Signal, f.Grace)
+		}}
+	case lifecycle.EffectRemove:
+		return &operation{timeout: cfg.CallTimeout, call: func(ctx context.Context) (string, error) {
+			return "", d.Engine.Remove(ctx, f.ID)
+		}}
+	}
+	panic(fmt.Sprintf("effect %d is no operation", f.Kind))
+}
+
+// oneLine is an error's text for a status.
+func oneLine(err error) string {
+	text, _, _ := strings.Cut(err.Error(), "\n")
+	return strings.ToValidUTF8(text[:min(len(text), 200)], "")
+}

@@ -1,0 +1,229 @@
+// Copyright The Shoal Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package api
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"connectrpc.com/connect"
+
+	"github.com/shoalnet/shoal"
+	shoalv1 "github.com/shoalnet/shoal/proto/shoal/v1"
+)
+
+// moment is what one answer is made from: a pane, and the verdicts it needs.
+type moment struct {
+	*pane
+	explain func(service string) shoal.Explanation
+}
+
+// moment reads the view once. Its explain asks once per service; a service that
+// cannot be explained has no verdicts, and its listing stands without reasons.
+func (s *Server) moment(ctx context.Context, c *Cluster) *moment {
+	verdicts := map[string]shoal.Explanation{}
+	explain := func(service string) shoal.Explanation {
+		x, asked := verdicts[service]
+		if !asked {
+			x, _ = c.Wishes.Explain(ctx, service)
+			verdicts[service] = x
+		}
+		return x
+	}
+	return &moment{pane: newPane(c.Views.View(), s.deps.Clock.Mono()), explain: explain}
+}
+
+// want is how many replicas a service should have now: its number, or one on every
+// peer that holds one or could.
+func (m *moment) want(svc *shoal.Service) int {
+	if svc.Spec.Mode != shoal.ModeGlobal {
+		return svc.Replicas
+	}
+	peers := map[shoal.PeerID]bool{}
+	for _, c := range m.view.ClaimsOf(svc.Spec.Name) {
+		if m.view.Alive(c.Holder) {
+			peers[c.Holder] = true
+		}
+	}
+	for _, l := range m.explain(svc.Spec.Name).Lines {
+		if l.Slot < 0 && l.Feasible && m.view.Alive(l.Peer) {
+			peers[l.Peer] = true
+		}
+	}
+	return len(peers)
+}
+
+func (m *moment) wantOf(service string) int {
+	if svc, ok := m.view.Service(service); ok {
+		return m.want(svc)
+	}
+	return 0
+}
+
+// why says in one line why a slot has no holder.
+func (m *moment) why(service string, slot int) string {
+	count := map[string]int{}
+	var order []string
+	for _, l := range m.explain(service).Lines {
+		if l.Slot >= 0 && l.Slot != slot {
+			continue
+		}
+		if l.Feasible {
+			return "waiting for a peer to claim it"
+		}
+		if count[l.Reason] == 0 {
+			order = append(order, l.Reason)
+		}
+		count[l.Reason]++
+	}
+	slices.SortStableFunc(order, func(a, b string) int { return count[b] - count[a] })
+	parts := make([]string, 0, len(order))
+	for _, r := range order {
+		unit := "peers"
+		if count[r] == 1 {
+			unit = "peer"
+		}
+		parts = append(parts, fmt.Sprintf("%d %s: %s", count[r], unit, r))
+	}
+	if len(parts) == 0 {
+		return "no reason known here"
+	}
+	return strings.Join(parts, "; ")
+}
+
+func (m *moment) rowsOf(service string) []*shoalv1.ReplicaRow {
+	return m.replicas(service, m.wantOf(service), func(slot int) string { return m.why(service, slot) })
+}
+
+// serviceNames returns all services, also those that are gone while claims remain.
+func (m *moment) serviceNames() []string {
+	var out []string
+	for i := range m.view.Services() {
+		out = append(out, m.view.Services()[i].Spec.Name)
+	}
+	for _, c := range m.view.Desired().Claims {
+		out = append(out, c.Service)
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
+}
+
+func (s *Server) freshness(m *moment) *shoalv1.Freshness {
+	return m.freshness(s.deps.Membership.Status().Trouble)
+}
+
+// ListServices implements the service.
+func (s *Server) ListServices(ctx context.Context, _ *connect.Request[shoalv1.ListServicesRequest]) (*connect.Response[shoalv1.ListServicesResponse], error) {
+	c, err := s.cluster()
+	if err != nil {
+		return nil, err
+	}
+	m := s.moment(ctx, c)
+	out := &shoalv1.ListServicesResponse{Freshness: s.freshness(m)}
+	for i := range m.view.Services() {
+		svc := &m.view.Services()[i]
+		out.Services = append(out.Services, m.service(svc, m.want(svc)))
+	}
+	return connect.NewResponse(out), nil
+}
+
+// ListReplicas implements the service.
+func (s *Server) ListReplicas(ctx context.Context, req *connect.Request[shoalv1.ListReplicasRequest]) (*connect.Response[shoalv1.ListReplicasResponse], error) {
+	c, err := s.cluster()
+	if err != nil {
+		return nil, err
+	}
+	m := s.moment(ctx, c)
+	names := m.serviceNames()
+	if asked := req.Msg.GetServices(); len(asked) > 0 {
+		for _, name := range asked {
+			if !slices.Contains(names, name) {
+				return nil, m.noService(name)
+			}
+		}
+		names = slices.Compact(slices.Sorted(slices.Values(asked)))
+	}
+	out := &shoalv1.ListReplicasResponse{Freshness: s.freshness(m)}
+	for _, name := range names {
+		out.Replicas = append(out.Replicas, m.rowsOf(name)...)
+	}
+	return connect.NewResponse(out), nil
+}
+
+// InspectService implements the service.
+func (s *Server) InspectService(ctx context.Context, req *connect.Request[shoalv1.InspectServiceRequest]) (*connect.Response[shoalv1.InspectServiceResponse], error) {
+	c, err := s.cluster()
+	if err != nil {
+		return nil, err
+	}
+	m := s.moment(ctx, c)
+	name := req.Msg.GetService()
+	svc, ok := m.view.Service(name)
+	if !ok {
+		return nil, m.noService(name)
+	}
+	out := &shoalv1.InspectServiceResponse{
+		Service: m.service(svc, m.want(svc)), Spec: masked(&svc.Spec, req.Msg.GetShowEnv()),
+		Replicas: m.rowsOf(name), Freshness: s.freshness(m),
+	}
+	for _, h := range svc.Heads {
+		out.Heads = append(out.Heads, revision(h))
+	}
+	for _, x := range m.view.Desired().Conflicts {
+		if x.Service == name {
+			out.Conflicts = append(out.Conflicts, &shoalv1.WishConflict{Loser: revision(x.Loser), Winner: revision(x.Winner), Rule: x.Rule})
+		}
+	}
+	for _, l := range m.explain(name).Lines {
+		out.Verdicts = append(out.Verdicts, &shoalv1.Verdict{
+			Slot: int32(l.Slot), Peer: string(l.Peer), PeerName: m.name(l.Peer), IsFeasible: l.Feasible, Score: l.Score, Reason: l.Reason,
+		})
+	}
+	return connect.NewResponse(out), nil
+}
+
+// ListPeers implements the service.
+func (s *Server) ListPeers(ctx context.Context, req *connect.Request[shoalv1.ListPeersRequest]) (*connect.Response[shoalv1.ListPeersResponse], error) {
+	c, err := s.cluster()
+	if err != nil {
+		return nil, err
+	}
+	m := s.moment(ctx, c)
+	out := &shoalv1.ListPeersResponse{Freshness: s.freshness(m)}
+	for i := range m.view.Peers() {
+		p := &m.view.Peers()[i]
+		if !p.Removed || req.Msg.GetIncludeRemoved() {
+			out.Peers = append(out.Peers, m.peer(p))
+		}
+	}
+	slices.SortStableFunc(out.Peers, func(a, b *shoalv1.PeerRow) int { return strings.Compare(a.Name, b.Name) })
+	return connect.NewResponse(out), nil
+}
+
+// InspectPeer implements the service.
+func (s *Server) InspectPeer(ctx context.Context, req *connect.Request[shoalv1.InspectPeerRequest]) (*connect.Response[shoalv1.InspectPeerResponse], error) {
+	c, err := s.cluster()
+	if err != nil {
+		return nil, err
+	}
+	m := s.moment(ctx, c)
+	p, err := m.findPeer(req.Msg.GetPeer())
+	if err != nil {
+		return nil, err
+	}
+	out := &shoalv1.InspectPeerResponse{Peer: m.peer(p), Freshness: s.freshness(m)}
+	for _, claim := range m.view.ClaimsBy(p.ID) {
+		svc, _ := m.view.Service(claim.Service)
+		out.Replicas = append(out.Replicas, m.replica(svc, claim))
+	}
+	if st := m.view.State(p.ID); st != nil {
+		out.Images = st.Images
+		for _, r := range st.Refusals {
+			out.Refusals = append(out.Refusals, r.Service+": "+r.Reason)
+		}
+	}
+	return connect.NewResponse(out), nil
+}

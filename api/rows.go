@@ -1,0 +1,264 @@
+// Copyright The Shoal Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package api
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/shoalnet/shoal"
+	"github.com/shoalnet/shoal/proto"
+	shoalv1 "github.com/shoalnet/shoal/proto/shoal/v1"
+)
+
+// States of a row that are no phase.
+const (
+	stateSilent   = "silent"
+	stateUnplaced = "unplaced"
+)
+
+// pane is one view read for listings, with what takes a pass over everything.
+type pane struct {
+	view  *shoal.View
+	now   time.Duration    // own monotonic clock
+	runs  map[string][]run // every replica that peers tell of, by service
+	names map[shoal.PeerID]string
+}
+
+// run is a replica as its holder tells of it.
+type run struct {
+	holder shoal.PeerID
+	status *shoal.ReplicaStatus
+}
+
+func newPane(view *shoal.View, now time.Duration) *pane {
+	p := &pane{view: view, now: now, runs: map[string][]run{}, names: map[shoal.PeerID]string{}}
+	for i := range view.Peers() {
+		peer := &view.Peers()[i]
+		p.names[peer.ID] = peer.Name()
+		state := view.State(peer.ID)
+		if state == nil {
+			continue
+		}
+		for j := range state.Replicas {
+			st := &state.Replicas[j]
+			p.runs[st.Service] = append(p.runs[st.Service], run{peer.ID, st})
+		}
+	}
+	return p
+}
+
+func (p *pane) name(id shoal.PeerID) string {
+	if id == "" {
+		return ""
+	}
+	return cmp.Or(p.names[id], id.Short())
+}
+
+// freshness says how much of the cluster this view is made of.
+func (p *pane) freshness(trouble string) *shoalv1.Freshness {
+	f := &shoalv1.Freshness{NewestSeconds: -1, Trouble: trouble}
+	for i := range p.view.Peers() {
+		peer := &p.view.Peers()[i]
+		if peer.Removed {
+			continue
+		}
+		f.Members++
+		if peer.ID == p.view.Self() {
+			f.Heard++
+			continue
+		}
+		life := p.view.Life(peer.ID)
+		age := p.seen(peer.ID)
+		if life.State != shoal.LifeUnknown && (f.NewestSeconds < 0 || age < f.NewestSeconds) {
+			f.NewestSeconds = age
+		}
+		if life.State == shoal.LifeAlive {
+			f.Heard++
+			f.OldestSeconds = max(f.OldestSeconds, age)
+			continue
+		}
+		f.Silent = append(f.Silent, &shoalv1.SilentPeer{
+			Id: string(peer.ID), Name: peer.Name(), State: life.State.String(), AgeSeconds: age,
+		})
+	}
+	slices.SortFunc(f.Silent, func(a, b *shoalv1.SilentPeer) int { return cmp.Compare(a.Name, b.Name) })
+	return f
+}
+
+// seen returns the seconds since a peer's newest news, -1 if there never was any.
+func (p *pane) seen(id shoal.PeerID) float64 {
+	life := p.view.Life(id)
+	switch {
+	case id == p.view.Self():
+		return 0
+	case life.State == shoal.LifeUnknown:
+		return -1
+	}
+	return max(0, p.now-life.Heard).Seconds()
+}
+
+// service makes a service's row. want is the number of replicas it should have.
+func (p *pane) service(s *shoal.Service, want int) *shoalv1.ServiceRow {
+	row := &shoalv1.ServiceRow{
+		Name: s.Spec.Name, Mode: string(s.Spec.Mode), Project: s.Spec.Project, Image: s.Spec.Image,
+		Want: int32(want), Revision: revision(s.Revision), Labels: s.Spec.Labels, Accepted: stamp(s.Accepted.WallMilli),
+	}
+	held, ready := map[int]bool{}, map[int]bool{}
+	for _, c := range p.view.ClaimsOf(s.Spec.Name) {
+		if !p.view.Alive(c.Holder) {
+			continue
+		}
+		held[c.Slot] = true
+		if r, ok := p.view.Replica(c.Replica); ok && r.Phase == shoal.PhaseReady {
+			ready[c.Slot] = true
+		}
+	}
+	row.Ready = int32(min(want, len(ready)))
+	row.Unplaced = int32(max(0, want-len(held)))
+	for _, port := range s.Spec.Ports {
+		row.Ports = append(row.Ports, &shoalv1.Port{
+			Container: uint32(port.Container), Published: uint32(port.Published), Protocol: port.Protocol,
+		})
+	}
+	for _, c := range p.view.Desired().Conflicts {
+		if c.Service == s.Spec.Name {
+			row.Conflicts++
+		}
+	}
+	return row
+}
+
+// replicas makes the rows of a service: one per claim, one per wanted slot that
+// nobody claims. The service may be gone while its last claims are.
+func (p *pane) replicas(name string, want int, why func(slot int) string) []*shoalv1.ReplicaRow {
+	svc, known := p.view.Service(name)
+	var rows []*shoalv1.ReplicaRow
+	held := map[int]bool{}
+	for _, c := range p.view.ClaimsOf(name) {
+		held[c.Slot] = true
+		rows = append(rows, p.replica(svc, c))
+	}
+	if !known || svc.Spec.Mode == shoal.ModeGlobal {
+		return rows
+	}
+	for slot := range want {
+		if !held[slot] {
+			rows = append(rows, &shoalv1.ReplicaRow{
+				Service: name, Slot: int32(slot), State: stateUnplaced, Reason: why(slot),
+				Image: svc.Spec.Image, Revision: revision(svc.Revision), IsCurrent: true,
+			})
+		}
+	}
+	slices.SortStableFunc(rows, func(a, b *shoalv1.ReplicaRow) int { return cmp.Compare(a.Slot, b.Slot) })
+	return rows
+}
+
+func (p *pane) replica(svc *shoal.Service, c shoal.Claim) *shoalv1.ReplicaRow {
+	row := &shoalv1.ReplicaRow{
+		Service: c.Service, Slot: int32(c.Slot), Replica: c.Replica.String(),
+		Peer: string(c.Holder), PeerName: p.name(c.Holder), State: shoal.PhasePending.String(), Revision: revision(c.Revision),
+	}
+	if svc != nil {
+		row.IsCurrent = c.Revision == svc.Revision
+		row.Image = svc.Spec.Image
+	}
+	if st, ok := p.view.Replica(c.Replica); ok {
+		row.State, row.Health, row.Reason = st.Phase.String(), st.Health, st.Reason
+		row.Restarts, row.ExitCode = int32(st.Restarts), int32(st.ExitCode)
+		row.Addr, row.Digest, row.Container = st.Addr, st.Image, st.Container
+		row.Ports = bindings(st.Ports)
+		row.Started = stamp(st.StartedAt * 1000)
+	}
+	if !p.view.Alive(c.Holder) {
+		row.Reason = fmt.Sprintf("%s %s; last said %s", row.PeerName, p.silence(c.Holder), row.State)
+		row.State = stateSilent
+	}
+	return row
+}
+
+func (p *pane) silence(id shoal.PeerID) string {
+	age := p.seen(id)
+	if age < 0 {
+		return "not heard since this daemon's start"
+	}
+	return "silent " + (time.Duration(age) * time.Second).String()
+}
+
+// peer makes a member's row.
+func (p *pane) peer(m *shoal.Peer) *shoalv1.PeerRow {
+	life := p.view.Life(m.ID)
+	alloc := m.Facts.Allocatable()
+	row := &shoalv1.PeerRow{
+		Id: string(m.ID), Name: m.Name(), State: peerState(m, life), IsSelf: m.ID == p.view.Self(),
+		SeenSeconds: p.seen(m.ID), RttSeconds: life.RTT.Seconds(), Role: string(m.Role), Zone: m.Zone(), Labels: m.Facts.Labels,
+		Capacity: resources(m.Facts.Capacity), Allocatable: resources(alloc), Free: resources(alloc), Used: resources(shoal.Resources{}),
+		Engine: m.Facts.Engine, EngineApi: m.Facts.EngineAPI, Version: m.Facts.Version,
+		IsCordoned: m.Cordoned, IsDraining: m.Draining, Platforms: m.Facts.Platforms, Addrs: m.Facts.Addrs, PublishAddr: m.Facts.PublishAddr,
+		Replicas: int32(len(p.view.ClaimsBy(m.ID))),
+	}
+	if st := p.view.State(m.ID); st != nil {
+		row.Free, row.Used = resources(st.Free), resources(st.Used)
+		if st.Engine.Down {
+			row.EngineTrouble = cmp.Or(st.Engine.Reason, "does not answer")
+		}
+	}
+	return row
+}
+
+func peerState(m *shoal.Peer, life shoal.Life) string {
+	switch {
+	case m.Removed:
+		return "removed"
+	case m.Facts.Leaving:
+		return "leaving"
+	}
+	return life.State.String()
+}
+
+func revision(r shoal.RevisionID) *shoalv1.RevisionID {
+	if r.IsZero() {
+		return nil
+	}
+	return &shoalv1.RevisionID{Seq: r.Seq, Author: string(r.Author)}
+}
+
+func resources(r shoal.Resources) *shoalv1.Resources {
+	return &shoalv1.Resources{CpuMilli: r.CPUMilli, MemBytes: r.MemBytes}
+}
+
+func bindings(in []shoal.PortBinding) []*shoalv1.PortBinding {
+	out := make([]*shoalv1.PortBinding, len(in))
+	for i, b := range in {
+		out[i] = &shoalv1.PortBinding{Container: uint32(b.Container), Protocol: b.Protocol, HostIp: b.HostIP, HostPort: uint32(b.HostPort)}
+	}
+	return out
+}
+
+// stamp returns nil for the time that means "never".
+func stamp(milli int64) *timestamppb.Timestamp {
+	if milli == 0 {
+		return nil
+	}
+	return timestamppb.New(time.UnixMilli(milli))
+}
+
+// masked returns a spec's message whose environment shows names only.
+func masked(spec *shoal.Spec, show bool) *shoalv1.Spec {
+	m := proto.SpecMessage(spec)
+	if show {
+		return m
+	}
+	env := maps.Clone(m.Env)
+	for k := range env {
+		env[k] = "***"
+	}
+	m.Env = env
+	return m
+}

@@ -1,0 +1,244 @@
+// Copyright The Shoal Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package api
+
+import (
+	"time"
+
+	"github.com/shoalnet/shoal"
+)
+
+// The values a Client returns. Their JSON names are what "-o json" prints and stay as
+// they are: times RFC 3339 UTC, ages and durations in seconds, sizes in bytes.
+
+// Listing is an answer of many, and how fresh it is.
+type Listing[T any] struct {
+	Items     []T
+	Freshness Freshness
+}
+
+// Freshness says how much of the cluster the asked peer heard recently.
+type Freshness struct {
+	Members int          `json:"members"`
+	Heard   int          `json:"heard"`
+	Oldest  float64      `json:"oldest_seconds"`
+	Newest  float64      `json:"newest_seconds"` // -1: nothing was heard
+	Silent  []SilentPeer `json:"silent,omitempty"`
+	Trouble string       `json:"trouble,omitempty"`
+}
+
+// SilentPeer is a member not heard recently.
+type SilentPeer struct {
+	ID    string  `json:"id"`
+	Name  string  `json:"name"`
+	State string  `json:"state"`
+	Age   float64 `json:"age_seconds"` // -1: never heard
+}
+
+// Service is one service of a listing.
+type Service struct {
+	Name      string            `json:"name"`
+	Mode      string            `json:"mode"`
+	Project   string            `json:"project,omitempty"`
+	Image     string            `json:"image"`
+	Replicas  int               `json:"replicas"` // wanted
+	Ready     int               `json:"ready"`
+	Unplaced  int               `json:"unplaced"`
+	Revision  string            `json:"revision"`
+	Ports     []Port            `json:"ports,omitempty"`
+	Labels    map[string]string `json:"labels,omitempty"`
+	Accepted  time.Time         `json:"accepted,omitzero"`
+	Conflicts int               `json:"conflicts"`
+}
+
+// Port is one container port; where it is published as far as that is known.
+type Port struct {
+	Container uint16 `json:"container"`
+	Protocol  string `json:"protocol"`
+	HostIP    string `json:"host_ip,omitempty"`
+	HostPort  uint16 `json:"host_port,omitempty"`
+}
+
+// Replica is one replica, or one slot without any.
+type Replica struct {
+	Service   string    `json:"service"`
+	Slot      int       `json:"slot"`
+	ID        string    `json:"replica,omitempty"`
+	Peer      string    `json:"peer,omitempty"`
+	PeerName  string    `json:"peer_name,omitempty"`
+	State     string    `json:"state"`
+	Health    string    `json:"health,omitempty"`
+	Reason    string    `json:"reason,omitempty"`
+	Restarts  int       `json:"restarts"`
+	ExitCode  int       `json:"exit_code"`
+	Ports     []Port    `json:"ports,omitempty"`
+	Addr      string    `json:"addr,omitempty"`
+	Image     string    `json:"image,omitempty"`
+	Digest    string    `json:"digest,omitempty"`
+	Revision  string    `json:"revision,omitempty"`
+	Current   bool      `json:"current"`
+	Started   time.Time `json:"started,omitzero"`
+	Container string    `json:"container,omitempty"`
+}
+
+// Peer is one member.
+type Peer struct {
+	ID            string            `json:"id"`
+	Name          string            `json:"name"`
+	State         string            `json:"state"`
+	Self          bool              `json:"self"`
+	Seen          float64           `json:"seen_seconds"` // -1: never
+	RTT           float64           `json:"rtt_seconds"`
+	Role          string            `json:"role"`
+	Zone          string            `json:"zone,omitempty"`
+	Labels        map[string]string `json:"labels,omitempty"`
+	CPUMilli      int64             `json:"cpu_milli"`
+	CPUFree       int64             `json:"cpu_free_milli"`
+	CPUUsed       int64             `json:"cpu_used_milli"`
+	Mem           int64             `json:"mem_bytes"`
+	MemFree       int64             `json:"mem_free_bytes"`
+	MemUsed       int64             `json:"mem_used_bytes"`
+	Replicas      int               `json:"replicas"`
+	Engine        string            `json:"engine"`
+	EngineAPI     string            `json:"engine_api"`
+	EngineTrouble string            `json:"engine_trouble,omitempty"`
+	Version       string            `json:"version"`
+	Cordoned      bool              `json:"cordoned"`
+	Draining      bool              `json:"draining"`
+	Platforms     []string          `json:"platforms,omitempty"`
+	Addrs         []string          `json:"addrs,omitempty"`
+	PublishAddr   string            `json:"publish_addr,omitempty"`
+}
+
+// Token is one invite; the token itself is shown only once, when it is made.
+type Token struct {
+	ID      string    `json:"id"`
+	Issuer  string    `json:"issuer"`
+	Role    string    `json:"role"`
+	Expires time.Time `json:"expires"`
+	Uses    int       `json:"uses"`
+	Used    int       `json:"used"`
+	State   string    `json:"state"`
+}
+
+// Place is where a slot is or would go; empty: nowhere.
+type Place struct {
+	Peer string `json:"peer"`
+	Name string `json:"peer_name"`
+}
+
+// Change is one line of a plan.
+type Change struct {
+	Kind     string   `json:"change"` // + ~ - =
+	Service  string   `json:"service"`
+	Revision string   `json:"revision,omitempty"`
+	Details  []string `json:"details,omitempty"`
+	Places   []Place  `json:"slots,omitempty"`
+	Unplaced []string `json:"unplaced,omitempty"`
+	Replicas int      `json:"replicas"`
+	Notes    []string `json:"notes,omitempty"`
+}
+
+// Outcome is the answer to a wish.
+type Outcome struct {
+	Changes    []Change  `json:"changes"`
+	Accepted   bool      `json:"accepted"`
+	Acks       int       `json:"acks"`
+	AcksWanted int       `json:"acks_wanted"`
+	Freshness  Freshness `json:"-"`
+}
+
+// Progress is how far a service has come.
+type Progress struct {
+	Service  Service   `json:"service"`
+	Replicas []Replica `json:"replicas,omitempty"`
+	Exists   bool      `json:"exists"`
+	Settled  bool      `json:"settled"`
+	Trouble  string    `json:"trouble,omitempty"`
+}
+
+// ServiceDetail is all about a service.
+type ServiceDetail struct {
+	Service
+	Spec      shoal.Spec
+	Rows      []Replica
+	Heads     []string
+	Lost      []LostWish
+	Verdicts  []Verdict
+	Freshness Freshness
+}
+
+// LostWish is a concurrent wish that lost.
+type LostWish struct {
+	Loser  string `json:"loser"`
+	Winner string `json:"winner"`
+	Rule   string `json:"rule"`
+}
+
+// Verdict says whether a peer may hold a slot (-1: any), and why not.
+type Verdict struct {
+	Slot     int    `json:"slot"`
+	Peer     string `json:"peer"`
+	PeerName string `json:"peer_name"`
+	Feasible bool   `json:"feasible"`
+	Score    string `json:"score,omitempty"`
+	Reason   string `json:"reason,omitempty"`
+}
+
+// PeerDetail is all about a peer.
+type PeerDetail struct {
+	Peer
+	Rows      []Replica
+	Images    []string
+	Refusals  []string
+	Freshness Freshness
+}
+
+// Status says where a daemon stands.
+type Status struct {
+	Self      string     `json:"self"`
+	Cluster   string     `json:"cluster,omitempty"` // "": not a member
+	Role      string     `json:"role,omitempty"`
+	Listen    []string   `json:"listen,omitempty"`
+	Version   string     `json:"version"`
+	API       string     `json:"api"`
+	Trouble   string     `json:"trouble,omitempty"`
+	Freshness *Freshness `json:"freshness,omitempty"`
+}
+
+// WishOptions go with every wish.
+type WishOptions struct {
+	PlanOnly   bool
+	Acks       int
+	AckTimeout time.Duration // 0: the daemon's default
+}
+
+// LogRequest selects lines.
+type LogRequest struct {
+	shoal.LogQuery        // Slot -1: all
+	Peer           string // only this holder; "": all
+}
+
+// LogLine is one line of a replica.
+type LogLine struct {
+	Time     time.Time `json:"time,omitzero"`
+	Service  string    `json:"service"`
+	Slot     int       `json:"slot"`
+	Replica  string    `json:"replica"`
+	Peer     string    `json:"peer"`
+	PeerName string    `json:"peer_name"`
+	Stderr   bool      `json:"stderr"`
+	Text     string    `json:"text"`
+}
+
+// Event is one line of the cluster's story as the asked peer saw it.
+type Event struct {
+	Time     time.Time `json:"time"`
+	Kind     string    `json:"kind"`
+	Peer     string    `json:"peer,omitempty"`
+	PeerName string    `json:"peer_name,omitempty"`
+	Service  string    `json:"service,omitempty"`
+	Slot     int       `json:"slot"` // -1: none
+	Text     string    `json:"text"`
+}

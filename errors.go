@@ -22,6 +22,8 @@ var (
 	ErrNoSpace = errors.New("no space left for records")
 	// ErrEngineDown: the container engine does not answer.
 	ErrEngineDown = errors.New("container engine does not answer")
+	// ErrUnreachable: the peer does not answer, or no peer does.
+	ErrUnreachable = errors.New("no peer reachable")
 	// ErrTooFewAcks: the record is durable here but fewer peers than asked confirmed it in time.
 	ErrTooFewAcks = errors.New("too few peers confirmed")
 )

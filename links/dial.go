@@ -1,0 +1,306 @@
+// Copyright The Shoal Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package links
+
+import (
+	"cmp"
+	"context"
+	"encoding/binary"
+	"hash/fnv"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
+	ma "github.com/multiformats/go-multiaddr"
+
+	"github.com/shoalnet/shoal"
+	"github.com/shoalnet/shoal/internal/logkey"
+)
+
+const (
+	// maxDials bounds how many peers are dialled at a time.
+	maxDials = 16
+	// stableLink is how long a link must hold before its loss counts as a first
+	// failure again; until then a peer that lets us in and throws us out is one that
+	// does not know us yet.
+	stableLink = 5 * time.Second
+	// hopeless is after how many failures a chosen peer no longer counts against
+	// Degree; it is still dialled at the longest pause.
+	hopeless = 4
+)
+
+// target is what the dial loop knows of one member it wants a link to.
+type target struct {
+	fails   int
+	due     time.Duration // own clock; no dial before
+	up      bool
+	since   time.Duration // of up
+	dialing bool
+	addrs   []ma.Multiaddr // by its record and as found, to notice new ones
+}
+
+type dialed struct {
+	peer peer.ID
+	err  error
+	took time.Duration
+}
+
+// dialer is the state of the dial loop; only its goroutine touches it.
+type dialer struct {
+	*Links
+	rand    *rand.Rand
+	targets map[peer.ID]*target
+	busy    int
+	results chan dialed
+}
+
+// dialLoop keeps links to the members this peer should have, by all addresses it
+// knows, with a jittered pause after each failure, and cuts the links of everybody
+// who may not be here. It ends with ctx, after its last dial.
+func (l *Links) dialLoop(ctx context.Context) {
+	d := &dialer{
+		Links: l, targets: map[peer.ID]*target{}, results: make(chan dialed, maxDials),
+		rand: rand.New(rand.NewPCG(l.id.Boot().Nonce, l.id.Boot().Counter)),
+	}
+	var dials sync.WaitGroup
+	defer dials.Wait()
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-l.wake:
+		case <-timer.C:
+		case r := <-d.results:
+			d.finished(r)
+		}
+		d.cut()
+		d.remember()
+		next := d.look(func(p peer.ID, addrs []ma.Multiaddr) {
+			dials.Go(func() { d.results <- l.dial(ctx, p, addrs) })
+		})
+		timer.Reset(next)
+	}
+}
+
+// cut closes the connections of everybody who may not be here: removed members, and
+// strangers whose time is up.
+func (d *dialer) cut() {
+	for _, p := range d.host.Network().Peers() {
+		if !d.gate.mayStay(p) {
+			d.log.Debug("link cut", logkey.Peer, shoal.PeerID(p.String()).Short(), logkey.Reason, "not a member")
+			_ = d.host.Network().ClosePeer(p) // it is gone either way
+		}
+	}
+}
+
+// remember writes what the records say about members beside the key, when it changed.
+func (d *dialer) remember() {
+	known, gone := d.news()
+	if d.id.Cluster() == "" || len(known)+len(gone) == 0 {
+		return
+	}
+	err := d.id.ForgetMembers(gone...)
+	if err == nil {
+		err = d.id.Remember(known...)
+	}
+	if err != nil {
+		d.log.Warn("members not remembered", logkey.Err, err)
+	}
+}
+
+// news returns the members as the records and our own eyes have them, and the removed.
+func (d *dialer) news() (known []KnownMember, gone []shoal.PeerID) {
+	d.mu.Lock()
+	desired, door := d.desired, d.door
+	d.mu.Unlock()
+	if desired == nil {
+		return nil, nil
+	}
+	old := map[shoal.PeerID]bool{}
+	for _, m := range d.id.Members() {
+		old[m.Peer] = len(m.Chain) > 0
+	}
+	for i := range desired.Peers {
+		m := &desired.Peers[i]
+		p, err := peer.Decode(string(m.ID))
+		switch {
+		case err != nil || p == d.self:
+		case m.Removed:
+			gone = append(gone, m.ID)
+		default:
+			k := KnownMember{Peer: m.ID, Addrs: addrTexts(pick(d.gate.loopback, maxAddrs, d.seenAt(p), parseAddrs(m.Facts.Addrs)))}
+			if !old[m.ID] && door != nil {
+				k.Chain = door.chains.Chain(m.ID)
+			}
+			known = append(known, k)
+		}
+	}
+	return known, gone
+}
+
+// look updates every target, starts the dials that are due and returns when to look again.
+func (d *dialer) look(start func(peer.ID, []ma.Multiaddr)) time.Duration {
+	now := d.clock.Mono()
+	next := now + time.Hour
+	if at, ok := d.gate.nextStranger(); ok {
+		next = min(next, at)
+	}
+	wanted := d.choose()
+	for p := range d.targets {
+		if !wanted[p] && !d.targets[p].dialing {
+			delete(d.targets, p)
+		}
+	}
+	for p := range wanted {
+		t := d.targets[p]
+		if t == nil {
+			t = &target{due: now}
+			d.targets[p] = t
+		}
+		d.refresh(p, t, now)
+		if t.up || t.dialing {
+			continue
+		}
+		if t.due > now || d.busy >= maxDials {
+			next = min(next, max(t.due, now+d.cfg.DialMin/2))
+			continue
+		}
+		t.dialing = true
+		d.busy++
+		start(p, d.addrsOf(p))
+	}
+	return max(next-d.clock.Mono(), 0)
+}
+
+// refresh notices that a link came or went, and that the records name new addresses.
+func (d *dialer) refresh(p peer.ID, t *target, now time.Duration) {
+	up := d.host.Network().Connectedness(p) == network.Connected
+	switch {
+	case up && !t.up:
+		t.since = now
+	case !up && t.up:
+		if now-t.since >= stableLink {
+			t.fails = 0
+		} else {
+			t.fails++
+		}
+		t.due = now + d.pause(t.fails)
+	}
+	t.up = up
+	addrs := pick(d.gate.loopback, maxAddrs, parseAddrs(d.recorded(p)), d.seenAt(p))
+	if !slices.EqualFunc(addrs, t.addrs, ma.Multiaddr.Equal) {
+		t.addrs, t.due = addrs, min(t.due, now)
+	}
+}
+
+func (d *dialer) finished(r dialed) {
+	d.busy--
+	t := d.targets[r.peer]
+	if t == nil {
+		return
+	}
+	t.dialing = false
+	if r.err == nil {
+		return // refresh sees the link, or that it is gone again
+	}
+	t.fails++
+	t.due = d.clock.Mono() + d.pause(t.fails)
+	d.log.Debug("peer not reached", logkey.Peer, shoal.PeerID(r.peer.String()).Short(), logkey.Took, r.took, logkey.Err, r.err)
+}
+
+// pause returns how long to wait after so many failures in a row: DialMin doubled by
+// each but the first, at most DialMax, of which a random half is taken off.
+func (d *dialer) pause(fails int) time.Duration {
+	p := d.cfg.DialMin
+	for i := 1; i < fails && p < d.cfg.DialMax; i++ {
+		p *= 2
+	}
+	p = min(p, d.cfg.DialMax)
+	return p/2 + time.Duration(d.rand.Int64N(int64(p/2)+1))
+}
+
+// choose returns the members this peer opens links to. Up to FullMesh members it is
+// all of them. Above, it is the Degree that come first in an order of this boot's
+// own: random to everybody else, so that the union of all choices is a random graph
+// with about twice that degree (connected with near certainty), and every restart
+// draws again. One that cannot be reached makes room for the next.
+func (d *dialer) choose() map[peer.ID]bool {
+	d.gate.mu.Lock()
+	all := make([]peer.ID, 0, len(d.gate.members))
+	for p := range d.gate.members {
+		all = append(all, p)
+	}
+	d.gate.mu.Unlock()
+	wanted := make(map[peer.ID]bool, len(all))
+	if len(all) < d.cfg.FullMesh {
+		for _, p := range all {
+			wanted[p] = true
+		}
+		return wanted
+	}
+	rank := make(map[peer.ID]uint64, len(all))
+	for _, p := range all {
+		h := fnv.New64a()
+		_, _ = h.Write(binary.BigEndian.AppendUint64(nil, d.id.Boot().Nonce)) // never fails
+		_, _ = h.Write([]byte(p))
+		rank[p] = h.Sum64()
+	}
+	slices.SortFunc(all, func(a, b peer.ID) int {
+		return cmp.Or(cmp.Compare(rank[a], rank[b]), cmp.Compare(a, b))
+	})
+	taken := 0
+	for _, p := range all {
+		if taken == d.cfg.Degree {
+			break
+		}
+		wanted[p] = true
+		if t := d.targets[p]; t == nil || t.fails < hopeless {
+			taken++
+		}
+	}
+	return wanted
+}
+
+// recorded returns the addresses a member's own record names.
+func (l *Links) recorded(p peer.ID) []string {
+	l.mu.Lock()
+	d := l.desired
+	l.mu.Unlock()
+	if d == nil {
+		return nil
+	}
+	if m, ok := d.Peer(shoal.PeerID(p.String())); ok {
+		return m.Facts.Addrs
+	}
+	return nil
+}
+
+// addrsOf returns where a member may be, at most 16 addresses: where it was last
+// reached, what its record says, what is remembered beside the key, what identify told.
+func (l *Links) addrsOf(p peer.ID) []ma.Multiaddr {
+	return pick(l.gate.loopback, maxAddrs,
+		l.seenAt(p), parseAddrs(l.recorded(p)), parseAddrs(l.id.addrsOf(shoal.PeerID(p.String()))), l.host.Peerstore().Addrs(p))
+}
+
+func (l *Links) seenAt(p peer.ID) []ma.Multiaddr {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.seen[p]
+}
+
+// dial tries all addresses of one peer. The swarm has a back-off of its own, which
+// would keep us from a peer that just came back: a forced dial skips it.
+func (l *Links) dial(ctx context.Context, p peer.ID, addrs []ma.Multiaddr) dialed {
+	start := l.clock.Mono()
+	ctx, cancel := context.WithTimeout(ctx, l.cfg.DialTimeout)
+	defer cancel()
+	ctx = network.WithForceDirectDial(ctx, "shoal")
+	err := l.host.Connect(ctx, peer.AddrInfo{ID: p, Addrs: addrs})
+	return dialed{peer: p, err: err, took: l.clock.Mono() - start}
+}

@@ -1,0 +1,196 @@
+// Copyright The Shoal Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package links
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/connmgr"
+	"github.com/libp2p/go-libp2p/core/control"
+	"github.com/libp2p/go-libp2p/core/host"
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/core/protocol"
+	ma "github.com/multiformats/go-multiaddr"
+
+	"github.com/shoalnet/shoal"
+)
+
+// DESIGN section 11: strangers, 4 at a time, for 10 s.
+const (
+	maxStrangers = 4
+	strangerTime = 10 * time.Second
+)
+
+// doorGrace is how long after an invite's expiry its bearer is still let in, to be
+// told that it is too late rather than that nobody answers.
+const doorGrace = time.Hour
+
+// gate knows who may connect. Members may; a stranger may while the door is open,
+// and then speaks the join protocol only; whoever we are joining through may.
+type gate struct {
+	clock    shoal.Clock
+	loopback bool // we listen on loopback ourselves
+
+	mu        sync.Mutex // guards the rest
+	members   map[peer.ID]bool
+	doorUntil int64 // Unix seconds; strangers may come until then
+	strangers map[peer.ID]time.Duration
+	hosts     map[peer.ID]int // peers we join through, by running joins
+}
+
+var _ connmgr.ConnectionGater = (*gate)(nil)
+
+func newGate(clock shoal.Clock, loopback bool) *gate {
+	return &gate{
+		clock: clock, loopback: loopback,
+		members: map[peer.ID]bool{}, strangers: map[peer.ID]time.Duration{}, hosts: map[peer.ID]int{},
+	}
+}
+
+// set replaces the members and the time until which the door is open.
+func (g *gate) set(members map[peer.ID]bool, doorUntil int64) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.members, g.doorUntil = members, doorUntil
+	for p := range g.strangers {
+		if members[p] {
+			delete(g.strangers, p)
+		}
+	}
+}
+
+func (g *gate) isMember(p peer.ID) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.members[p]
+}
+
+// mayStay reports whether a connection of p may be or remain open. It gives a
+// stranger one of the few places if one is free.
+func (g *gate) mayStay(p peer.ID) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.members[p] || g.hosts[p] > 0 {
+		return true
+	}
+	now := g.clock.Mono()
+	if since, ok := g.strangers[p]; ok {
+		return now-since < strangerTime
+	}
+	if g.clock.Wall().Unix() >= g.doorUntil {
+		return false
+	}
+	here := 0
+	for q, since := range g.strangers {
+		switch age := now - since; {
+		case age < strangerTime:
+			here++
+		case age >= 2*strangerTime: // cut long ago; its handshake may never have ended
+			delete(g.strangers, q)
+		}
+	}
+	if here < maxStrangers {
+		g.strangers[p] = now
+	}
+	return here < maxStrangers
+}
+
+// left frees a stranger's place when its last connection is gone.
+func (g *gate) left(p peer.ID) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	delete(g.strangers, p)
+}
+
+// nextStranger returns when the time of the next stranger will be up, false if there
+// is none.
+func (g *gate) nextStranger() (time.Duration, bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	now := g.clock.Mono()
+	first, any := time.Duration(0), false
+	for _, since := range g.strangers {
+		if end := since + strangerTime; end > now && (!any || end < first) {
+			first, any = end, true
+		}
+	}
+	return first, any
+}
+
+// visit lets p be dialled although it is no member yet, until the returned call.
+func (g *gate) visit(p peer.ID) func() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.hosts[p]++
+	return func() {
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		if g.hosts[p]--; g.hosts[p] == 0 {
+			delete(g.hosts, p)
+		}
+	}
+}
+
+// InterceptPeerDial implements connmgr.ConnectionGater.
+func (g *gate) InterceptPeerDial(p peer.ID) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.members[p] || g.hosts[p] > 0
+}
+
+// InterceptAddrDial implements connmgr.ConnectionGater.
+func (g *gate) InterceptAddrDial(_ peer.ID, a ma.Multiaddr) bool { return dialable(a, g.loopback) }
+
+// InterceptAccept implements connmgr.ConnectionGater: nobody is known by address.
+func (g *gate) InterceptAccept(network.ConnMultiaddrs) bool { return true }
+
+// InterceptSecured implements connmgr.ConnectionGater: now it is known who it is.
+func (g *gate) InterceptSecured(_ network.Direction, p peer.ID, _ network.ConnMultiaddrs) bool {
+	return g.mayStay(p)
+}
+
+// InterceptUpgraded implements connmgr.ConnectionGater.
+func (g *gate) InterceptUpgraded(network.Conn) (bool, control.DisconnectReason) { return true, 0 }
+
+// memberOnly wraps a handler: streams of anybody else are reset unread.
+func (g *gate) memberOnly(h network.StreamHandler) network.StreamHandler {
+	return func(s network.Stream) {
+		if !g.isMember(s.Conn().RemotePeer()) {
+			_ = s.Reset() // there is nobody to tell
+			return
+		}
+		h(s)
+	}
+}
+
+// memberHost is the host as the other rooms see it: every stream, in or out, is with
+// a member, whatever connections are open.
+type memberHost struct {
+	host.Host
+	gate *gate
+}
+
+// SetStreamHandler implements host.Host.
+func (h *memberHost) SetStreamHandler(p protocol.ID, handler network.StreamHandler) {
+	h.Host.SetStreamHandler(p, h.gate.memberOnly(handler))
+}
+
+// SetStreamHandlerMatch implements host.Host.
+func (h *memberHost) SetStreamHandlerMatch(p protocol.ID, match func(protocol.ID) bool, handler network.StreamHandler) {
+	h.Host.SetStreamHandlerMatch(p, match, h.gate.memberOnly(handler))
+}
+
+// NewStream implements host.Host.
+func (h *memberHost) NewStream(ctx context.Context, p peer.ID, protocols ...protocol.ID) (network.Stream, error) {
+	if !h.gate.isMember(p) {
+		return nil, fmt.Errorf("open stream to %s: %w", shoal.PeerID(p.String()).Short(), errStranger)
+	}
+	return h.Host.NewStream(ctx, p, protocols...)
+}
+
+var errStranger = fmt.Errorf("not a member: %w", shoal.ErrRefused)

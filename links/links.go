@@ -1,0 +1,318 @@
+// Copyright The Shoal Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package links
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+
+	"github.com/libp2p/go-libp2p/core/host"
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/core/protocol"
+	ma "github.com/multiformats/go-multiaddr"
+
+	"github.com/shoalnet/shoal"
+	"github.com/shoalnet/shoal/internal/logkey"
+)
+
+// Links is this peer's place in the network. Its methods are safe for concurrent use.
+type Links struct {
+	cfg   Config
+	id    *Identity
+	clock shoal.Clock
+	log   *slog.Logger
+	self  peer.ID
+	host  host.Host
+	owned bool // the host is ours to close
+	gate  *gate
+	wake  chan struct{} // asks the dial loop to look again; holds one
+
+	mu      sync.Mutex // guards the rest
+	desired *shoal.Desired
+	changed chan struct{}
+	seen    map[peer.ID][]ma.Multiaddr // where members were reached or found, newest first, at most 4
+	door    *door                      // who admits, nil until ServeJoin
+	logs    LogSource                  // nil until ServeLogs
+}
+
+// New makes the links of this peer. Nothing listens, dials or serves before Run; but
+// libp2p's own goroutines run from here on, so a Links that is never run wants Close.
+func New(cfg Config, id *Identity, clock shoal.Clock, log *slog.Logger) (*Links, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	self, err := peer.Decode(string(id.Self()))
+	if err != nil {
+		return nil, fmt.Errorf("read own peer ID: %w", err)
+	}
+	l := &Links{
+		cfg: cfg, id: id, clock: clock, log: log, self: self, host: cfg.Host,
+		wake: make(chan struct{}, 1), changed: make(chan struct{}), seen: map[peer.ID][]ma.Multiaddr{},
+	}
+	if cfg.Host != nil {
+		if cfg.Host.ID() != self {
+			return nil, &shoal.InvalidError{Field: "host", Why: "has another key than the identity"}
+		}
+		l.gate = newGate(clock, anyLoopback(cfg.Host.Addrs()))
+	} else {
+		listen, err := cfg.listenAddrs()
+		if err != nil {
+			return nil, err
+		}
+		l.gate = newGate(clock, anyLoopback(listen))
+		if l.host, err = newHost(cfg, id, l.gate); err != nil {
+			return nil, err
+		}
+		l.owned = true
+	}
+	l.SetMembers(nil)
+	return l, nil
+}
+
+// Close ends a Links whose Run was never called. Run closes by itself.
+func (l *Links) Close() error {
+	if !l.owned {
+		return nil
+	}
+	return l.host.Close()
+}
+
+// Host returns the host for other rooms: each stream it opens or accepts is with a
+// current member. They must not close it.
+func (l *Links) Host() host.Host { return &memberHost{Host: l.host, gate: l.gate} }
+
+// Handle serves a protocol to members only; it is Host().SetStreamHandler.
+func (l *Links) Handle(p protocol.ID, h network.StreamHandler) {
+	l.host.SetStreamHandler(p, l.gate.memberOnly(h))
+}
+
+// Addrs returns the multiaddresses to tell others, at most 16, sorted; empty before
+// Run listens.
+func (l *Links) Addrs() []string {
+	out := addrTexts(pick(l.gate.loopback, maxAddrs, l.host.Addrs()))
+	slices.Sort(out)
+	return out
+}
+
+// SetMembers takes the current members and open invites from the folded records,
+// nil when there are none. Members remembered beside the key count until the records
+// name them or remove them. Cheap when neither changed; connections of removed
+// members are cut.
+func (l *Links) SetMembers(d *shoal.Desired) {
+	l.mu.Lock()
+	l.desired = d
+	l.mu.Unlock()
+	members := map[peer.ID]bool{}
+	if l.id.Cluster() != "" {
+		for _, m := range l.id.Members() {
+			if p, err := peer.Decode(string(m.Peer)); err == nil {
+				members[p] = true
+			}
+		}
+	}
+	doorUntil := int64(0)
+	if d != nil {
+		for i := range d.Peers {
+			if p, err := peer.Decode(string(d.Peers[i].ID)); err == nil {
+				members[p] = !d.Peers[i].Removed
+			}
+		}
+		doorUntil = l.openUntil(d)
+	}
+	delete(members, l.self)
+	for p, in := range members {
+		if !in {
+			delete(members, p)
+		}
+	}
+	l.gate.set(members, doorUntil)
+	l.poke()
+	l.announce()
+}
+
+// openUntil returns until when strangers may come. The door stays open for the
+// bearers of used, revoked and just expired invites too: only who gets in can be
+// told why it does not work.
+func (l *Links) openUntil(d *shoal.Desired) int64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	until := int64(0)
+	if l.door == nil {
+		return until
+	}
+	for i := range d.Invites {
+		until = max(until, d.Invites[i].ExpiresAt+int64(doorGrace.Seconds()))
+	}
+	return until
+}
+
+// Connected returns the members with an open connection, sorted.
+func (l *Links) Connected() []shoal.PeerID {
+	var out []shoal.PeerID
+	for _, p := range l.host.Network().Peers() {
+		if l.gate.isMember(p) && l.host.Network().Connectedness(p) == network.Connected {
+			out = append(out, shoal.PeerID(p.String()))
+		}
+	}
+	slices.Sort(out)
+	return out
+}
+
+// Changed returns a channel that is closed when Connected may have changed after the
+// call.
+func (l *Links) Changed() <-chan struct{} {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.changed
+}
+
+func (l *Links) announce() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	close(l.changed)
+	l.changed = make(chan struct{})
+}
+
+func (l *Links) poke() {
+	select {
+	case l.wake <- struct{}{}:
+	default: // it will look anyway
+	}
+}
+
+// Run listens, dials members, and serves join, logs and ping until ctx ends. It
+// returns after everything it started ended; a host of its own is closed then.
+// nil: ctx ended; anything else is why it could not go on.
+func (l *Links) Run(ctx context.Context) (err error) {
+	if l.owned {
+		defer func() { err = errors.Join(err, l.host.Close()) }()
+		if err := l.listen(); err != nil {
+			return err
+		}
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	stop := l.serve(ctx)
+	defer stop()
+
+	notify := &network.NotifyBundle{
+		ConnectedF:    func(_ network.Network, c network.Conn) { l.opened(c) },
+		DisconnectedF: func(_ network.Network, c network.Conn) { l.closed(c) },
+	}
+	l.host.Network().Notify(notify)
+	defer l.host.Network().StopNotify(notify)
+	if l.cfg.MDNS {
+		stop, err := l.discover()
+		if err != nil {
+			l.log.Warn("local discovery does not work", logkey.Err, err) // the rest does
+		} else {
+			defer stop()
+		}
+	}
+	l.dialLoop(ctx)
+	return nil
+}
+
+// serve registers this room's own protocols. The returned call takes them away again
+// and waits until the last handler returned; by then ctx must have ended or be about to.
+func (l *Links) serve(ctx context.Context) func() {
+	ctx, cancel := context.WithCancel(ctx)
+	r := &running{}
+	own := map[protocol.ID]network.StreamHandler{
+		ProtocolJoin: r.handler(ctx, l.serveJoin),
+		ProtocolPing: l.gate.memberOnly(r.handler(ctx, l.servePing)),
+		ProtocolLogs: l.gate.memberOnly(r.handler(ctx, l.serveLogs)),
+	}
+	for p, h := range own {
+		l.host.SetStreamHandler(p, h)
+	}
+	return func() {
+		for p := range own {
+			l.host.RemoveStreamHandler(p)
+		}
+		cancel()
+		r.end()
+	}
+}
+
+// running counts the handlers that run, and refuses new ones at the end.
+type running struct {
+	mu    sync.Mutex // guards ended, and orders Add before Wait
+	ended bool
+	wg    sync.WaitGroup
+}
+
+// handler gives h the context and resets the stream when that ends.
+func (r *running) handler(ctx context.Context, h func(context.Context, network.Stream)) network.StreamHandler {
+	return func(s network.Stream) {
+		if !r.begin() {
+			_ = s.Reset() // we are going; the other side will notice
+			return
+		}
+		defer r.wg.Done()
+		stop := context.AfterFunc(ctx, func() { _ = s.Reset() })
+		defer stop()
+		h(ctx, s)
+	}
+}
+
+func (r *running) begin() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.ended {
+		r.wg.Add(1)
+	}
+	return !r.ended
+}
+
+func (r *running) end() {
+	r.mu.Lock()
+	r.ended = true
+	r.mu.Unlock()
+	r.wg.Wait()
+}
+
+func (l *Links) listen() error {
+	addrs, err := l.cfg.listenAddrs()
+	if err != nil {
+		return err
+	}
+	for _, a := range addrs {
+		// One at a time: the swarm is content when one of many works, we are not.
+		if err := l.host.Network().Listen(a); err != nil {
+			return fmt.Errorf("listen on %s: %w", a, err)
+		}
+	}
+	return nil
+}
+
+func (l *Links) opened(c network.Conn) {
+	p := c.RemotePeer()
+	if c.Stat().Direction == network.DirOutbound && l.gate.isMember(p) {
+		l.sawAt(p, c.RemoteMultiaddr())
+		l.host.ConnManager().Protect(p, "member")
+	}
+	l.poke()
+	l.announce()
+}
+
+func (l *Links) closed(c network.Conn) {
+	if p := c.RemotePeer(); l.host.Network().Connectedness(p) != network.Connected {
+		l.gate.left(p)
+	}
+	l.poke()
+	l.announce()
+}
+
+// sawAt keeps an address at which a member answered or was found.
+func (l *Links) sawAt(p peer.ID, addrs ...ma.Multiaddr) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.seen[p] = pick(l.gate.loopback, 4, addrs, l.seen[p])
+}

@@ -48,12 +48,44 @@ func (d *Docker) Create(ctx context.Context, spec shoal.ContainerSpec) (string, 
 		}
 		return made.ID, err
 	})
-	if errors.Is(err, shoal.ErrConflict) { // two creates of one replica met in the engine
-		if id, again := d.find(ctx, what, spec.Replica); again != nil || id != "" {
-			return id, again
-		}
+	if errors.Is(err, shoal.ErrConflict) {
+		return d.meet(ctx, what, &spec, err)
 	}
 	return id, err
+}
+
+// meet is for two creates of one replica that met in the engine. The engine reserves
+// the name first and shows the container later: wait for it to appear. A container
+// of that name that is not this replica's is the conflict that the engine said.
+func (d *Docker) meet(ctx context.Context, what string, spec *shoal.ContainerSpec, conflict error) (string, error) {
+	look := time.NewTicker(50 * time.Millisecond)
+	defer look.Stop()
+	patience := time.NewTimer(d.cfg.Slow)
+	defer patience.Stop()
+	for {
+		if id, err := d.find(ctx, what, spec.Replica); err != nil || id != "" {
+			return id, err
+		}
+		others, err := call(ctx, d, d.cfg.Quick, what, func(ctx context.Context, c *client.Client) ([]container.Summary, error) {
+			name := filters.NewArgs(filters.Arg("name", "^/"+nameOf(spec)+"$"))
+			return c.ContainerList(ctx, container.ListOptions{All: true, Filters: name})
+		})
+		if err != nil {
+			return "", err
+		}
+		for _, o := range others {
+			if o.Labels[LabelReplica] != spec.Replica.String() {
+				return "", conflict
+			}
+		}
+		select {
+		case <-look.C:
+		case <-ctx.Done():
+			return "", fmt.Errorf("%s: %w", what, ctx.Err())
+		case <-patience.C:
+			return "", conflict
+		}
+	}
 }
 
 // find returns the ID of a replica's container, "" if there is none.

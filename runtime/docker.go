@@ -96,7 +96,10 @@ func (d *Docker) connect(ctx context.Context) (*client.Client, error) {
 	}
 	c.NegotiateAPIVersionPing(ping)
 	if !d.client.CompareAndSwap(nil, c) {
-		_ = c.Close() // somebody else was first; this one serves this call only
+		if first := d.client.Load(); first != nil { // somebody else was faster
+			_ = c.Close() // it closes idle connections only
+			return first, nil
+		}
 		return c, nil
 	}
 	d.log.Info("engine answers", "host", d.cfg.Host, "api", c.ClientVersion())

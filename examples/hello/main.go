@@ -18,22 +18,28 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 	"time"
 )
 
-const usage = `usage: hello [serve|check|work|eat] [flags]
+const usage = `usage: hello [serve|check|work|eat|quit|shout] [flags]
   serve   answer on -listen (default): / /healthz /sick /quit?code=N /eat?mb=N
   check   exit 0 if the server on -listen is healthy
-  work    print a line every -every
+  work    print a line every -every; with -stubborn ignore requests to stop
   eat     allocate -mb MiB and hold them
+  quit    exit with -code
+  shout   print one line of -length letters
 `
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGQUIT)
 	err := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
 	stop()
+	var code exitCode
 	switch {
+	case errors.As(err, &code):
+		os.Exit(int(code))
 	case errors.Is(err, flag.ErrHelp):
 		os.Exit(2)
 	case err != nil:
@@ -42,12 +48,21 @@ func main() {
 	}
 }
 
+// exitCode is the end that "hello quit" was asked for.
+type exitCode int
+
+// Error names the code.
+func (c exitCode) Error() string { return fmt.Sprintf("quit with code %d", int(c)) }
+
 // options are what the flags say.
 type options struct {
 	listen  string
 	version string
 	every   time.Duration
 	mb      int
+	code    int
+	length  int
+	stays   bool
 }
 
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
@@ -63,6 +78,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	flags.StringVar(&o.version, "version", o.version, "version to show (HELLO_VERSION)")
 	flags.DurationVar(&o.every, "every", time.Second, "time between lines of work")
 	flags.IntVar(&o.mb, "mb", 0, "MiB to eat")
+	flags.IntVar(&o.code, "code", 0, "exit code of quit")
+	flags.IntVar(&o.length, "length", 100, "letters to shout")
+	flags.BoolVar(&o.stays, "stubborn", false, "ignore requests to stop")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
@@ -72,7 +90,15 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	case "check":
 		return check(ctx, o.listen)
 	case "work":
+		if o.stays {
+			ctx = context.WithoutCancel(ctx)
+		}
 		return work(ctx, o.every, stdout)
+	case "quit":
+		return exitCode(o.code)
+	case "shout":
+		_, err := fmt.Fprintln(stdout, strings.Repeat("a", max(o.length, 0)))
+		return err
 	case "eat":
 		fmt.Fprintf(stdout, "eating %d MiB\n", o.mb)
 		held := eat(o.mb)

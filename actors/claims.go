@@ -44,18 +44,19 @@ func drafts(self shoal.PeerID, own []shoal.Claim, plan *placement.Plan, recent [
 			}
 		}
 		for _, d := range recent {
-			if d.service == service {
+			if d.service == service { // newest last: it counts
+				b.Released = slices.DeleteFunc(b.Released, func(r shoal.Release) bool { return r.Slot == d.release.Slot })
 				b.Released = append(b.Released, d.release)
 			}
 		}
 		bodies[service] = b
 		return b
 	}
-	for _, d := range plan.Releases {
-		b := body(d.Service)
-		b.Holds = slices.DeleteFunc(b.Holds, func(h shoal.Holding) bool { return h.Slot == d.Slot && h.Replica == d.Replica })
-		b.Released = slices.DeleteFunc(b.Released, func(r shoal.Release) bool { return r.Slot == d.Slot })
-		b.Released = append(b.Released, shoal.Release{Slot: d.Slot, Replica: d.Replica, YieldTo: d.YieldTo})
+	for _, l := range letGo(plan) {
+		b := body(l.service)
+		b.Holds = slices.DeleteFunc(b.Holds, func(h shoal.Holding) bool { return h.Slot == l.release.Slot && h.Replica == l.release.Replica })
+		b.Released = slices.DeleteFunc(b.Released, func(r shoal.Release) bool { return r.Slot == l.release.Slot })
+		b.Released = append(b.Released, l.release)
 	}
 	for _, n := range plan.Claims {
 		claim(body(n.Service), n, mint)
@@ -63,10 +64,28 @@ func drafts(self shoal.PeerID, own []shoal.Claim, plan *placement.Plan, recent [
 	out := make([]*shoal.ClaimBody, 0, len(bodies))
 	for _, b := range bodies {
 		slices.SortFunc(b.Holds, func(a, c shoal.Holding) int { return cmp.Compare(a.Slot, c.Slot) })
+		b.Released = slices.DeleteFunc(b.Released, func(r shoal.Release) bool {
+			return slices.ContainsFunc(b.Holds, func(h shoal.Holding) bool { return h.Slot == r.Slot })
+		})
 		slices.SortFunc(b.Released, func(a, c shoal.Release) int { return cmp.Compare(a.Slot, c.Slot) })
 		out = append(out, b)
 	}
 	slices.SortFunc(out, func(a, b *shoal.ClaimBody) int { return cmp.Compare(a.Service, b.Service) })
+	return out
+}
+
+// letGo returns the slots a plan lets go: its drops, and those that re-used
+// replicas leave.
+func letGo(plan *placement.Plan) []dated {
+	var out []dated
+	for _, d := range plan.Releases {
+		out = append(out, dated{service: d.Service, release: shoal.Release{Slot: d.Slot, Replica: d.Replica, YieldTo: d.YieldTo}})
+	}
+	for _, n := range plan.Claims {
+		if !n.Reuse.IsZero() {
+			out = append(out, dated{service: n.Service, release: shoal.Release{Slot: n.LeavesSlot, Replica: n.Reuse, YieldTo: n.YieldTo}})
+		}
+	}
 	return out
 }
 
@@ -82,9 +101,8 @@ func claim(b *shoal.ClaimBody, n placement.NewClaim, mint func() shoal.ReplicaID
 			h.Since = o.Since
 			return true
 		}
-		return o.Replica == h.Replica // re-used from another slot
+		return false
 	})
-	b.Released = slices.DeleteFunc(b.Released, func(r shoal.Release) bool { return r.Slot == n.Slot })
 	b.Holds = append(b.Holds, h)
 }
 

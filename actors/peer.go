@@ -44,7 +44,7 @@ type peerActor struct {
 
 func newPeer(r *run) *peerActor {
 	p := &peerActor{
-		r: r, parts: make(map[string]*part),
+		r: r, parts: make(map[string]*part), memory: placement.NewMemory(r.now()),
 		pulling: make(map[shoal.PeerID]bool),
 		minted:  make(map[shoal.ReplicaID]bool),
 		seen:    make(map[shoal.ReplicaID]time.Duration),
@@ -198,8 +198,9 @@ func (p *peerActor) write(ctx actor.Context, v *shoal.View, plan *placement.Plan
 	p.recent = slices.DeleteFunc(p.recent, func(d dated) bool { return now-d.at > releaseMemory })
 	own := v.ClaimsBy(p.r.deps.Self)
 	bodies := drafts(p.r.deps.Self, own, plan, p.recent, p.mint)
-	for _, d := range plan.Releases {
-		p.recent = append(p.recent, dated{service: d.Service, at: now, release: shoal.Release{Slot: d.Slot, Replica: d.Replica, YieldTo: d.YieldTo}})
+	for _, l := range letGo(plan) {
+		l.at = now
+		p.recent = append(p.recent, l)
 	}
 	p.tell(plan)
 	p.update(ctx, own, bodies)

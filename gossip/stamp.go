@@ -88,26 +88,32 @@ func (s *Stamper) Seal(as shoal.Stamp, drafts []shoal.Body, complete Completer) 
 		if err != nil {
 			return nil, fmt.Errorf("take a sequence number: %w", err)
 		}
-		body := complete(draft, as, seq)
-		raw, err := codec.EncodeBody(body)
+		r, err := NewRecord(s.signer, seq, as.HLC, complete(draft, as, seq))
 		if err != nil {
 			return nil, err
 		}
-		r := &shoal.Record{
-			Schema: shoal.Schema, Kind: body.Kind(), Name: body.About(), Author: as.Author,
-			AuthorSeq: seq, HLC: as.HLC, Raw: raw, Body: body,
-		}
-		if r.Signature, err = s.signer.Sign(codec.SigningBytes(r)); err != nil {
-			return nil, fmt.Errorf("sign %s: %w", r.Key(), err)
-		}
-		env := codec.EncodeRecord(r)
-		// Reading it back proves that every peer will take it, and makes Body what they
-		// will see (nil for empty lists) rather than what the caller may still hold.
-		sealed, err := codec.DecodeRecord(env)
-		if err != nil {
-			return nil, fmt.Errorf("write %s: %w", r.Key(), err)
-		}
-		out = append(out, fold.Entry{Record: sealed, Envelope: env, Pushed: true})
+		out = append(out, fold.Entry{Record: r, Envelope: codec.EncodeRecord(r), Pushed: true})
 	}
 	return out, nil
+}
+
+// NewRecord makes a signed record. It is read back from its envelope, which proves
+// that every peer will take it, and makes its Body what they will see rather than
+// what the caller may still hold. *shoal.InvalidError: body breaks a bound.
+func NewRecord(signer Signer, seq uint64, at shoal.HLC, body shoal.Body) (*shoal.Record, error) {
+	raw, err := codec.EncodeBody(body)
+	if err != nil {
+		return nil, err
+	}
+	r := &shoal.Record{
+		Schema: shoal.Schema, Kind: body.Kind(), Name: body.About(), Author: signer.PeerID(),
+		AuthorSeq: seq, HLC: at, Raw: raw,
+	}
+	if r.Signature, err = signer.Sign(codec.SigningBytes(r)); err != nil {
+		return nil, fmt.Errorf("sign %s: %w", r.Key(), err)
+	}
+	if r, err = codec.DecodeRecord(codec.EncodeRecord(r)); err != nil {
+		return nil, fmt.Errorf("read back: %w", err)
+	}
+	return r, nil
 }

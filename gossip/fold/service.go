@@ -1,0 +1,266 @@
+// Copyright The Shoal Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package fold
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+
+	"github.com/shoalnet/shoal"
+)
+
+// serviceVerdict is what the records about one service come to.
+type serviceVerdict struct {
+	name      string
+	service   *shoal.Service // nil: there is none
+	gone      *shoal.GoneBody
+	scale     shoal.ScaleState
+	claims    []shoal.Claim
+	releases  []shoal.Release
+	conflicts []shoal.Conflict
+}
+
+// revision is one author's revision while it is judged.
+type revision struct {
+	*item
+	body    *shoal.RevisionBody
+	pending bool // it replaces one that is not known here
+	removed bool // a gone record names it, or one that reaches it
+}
+
+func (s *serviceVerdict) addTo(d *shoal.Desired) {
+	if s.service != nil {
+		d.Services = append(d.Services, *s.service)
+	}
+	if s.gone != nil {
+		d.Gone = append(d.Gone, *s.gone)
+		if s.service == nil && len(s.scale.By) > 0 {
+			d.GoneScale[s.name] = s.scale
+		}
+	}
+	d.Claims = append(d.Claims, s.claims...)
+	d.Releases = append(d.Releases, s.releases...)
+	d.Conflicts = append(d.Conflicts, s.conflicts...)
+}
+
+// judgeService folds revisions, removals, scale intents and claims of a service.
+func (v *verdict) judgeService(versions []version) {
+	s := &serviceVerdict{name: v.topic.key.name}
+	v.service = s
+	var revs []*revision
+	var scales []*item
+	for _, ver := range versions {
+		if ver.counts == nil {
+			continue
+		}
+		switch b := ver.counts.Record.Body.(type) {
+		case *shoal.RevisionBody:
+			revs = append(revs, &revision{item: ver.counts, body: b})
+		case *shoal.ScaleBody:
+			scales = append(scales, ver.counts)
+		case *shoal.GoneBody:
+			s.join(b)
+		case *shoal.ClaimBody:
+			s.claim(b)
+		}
+	}
+	s.sort()
+	markPending(revs, versions)
+	s.markRemoved(revs)
+	for _, r := range revs {
+		if !r.pending {
+			v.seenRevs = append(v.seenRevs, r.body.Revision)
+		}
+	}
+	s.scale, v.seenBases = foldScale(scales)
+	if heads := headsOf(revs); len(heads) > 0 {
+		s.stand(heads, revs, scales)
+	}
+	s.voided(versions, v.authority)
+}
+
+// wellFormed checks what a body must be for any state: a revision and a base are
+// their author's and come right after all they replace.
+func wellFormed(r *shoal.Record) bool {
+	switch b := r.Body.(type) {
+	case *shoal.RevisionBody:
+		return follows(b.Revision, r.Author, b.Replaces)
+	case *shoal.ScaleBody:
+		return b.Base == nil || follows(b.Base.ID, r.Author, b.Base.Covers)
+	default:
+		return true
+	}
+}
+
+// follows reports whether id is the author's and its sequence is 1 + the highest
+// of what it replaces.
+func follows(id shoal.RevisionID, author shoal.PeerID, replaces []shoal.RevisionID) bool {
+	high := uint64(0)
+	for _, r := range replaces {
+		high = max(high, r.Seq)
+	}
+	return id.Author == author && id.Seq == high+1 && id.Seq != 0
+}
+
+// reaches reports whether the references include id: they name it, or a later one
+// of its author, which replaced it.
+func reaches(refs []shoal.RevisionID, id shoal.RevisionID) bool {
+	return slices.ContainsFunc(refs, func(r shoal.RevisionID) bool { return r.Author == id.Author && r.Seq >= id.Seq })
+}
+
+// revisionSeq returns the sequence of a revision, 0 for other kinds.
+func revisionSeq(it *item) uint64 {
+	if b, ok := it.Record.Body.(*shoal.RevisionBody); ok {
+		return b.Revision.Seq
+	}
+	return 0
+}
+
+// markPending marks the revisions that replace one not known here. (s, A) is known
+// when a revision by A with a sequence of at least s is held, be it void, but not
+// if it is pending itself.
+func markPending(revs []*revision, versions []version) {
+	void := map[shoal.PeerID]uint64{} // highest sequence held that does not count
+	for _, ver := range versions {
+		if ver.newest != ver.counts {
+			void[ver.newest.Record.Author] = revisionSeq(ver.newest)
+		}
+	}
+	for again := true; again; {
+		again = false
+		for _, r := range revs {
+			known := func(ref shoal.RevisionID) bool {
+				return void[ref.Author] >= ref.Seq || slices.ContainsFunc(revs, func(o *revision) bool {
+					return !o.pending && o.body.Revision.Author == ref.Author && o.body.Revision.Seq >= ref.Seq
+				})
+			}
+			for _, ref := range r.body.Replaces {
+				if !r.pending && ref.Author != r.Record.Author && !known(ref) {
+					r.pending, again = true, true
+				}
+			}
+		}
+	}
+}
+
+// markRemoved marks what gone records name and all that it replaced.
+func (s *serviceVerdict) markRemoved(revs []*revision) {
+	if s.gone == nil {
+		return
+	}
+	refs := slices.Clone(s.gone.Removes)
+	for again := true; again; {
+		again = false
+		for _, r := range revs {
+			if !r.removed && !r.pending && reaches(refs, r.body.Revision) {
+				r.removed, again = true, true
+				refs = append(refs, r.body.Replaces...)
+			}
+		}
+	}
+}
+
+// headsOf returns the standing revisions that no other one replaced, current first.
+func headsOf(revs []*revision) []*revision {
+	var heads []*revision
+	for _, r := range revs {
+		if r.pending || r.removed || slices.ContainsFunc(revs, func(o *revision) bool {
+			return o != r && !o.pending && reaches(o.body.Replaces, r.body.Revision)
+		}) {
+			continue
+		}
+		heads = append(heads, r)
+	}
+	slices.SortFunc(heads, func(a, b *revision) int { return b.body.Revision.Compare(a.body.Revision) })
+	return heads
+}
+
+// stand makes the service out of its heads, the first of which is current.
+func (s *serviceVerdict) stand(heads, revs []*revision, scales []*item) {
+	cur := heads[0]
+	svc := &shoal.Service{
+		Spec: cur.body.Spec, Revision: cur.body.Revision, Record: cur.Envelope, Accepted: cur.Record.HLC,
+		Replicas: replicas(s.scale, cur.body.Spec.Replicas), Scale: s.scale,
+	}
+	for _, h := range heads {
+		svc.Heads = append(svc.Heads, h.body.Revision)
+		if h != cur {
+			s.conflicts = append(s.conflicts, shoal.Conflict{
+				Service: s.name, Loser: h.body.Revision, Winner: svc.Revision, Rule: rule(h.body.Revision, svc.Revision),
+			})
+		}
+	}
+	slices.SortFunc(svc.Heads, shoal.RevisionID.Compare)
+	wishes := append([]*item{cur.item}, scales...)
+	newest := slices.MaxFunc(wishes, compareAdvice)
+	svc.Wish = shoal.RevisionID{Seq: svc.Revision.Seq + s.scale.Seq, Author: newest.Record.Author}
+	svc.Fresh = newest.Pushed
+	for _, r := range revs {
+		if r != cur && !r.pending && !r.removed {
+			wishes = append(wishes, r.item)
+		}
+	}
+	svc.Proposed = proposed(wishes, svc)
+	s.service = svc
+}
+
+// rule says why one of two heads is current.
+func rule(loser, winner shoal.RevisionID) string {
+	if loser.Seq == winner.Seq {
+		return fmt.Sprintf("neither author saw the other's revision; of sequence %d the higher peer ID counts (%s over %s)",
+			winner.Seq, winner.Author.Short(), loser.Author.Short())
+	}
+	return fmt.Sprintf("neither author saw the other's revision; the higher sequence counts (%d over %d)", winner.Seq, loser.Seq)
+}
+
+// voided shows the revisions that are void only because their author was removed.
+func (s *serviceVerdict) voided(versions []version, a *authority) {
+	for _, ver := range versions {
+		b, ok := ver.newest.Record.Body.(*shoal.RevisionBody)
+		if !ok || ver.newest == ver.counts || !a.capped(ver.newest.Record) {
+			continue
+		}
+		c := shoal.Conflict{Service: s.name, Loser: b.Revision, Rule: fmt.Sprintf(
+			"its author was removed: of its records those above %d are void, and this is %d",
+			a.cap(ver.newest.Record.Author), ver.newest.Record.AuthorSeq)}
+		if s.service != nil {
+			c.Winner = s.service.Revision
+		}
+		s.conflicts = append(s.conflicts, c)
+	}
+	slices.SortFunc(s.conflicts, func(x, y shoal.Conflict) int { return x.Loser.Compare(y.Loser) })
+}
+
+// join adds what one author removed.
+func (s *serviceVerdict) join(b *shoal.GoneBody) {
+	if s.gone == nil {
+		s.gone = &shoal.GoneBody{Service: s.name}
+	}
+	s.gone.Removes = append(s.gone.Removes, b.Removes...)
+	slices.SortFunc(s.gone.Removes, shoal.RevisionID.Compare)
+	s.gone.Removes = slices.Compact(s.gone.Removes)
+}
+
+func (s *serviceVerdict) claim(b *shoal.ClaimBody) {
+	for _, h := range b.Holds {
+		s.claims = append(s.claims, shoal.Claim{
+			Holder: b.Peer, Service: s.name, Slot: h.Slot, Replica: h.Replica, Revision: h.Revision, Since: h.Since,
+		})
+	}
+	for _, r := range b.Released {
+		r.Holder, r.Service = b.Peer, s.name
+		s.releases = append(s.releases, r)
+	}
+}
+
+// sort orders claims and releases by (slot, holder, replica).
+func (s *serviceVerdict) sort() {
+	slices.SortFunc(s.claims, func(a, b shoal.Claim) int {
+		return cmp.Or(cmp.Compare(a.Slot, b.Slot), cmp.Compare(a.Holder, b.Holder), slices.Compare(a.Replica[:], b.Replica[:]))
+	})
+	slices.SortFunc(s.releases, func(a, b shoal.Release) int {
+		return cmp.Or(cmp.Compare(a.Slot, b.Slot), cmp.Compare(a.Holder, b.Holder), slices.Compare(a.Replica[:], b.Replica[:]))
+	})
+}

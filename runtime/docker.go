@@ -46,7 +46,8 @@ type Docker struct {
 
 	client atomic.Pointer[client.Client] // nil: negotiate before the next call
 
-	mu    sync.Mutex // guards known and used; never held across a call
+	mu    sync.Mutex // guards what follows; never held across a call
+	api   string     // negotiated last
 	known map[string]*knowledge
 	used  map[string]cpuSample
 }
@@ -102,7 +103,13 @@ func (d *Docker) connect(ctx context.Context) (*client.Client, error) {
 		}
 		return c, nil
 	}
-	d.log.Info("engine answers", "host", d.cfg.Host, "api", c.ClientVersion())
+	d.mu.Lock()
+	was := d.api
+	d.api = c.ClientVersion()
+	d.mu.Unlock()
+	if was != c.ClientVersion() {
+		d.log.Info("engine answers", "host", d.cfg.Host, "api", c.ClientVersion())
+	}
 	return c, nil
 }
 

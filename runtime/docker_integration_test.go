@@ -121,11 +121,7 @@ func (g gated) Write(b []byte) (int, error) {
 
 func newProxy(t testing.TB) (*proxy, string) {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "shoal-proxy-") // t.TempDir may be too long for a socket
-	if err != nil {
-		t.Fatal(err)
-	}
-	socket := filepath.Join(dir, "docker.sock")
+	socket := filepath.Join(socketDir(t), "docker.sock")
 	l, err := net.Listen("unix", socket)
 	if err != nil {
 		t.Fatal(err)
@@ -150,7 +146,6 @@ func newProxy(t testing.TB) (*proxy, string) {
 	t.Cleanup(func() {
 		l.Close()
 		group.Wait()
-		os.RemoveAll(dir)
 	})
 	return p, "unix://" + socket
 }

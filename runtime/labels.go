@@ -6,6 +6,7 @@ package runtime
 import (
 	"encoding/base64"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -102,9 +103,7 @@ func checkSpec(spec *shoal.ContainerSpec, cluster, peer shoal.PeerID) error {
 // the slot at creation; a replica that is given another slot keeps the old value.
 func envOf(spec *shoal.ContainerSpec) []string {
 	env := make(map[string]string, len(spec.Spec.Env)+4)
-	for k, v := range spec.Spec.Env {
-		env[k] = v
-	}
+	maps.Copy(env, spec.Spec.Env)
 	env["SHOAL_SERVICE"] = spec.Spec.Name
 	env["SHOAL_SLOT"] = fmt.Sprint(spec.Slot)
 	env["SHOAL_REPLICA"] = spec.Replica.String()

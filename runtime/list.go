@@ -95,24 +95,26 @@ func (d *Docker) stale(found []container.Summary, now time.Duration) []container
 	return out
 }
 
-// inspect learns the details of containers. What cannot be learnt stays unknown.
+// inspect learns the details of containers, for a fifth of Config.Quick at most. What
+// cannot be learnt by then stays unknown.
 func (d *Docker) inspect(ctx context.Context, of []container.Summary, asked time.Duration) {
 	if len(of) == 0 {
 		return
 	}
 	var group errgroup.Group
 	group.SetLimit(d.cfg.Parallel)
-	ctx, cancel := context.WithTimeout(ctx, d.cfg.Quick)
+	ctx, cancel := context.WithTimeout(ctx, d.cfg.Quick/5)
 	defer cancel()
+	c, err := d.connect(ctx)
+	if err != nil {
+		return
+	}
 	for _, s := range of {
 		group.Go(func() error {
-			r, err := call(ctx, d, d.cfg.Quick, "inspect container "+short(s.ID), func(ctx context.Context, c *client.Client) (container.InspectResponse, error) {
-				return c.ContainerInspect(ctx, s.ID)
-			})
-			if err != nil || r.ContainerJSONBase == nil || r.State == nil {
-				return nil
+			r, err := c.ContainerInspect(ctx, s.ID)
+			if err == nil && r.ContainerJSONBase != nil && r.State != nil {
+				d.learn(&s, r.State, asked)
 			}
-			d.learn(&s, r.State, asked)
 			return nil
 		})
 	}

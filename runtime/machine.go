@@ -22,6 +22,10 @@ import (
 func (d *Docker) Info(ctx context.Context) (shoal.MachineInfo, error) {
 	return call(ctx, d, d.cfg.Quick, "ask engine", func(ctx context.Context, c *client.Client) (shoal.MachineInfo, error) {
 		info, err := c.Info(ctx)
+		if err != nil && strings.HasPrefix(err.Error(), "Error reading remote info") {
+			// the client library drops the cause: the answer broke off, or is no JSON
+			return shoal.MachineInfo{}, fmt.Errorf("%w: %w", shoal.ErrEngineDown, err)
+		}
 		if err != nil {
 			return shoal.MachineInfo{}, err
 		}

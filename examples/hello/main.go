@@ -73,7 +73,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	o := options{listen: or(os.Getenv("HELLO_LISTEN"), ":80"), version: or(os.Getenv("HELLO_VERSION"), "1")}
 	flags := flag.NewFlagSet("hello", flag.ContinueOnError)
 	flags.SetOutput(stderr)
-	flags.Usage = func() { fmt.Fprint(stderr, usage); flags.PrintDefaults() }
+	flags.Usage = func() { say(stderr, usage); flags.PrintDefaults() }
 	flags.StringVar(&o.listen, "listen", o.listen, "address to listen on (HELLO_LISTEN)")
 	flags.StringVar(&o.version, "version", o.version, "version to show (HELLO_VERSION)")
 	flags.DurationVar(&o.every, "every", time.Second, "time between lines of work")
@@ -100,13 +100,13 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		_, err := fmt.Fprintln(stdout, strings.Repeat("a", max(o.length, 0)))
 		return err
 	case "eat":
-		fmt.Fprintf(stdout, "eating %d MiB\n", o.mb)
+		say(stdout, "eating %d MiB\n", o.mb)
 		held := eat(o.mb)
 		<-ctx.Done()
 		_ = held[0] // hold it until then
 		return nil
 	}
-	fmt.Fprint(stderr, usage)
+	say(stderr, usage)
 	return fmt.Errorf("unknown command %q", verb)
 }
 
@@ -144,7 +144,7 @@ func work(ctx context.Context, every time.Duration, out io.Writer) error {
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			fmt.Fprintln(out, "worker stops")
+			say(out, "worker stops\n")
 			return nil
 		}
 	}
@@ -165,6 +165,9 @@ func or(s, otherwise string) string {
 	}
 	return otherwise
 }
+
+// say prints; there is nobody to tell when that fails.
+func say(w io.Writer, format string, args ...any) { _, _ = fmt.Fprintf(w, format, args...) }
 
 // whoami names this replica as Shoal told it, else this machine.
 func whoami() string {

@@ -6,7 +6,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -35,7 +34,7 @@ func serve(ctx context.Context, o options, log io.Writer) error {
 		return err
 	}
 	server := &http.Server{Handler: s.handler(), ReadHeaderTimeout: 5 * time.Second}
-	fmt.Fprintf(log, "hello v%s from %s listens on %s\n", s.version, whoami(), l.Addr())
+	say(log, "hello v%s from %s listens on %s\n", s.version, whoami(), l.Addr())
 	ended := make(chan error, 1)
 	go func() { ended <- server.Serve(l) }()
 	select {
@@ -43,7 +42,7 @@ func serve(ctx context.Context, o options, log io.Writer) error {
 		return err
 	case <-ctx.Done():
 	}
-	fmt.Fprintln(log, "hello stops")
+	say(log, "hello stops\n")
 	within, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	defer cancel()
 	err = server.Shutdown(within)
@@ -65,7 +64,7 @@ func (s *site) handler() http.Handler {
 
 func (s *site) page(w http.ResponseWriter, _ *http.Request) {
 	host, _ := os.Hostname() // "" is fine: it is only shown
-	fmt.Fprintf(w, "hello v%s from %s\nreplica %s\nslot %s\nservice %s\npeer %s\nhost %s\n",
+	say(w, "hello v%s from %s\nreplica %s\nslot %s\nservice %s\npeer %s\nhost %s\n",
 		s.version, whoami(), os.Getenv("SHOAL_REPLICA"), os.Getenv("SHOAL_SLOT"),
 		os.Getenv("SHOAL_SERVICE"), os.Getenv("SHOAL_PEER"), host)
 }
@@ -78,7 +77,7 @@ func (s *site) health(w http.ResponseWriter, _ *http.Request) {
 		http.Error(w, "sick", http.StatusServiceUnavailable)
 		return
 	}
-	fmt.Fprintln(w, "ok")
+	say(w, "ok\n")
 }
 
 // turn makes a healthy server sick, and a sick one healthy.
@@ -87,8 +86,8 @@ func (s *site) turn(w http.ResponseWriter, _ *http.Request) {
 	s.sick = !s.sick
 	sick := s.sick
 	s.mu.Unlock()
-	fmt.Fprintf(s.log, "sick is now %t\n", sick)
-	fmt.Fprintf(w, "sick is now %t\n", sick)
+	say(s.log, "sick is now %t\n", sick)
+	say(w, "sick is now %t\n", sick)
 }
 
 // leave ends the process without ceremony.
@@ -98,7 +97,7 @@ func (s *site) leave(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "code must be 0-255", http.StatusBadRequest)
 		return
 	}
-	fmt.Fprintf(s.log, "quit with code %d\n", code)
+	say(s.log, "quit with code %d\n", code)
 	s.quit(code)
 }
 
@@ -109,10 +108,10 @@ func (s *site) eat(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "mb must be 0-1048576", http.StatusBadRequest)
 		return
 	}
-	fmt.Fprintf(s.log, "eats %d MiB\n", mb)
+	say(s.log, "eats %d MiB\n", mb)
 	held := eat(mb)
 	s.mu.Lock()
 	s.held = append(s.held, held)
 	s.mu.Unlock()
-	fmt.Fprintf(w, "ate %d MiB\n", mb)
+	say(w, "ate %d MiB\n", mb)
 }

@@ -130,7 +130,7 @@ type Records interface {
 // Deps are what a Tracker works with.
 type Deps struct {
 	Cluster shoal.PeerID // its beats are void in any other
-	Boot    shoal.Boot // of this life; Counter from 1
+	Boot    shoal.Boot   // of this life; Counter from 1
 	Signer  Signer
 	Host    host.Host
 	PubSub  *pubsub.PubSub // unsigned and authorless messages are enough: beats are signed

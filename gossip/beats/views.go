@@ -159,7 +159,8 @@ func (t *Tracker) Sights(now time.Duration) []Sight {
 }
 
 // Confirm implements [shoal.Beacon]. If the named peer cannot be asked, two random
-// others are, as for "". A peer that hears nobody has nobody to be staler than: nil.
+// others are, as for "". Whoever hears nobody has nobody to be staler than: nil, unless
+// the named one is still believed to live.
 func (t *Tracker) Confirm(ctx context.Context, peer shoal.PeerID) error {
 	var first error
 	if peer != "" && peer != t.self {
@@ -168,12 +169,19 @@ func (t *Tracker) Confirm(ctx context.Context, peer shoal.PeerID) error {
 		}
 	}
 	t.mu.Lock()
+	isThere := false
 	ids := t.others(func(id shoal.PeerID, c *contact) bool {
+		if id == peer {
+			isThere = c.vital.state == shoal.LifeAlive || c.vital.state == shoal.LifeSuspect
+		}
 		return id != peer && (c.vital.state == shoal.LifeAlive || c.vital.state == shoal.LifeSuspect || t.isConnected(id))
 	})
 	t.mu.Unlock()
-	if len(ids) == 0 {
-		return first
+	switch {
+	case len(ids) == 0 && isThere:
+		return fmt.Errorf("confirm freshness: %w", first)
+	case len(ids) == 0:
+		return nil
 	}
 	slices.SortStableFunc(ids, func(a, b shoal.PeerID) int { return rank(t.isConnected(a)) - rank(t.isConnected(b)) })
 	errs := []error{first}

@@ -11,9 +11,10 @@ import (
 // since when each is open. Slots held back by a brake are not open yet, but for
 // those the wish's proposal names.
 func (d *decision) wants(s *serviceRow, slots []slotState, reuse map[int]int) []want {
-	reserved := make(map[int]bool, len(reuse))
-	for _, slot := range reuse {
+	reserved, own := make(map[int]bool, len(reuse)), make(map[int]bool)
+	for i, slot := range reuse {
 		reserved[slot] = true
+		own[slot] = int(s.holders[i]) == d.w.self
 	}
 	var out []want
 	waiting := 0
@@ -37,13 +38,16 @@ func (d *decision) wants(s *serviceRow, slots []slotState, reuse map[int]int) []
 		if !x.gated {
 			x.mem = mem
 			x.due = d.due(st.kind, mem.since)
+			if reserved[slot] { // its taker may settle later than this peer
+				x.due += d.cfg.Settle
+			}
 			x.late = !d.cfg.NoStepIn && d.now >= x.due
 			d.m.open[key] = mem
 			if !d.cfg.NoStepIn {
 				d.wake(x.due)
 			}
 		}
-		if !reserved[slot] || x.late {
+		if !reserved[slot] || x.late && !own[slot] {
 			out = append(out, x)
 		}
 	}

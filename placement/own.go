@@ -31,6 +31,8 @@ func (d *decision) own(s *serviceRow, slots []slotState, i int, c shoal.Claim, o
 		d.handOver(c, winner)
 	case !mine:
 		d.lose(s, slots, i, c, oc)
+	case winner.Replica != c.Replica && (d.ready(winner.Replica) || !d.hasStarted(c)):
+		d.drop(c, "", "another replica fills the slot on this peer")
 	case d.declines(c):
 		d.drop(c, "", "%s", refusal(d.w.peers[d.w.self].state, c.Service, c.Revision))
 	case st.kind == held && oc.turns != nil && oc.turns[c.Slot] && winner.Replica == c.Replica:

@@ -137,9 +137,6 @@ func mediaWanted(streaming bool) string {
 
 // readBody reads the whole body, at most maxBody bytes and for at most bodyTime.
 func readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
-	if r.ContentLength > maxBody {
-		return nil, tooLarge()
-	}
 	rc := http.NewResponseController(w)
 	if err := rc.SetReadDeadline(time.Now().Add(bodyTime)); err != nil {
 		return nil, fmt.Errorf("limit the time of a request: %w", err)
@@ -148,17 +145,14 @@ func readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 	if err != nil {
 		return nil, &Error{Code: CodeInvalid, What: "request body did not arrive whole", Why: oneLine(err.Error())}
 	}
-	if len(body) > maxBody {
-		return nil, tooLarge()
+	if len(body) > maxBody { // most clients read an answer only when they could send all
+		_, _ = io.CopyN(io.Discard, r.Body, maxDrain)
+		return nil, &Error{Code: CodeTooLarge, What: fmt.Sprintf("request body is larger than %d MiB", maxBody>>20)}
 	}
 	if err := rc.SetReadDeadline(time.Time{}); err != nil {
 		return nil, fmt.Errorf("limit the time of a request: %w", err)
 	}
 	return body, nil
-}
-
-func tooLarge() *Error {
-	return &Error{Code: CodeTooLarge, What: fmt.Sprintf("request body is larger than %d MiB", maxBody>>20)}
 }
 
 // jsonOf returns the JSON of a body, without the envelope of a stream. What is no

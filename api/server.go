@@ -25,10 +25,11 @@ import (
 
 // Bounds of what one socket takes.
 const (
-	maxBody    = 4 << 20 // bytes of a request
-	maxDepth   = 32      // of JSON
-	maxClients = 256     // connections at once
-	maxEvents  = 2000    // remembered
+	maxBody    = 4 << 20   // bytes of a request
+	maxDrain   = 128 << 20 // bytes of a refused request that are thrown away
+	maxDepth   = 32        // of JSON
+	maxClients = 256       // connections at once
+	maxEvents  = 2000      // remembered
 	bodyTime   = 10 * time.Second
 	stopTime   = 2 * time.Second
 )

@@ -1,0 +1,182 @@
+// Copyright The Shoal Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package apitest
+
+import (
+	"context"
+	"fmt"
+	"reflect"
+	"slices"
+
+	"github.com/shoalnet/shoal"
+)
+
+// Submit implements [shoal.Wishes].
+func (c *Cluster) Submit(ctx context.Context, w shoal.Wish, opts shoal.UpdateOptions) (shoal.Outcome, error) {
+	c.mu.Lock()
+	gate := c.block
+	c.mu.Unlock()
+	if gate != nil {
+		select {
+		case <-gate:
+		case <-ctx.Done():
+			return shoal.Outcome{}, ctx.Err()
+		}
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	out, services, err := c.apply(w)
+	if err != nil {
+		return out, err
+	}
+	c.services = services
+	c.rebuild()
+	out.Acks = opts.Acks
+	if c.few >= 0 && c.few < opts.Acks {
+		out.Acks = c.few
+		return out, fmt.Errorf("%d of %d: %w", c.few, opts.Acks, shoal.ErrTooFewAcks)
+	}
+	return out, nil
+}
+
+// Plan implements [shoal.Wishes].
+func (c *Cluster) Plan(_ context.Context, w shoal.Wish) (shoal.Outcome, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	out, _, err := c.apply(w)
+	return out, err
+}
+
+// Explain implements [shoal.Wishes].
+func (c *Cluster) Explain(_ context.Context, service string) (shoal.Explanation, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	i := c.find(c.services, service)
+	if i < 0 {
+		return shoal.Explanation{}, fmt.Errorf("service %q: %w", service, shoal.ErrNotFound)
+	}
+	out := shoal.Explanation{Service: service}
+	for _, p := range c.peers {
+		line := shoal.ExplainLine{Slot: -1, Peer: p.ID, Feasible: true, Score: "0 held"}
+		if absent(c.services[i].Spec.Image) {
+			line = shoal.ExplainLine{Slot: -1, Peer: p.ID, Reason: "image " + c.services[i].Spec.Image + " is not there (docker load it)"}
+		}
+		out.Lines = append(out.Lines, line)
+	}
+	return out, nil
+}
+
+func absent(image string) bool { return len(image) >= 7 && image[:7] == "absent:" }
+
+// apply works on a copy of the services; c.mu is held.
+func (c *Cluster) apply(w shoal.Wish) (shoal.Outcome, []shoal.Service, error) {
+	out, services := shoal.Outcome{}, slices.Clone(c.services)
+	switch {
+	case w.Deploy != nil:
+		for i := range w.Deploy.Specs {
+			ch, err := c.deploy(&services, w.Deploy.Specs[i], w.Deploy)
+			if err != nil {
+				return out, nil, fmt.Errorf("accept wish: %w", err)
+			}
+			out.Changes = append(out.Changes, ch)
+		}
+	case w.Scale != nil:
+		for _, t := range w.Scale.Targets {
+			s := &services[c.find(services, t.Service)]
+			n := t.N
+			if t.Relative {
+				n += s.Replicas
+			}
+			if err := shoal.CheckReplicas(n); err != nil {
+				return out, nil, fmt.Errorf("accept wish: %w", err)
+			}
+			kind := shoal.ChangeUpdate
+			if n == s.Replicas {
+				kind = shoal.ChangeNone
+			}
+			ch := shoal.Change{Kind: kind, Service: t.Service, Revision: s.Revision, Details: []string{fmt.Sprintf("replicas %d -> %d", s.Replicas, n)}, Replicas: n}
+			s.Replicas, s.Proposed = n, c.place(s.Spec, n)
+			ch.Slots = s.Proposed
+			out.Changes = append(out.Changes, ch)
+		}
+	case w.Remove != nil:
+		for _, name := range w.Remove.Services {
+			i := c.find(services, name)
+			if i < 0 {
+				continue
+			}
+			out.Changes = append(out.Changes, shoal.Change{Kind: shoal.ChangeRemove, Service: name, Revision: services[i].Revision, Details: []string{fmt.Sprintf("%d replicas", services[i].Replicas)}})
+			services = slices.Delete(services, i, i+1)
+		}
+	}
+	return out, services, nil
+}
+
+func (c *Cluster) deploy(services *[]shoal.Service, spec shoal.Spec, w *shoal.DeployWish) (shoal.Change, error) {
+	if err := spec.Validate(); err != nil {
+		return shoal.Change{}, fmt.Errorf("service %s: %w", spec.Name, err)
+	}
+	ch := shoal.Change{Kind: shoal.ChangeCreate, Service: spec.Name, Details: []string{"image " + spec.Image}}
+	i := c.find(*services, spec.Name)
+	if i < 0 {
+		*services = append(*services, shoal.Service{Replicas: spec.Replicas})
+		i = len(*services) - 1
+	} else {
+		old := (*services)[i]
+		ch.Kind, ch.Details = shoal.ChangeNone, nil
+		switch {
+		case w.Create:
+			return ch, fmt.Errorf("service %q already exists: %w", spec.Name, shoal.ErrConflict)
+		case old.Spec.Project != spec.Project:
+			return ch, fmt.Errorf("service %q belongs to project %q, not to %q: %w", spec.Name, old.Spec.Project, spec.Project, shoal.ErrConflict)
+		case old.Spec.Image != spec.Image:
+			ch.Details = append(ch.Details, "image "+old.Spec.Image+" -> "+spec.Image)
+		}
+		if w.ResetScale {
+			(*services)[i].Replicas = spec.Replicas
+		} else if old.Replicas != spec.Replicas {
+			ch.Notes = append(ch.Notes, fmt.Sprintf("scale stays %d (the file says %d; --reset-scale)", old.Replicas, spec.Replicas))
+		}
+		if !reflect.DeepEqual(old.Spec, spec) {
+			ch.Kind = shoal.ChangeUpdate
+		}
+	}
+	s := &(*services)[i]
+	if ch.Kind != shoal.ChangeNone {
+		c.seq++
+		s.Revision = shoal.RevisionID{Seq: c.seq, Author: c.self}
+	}
+	s.Spec, s.Proposed, s.Heads = spec, c.place(spec, s.Replicas), []shoal.RevisionID{s.Revision}
+	ch.Revision, ch.Replicas, ch.Slots = s.Revision, s.Replicas, s.Proposed
+	for range s.Proposed {
+		if absent(spec.Image) {
+			ch.Unplaced = append(ch.Unplaced, "no peer has the image")
+		}
+	}
+	return ch, nil
+}
+
+// place goes round the peers that are heard.
+func (c *Cluster) place(spec shoal.Spec, n int) []shoal.PeerID {
+	var alive []shoal.PeerID
+	for _, p := range c.peers {
+		if !c.lost[p.ID] {
+			alive = append(alive, p.ID)
+		}
+	}
+	if spec.Mode == shoal.ModeGlobal {
+		return alive
+	}
+	out := make([]shoal.PeerID, n)
+	for i := range out {
+		if !absent(spec.Image) {
+			out[i] = alive[i%len(alive)]
+		}
+	}
+	return out
+}
+
+func (c *Cluster) find(services []shoal.Service, name string) int {
+	return slices.IndexFunc(services, func(s shoal.Service) bool { return s.Spec.Name == name })
+}

@@ -1,0 +1,187 @@
+// Copyright The Shoal Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package gossip
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	pubsub "github.com/libp2p/go-libp2p-pubsub"
+	"github.com/libp2p/go-libp2p/core/host"
+	"github.com/libp2p/go-libp2p/core/peer"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/shoalnet/shoal"
+	"github.com/shoalnet/shoal/internal/logkey"
+	"github.com/shoalnet/shoal/proto/blocks"
+)
+
+const (
+	// queueSize replaces pubsub's 32, above which it drops silently (FACTS section 3).
+	queueSize = 4096
+	// maxMessage bounds a pubsub message: a block, and chains beside it.
+	maxMessage = 1 << 20
+)
+
+// NewPubSub makes the gossipsub that a Store and the beats share, with the queues
+// and the flood-publishing that small clusters need (FACTS section 3). It works
+// until ctx ends.
+func NewPubSub(ctx context.Context, h host.Host) (*pubsub.PubSub, error) {
+	ps, err := pubsub.NewGossipSub(ctx, h,
+		pubsub.WithMessageSignaturePolicy(pubsub.StrictSign),
+		pubsub.WithFloodPublish(true),
+		pubsub.WithPeerOutboundQueueSize(queueSize),
+		pubsub.WithValidateQueueSize(queueSize),
+		pubsub.WithMaxMessageSize(maxMessage),
+	)
+	if err != nil {
+		return nil, fmt.Errorf("start pubsub: %w", err)
+	}
+	return ps, nil
+}
+
+// topicName is the records topic of a cluster.
+func topicName(cluster shoal.PeerID) string {
+	return fmt.Sprintf("/shoal/%s/%d/records", cluster, epoch)
+}
+
+// runTopic joins the records topic and takes in what is pushed, until ctx ends.
+func (s *Store) runTopic(ctx context.Context) (err error) {
+	name := topicName(s.cfg.Cluster)
+	if err := s.deps.PubSub.RegisterTopicValidator(name, s.validate, pubsub.WithValidatorInline(true)); err != nil {
+		return fmt.Errorf("watch topic %s: %w", name, err)
+	}
+	defer func() { _ = s.deps.PubSub.UnregisterTopicValidator(name) }() // fails only if pubsub is gone
+	topic, err := s.deps.PubSub.Join(name)
+	if err != nil {
+		return fmt.Errorf("join topic %s: %w", name, err)
+	}
+	defer func() { _ = topic.Close() }() // as above
+	events, err := topic.EventHandler()
+	if err != nil {
+		return fmt.Errorf("follow topic %s: %w", name, err)
+	}
+	defer events.Cancel()
+	sub, err := topic.Subscribe(pubsub.WithBufferSize(queueSize))
+	if err != nil {
+		return fmt.Errorf("subscribe to topic %s: %w", name, err)
+	}
+	defer sub.Cancel()
+	s.setTopic(topic)
+	defer s.setTopic(nil)
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return s.followPeers(ctx, events) })
+	g.Go(func() error { return s.takePushes(ctx, sub) })
+	return g.Wait()
+}
+
+func (s *Store) setTopic(t *pubsub.Topic) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.topic = t
+}
+
+// followPeers syncs with every peer that appears on the topic. What we wrote before
+// it appeared was not pushed to it; what is written after is.
+func (s *Store) followPeers(ctx context.Context, events *pubsub.TopicEventHandler) error {
+	for {
+		ev, err := events.NextPeerEvent(ctx)
+		if err != nil {
+			return ended(ctx, err)
+		}
+		if ev.Type == pubsub.PeerJoin {
+			s.wantSync(idOf(ev.Peer))
+		}
+	}
+}
+
+// takePushes hands pushed blocks, judged by validate, to the writer.
+func (s *Store) takePushes(ctx context.Context, sub *pubsub.Subscription) error {
+	for {
+		msg, err := sub.Next(ctx)
+		if err != nil {
+			return ended(ctx, err)
+		}
+		found, ok := msg.ValidatorData.([]*block)
+		if !ok || len(found) == 0 {
+			continue // our own
+		}
+		select {
+		case s.arrivals <- &arrival{blocks: found, from: idOf(msg.GetFrom()), via: idOf(msg.ReceivedFrom), pushed: true}:
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// validate judges a pushed message before it is passed on: a bad one stops here. It
+// looks at nothing that depends on what else this peer holds.
+func (s *Store) validate(ctx context.Context, _ peer.ID, msg *pubsub.Message) pubsub.ValidationResult {
+	from := idOf(msg.GetFrom())
+	if from == s.self {
+		return pubsub.ValidationAccept
+	}
+	if !s.allowed(from) {
+		return pubsub.ValidationIgnore // perhaps we do not know it yet
+	}
+	var push blocks.Push
+	if err := blocks.Unmarshal(msg.GetData(), &push); err != nil {
+		s.refuse(from, refuse(reasonForm, "%w", err))
+		return pubsub.ValidationReject
+	}
+	learnErr := s.chains.learnFor(push.Chains)
+	found := make([]*block, 0, len(push.Blocks))
+	for _, in := range push.Blocks {
+		if s.knows(ctx, in.CID) {
+			continue
+		}
+		b, no := s.chains.judge(in)
+		if no != nil {
+			s.refuse(from, no.because(learnErr))
+			return pubsub.ValidationReject
+		}
+		found = append(found, b)
+	}
+	msg.ValidatorData = found
+	return pubsub.ValidationAccept
+}
+
+// push tells a block of ours to everybody.
+func (s *Store) push(ctx context.Context, b *block) {
+	s.mu.Lock()
+	topic := s.topic
+	s.mu.Unlock()
+	if topic == nil {
+		return // alone; whoever appears will sync
+	}
+	msg := blocks.Push{
+		Blocks: []blocks.Block{{CID: b.cid.Bytes(), Data: b.data}},
+		Chains: s.chains.authors(b, map[shoal.PeerID]bool{}),
+	}
+	if err := topic.Publish(ctx, blocks.Marshal(&msg)); err != nil && ctx.Err() == nil {
+		s.count.pushesLost.Add(1)
+		s.deps.Log.Debug("block not pushed", logkey.Err, err)
+	}
+}
+
+func (s *Store) allowed(p shoal.PeerID) bool { return s.deps.Allowed == nil || s.deps.Allowed(p) }
+
+// because adds what may have caused a refusal.
+func (r *refused) because(err error) *refused {
+	if err != nil && r.reason == reasonChain {
+		r.err = errors.Join(r.err, err)
+	}
+	return r
+}
+
+// ended turns the error of a loop that ctx ended into none.
+func ended(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return nil
+	}
+	return err
+}
+
+func idOf(p peer.ID) shoal.PeerID { return shoal.PeerID(p.String()) }

@@ -1,0 +1,243 @@
+// Copyright The Shoal Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package gossip
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/ipfs/boxo/datastore/dshelp"
+	"github.com/ipfs/go-cid"
+	ds "github.com/ipfs/go-datastore"
+	crdt "github.com/ipfs/go-ds-crdt"
+
+	"github.com/shoalnet/shoal/proto/blocks"
+)
+
+const (
+	// crdtWorkers walk blocks; ours come one by one, so more would only wait.
+	crdtWorkers = 2
+	// never: blocks are announced and repaired by us, not by go-ds-crdt's timers.
+	never = 365 * 24 * time.Hour
+	// crdtTimeout bounds reads of blocks, which are all local.
+	crdtTimeout = 10 * time.Second
+)
+
+// errTorn says that the rows of a store contradict each other: something wrote or
+// lost single rows, which our own batches cannot.
+var errTorn = errors.New("store is torn")
+
+// engine is go-ds-crdt, made synchronous: a block is handed over once it is verified
+// and all its parents are there, the call returns when it is merged, and nothing is
+// written before flush. All methods are for the writer goroutine only.
+//
+// That keeps go-ds-crdt away from what FACTS section 2 lists: no fetch that blocks,
+// no block marked processed before its parents, no two writers that read the same
+// heads, no heads that are not tips, no half of a merge on disk.
+type engine struct {
+	log   *slog.Logger
+	stage *stage
+	rows  *blockRows // sees what is not flushed yet
+	pump  *pump
+	crdt  *crdt.Datastore
+}
+
+// openEngine starts go-ds-crdt on rows; close ends it.
+func openEngine(ctx context.Context, rows ds.Batching, log *slog.Logger) (*engine, error) {
+	st := newStage(rows)
+	e := &engine{log: log, stage: st, rows: newBlockRows(st)}
+	if err := e.start(ctx); err != nil {
+		return nil, err
+	}
+	return e, nil
+}
+
+func (e *engine) start(ctx context.Context) error {
+	e.pump = newPump()
+	var err error
+	e.crdt, err = crdt.New(e.stage, crdtSpace, e.rows, e.pump, &crdt.Options{
+		Logger:              crdtLog{e.log},
+		RebroadcastInterval: never,
+		NumWorkers:          crdtWorkers,
+		DAGSyncerTimeout:    crdtTimeout,
+		MaxBatchDeltaSize:   2 * maxBlockBytes, // the writer bounds blocks; this must not split them
+		RepairInterval:      0,
+	})
+	if err != nil {
+		return fmt.Errorf("%w: start go-ds-crdt: %w", errTorn, err)
+	}
+	return e.flush(ctx)
+}
+
+func (e *engine) close() error { return e.crdt.Close() }
+
+// restart drops what is not flushed: go-ds-crdt keeps heads in memory, so it must
+// read them again.
+func (e *engine) restart(ctx context.Context) error {
+	err := e.close()
+	e.stage.drop()
+	e.rows.forget()
+	return errors.Join(err, e.start(ctx))
+}
+
+// commit writes elements as one new block on top of all heads.
+func (e *engine) commit(ctx context.Context, elems []blocks.Element) (*block, error) {
+	if len(elems) == 0 {
+		return nil, errors.New("commit of an empty block") // go-ds-crdt would publish what others left
+	}
+	b, err := e.crdt.Batch(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("begin block: %w", err)
+	}
+	for _, el := range elems {
+		if err := b.Put(ctx, ds.RawKey(el.Key), el.Value); err != nil {
+			return nil, fmt.Errorf("add %s to block: %w", el.Key, err)
+		}
+	}
+	if err := b.Commit(ctx); err != nil {
+		return nil, fmt.Errorf("commit block: %w", err)
+	}
+	heads, _ := e.heads(ctx)
+	if len(heads) != 1 {
+		return nil, fmt.Errorf("%w: %d heads after a commit", errTorn, len(heads))
+	}
+	return e.rows.block(ctx, heads[0])
+}
+
+// take stores a verified block whose parents are here; absorb makes it count.
+func (e *engine) take(ctx context.Context, b *block) error {
+	if err := e.rows.put(ctx, b); err != nil {
+		return fmt.Errorf("store block %s: %w", b.cid, err)
+	}
+	return nil
+}
+
+// absorb merges taken blocks, parents first.
+func (e *engine) absorb(ctx context.Context, in []*block) error {
+	if len(in) == 0 {
+		return nil
+	}
+	tips := make(map[cid.Cid]bool, len(in))
+	cids := make([][]byte, len(in))
+	for i, b := range in {
+		cids[i], tips[b.cid] = b.cid.Bytes(), true
+		for _, l := range b.links {
+			delete(tips, l)
+		}
+	}
+	if heads, _ := e.heads(ctx); len(heads) == 0 {
+		// Without heads go-ds-crdt makes all it is handed heads: hand it the root alone.
+		if err := e.pump.hand(ctx, cids[:1]); err != nil {
+			return err
+		}
+		cids = cids[1:]
+	}
+	if len(cids) > 0 {
+		if err := e.pump.hand(ctx, cids); err != nil {
+			return err
+		}
+	}
+	heads, _ := e.heads(ctx)
+	for _, h := range heads {
+		delete(tips, h)
+	}
+	if len(tips) > 0 || e.crdt.IsDirty(ctx) {
+		return fmt.Errorf("%w: go-ds-crdt did not merge %d of %d blocks", errTorn, len(tips), len(in))
+	}
+	return nil
+}
+
+// heads returns the tips of the DAG, sorted, and the greatest height.
+func (e *engine) heads(ctx context.Context) ([]cid.Cid, uint64) {
+	s := e.crdt.InternalStats(ctx)
+	return s.Heads, s.MaxHeight
+}
+
+func (e *engine) flush(ctx context.Context) error { return e.stage.flush(ctx) }
+
+// mend is for after an unclean end: it lets go-ds-crdt repair, then checks that
+// every block is merged and every tip is a head, and hands over again what is not.
+// Our flushes are whole or absent, so it should find nothing; it returns how much it
+// did. errTorn: blocks are missing or unreadable.
+func (e *engine) mend(ctx context.Context) (int, error) {
+	if err := e.crdt.Repair(ctx); err != nil {
+		return 0, fmt.Errorf("%w: repair: %w", errTorn, err)
+	}
+	all, err := e.rows.all(ctx)
+	if err != nil {
+		return 0, err
+	}
+	tips := make(map[cid.Cid]bool)
+	var redo []*block
+	for _, c := range all {
+		b, err := e.rows.block(ctx, c)
+		if err != nil {
+			return 0, fmt.Errorf("%w: %w", errTorn, err)
+		}
+		whole, err := e.merged(ctx, b)
+		if err != nil {
+			return 0, err
+		}
+		if !whole {
+			redo = append(redo, b)
+		}
+		tips[c] = true
+		for _, l := range b.links {
+			delete(tips, l)
+		}
+	}
+	heads, _ := e.heads(ctx)
+	for _, h := range heads {
+		delete(tips, h)
+	}
+	for _, b := range redo {
+		delete(tips, b.cid)
+	}
+	for c := range tips {
+		b, err := e.rows.block(ctx, c)
+		if err != nil {
+			return 0, err
+		}
+		redo = append(redo, b)
+	}
+	for _, b := range redo {
+		if err := e.again(ctx, b); err != nil {
+			return 0, err
+		}
+	}
+	return len(redo), e.flush(ctx)
+}
+
+// merged reports whether the set holds every element of b, whose parents must be here.
+func (e *engine) merged(ctx context.Context, b *block) (bool, error) {
+	for _, l := range b.links {
+		ok, err := e.rows.has(ctx, l)
+		if err != nil {
+			return false, err
+		}
+		if !ok {
+			return false, fmt.Errorf("%w: block %s is here without its parent %s", errTorn, b.cid, l)
+		}
+	}
+	for _, el := range b.delta.Elements {
+		ok, err := e.crdt.Has(ctx, ds.RawKey(el.Key))
+		if !ok || err != nil {
+			return false, err
+		}
+	}
+	return true, nil
+}
+
+// again makes go-ds-crdt merge b once more, by taking back its mark "processed"
+// (processedBlocksNs "b" of v0.6.8).
+func (e *engine) again(ctx context.Context, b *block) error {
+	mark := crdtSpace.ChildString("b").Child(dshelp.MultihashToDsKey(b.cid.Hash()))
+	if err := e.stage.Delete(ctx, mark); err != nil {
+		return err
+	}
+	return e.pump.hand(ctx, [][]byte{b.cid.Bytes()})
+}

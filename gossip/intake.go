@@ -1,0 +1,105 @@
+// Copyright The Shoal Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package gossip
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+
+	"github.com/shoalnet/shoal"
+	codec "github.com/shoalnet/shoal/proto"
+	"github.com/shoalnet/shoal/proto/blocks"
+)
+
+// Why a block is refused (Refusal.Reason).
+const (
+	reasonForm      = "form"      // not a message, not a block, too large, too many, unknown fields
+	reasonCID       = "cid"       // its bytes are not those of its name
+	reasonTombstone = "tombstone" // it deletes something
+	reasonKey       = "key"       // a key outside the grammar, or twice in one block
+	reasonRecord    = "record"    // a value that is no record, or not the one its key names
+	reasonSignature = "signature" // not signed by the author
+	reasonChain     = "chain"     // the author has no admission chain to the cluster key
+	reasonHeight    = "height"    // not exactly one above its highest parent
+)
+
+// refused is the error of a block that intake does not take.
+type refused struct {
+	reason string
+	err    error
+}
+
+func (r *refused) Error() string { return "block refused (" + r.reason + "): " + r.err.Error() }
+
+func (r *refused) Unwrap() error { return r.err }
+
+func refuse(reason, format string, args ...any) *refused {
+	return &refused{reason, fmt.Errorf(format, args...)}
+}
+
+// judge decides whether a block may come in, by what never changes with time or
+// order: form, bounds, keys, authors, signatures and admission. What depends on its
+// parents, their presence and its height, is left to the writer, which alone knows
+// them. The verdict on a block is the same on every peer.
+func (c *chains) judge(in blocks.Block) (*block, *refused) {
+	b, err := decodeBlock(in.Data)
+	switch {
+	case errors.Is(err, blocks.ErrTombstone):
+		return nil, refuse(reasonTombstone, "%w", err)
+	case err != nil:
+		return nil, refuse(reasonForm, "%w", err)
+	case !bytes.Equal(b.cid.Bytes(), in.CID):
+		return nil, refuse(reasonCID, "bytes are those of %s", b.cid)
+	case len(b.delta.Elements) == 0:
+		return nil, refuse(reasonForm, "holds no records")
+	}
+	b.records = make([]*shoal.Record, len(b.delta.Elements))
+	seen := make(map[string]bool, len(b.delta.Elements))
+	for i, el := range b.delta.Elements {
+		if seen[el.Key] {
+			return nil, refuse(reasonKey, "%s is there twice", el.Key)
+		}
+		seen[el.Key] = true
+		rec, no := c.judgeElement(el)
+		if no != nil {
+			return nil, no
+		}
+		b.records[i] = rec
+	}
+	return b, nil
+}
+
+// judgeElement decides about one record: the key names it, its author signed it and
+// was admitted.
+func (c *chains) judgeElement(el blocks.Element) (*shoal.Record, *refused) {
+	if _, _, _, _, err := codec.ParseKey(el.Key); err != nil {
+		return nil, refuse(reasonKey, "%w", err)
+	}
+	rec, err := codec.DecodeRecord(el.Value)
+	switch {
+	case err != nil:
+		return nil, refuse(reasonRecord, "%w", err)
+	case rec.Key() != el.Key:
+		return nil, refuse(reasonRecord, "record %s lies under key %s", rec.Key(), el.Key)
+	case !c.admits(rec.Author):
+		return nil, refuse(reasonChain, "no admission of %s is known", rec.Author)
+	}
+	if err := VerifyRecord(rec); err != nil {
+		return nil, refuse(reasonSignature, "%w", err)
+	}
+	return rec, nil
+}
+
+// learnFor takes the chains that came with blocks. A bad chain is no reason to
+// refuse anything by itself: blocks that need it will be.
+func (c *chains) learnFor(list []blocks.Chain) error {
+	var errs []error
+	for _, chain := range list {
+		if err := c.learn(chain); err != nil {
+			errs = append(errs, fmt.Errorf("admission of %s: %w", chain.Peer, err))
+		}
+	}
+	return errors.Join(errs...)
+}

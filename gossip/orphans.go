@@ -1,0 +1,111 @@
+// Copyright The Shoal Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package gossip
+
+import (
+	"time"
+
+	"github.com/ipfs/go-cid"
+
+	"github.com/shoalnet/shoal"
+)
+
+const (
+	// Limits of the blocks that wait for parents; more are dropped, a sync brings them.
+	maxOrphans     = 512
+	maxOrphanBytes = 8 << 20
+	// orphanLife is how long a block waits before it is forgotten; by then its sender
+	// was asked many times, or is gone.
+	orphanLife = 60 * time.Second
+)
+
+// incoming is a judged block and how it came.
+type incoming struct {
+	*block
+	from   shoal.PeerID
+	via    shoal.PeerID
+	pushed bool
+}
+
+// orphans are pushed blocks that overtook their parents. Writer goroutine only.
+type orphans struct {
+	byCID   map[cid.Cid]*orphan
+	waiting map[cid.Cid][]cid.Cid // by the parent they wait for
+	bytes   int
+}
+
+type orphan struct {
+	incoming
+	parent cid.Cid
+	since  time.Duration
+}
+
+func newOrphans() *orphans {
+	o := &orphans{}
+	o.clear()
+	return o
+}
+
+func (o *orphans) clear() {
+	o.byCID, o.waiting, o.bytes = map[cid.Cid]*orphan{}, map[cid.Cid][]cid.Cid{}, 0
+}
+
+func (o *orphans) len() int { return len(o.byCID) }
+
+// add lets a block wait for a parent.
+func (o *orphans) add(in incoming, parent cid.Cid, now time.Duration) {
+	if o.byCID[in.cid] != nil || len(o.byCID) >= maxOrphans || o.bytes+len(in.data) > maxOrphanBytes {
+		return
+	}
+	o.byCID[in.cid] = &orphan{in, parent, now}
+	o.waiting[parent] = append(o.waiting[parent], in.cid)
+	o.bytes += len(in.data)
+}
+
+// remove forgets a block and reports whether it waited.
+func (o *orphans) remove(c cid.Cid) bool {
+	at := o.byCID[c]
+	if at == nil {
+		return false
+	}
+	delete(o.byCID, c)
+	o.bytes -= len(at.data)
+	var others []cid.Cid
+	for _, w := range o.waiting[at.parent] {
+		if w != c {
+			others = append(others, w)
+		}
+	}
+	if o.waiting[at.parent] = others; len(others) == 0 {
+		delete(o.waiting, at.parent)
+	}
+	return true
+}
+
+// waitingFor takes out the blocks that waited for a parent.
+func (o *orphans) waitingFor(parent cid.Cid) []incoming {
+	var out []incoming
+	for _, c := range append([]cid.Cid(nil), o.waiting[parent]...) {
+		out = append(out, o.byCID[c].incoming)
+		o.remove(c)
+	}
+	return out
+}
+
+// overdue returns blocks that waited too long, one per sender, and forgets those that
+// waited for very long.
+func (o *orphans) overdue(now, delay time.Duration) []incoming {
+	var out []incoming
+	seen := map[shoal.PeerID]bool{}
+	for c, at := range o.byCID {
+		switch age := now - at.since; {
+		case age > orphanLife:
+			o.remove(c)
+		case age >= delay && !seen[at.from]:
+			seen[at.from] = true
+			out = append(out, at.incoming)
+		}
+	}
+	return out
+}

@@ -1,0 +1,192 @@
+// Copyright The Shoal Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package gossip
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"sync"
+
+	"github.com/ipfs/go-cid"
+	"github.com/libp2p/go-libp2p/core/network"
+
+	"github.com/shoalnet/shoal"
+	"github.com/shoalnet/shoal/internal/logkey"
+	"github.com/shoalnet/shoal/proto/blocks"
+)
+
+const (
+	// maxAsk bounds a request: blocks.MaxHeads heads and as many samples, 40 bytes each.
+	maxAsk = 512 << 10
+	// maxFrame bounds a batch: one block of any size, or batchBytes of smaller ones,
+	// with the chains of their authors.
+	maxFrame = 4 << 20
+	// batchBytes and batchBlocks fill a batch; answerBytes ends an answer, so that one
+	// stream does not hold a slot for ever.
+	batchBytes  = 256 << 10
+	batchBlocks = 128
+	answerBytes = 32 << 20
+	// serveSlots bounds the streams answered at a time, of each protocol.
+	serveSlots = 32
+)
+
+// serve answers syncs and asks for confirmation until ctx ends, and returns when the
+// last answer has ended.
+func (s *Store) serve(ctx context.Context) error {
+	syncs := desk{store: s, answer: s.answerSync}
+	acks := desk{store: s, answer: s.answerAck}
+	s.deps.Host.SetStreamHandler(syncProtocol, func(st network.Stream) { syncs.handle(ctx, st) })
+	s.deps.Host.SetStreamHandler(ackProtocol, func(st network.Stream) { acks.handle(ctx, st) })
+	<-ctx.Done()
+	s.deps.Host.RemoveStreamHandler(syncProtocol)
+	s.deps.Host.RemoveStreamHandler(ackProtocol)
+	syncs.close()
+	acks.close()
+	return nil
+}
+
+// desk answers the streams of one protocol, a bounded number at a time.
+type desk struct {
+	store  *Store
+	answer func(context.Context, *conn) error
+
+	mu     sync.Mutex
+	busy   int  // guarded by mu
+	closed bool // guarded by mu
+	idle   sync.WaitGroup
+}
+
+func (d *desk) handle(ctx context.Context, st network.Stream) {
+	from := idOf(st.Conn().RemotePeer())
+	if !d.store.allowed(from) || !d.enter() {
+		_ = st.Reset() // it is refused; there is nobody to tell
+		return
+	}
+	defer d.leave()
+	c := d.store.wrap(ctx, st)
+	err := d.answer(ctx, c)
+	c.end(&err)
+	if err != nil && ctx.Err() == nil {
+		d.store.deps.Log.Debug("stream not answered", logkey.Peer, string(from), "protocol", string(st.Protocol()), logkey.Err, err)
+	}
+}
+
+func (d *desk) enter() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.closed || d.busy >= serveSlots {
+		return false
+	}
+	d.busy++
+	d.idle.Add(1)
+	return true
+}
+
+func (d *desk) leave() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.busy--
+	d.idle.Done()
+}
+
+func (d *desk) close() {
+	d.mu.Lock()
+	d.closed = true
+	d.mu.Unlock()
+	d.idle.Wait()
+}
+
+// answerSync sends a peer what we have and it lacks.
+func (s *Store) answerSync(ctx context.Context, c *conn) error {
+	var req blocks.Request
+	if err := c.read(&req, maxAsk); err != nil {
+		return err
+	}
+	if req.Cluster != s.cfg.Cluster || req.Epoch != epoch {
+		return c.write(&blocks.Reply{State: blocks.StateRefused})
+	}
+	own := s.committed()
+	mine := bytesOf(own.heads)
+	if slices.EqualFunc(req.Heads, mine, slices.Equal[[]byte]) {
+		return c.write(&blocks.Reply{State: blocks.StateEqual})
+	}
+	have, all, err := s.known(ctx, req.Heads)
+	if err != nil {
+		return err
+	}
+	if !all {
+		// It has what we lack: we will pull that. To tell what it lacks of ours we need
+		// to know how far down we agree.
+		s.wantSync(c.peer)
+		var again blocks.Request
+		err := c.ask(&blocks.Reply{State: blocks.StateSamples, Heads: mine}, &again)
+		if errors.Is(err, io.EOF) {
+			return nil // it lacks nothing
+		}
+		if err != nil {
+			return err
+		}
+		if have, _, err = s.known(ctx, slices.Concat(again.Heads, again.Samples)); err != nil {
+			return err
+		}
+	}
+	missing, err := s.rows.missing(ctx, own.heads, have)
+	if err != nil {
+		return err
+	}
+	if err := c.write(&blocks.Reply{State: blocks.StateFollows, Heads: mine}); err != nil {
+		return err
+	}
+	return s.send(ctx, c, missing)
+}
+
+// known returns those of the named blocks that are on disk here, and whether all are.
+func (s *Store) known(ctx context.Context, raw [][]byte) ([]cid.Cid, bool, error) {
+	cids, err := cidsOf(raw)
+	if err != nil {
+		return nil, false, err
+	}
+	have := make([]cid.Cid, 0, len(cids))
+	for _, c := range cids {
+		here, err := s.rows.has(ctx, c)
+		if err != nil {
+			return nil, false, err
+		}
+		if here {
+			have = append(have, c)
+		}
+	}
+	return have, len(have) == len(cids), nil
+}
+
+// send streams blocks in batches, each with the chains of authors that were not in
+// one before.
+func (s *Store) send(ctx context.Context, c *conn, list []cid.Cid) error {
+	sent := map[shoal.PeerID]bool{}
+	total := 0
+	for {
+		var batch blocks.Batch
+		for size := 0; len(list) > 0 && size < batchBytes && len(batch.Blocks) < batchBlocks; list = list[1:] {
+			b, err := s.rows.block(ctx, list[0])
+			if err != nil {
+				return fmt.Errorf("send block: %w", err)
+			}
+			batch.Blocks = append(batch.Blocks, blocks.Block{CID: b.cid.Bytes(), Data: b.data})
+			batch.Chains = append(batch.Chains, s.chains.authors(b, sent)...)
+			size += len(b.data)
+			total += len(b.data)
+		}
+		batch.More = len(list) > 0 && total >= answerBytes
+		batch.End = len(list) == 0 || batch.More
+		if err := c.write(&batch); err != nil {
+			return err
+		}
+		if batch.End {
+			return nil
+		}
+	}
+}

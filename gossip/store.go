@@ -1,0 +1,330 @@
+// Copyright The Shoal Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package gossip
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/ipfs/go-cid"
+	pubsub "github.com/libp2p/go-libp2p-pubsub"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/shoalnet/shoal"
+	"github.com/shoalnet/shoal/gossip/fold"
+	"github.com/shoalnet/shoal/internal/logkey"
+	codec "github.com/shoalnet/shoal/proto"
+	"github.com/shoalnet/shoal/proto/blocks"
+)
+
+// outboxSize bounds what waits to be told to others; what does not fit is found by
+// the next sync.
+const outboxSize = 1024
+
+// errStopped: the store's Run has ended.
+var errStopped = errors.New("store is stopped")
+
+// Store is the replicated [shoal.Store]. New allocates it, Run works; Update and
+// Inject wait until Run is ready.
+type Store struct {
+	cfg    Config
+	deps   Deps
+	self   shoal.PeerID
+	count  *counters
+	chains *chains
+	wants  *wants // peers to sync with
+
+	updates  chan *update
+	arrivals chan *arrival
+	outbox   chan func(context.Context)
+	opened   chan struct{} // closed when the disk is open and folded
+	ready    chan struct{} // closed when updates are taken
+	stopped  chan struct{} // closed when Run has ended
+	filled   chan struct{} // closed after the first sync that ended well
+	fillOnce sync.Once
+
+	rows *blockRows // what is on disk; set by Run before anything that reads it starts
+
+	changed signal // Desired is another
+	grown   signal // blocks were added
+
+	mu     sync.Mutex
+	mended int           // guarded by mu; Stats.Mended
+	aside  string        // guarded by mu; Stats.Aside
+	now    committed     // guarded by mu
+	topic  *pubsub.Topic // guarded by mu; nil while not joined
+}
+
+var _ shoal.Store = (*Store)(nil)
+
+// committed is what is on disk, as far as others may see it.
+type committed struct {
+	desired *shoal.Desired
+	heads   []cid.Cid
+	height  uint64
+	blocks  int
+	records int
+}
+
+// New returns a store that holds nothing until Run has opened it.
+func New(cfg Config, deps Deps) (*Store, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, fmt.Errorf("configure store: %w", err)
+	}
+	if err := deps.validate(); err != nil {
+		return nil, err
+	}
+	if cfg.Dir == "" && cfg.Memory == nil {
+		cfg.Memory = NewMemoryDisk()
+	}
+	return &Store{
+		cfg: cfg, deps: deps, self: deps.Signer.PeerID(),
+		count: newCounters(), chains: newChains(&cfg, &deps), wants: newWants(),
+		updates: make(chan *update), arrivals: make(chan *arrival, turnArrivals),
+		outbox: make(chan func(context.Context), outboxSize),
+		opened: make(chan struct{}), ready: make(chan struct{}), stopped: make(chan struct{}), filled: make(chan struct{}),
+		now: committed{desired: fold.NewResolver(cfg.Cluster).Desired()},
+	}, nil
+}
+
+// Run opens the store and works until ctx ends; everything is closed when it
+// returns. Call it once.
+func (s *Store) Run(ctx context.Context) (err error) {
+	defer close(s.stopped)
+	d, w, err := s.open(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, w.engine.close(), d.close()) }()
+	s.rows = newBlockRows(d.rows)
+	s.mu.Lock()
+	s.mended, s.aside = w.mended, d.aside
+	s.mu.Unlock()
+	heads, height := w.engine.heads(ctx)
+	s.publish(committed{desired: w.desired, heads: heads, height: height, blocks: w.blocks, records: w.records})
+	if err := s.learnOwn(); err != nil {
+		return err
+	}
+	close(s.opened)
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return w.run(ctx) })
+	g.Go(func() error { return s.runOutbox(ctx) })
+	if s.deps.Host != nil {
+		g.Go(func() error { return s.runTopic(ctx) })
+		g.Go(func() error { return s.runSync(ctx) })
+		g.Go(func() error { return s.serve(ctx) })
+	}
+	g.Go(func() error {
+		if w.blocks == 0 && (s.cfg.WroteBefore || d.aside != "") {
+			s.refill(ctx)
+		}
+		close(s.ready)
+		return nil
+	})
+	return g.Wait()
+}
+
+// open opens disk and engine; a torn store is set aside once.
+func (s *Store) open(ctx context.Context) (*disk, *writer, error) {
+	if s.cfg.Dir == "" {
+		d := s.cfg.Memory.openDisk()
+		w, err := openWriter(ctx, s, d)
+		return d, w, err
+	}
+	d, err := openDisk(s.cfg.Dir, s.deps.Log)
+	if err != nil {
+		return nil, nil, err
+	}
+	w, err := openWriter(ctx, s, d)
+	if err == nil {
+		return d, w, nil
+	}
+	if err2 := d.close(); !errors.Is(err, errTorn) || err2 != nil {
+		return nil, nil, errors.Join(err, err2)
+	}
+	if d, err = setAside(s.cfg.Dir, err, s.deps.Log); err != nil {
+		return nil, nil, err
+	}
+	if w, err = openWriter(ctx, s, d); err != nil {
+		return nil, nil, errors.Join(err, d.close())
+	}
+	return d, w, nil
+}
+
+// learnOwn makes our own chain known, so that what we write passes our own judge.
+func (s *Store) learnOwn() error {
+	own := s.deps.Chain()
+	if len(own) == 0 {
+		return nil
+	}
+	if err := s.chains.learn(blocks.Chain{Peer: s.self, Envelopes: own}); err != nil {
+		return fmt.Errorf("read own admission chain: %w", err)
+	}
+	return nil
+}
+
+// refill waits until an empty store that once held records of ours has been filled
+// by a peer, or nobody could do it in time.
+func (s *Store) refill(ctx context.Context) {
+	s.deps.Log.Warn("store is empty but this peer has written before; waiting to be refilled", logkey.Took, s.cfg.RefillWait)
+	late := time.NewTimer(s.cfg.RefillWait)
+	defer late.Stop()
+	select {
+	case <-s.filled:
+	case <-late.C:
+		s.deps.Log.Warn("nobody refilled the store; going on without what it held")
+	case <-ctx.Done():
+	}
+}
+
+// Ready is closed when Update will be taken: the store is open and, if it had been
+// lost, refilled.
+func (s *Store) Ready() <-chan struct{} { return s.ready }
+
+// Update implements [shoal.Store].
+func (s *Store) Update(ctx context.Context, fn func(*shoal.Desired, shoal.Stamp) ([]shoal.Body, error), opts shoal.UpdateOptions) (shoal.Ack, error) {
+	u := &update{fn: fn, done: make(chan struct{})}
+	if err := s.submit(ctx, u); err != nil {
+		return shoal.Ack{}, err
+	}
+	if !u.ack.Wrote || opts.Acks <= 0 {
+		return u.ack, nil
+	}
+	timeout := opts.Timeout
+	if timeout <= 0 {
+		timeout = s.cfg.AckTimeout
+	}
+	n := s.askAcks(ctx, u.cid, opts.Acks, timeout)
+	u.ack.Acks = n
+	if n < opts.Acks {
+		return u.ack, fmt.Errorf("%w: %d of %d", shoal.ErrTooFewAcks, n, opts.Acks)
+	}
+	return u.ack, nil
+}
+
+// Inject writes records of others verbatim, as envelopes, in a block of ours: the
+// cluster key's admission of the first member, or what a newcomer was handed when it
+// joined. They must pass intake. Those that are there already are left alone; none
+// new is no error.
+func (s *Store) Inject(ctx context.Context, envelopes [][]byte) error {
+	if err := s.learnOwn(); err != nil {
+		return err
+	}
+	u := &update{done: make(chan struct{})}
+	for _, raw := range envelopes {
+		rec, err := codec.DecodeRecord(raw)
+		if err != nil {
+			return fmt.Errorf("inject record: %w", err)
+		}
+		if _, no := s.chains.judgeElement(blocks.Element{Key: rec.Key(), Value: raw}); no != nil {
+			return fmt.Errorf("inject record: %w", no)
+		}
+		u.verbatim = append(u.verbatim, fold.Entry{Record: rec, Envelope: raw, Pushed: true})
+	}
+	return s.submit(ctx, u)
+}
+
+// submit hands an update to the writer and waits for its end. Once the writer has
+// begun it is waited for, whatever ctx says: it may be written.
+func (s *Store) submit(ctx context.Context, u *update) error {
+	select {
+	case <-s.ready:
+	case <-s.stopped:
+		return errStopped
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	select {
+	case s.updates <- u:
+	case <-s.stopped:
+		return errStopped
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	select {
+	case <-u.done:
+		return u.err
+	case <-ctx.Done():
+		if u.takeBack() {
+			return ctx.Err()
+		}
+	}
+	<-u.done
+	return u.err
+}
+
+// Desired implements [shoal.Store].
+func (s *Store) Desired() *shoal.Desired { return s.committed().desired }
+
+// Digest returns that of Desired, for beats.
+func (s *Store) Digest() shoal.Digest { return s.Desired().Digest }
+
+// Changed implements [shoal.Store].
+func (s *Store) Changed() <-chan struct{} { return s.changed.wait() }
+
+// Stats returns the counts so far.
+func (s *Store) Stats() Stats {
+	s.mu.Lock()
+	c, mended, aside := s.now, s.mended, s.aside
+	s.mu.Unlock()
+	n := s.count
+	return Stats{
+		Blocks: c.blocks, Records: c.records, Heads: len(c.heads), Height: c.height,
+		Refused: n.refusals(), Flushes: n.flushes.Load(), Wrote: n.wrote.Load(), Pushed: n.pushed.Load(), Pulled: n.pulled.Load(),
+		Syncs: n.syncs.Load(), SyncEqual: n.syncEqual.Load(), SyncIn: n.syncIn.Load(), SyncOut: n.syncOut.Load(),
+		PushesLost: n.pushesLost.Load(), Mended: mended, Aside: aside,
+	}
+}
+
+func (s *Store) committed() committed {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.now
+}
+
+// publish makes c what others see.
+func (s *Store) publish(c committed) {
+	s.mu.Lock()
+	changed, grew := c.desired != s.now.desired, c.blocks != s.now.blocks
+	s.now = c
+	s.mu.Unlock()
+	if changed {
+		s.changed.fire()
+	}
+	if grew {
+		s.grown.fire()
+	}
+}
+
+// refuse counts a block that is not taken.
+func (s *Store) refuse(from shoal.PeerID, no *refused) { s.count.refuse(s.deps.Log, from, no) }
+
+// post queues what is to be told to others; it never waits.
+func (s *Store) post(f func(context.Context)) {
+	select {
+	case s.outbox <- f:
+	default:
+		s.count.pushesLost.Add(1)
+	}
+}
+
+func (s *Store) runOutbox(ctx context.Context) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case f := <-s.outbox:
+			f(ctx)
+		}
+	}
+}
+
+func (s *Store) tellChain(c blocks.Chain) {
+	if s.deps.OnChain != nil && c.Peer != s.self {
+		s.deps.OnChain(c.Peer, c.Envelopes)
+	}
+}

@@ -150,26 +150,56 @@ func Tar(w io.Writer, ref string, img v1.Image) error {
 // Load gives a tar to the engine behind a unix socket ("unix:///var/run/docker.sock"
 // or a path). It needs no docker command.
 func Load(ctx context.Context, host string, tar io.Reader) error {
-	socket := strings.TrimPrefix(host, "unix://")
-	if strings.Contains(socket, "://") {
-		return fmt.Errorf("load image: engine at %s: only unix sockets are supported", host)
+	client, err := clientOf(host)
+	if err != nil {
+		return fmt.Errorf("load image: %w", err)
 	}
-	transport := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		var d net.Dialer
-		return d.DialContext(ctx, "unix", socket)
-	}}
-	defer transport.CloseIdleConnections()
+	defer client.CloseIdleConnections()
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://engine/images/load?quiet=1", tar)
 	if err != nil {
 		return err
 	}
 	req.Header.Set("Content-Type", "application/x-tar")
-	resp, err := (&http.Client{Transport: transport}).Do(req)
+	resp, err := client.Do(req)
 	if err != nil {
 		return fmt.Errorf("load image: %w", err)
 	}
 	defer func() { _ = resp.Body.Close() }() // it was only read from
 	return loaded(resp)
+}
+
+// Ping asks the engine behind a unix socket for a sign of life.
+func Ping(ctx context.Context, host string) error {
+	client, err := clientOf(host)
+	if err != nil {
+		return err
+	}
+	defer client.CloseIdleConnections()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://engine/_ping", nil)
+	if err != nil {
+		return err
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		return fmt.Errorf("ping engine: %w", err)
+	}
+	_ = resp.Body.Close() // the status is all that counts
+	if resp.StatusCode != http.StatusOK {
+		return fmt.Errorf("ping engine: it answers %s", resp.Status)
+	}
+	return nil
+}
+
+// clientOf returns a client that reaches nothing but one unix socket.
+func clientOf(host string) (*http.Client, error) {
+	socket := strings.TrimPrefix(host, "unix://")
+	if strings.Contains(socket, "://") {
+		return nil, fmt.Errorf("engine at %s: only unix sockets are supported", host)
+	}
+	return &http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		var d net.Dialer
+		return d.DialContext(ctx, "unix", socket)
+	}}}, nil
 }
 
 // loaded reads the engine's answer: JSON messages, an error among them or not.

@@ -134,7 +134,7 @@ func TestBuildMakesAStaticBinary(t *testing.T) {
 	}
 }
 
-func TestLoad(t *testing.T) {
+func TestLoadAndPing(t *testing.T) {
 	dir, err := os.MkdirTemp("", "shoal-") //nolint:usetesting // t.TempDir is too long for a socket
 	if err != nil {
 		t.Fatal(err)
@@ -173,6 +173,17 @@ func TestLoad(t *testing.T) {
 		if got != "POST /images/load tar" {
 			t.Errorf("the engine got %q", got)
 		}
+	}
+	status = http.StatusOK
+	if err := pack.Ping(t.Context(), socket); err != nil || got != "GET /_ping " {
+		t.Errorf("Ping = %v, the engine got %q", err, got)
+	}
+	status = http.StatusInternalServerError
+	if err := pack.Ping(t.Context(), socket); err == nil {
+		t.Error("Ping of a broken engine = nil")
+	}
+	if err := pack.Ping(t.Context(), dir+"/nobody.sock"); err == nil {
+		t.Error("Ping of no engine = nil")
 	}
 	if err := pack.Load(t.Context(), "tcp://127.0.0.1:2375", strings.NewReader("")); err == nil {
 		t.Error("Load into a TCP engine = nil")

@@ -20,6 +20,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/shoalnet/shoal/internal/pack"
 )
@@ -42,8 +43,14 @@ func run(ctx context.Context, args []string) error {
 	host := flags.String("host", engineHost(), "the engine's socket (DOCKER_HOST)")
 	version := flags.String("version", "", "HELLO_VERSION in the image")
 	health := flags.Bool("health", false, `HEALTHCHECK CMD "BINARY check"`)
+	ping := flags.Bool("ping", false, "only ask whether the engine answers")
 	if err := flags.Parse(args); err != nil {
 		return err
+	}
+	if *ping {
+		ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+		defer cancel()
+		return pack.Ping(ctx, *host)
 	}
 	if flags.NArg() != 1 || *ref == "" || *out == "" && !*load {
 		return errors.New("usage: pack -ref NAME:TAG [-o FILE] [-load] PACKAGE_DIR")

@@ -75,7 +75,7 @@ func (l *Links) serveJoin(ctx context.Context, s network.Stream) {
 	ctx, cancel := context.WithTimeout(ctx, joinTime)
 	defer cancel()
 	newcomer := shoal.PeerID(s.Conn().RemotePeer().String())
-	stranger := !l.gate.isMember(s.Conn().RemotePeer())
+	done := l.gate.admitting(s.Conn().RemotePeer())
 	err := l.admitOver(ctx, s, newcomer)
 	if err != nil {
 		l.log.Debug("join not finished", logkey.Peer, newcomer.Short(), logkey.Err, err)
@@ -83,9 +83,8 @@ func (l *Links) serveJoin(ctx context.Context, s network.Stream) {
 	} else {
 		_ = s.Close() // all was read and written
 	}
-	if stranger {
-		_ = s.Conn().Close() // as a member it links anew, and all rooms see it come
-	}
+	done()
+	l.poke() // as a member it links anew, and all rooms see it come
 }
 
 func (l *Links) admitOver(ctx context.Context, s network.Stream, newcomer shoal.PeerID) error {

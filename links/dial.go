@@ -58,14 +58,18 @@ type dialer struct {
 	results chan dialed
 }
 
+func newDialer(l *Links) *dialer {
+	return &dialer{
+		Links: l, targets: map[peer.ID]*target{}, results: make(chan dialed, maxDials),
+		rand: rand.New(rand.NewPCG(l.id.Boot().Nonce, l.id.Boot().Counter)),
+	}
+}
+
 // dialLoop keeps links to the members this peer should have, by all addresses it
 // knows, with a jittered pause after each failure, and cuts the links of everybody
 // who may not be here. It ends with ctx, after its last dial.
 func (l *Links) dialLoop(ctx context.Context) {
-	d := &dialer{
-		Links: l, targets: map[peer.ID]*target{}, results: make(chan dialed, maxDials),
-		rand: rand.New(rand.NewPCG(l.id.Boot().Nonce, l.id.Boot().Counter)),
-	}
+	d := newDialer(l)
 	var dials sync.WaitGroup
 	defer dials.Wait()
 	timer := time.NewTimer(0)
@@ -89,8 +93,13 @@ func (l *Links) dialLoop(ctx context.Context) {
 }
 
 // cut closes the connections of everybody who may not be here: removed members, and
-// strangers whose time is up.
+// strangers whose time is up. Those that began too early go too; see gate.stale.
 func (d *dialer) cut() {
+	for _, c := range d.host.Network().Conns() {
+		if d.gate.stale(c) {
+			_ = c.Close() // a new one is dialled
+		}
+	}
 	for _, p := range d.host.Network().Peers() {
 		if !d.gate.mayStay(p) {
 			d.log.Debug("link cut", logkey.Peer, shoal.PeerID(p.String()).Short(), logkey.Reason, "not a member")

@@ -41,6 +41,8 @@ type gate struct {
 	doorUntil int64 // Unix seconds; strangers may come until then
 	strangers map[peer.ID]time.Duration
 	hosts     map[peer.ID]int // peers we join through, by running joins
+	joining   map[peer.ID]int // newcomers we are just admitting
+	early     map[string]bool // connections, by ID, that began before their peer was a member
 }
 
 var _ connmgr.ConnectionGater = (*gate)(nil)
@@ -49,6 +51,7 @@ func newGate(clock shoal.Clock, loopback bool) *gate {
 	return &gate{
 		clock: clock, loopback: loopback,
 		members: map[peer.ID]bool{}, strangers: map[peer.ID]time.Duration{}, hosts: map[peer.ID]int{},
+		joining: map[peer.ID]int{}, early: map[string]bool{},
 	}
 }
 
@@ -71,7 +74,8 @@ func (g *gate) isMember(p peer.ID) bool {
 }
 
 // mayStay reports whether a connection of p may be or remain open. It gives a
-// stranger one of the few places if one is free.
+// stranger one of the few places if one is free. Who used up its time is let in
+// again only after as long once more, so that others get a turn.
 func (g *gate) mayStay(p peer.ID) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -79,7 +83,7 @@ func (g *gate) mayStay(p peer.ID) bool {
 		return true
 	}
 	now := g.clock.Mono()
-	if since, ok := g.strangers[p]; ok {
+	if since, ok := g.strangers[p]; ok && now-since < 2*strangerTime {
 		return now-since < strangerTime
 	}
 	if g.clock.Wall().Unix() >= g.doorUntil {
@@ -90,7 +94,7 @@ func (g *gate) mayStay(p peer.ID) bool {
 		switch age := now - since; {
 		case age < strangerTime:
 			here++
-		case age >= 2*strangerTime: // cut long ago; its handshake may never have ended
+		case age >= 2*strangerTime:
 			delete(g.strangers, q)
 		}
 	}
@@ -100,11 +104,42 @@ func (g *gate) mayStay(p peer.ID) bool {
 	return here < maxStrangers
 }
 
-// left frees a stranger's place when its last connection is gone.
-func (g *gate) left(p peer.ID) {
+// began notes a connection that begins before its peer is a member.
+func (g *gate) began(c network.Conn) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	delete(g.strangers, p)
+	if !g.members[c.RemotePeer()] {
+		g.early[c.ID()] = true
+	}
+}
+
+// ended forgets a connection; with the last one a stranger's place is free at once,
+// if it went by itself.
+func (g *gate) ended(c network.Conn, last bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	delete(g.early, c.ID())
+	p := c.RemotePeer()
+	if since, ok := g.strangers[p]; ok && last && g.clock.Mono()-since < strangerTime {
+		delete(g.strangers, p)
+	}
+}
+
+// isLink reports whether c is a connection of members from its beginning.
+func (g *gate) isLink(c network.Conn) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.members[c.RemotePeer()] && !g.early[c.ID()]
+}
+
+// stale reports whether a member's connection has to be made anew: it began before
+// the peer was a member, when the rooms that look at connections once (pubsub does)
+// turned away from it. One that carries a join is left alone until that is over.
+func (g *gate) stale(c network.Conn) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	p := c.RemotePeer()
+	return g.members[p] && g.early[c.ID()] && g.hosts[p]+g.joining[p] == 0
 }
 
 // nextStranger returns when the time of the next stranger will be up, false if there
@@ -123,15 +158,21 @@ func (g *gate) nextStranger() (time.Duration, bool) {
 }
 
 // visit lets p be dialled although it is no member yet, until the returned call.
-func (g *gate) visit(p peer.ID) func() {
+func (g *gate) visit(p peer.ID) func() { return g.count(g.hosts, p) }
+
+// admitting keeps the connection of a newcomer that becomes a member, until the
+// returned call.
+func (g *gate) admitting(p peer.ID) func() { return g.count(g.joining, p) }
+
+func (g *gate) count(m map[peer.ID]int, p peer.ID) func() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.hosts[p]++
+	m[p]++
 	return func() {
 		g.mu.Lock()
 		defer g.mu.Unlock()
-		if g.hosts[p]--; g.hosts[p] == 0 {
-			delete(g.hosts, p)
+		if m[p]--; m[p] == 0 {
+			delete(m, p)
 		}
 	}
 }

@@ -137,7 +137,10 @@ func (l *Links) reach(ctx context.Context, p peer.ID, texts []string) error {
 	if len(addrs) == 0 {
 		return fmt.Errorf("none of its addresses may be dialled from here: %s", strings.Join(texts, ", "))
 	}
-	if r := l.dial(ctx, p, addrs); r.err != nil {
+	switch r := l.dial(ctx, p, addrs); {
+	case errors.Is(r.err, context.DeadlineExceeded):
+		return fmt.Errorf("no answer within %s from %s", l.cfg.DialTimeout, strings.Join(addrTexts(addrs), ", "))
+	case r.err != nil:
 		return errors.New(oneLine(r.err))
 	}
 	return nil

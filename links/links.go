@@ -152,16 +152,17 @@ func (l *Links) openUntil(d *shoal.Desired) int64 {
 	return until
 }
 
-// Connected returns the members with an open connection, sorted.
+// Connected returns the members with an open connection, sorted. One that began
+// before its peer was a member, and is about to be made anew, does not count.
 func (l *Links) Connected() []shoal.PeerID {
-	var out []shoal.PeerID
-	for _, p := range l.host.Network().Peers() {
-		if l.gate.isMember(p) && l.host.Network().Connectedness(p) == network.Connected {
-			out = append(out, shoal.PeerID(p.String()))
+	out := []shoal.PeerID{}
+	for _, c := range l.host.Network().Conns() {
+		if l.gate.isLink(c) && !c.IsClosed() {
+			out = append(out, shoal.PeerID(c.RemotePeer().String()))
 		}
 	}
 	slices.Sort(out)
-	return out
+	return slices.Compact(out)
 }
 
 // Changed returns a channel that is closed when Connected may have changed after the
@@ -294,6 +295,7 @@ func (l *Links) listen() error {
 
 func (l *Links) opened(c network.Conn) {
 	p := c.RemotePeer()
+	l.gate.began(c)
 	if c.Stat().Direction == network.DirOutbound && l.gate.isMember(p) {
 		l.sawAt(p, c.RemoteMultiaddr())
 		l.host.ConnManager().Protect(p, "member")
@@ -303,9 +305,7 @@ func (l *Links) opened(c network.Conn) {
 }
 
 func (l *Links) closed(c network.Conn) {
-	if p := c.RemotePeer(); l.host.Network().Connectedness(p) != network.Connected {
-		l.gate.left(p)
-	}
+	l.gate.ended(c, l.host.Network().Connectedness(c.RemotePeer()) != network.Connected)
 	l.poke()
 	l.announce()
 }

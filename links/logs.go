@@ -65,7 +65,10 @@ func (l *Links) Logs(ctx context.Context, id shoal.PeerID, q shoal.LogQuery, fn 
 	}
 	s, err := l.openLogs(ctx, p, q)
 	if err != nil {
-		return errors.Join(fmt.Errorf("logs of peer %s: %w", id.Short(), shoal.ErrUnreachable), ctx.Err())
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		return fmt.Errorf("logs of peer %s: %w: %s", id.Short(), shoal.ErrUnreachable, oneLine(err))
 	}
 	stop := context.AfterFunc(ctx, func() { _ = s.Reset() })
 	defer stop()
@@ -76,7 +79,7 @@ func (l *Links) Logs(ctx context.Context, id shoal.PeerID, q shoal.LogQuery, fn 
 			if ctx.Err() != nil {
 				return ctx.Err()
 			}
-			return fmt.Errorf("logs of peer %s: link broke: %w", id.Short(), errors.Join(shoal.ErrUnreachable, err))
+			return fmt.Errorf("logs of peer %s: link broke: %w: %w", id.Short(), shoal.ErrUnreachable, err)
 		}
 		if end := reply.GetEnd(); end != nil {
 			return endError(id, end)
@@ -88,7 +91,7 @@ func (l *Links) Logs(ctx context.Context, id shoal.PeerID, q shoal.LogQuery, fn 
 }
 
 func (l *Links) openLogs(ctx context.Context, p peer.ID, q shoal.LogQuery) (network.Stream, error) {
-	open, cancel := context.WithTimeout(ctx, logsOpen)
+	open, cancel := context.WithTimeout(ctx, l.cfg.DialTimeout)
 	defer cancel()
 	s, err := l.host.NewStream(open, p, ProtocolLogs)
 	if err != nil {

@@ -41,8 +41,9 @@ func (l *Links) Ping(ctx context.Context, id shoal.PeerID, fresh bool) (time.Dur
 	if err != nil || !l.gate.isMember(p) {
 		return 0, fmt.Errorf("ping %s: %w", id.Short(), shoal.ErrNotFound)
 	}
+	linked := l.host.Network().Connectedness(p) == network.Connected
 	rtt, err := l.pingStream(ctx, p)
-	if err == nil || !fresh || ctx.Err() != nil {
+	if err == nil || !fresh || !linked || ctx.Err() != nil { // not linked: that was a forced connection already
 		return rtt, wrapPing(id, err)
 	}
 	rtt, again := l.handshake(ctx, p)

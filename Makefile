@@ -21,11 +21,11 @@ build: ## build shoald and shoal into bin/
 
 .PHONY: demo
 demo: engine build ## run the main job on this machine: three peers, a Compose file, a kill, everything back
-	go run ./internal/cmd/demo up
+	go run ./lab/demo up
 
 .PHONY: demo-down
 demo-down: ## remove everything the demo made
-	go run ./internal/cmd/demo down
+	go run ./lab/demo down
 
 .PHONY: engine
 engine: ## make sure a Docker Engine answers (YES=1: install and start one where there is none)
@@ -52,7 +52,7 @@ fuzz: ## fuzz every parser and decoder, FUZZTIME=10s each
 
 .PHONY: bench
 bench: engine build ## measure: our share of a deploy, the idle daemon, the pure core (BENCH=quick|full)
-	go run ./internal/cmd/probe -bench $(BENCH)
+	go run ./lab/measure $(BENCH)
 	go test -run '^$$' -bench . -benchtime $(if $(filter full,$(BENCH)),2s,200ms) ./placement ./gossip
 
 .PHONY: proto

@@ -14,12 +14,13 @@ const (
 
 // Peer is one machine as the records know it.
 type Peer struct {
-	ID       PeerID
-	Role     Role
-	Facts    PeerFacts
-	Cordoned bool // takes no new slots
-	Draining bool // also hands over present ones
-	Removed  bool // its pen has ended; kept so that its records can be judged
+	ID        PeerID
+	Role      Role
+	Admission []byte // signed envelope of the record that admitted it
+	Facts     PeerFacts
+	Cordoned  bool // takes no new slots
+	Draining  bool // also hands over present ones
+	Removed   bool // its pen has ended; kept so that its records can be judged
 }
 
 // Name returns the peer's name, or its short ID while it has none.

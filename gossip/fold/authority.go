@@ -20,6 +20,7 @@ type member struct {
 	role    shoal.Role
 	cap     uint64 // its records above this AuthorSeq are void
 	removed bool
+	by      []byte // envelope of the admission that counts
 }
 
 // authority says who may write what. It is immutable.
@@ -85,7 +86,7 @@ func (a *authority) admit(byAuthor map[shoal.PeerID][]*item) []shoal.PeerID {
 				if m != nil && (m.role == shoal.RoleOperator || role != shoal.RoleOperator) {
 					continue
 				}
-				a.members[target] = &member{role: role}
+				a.members[target] = &member{role: role, by: it.Envelope}
 				if role == shoal.RoleOperator {
 					next = append(next, target)
 				}

@@ -109,7 +109,7 @@ func (r *Resolver) assemble(version uint64) *shoal.Desired {
 	}
 	for _, id := range r.authority.ids {
 		m := r.authority.members[id]
-		p := shoal.Peer{ID: id, Role: m.role, Removed: m.removed}
+		p := shoal.Peer{ID: id, Role: m.role, Removed: m.removed, Admission: m.by}
 		if v := r.verdicts[topicKey{classPeer, string(id)}]; v != nil {
 			p.Facts, p.Cordoned, p.Draining = v.facts, v.cordoned, v.draining
 		}

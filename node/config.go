@@ -1,0 +1,103 @@
+// Copyright The Shoal Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package node
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"strconv"
+
+	"github.com/shoalnet/shoal"
+)
+
+// DefaultPort is where a daemon listens, TCP and UDP, unless told otherwise.
+const DefaultPort = 4710
+
+// The profiles: thresholds and periods for the distance between peers.
+const (
+	ProfileLAN = "lan"
+	ProfileWAN = "wan"
+)
+
+// Config is what the machine's owner decides.
+type Config struct {
+	Dir       string   // data directory: identity, membership, records
+	Socket    string   // control socket
+	Listen    []string // "IP" or "IP:PORT"; none: every address
+	Advertise []string // "IP" or "IP:PORT" that others should dial; none: what listening shows
+	Publish   string   // address that containers' ports are published on; "": every address
+	Name      string   // of this peer in listings; "": the host's name
+	Labels    map[string]string
+	Reserved  shoal.Resources // kept from containers
+	Profile   string          // ProfileLAN or ProfileWAN
+	Docker    string          // engine's address; "": the engine's default socket
+	MDNS      bool            // look for members on the local network
+	Version   string
+}
+
+// Validate checks the configuration before anything is touched.
+func (c *Config) Validate() error {
+	if c.Dir == "" {
+		return &shoal.InvalidError{Field: "data", Why: "must name a directory"}
+	}
+	if c.Socket == "" {
+		return &shoal.InvalidError{Field: "socket", Why: "must name a path"}
+	}
+	if c.Profile != ProfileLAN && c.Profile != ProfileWAN {
+		return &shoal.InvalidError{Field: "profile", Why: fmt.Sprintf("must be %s or %s, got %q", ProfileLAN, ProfileWAN, c.Profile)}
+	}
+	if c.Publish != "" {
+		if _, err := netip.ParseAddr(c.Publish); err != nil {
+			return &shoal.InvalidError{Field: "publish", Why: fmt.Sprintf("must be an IP address, got %q", c.Publish)}
+		}
+	}
+	if c.Name != "" {
+		if err := shoal.CheckName("name", c.Name); err != nil {
+			return err
+		}
+	}
+	if c.Reserved.CPUMilli < 0 || c.Reserved.MemBytes < 0 {
+		return &shoal.InvalidError{Field: "reserve", Why: "must not be negative"}
+	}
+	if _, err := multiaddrs("listen", c.Listen); err != nil {
+		return err
+	}
+	_, err := multiaddrs("advertise", c.Advertise)
+	return err
+}
+
+// multiaddrs turns "IP" and "IP:PORT" into the TCP and QUIC addresses of libp2p.
+func multiaddrs(field string, in []string) ([]string, error) {
+	var out []string
+	for _, text := range in {
+		host, port := text, strconv.Itoa(DefaultPort)
+		if h, p, err := net.SplitHostPort(text); err == nil {
+			host, port = h, p
+		}
+		ip, err := netip.ParseAddr(host)
+		if err != nil {
+			return nil, &shoal.InvalidError{Field: field, Why: fmt.Sprintf("must be IP or IP:PORT, got %q", text)}
+		}
+		if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
+			return nil, &shoal.InvalidError{Field: field, Why: fmt.Sprintf("port must be 1-65535, got %q", port)}
+		}
+		family := "ip4"
+		if ip.Is6() {
+			family = "ip6"
+		}
+		out = append(out,
+			fmt.Sprintf("/%s/%s/tcp/%s", family, ip, port),
+			fmt.Sprintf("/%s/%s/udp/%s/quic-v1", family, ip, port))
+	}
+	return out, nil
+}
+
+// listen returns the addresses to listen on.
+func (c *Config) listen() ([]string, error) {
+	if len(c.Listen) == 0 {
+		return multiaddrs("listen", []string{"0.0.0.0", "::"})
+	}
+	return multiaddrs("listen", c.Listen)
+}

@@ -1,0 +1,113 @@
+// Copyright The Shoal Authors
+// SPDX-License-Identifier: Apache-2.0
+
+// Package node wires the rooms into one daemon: what is started with what, and in
+// which order it ends. [Run] is the daemon; [Peer] is the same without its control
+// socket, which simulations start by the dozen with other parts.
+//
+// The package refuses to decide anything: it has no opinion on slots, records or
+// peers.
+package node
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/shoalnet/shoal"
+	"github.com/shoalnet/shoal/actors"
+	"github.com/shoalnet/shoal/api"
+	"github.com/shoalnet/shoal/gossip"
+	"github.com/shoalnet/shoal/gossip/beats"
+	"github.com/shoalnet/shoal/links"
+	"github.com/shoalnet/shoal/runtime"
+)
+
+// backBy is how long the slots of a daemon that was stopped are left alone
+// (DESIGN.md section 5).
+const backBy = time.Minute
+
+// Run is the daemon. It returns when ctx ends, after everything it started has
+// ended; containers are left running.
+func Run(ctx context.Context, cfg Config, log *slog.Logger) (err error) {
+	if err := cfg.Validate(); err != nil {
+		return err
+	}
+	clock := shoal.NewSystemClock()
+	id, err := links.OpenIdentity(cfg.Dir, nil)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, id.Close()) }()
+	parts, err := cfg.parts(id, clock, log)
+	if err != nil {
+		return err
+	}
+	var server *api.Server
+	parts.Record = func(e shoal.Event) { server.Record(e) }
+	peer, err := NewPeer(parts)
+	if err != nil {
+		return err
+	}
+	if server, err = api.NewServer(api.Config{Socket: cfg.Socket}, api.Deps{
+		Membership: peer, Cluster: peer.Cluster, Clock: clock, Log: log,
+	}); err != nil {
+		return errors.Join(err, peer.links.Close())
+	}
+	log.Info("shoald", "version", cfg.Version, "peer", id.Self(), "socket", cfg.Socket, "data", cfg.Dir)
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return server.Run(ctx) })
+	g.Go(func() error { return peer.Run(ctx) })
+	return g.Wait()
+}
+
+// parts picks what the machine's owner configured.
+func (c *Config) parts(id *links.Identity, clock shoal.Clock, log *slog.Logger) (Parts, error) {
+	p := Parts{
+		Identity: id, Links: links.LAN(), Store: gossip.LAN(), Beats: beats.LAN(), Actors: actors.LAN(),
+		Facts: shoal.PeerFacts{
+			Name: c.Name, Labels: c.Labels, Reserved: c.Reserved, Version: c.Version, PublishAddr: c.Publish,
+		},
+		HostName: hostName(id.Self()), Clock: clock, Rand: rand.Reader, Log: log, BackBy: backBy,
+	}
+	if c.Profile == ProfileWAN {
+		p.Links, p.Store, p.Beats, p.Actors = links.WAN(), gossip.WAN(), beats.WAN(), actors.WAN()
+	}
+	var err error
+	if p.Links.Listen, err = c.listen(); err != nil {
+		return p, err
+	}
+	if p.Links.Advertise, err = multiaddrs("advertise", c.Advertise); err != nil {
+		return p, err
+	}
+	p.Links.Version, p.Links.MDNS = c.Version, c.MDNS
+	p.Store.Dir = filepath.Join(c.Dir, "store")
+	p.Engine = func(cluster, self shoal.PeerID) (Engines, error) {
+		d, err := runtime.NewDocker(runtime.Config{Host: c.Docker, Cluster: cluster, Peer: self}, clock, log)
+		if err != nil {
+			return Engines{}, fmt.Errorf("set up the engine: %w", err)
+		}
+		return Engines{Engine: d, Machine: d, Console: d, Puller: runtime.NewPuller(d), Close: d.Close}, nil
+	}
+	p.Forget = func() error { return os.RemoveAll(p.Store.Dir) }
+	return p, nil
+}
+
+// hostName is the machine's name in the form that peers may have, or the end of
+// the peer's ID where it has none.
+func hostName(id shoal.PeerID) string {
+	name, _ := os.Hostname() // without one the ID serves
+	name, _, _ = strings.Cut(strings.ToLower(name), ".")
+	if shoal.CheckName("name", name) != nil {
+		return "peer-" + strings.ToLower(id.Short())
+	}
+	return name
+}

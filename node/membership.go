@@ -1,0 +1,249 @@
+// Copyright The Shoal Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/shoalnet/shoal"
+	"github.com/shoalnet/shoal/internal/logkey"
+	"github.com/shoalnet/shoal/links"
+)
+
+const (
+	startTime   = 30 * time.Second // for a new membership to take updates
+	meetTime    = 10 * time.Second // for a newcomer to see the others' records
+	handOver    = time.Minute      // default of LeaveOptions.Timeout
+	removeTime  = time.Minute      // for the containers of a peer that leaves
+	farewellAck = 2 * time.Second  // for somebody to confirm a leaver's last records
+)
+
+// Init implements shoal.Membership.
+func (p *Peer) Init(ctx context.Context, opts shoal.InitOptions) (string, error) {
+	p.joining.Lock()
+	defer p.joining.Unlock()
+	if opts.Name != "" {
+		if err := shoal.CheckName("name", opts.Name); err != nil {
+			return "", err
+		}
+	}
+	p.name(naming{opts.Name, opts.Labels})
+	if _, err := links.InitCluster(p.parts.Identity, p.parts.Clock.Wall()); err != nil {
+		return "", fmt.Errorf("make a cluster: %w", err)
+	}
+	s, err := p.begin(ctx)
+	if err != nil {
+		return "", err
+	}
+	if err := s.awaitPeers(ctx, 1); err != nil {
+		return "", err
+	}
+	return p.links.CreateInvite(ctx, s.store, shoal.TokenOptions{})
+}
+
+// Join implements shoal.Membership.
+func (p *Peer) Join(ctx context.Context, token string, opts shoal.JoinOptions) error {
+	p.joining.Lock()
+	defer p.joining.Unlock()
+	if opts.Name != "" {
+		if err := shoal.CheckName("name", opts.Name); err != nil {
+			return err
+		}
+	}
+	res, err := p.links.Join(ctx, token, opts)
+	if err != nil || opts.DryRun {
+		return err
+	}
+	p.name(naming{opts.Name, opts.Labels})
+	p.parts.Log.Info("joined", "cluster", res.Cluster.Short(), "via", res.Via, "role", res.Role)
+	s, err := p.begin(ctx)
+	if err != nil {
+		return err
+	}
+	meet, cancel := context.WithTimeout(ctx, meetTime)
+	defer cancel()
+	// It is a member whatever comes now; the others' records will arrive.
+	if err := s.awaitPeers(meet, 2); err != nil {
+		p.parts.Log.Warn("joined, but the others' records did not arrive yet", logkey.Err, err)
+	}
+	return nil
+}
+
+// name keeps what the user said about this peer until it is recorded.
+func (p *Peer) name(n naming) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.named = n
+}
+
+// begin wakes the peer to its new membership and waits until that takes updates.
+func (p *Peer) begin(ctx context.Context) (*stack, error) {
+	p.mu.Lock()
+	p.poke()
+	p.mu.Unlock()
+	ctx, cancel := context.WithTimeout(ctx, startTime)
+	defer cancel()
+	s, err := p.awaitStack(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("start as a member: %w", err)
+	}
+	return s, nil
+}
+
+// awaitPeers waits until this peer's own record and those of n members are there.
+func (s *stack) awaitPeers(ctx context.Context, n int) error {
+	self := s.peer.parts.Identity.Self()
+	for {
+		changed := s.store.Changed()
+		d := s.store.Desired()
+		if me, ok := d.Peer(self); ok && me.Facts.Name != "" && len(d.Peers) >= n {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return fmt.Errorf("wait for the records of the members: %w", ctx.Err())
+		}
+	}
+}
+
+// Leave implements shoal.Membership. Every step can be cut off: the peer is a
+// member until the last one.
+func (p *Peer) Leave(ctx context.Context, opts shoal.LeaveOptions) error {
+	p.joining.Lock()
+	defer p.joining.Unlock()
+	s, err := p.current()
+	if err != nil {
+		return err
+	}
+	if opts.Timeout <= 0 {
+		opts.Timeout = handOver
+	}
+	if err := s.markLeaving(ctx, true); err != nil {
+		return fmt.Errorf("leave: %w", err)
+	}
+	if !opts.Force {
+		if err := s.awaitHandOver(ctx, opts.Timeout); err != nil {
+			return errors.Join(err, s.markLeaving(context.WithoutCancel(ctx), false))
+		}
+	}
+	removing, cancel := context.WithTimeout(ctx, removeTime)
+	defer cancel()
+	if err := s.system.Leave(removing); err != nil && !opts.Force {
+		return err
+	}
+	s.farewell(ctx)
+	return p.forget(ctx, s)
+}
+
+// forget ends the membership's work, then the membership itself.
+func (p *Peer) forget(ctx context.Context, s *stack) error {
+	p.mu.Lock()
+	p.paused = true
+	p.mu.Unlock()
+	defer func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.paused, p.named = false, naming{}
+		p.poke()
+	}()
+	s.cancel()
+	for {
+		p.mu.Lock()
+		gone, wake := p.stack != s, p.wake
+		p.mu.Unlock()
+		if gone {
+			break
+		}
+		select {
+		case <-wake:
+		case <-ctx.Done():
+			return fmt.Errorf("leave: %w", ctx.Err())
+		}
+	}
+	if err := p.parts.Identity.Forget(); err != nil {
+		return fmt.Errorf("leave: %w", err)
+	}
+	if p.parts.Forget != nil {
+		if err := p.parts.Forget(); err != nil {
+			return fmt.Errorf("leave: %w", err)
+		}
+	}
+	p.links.SetMembers(nil)
+	return nil
+}
+
+// markLeaving records that this peer goes, or that it stays after all.
+func (s *stack) markLeaving(ctx context.Context, leaving bool) error {
+	s.leaving.Store(leaving)
+	return s.recordFacts(ctx)
+}
+
+// awaitHandOver waits until nobody depends on this peer's slots any more. Alone
+// there is nobody to hand over to.
+func (s *stack) awaitHandOver(ctx context.Context, timeout time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	self := s.peer.parts.Identity.Self()
+	for {
+		changed := s.tracker.Changed()
+		v := s.tracker.View()
+		others := 0
+		for i := range v.Peers() {
+			if p := &v.Peers()[i]; p.ID != self && !p.Removed && !p.Facts.Leaving && v.Alive(p.ID) {
+				others++
+			}
+		}
+		left := len(v.ClaimsBy(self))
+		if left == 0 || others == 0 {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return &shoal.AdviceError{
+				Err:    fmt.Errorf("%d slots were not taken over within %s: %w", left, timeout, shoal.ErrRefused),
+				Advice: "see \"shoal ps\" and \"shoal peer ls\", or leave with --force",
+			}
+		}
+	}
+}
+
+// farewell makes sure, as far as one can, that somebody holds this peer's last records.
+func (s *stack) farewell(ctx context.Context) {
+	self := s.peer.parts.Identity.Self()
+	_, err := s.store.Update(ctx, func(d *shoal.Desired, _ shoal.Stamp) ([]shoal.Body, error) {
+		me, ok := d.Peer(self)
+		if !ok {
+			return nil, nil
+		}
+		facts := me.Facts
+		facts.Addrs = nil // it cannot be dialled any more
+		return []shoal.Body{&shoal.PeerBody{Peer: self, Facts: facts}}, nil
+	}, shoal.UpdateOptions{Acks: 1, Timeout: farewellAck})
+	if err != nil {
+		s.peer.parts.Log.Warn("no other peer confirmed that this one leaves", logkey.Err, err)
+	}
+}
+
+// CreateToken implements shoal.Membership.
+func (p *Peer) CreateToken(ctx context.Context, opts shoal.TokenOptions) (string, error) {
+	s, err := p.current()
+	if err != nil {
+		return "", err
+	}
+	return p.links.CreateInvite(ctx, s.store, opts)
+}
+
+// RevokeToken implements shoal.Membership.
+func (p *Peer) RevokeToken(ctx context.Context, id string) error {
+	s, err := p.current()
+	if err != nil {
+		return err
+	}
+	return p.links.RevokeInvite(ctx, s.store, id)
+}

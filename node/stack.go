@@ -1,0 +1,187 @@
+// Copyright The Shoal Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/shoalnet/shoal"
+	"github.com/shoalnet/shoal/actors"
+	"github.com/shoalnet/shoal/gossip"
+	"github.com/shoalnet/shoal/gossip/beats"
+	"github.com/shoalnet/shoal/internal/logkey"
+	"github.com/shoalnet/shoal/links"
+	"github.com/shoalnet/shoal/proto"
+	"github.com/shoalnet/shoal/wish"
+)
+
+// goodbyeTime bounds the last beat of a daemon that stops.
+const goodbyeTime = time.Second
+
+// stack is one membership at work: store, beats, actors, and the desk for wishes.
+type stack struct {
+	peer    *Peer
+	base    context.Context // ends after the last goodbye
+	unbase  context.CancelFunc
+	cancel  context.CancelFunc // ends run; set by who runs it
+	store   *gossip.Store
+	tracker *beats.Tracker
+	system  *actors.System
+	desk    *wish.Desk
+	engines Engines
+	leaving atomic.Bool
+}
+
+// newStack allocates a membership's rooms. Only pubsub works already; it ends when
+// run returns.
+func newStack(ctx context.Context, p *Peer, wroteBefore bool) (_ *stack, err error) {
+	s := &stack{peer: p}
+	s.base, s.unbase = context.WithCancel(context.WithoutCancel(ctx))
+	defer func() {
+		if err != nil {
+			s.unbase()
+		}
+	}()
+	id, parts := p.parts.Identity, &p.parts
+	host := p.links.Host()
+	pubsub, err := gossip.NewPubSub(s.base, host)
+	if err != nil {
+		return nil, err
+	}
+	cfg := parts.Store
+	cfg.Cluster, cfg.WroteBefore = id.Cluster(), wroteBefore
+	if s.store, err = gossip.New(cfg, gossip.Deps{
+		Host: host, PubSub: pubsub, Signer: signer{id}, Sequence: id.Sequence(), Clock: parts.Clock, Log: parts.Log,
+		Chain: id.Chain, VerifyChain: links.VerifyChain, OnChain: s.rememberChain,
+	}); err != nil {
+		return nil, err
+	}
+	if s.tracker, err = beats.New(parts.Beats, beats.Deps{
+		Cluster: id.Cluster(), Boot: id.Boot(), Signer: signer{id}, Host: host, PubSub: pubsub,
+		Records: s.store, Pinger: p.links, Sync: s.store.SyncWith, Clock: parts.Clock, Log: parts.Log, Handle: p.links.Handle,
+	}); err != nil {
+		return nil, err
+	}
+	if s.engines, err = parts.Engine(id.Cluster(), id.Self()); err != nil {
+		return nil, err
+	}
+	if s.system, err = actors.New(parts.Actors, actors.Deps{
+		Self: id.Self(), Cluster: id.Cluster(), Views: s.tracker, Store: s.store, Beacon: s.tracker,
+		Engine: s.engines.Engine, Machine: s.engines.Machine, Console: s.engines.Console, Puller: s.engines.Puller,
+		Clock: parts.Clock, Rand: parts.Rand, Log: parts.Log, Ready: s.store.Ready(), Trouble: s.tracker.Trouble,
+		Record: parts.Record, SpecOf: specOf,
+	}); err != nil {
+		return nil, err
+	}
+	s.desk = wish.New(id.Self(), s.store, s.tracker)
+	return s, nil
+}
+
+// run works until ctx ends, then stops in order: first what decides, then the word
+// that this peer will be back, then what carried it.
+func (s *stack) run(ctx context.Context) error {
+	defer s.unbase()
+	g, base := errgroup.WithContext(s.base)
+	g.Go(func() error { return s.store.Run(base) })
+	g.Go(func() error { return s.tracker.Run(base) })
+	g.Go(func() error { s.followMembers(base); return nil })
+	g.Go(func() error { return s.tellFacts(base) })
+	s.peer.links.ServeJoin(s.store, chains{s.peer.parts.Identity, s.store})
+	s.peer.links.ServeLogs(s.system.Logs)
+
+	deciding, stop := context.WithCancel(base)
+	defer stop()
+	decided := make(chan error, 1)
+	go func() { decided <- s.system.Run(deciding) }()
+	var err error
+	select {
+	case <-ctx.Done():
+		stop()
+		err = <-decided
+		s.goodbye(base)
+	case <-base.Done():
+		stop()
+		err = <-decided
+	case err = <-decided:
+	}
+	s.unbase()
+	return errors.Join(err, ignoreEnd(g.Wait()))
+}
+
+// goodbye tells the others to leave this peer's slots alone for a while: its
+// containers run on.
+func (s *stack) goodbye(ctx context.Context) {
+	if s.leaving.Load() || s.peer.parts.BackBy <= 0 {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, goodbyeTime)
+	defer cancel()
+	s.tracker.SayBackBy(ctx, s.peer.parts.BackBy)
+}
+
+// ignoreEnd drops the error of a context that ended as it should.
+func ignoreEnd(err error) error {
+	if errors.Is(err, context.Canceled) {
+		return nil
+	}
+	return err
+}
+
+// followMembers lets members in and keeps strangers out, as the records change.
+func (s *stack) followMembers(ctx context.Context) {
+	for {
+		changed := s.store.Changed()
+		s.peer.links.SetMembers(s.store.Desired())
+		s.rememberAddrs()
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// rememberAddrs keeps the members' recorded addresses beside the key, where a lost
+// store does not reach. Nothing is written when nothing is new.
+func (s *stack) rememberAddrs() {
+	d := s.store.Desired()
+	var known []links.KnownMember
+	for i := range d.Peers {
+		if p := &d.Peers[i]; !p.Removed && p.ID != s.peer.parts.Identity.Self() && len(p.Facts.Addrs) > 0 {
+			known = append(known, links.KnownMember{Peer: p.ID, Addrs: p.Facts.Addrs})
+		}
+	}
+	if err := s.peer.parts.Identity.Remember(known...); err != nil {
+		s.peer.parts.Log.Warn("members' addresses are not kept", logkey.Err, err)
+	}
+}
+
+func (s *stack) rememberChain(peer shoal.PeerID, chain [][]byte) {
+	if err := s.peer.parts.Identity.Remember(links.KnownMember{Peer: peer, Chain: chain}); err != nil {
+		s.peer.parts.Log.Warn("member's admission chain is not kept", logkey.Peer, peer, logkey.Err, err)
+	}
+}
+
+// specOf reads the spec out of a container's label, for replicas whose revision is
+// not current any more. What nobody signed is not believed.
+func specOf(envelope []byte) (*shoal.Spec, error) {
+	r, err := proto.DecodeRecord(envelope)
+	if err != nil {
+		return nil, fmt.Errorf("read the record of a container: %w", err)
+	}
+	if err := gossip.VerifyRecord(r); err != nil {
+		return nil, fmt.Errorf("read the record of a container: %w", err)
+	}
+	b, ok := r.Body.(*shoal.RevisionBody)
+	if !ok {
+		return nil, fmt.Errorf("record of a container: %w", &shoal.InvalidError{Field: "kind", Why: "is not a revision"})
+	}
+	return &b.Spec, nil
+}

@@ -90,7 +90,7 @@ type Proposal struct {
 // RevisionBody is one revision of a service. Author: an operator.
 type RevisionBody struct {
 	Revision RevisionID   // Seq = 1 + highest of Replaces, Author = the record's author
-	Replaces []RevisionID // all heads its author saw
+	Replaces []RevisionID // all heads its author saw; the store adds the newest of every author
 	Spec     Spec
 	Proposal Proposal
 }

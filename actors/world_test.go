@@ -110,14 +110,16 @@ func inSea(t *testing.T, n int, fn func(s *sea)) {
 		}
 		ctx, cancel := context.WithCancel(t.Context())
 		s.wg.Go(func() { s.watchLives(ctx) })
-		fn(s)
-		for _, id := range s.ids {
-			if p := s.peers[id]; p.cancel != nil {
-				p.stop()
+		defer func() {
+			for _, id := range s.ids {
+				if p := s.peers[id]; p.cancel != nil {
+					p.stop()
+				}
 			}
-		}
-		cancel()
-		s.wg.Wait()
+			cancel()
+			s.wg.Wait()
+		}()
+		fn(s)
 	})
 }
 

@@ -148,7 +148,14 @@ func (l *list) fillRow(r *listRow, zones bool) {
 		if zones {
 			zone = zoneOf[r.wants[i].slot]
 		}
-		if p := b.take(zone); p >= 0 {
+		p := -1
+		if len(r.wants) == 1 {
+			p = b.single(zone)
+		}
+		if p < 0 {
+			p = b.take(zone)
+		}
+		if p >= 0 {
 			r.wants[i].target = p
 		}
 	}
@@ -158,7 +165,9 @@ func (l *list) fillRow(r *listRow, zones bool) {
 type bench struct {
 	w     *world
 	r     *listRow
+	zones int // 1: one heap of all peers
 	heaps [][]candidate
+	made  []bool
 	less  func(a, b candidate) bool
 }
 
@@ -186,30 +195,57 @@ func packLess(a, b candidate) bool {
 	return a.rank > b.rank || a.rank == b.rank && a.peer < b.peer
 }
 
+// newBench returns the candidates for a row of the list. Heaps are made when their
+// zone is first asked for.
 func newBench(w *world, r *listRow, zones bool) *bench {
-	b := &bench{w: w, r: r, less: spreadLess, heaps: make([][]candidate, 1)}
+	b := &bench{w: w, r: r, less: spreadLess, zones: 1}
 	if r.s.spec.Strategy == shoal.StrategyBinpack {
 		b.less = packLess
 	}
 	if zones {
-		b.heaps = make([][]candidate, len(w.zones))
-	} else {
-		b.heaps[0] = make([]candidate, 0, len(w.peers))
+		b.zones = len(w.zones)
 	}
-	for i := range w.peers {
-		if !w.peers[i].open {
-			continue
-		}
-		z := 0
-		if zones {
-			z = w.peers[i].zone
-		}
-		b.heaps[z] = append(b.heaps[z], b.candidate(i))
-	}
-	for _, h := range b.heaps {
-		heapify(h, b.less)
-	}
+	b.heaps = make([][]candidate, b.zones)
+	b.made = make([]bool, b.zones)
 	return b
+}
+
+// members returns the peers of a zone that take new slots.
+func (b *bench) members(zone int) []int32 {
+	if b.zones == 1 {
+		return b.w.openPeers(-1)
+	}
+	return b.w.openPeers(zone)
+}
+
+func (b *bench) heap(zone int) {
+	if b.made[zone] {
+		return
+	}
+	b.made[zone] = true
+	members := b.members(zone)
+	h := make([]candidate, len(members))
+	for i, p := range members {
+		h[i] = b.candidate(int(p))
+	}
+	heapify(h, b.less)
+	b.heaps[zone] = h
+}
+
+// single assigns the best peer of the zone by looking at each once: cheaper than a
+// heap when a service misses one slot only. It returns -1 if the zone has none.
+func (b *bench) single(zone int) int {
+	best := candidate{peer: -1}
+	for _, p := range b.members(zone) {
+		if c := b.candidate(int(p)); (best.peer < 0 || b.less(c, best)) && b.w.feasible(b.r, int(p)) {
+			best = c
+		}
+	}
+	if best.peer >= 0 {
+		b.r.held[best.peer]++
+		b.w.give(int(best.peer), b.r.s)
+	}
+	return int(best.peer)
 }
 
 func (b *bench) candidate(p int) candidate {
@@ -246,6 +282,7 @@ func (b *bench) take(zone int) int {
 // clean drops peers that are not feasible from the top of a heap and reports
 // whether one is left. What is infeasible stays so while planning.
 func (b *bench) clean(zone int) bool {
+	b.heap(zone)
 	h := b.heaps[zone]
 	for len(h) > 0 && !b.w.feasible(b.r, int(h[0].peer)) {
 		last := len(h) - 1

@@ -21,6 +21,9 @@ type world struct {
 	services []serviceRow
 	zones    []string // sorted
 	ports    map[portKey]int
+	all      []int32   // peers that take new slots
+	byZone   [][]int32 // the same by zone
+	caps     []int64   // bulk of them by zone, for services without constraints
 }
 
 // standing is how a peer's claims count.
@@ -91,6 +94,7 @@ func newWorld(v *shoal.View, changed []shoal.Service) *world {
 		}
 	}
 	w.nameZones()
+	w.dealOpen()
 	w.addServices(changed)
 	return w
 }
@@ -105,6 +109,27 @@ func (w *world) nameZones() {
 	for i := range w.peers {
 		w.peers[i].zone, _ = slices.BinarySearch(w.zones, w.peers[i].peer.Zone())
 	}
+}
+
+// dealOpen lists the peers that take new slots, by zone too.
+func (w *world) dealOpen() {
+	w.byZone = make([][]int32, len(w.zones))
+	w.caps = make([]int64, len(w.zones))
+	for i := range w.peers {
+		if p := &w.peers[i]; p.open {
+			w.all = append(w.all, int32(i))
+			w.byZone[p.zone] = append(w.byZone[p.zone], int32(i))
+			w.caps[p.zone] += bulk(p.alloc)
+		}
+	}
+}
+
+// openPeers returns the peers of a zone that take new slots; of all zones for -1.
+func (w *world) openPeers(zone int) []int32 {
+	if zone < 0 {
+		return w.all
+	}
+	return w.byZone[zone]
 }
 
 // addServices lays out the services and counts what their claims reserve.

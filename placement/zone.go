@@ -61,16 +61,15 @@ func (w *world) slotZones(s *serviceRow, n int) []int {
 
 // seats returns the zones that could take slots of s, as a heap.
 func (w *world) seats(s *serviceRow) []seat {
-	caps := make([]int64, len(w.zones))
-	for i := range w.peers {
-		p := &w.peers[i]
-		if !p.open {
-			continue
+	caps := w.caps
+	if len(s.spec.Constraints) > 0 {
+		caps = make([]int64, len(w.zones))
+		for _, i := range w.all {
+			p := &w.peers[i]
+			if _, no := unmatched(p.peer, s.spec.Constraints); !no {
+				caps[p.zone] += bulk(p.alloc)
+			}
 		}
-		if _, no := unmatched(p.peer, s.spec.Constraints); no {
-			continue
-		}
-		caps[p.zone] += bulk(p.alloc)
 	}
 	var seats []seat
 	for z, c := range caps {

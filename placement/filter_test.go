@@ -1,0 +1,231 @@
+// Copyright The Shoal Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package placement
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+
+	"github.com/shoalnet/shoal"
+)
+
+func TestSelectors(t *testing.T) {
+	peer := &shoal.Peer{ID: "12D3Koo", Facts: shoal.PeerFacts{
+		Name: "osaka", Labels: map[string]string{"region": "jp", "zone": "a", "empty": ""},
+		Platforms: []string{"linux/amd64", "linux/386"},
+	}}
+	for _, c := range []struct {
+		key    string
+		op     shoal.Op
+		values []string
+		want   bool
+		text   string
+	}{
+		{"region", shoal.OpEqual, []string{"jp"}, true, "region=jp"},
+		{"region", shoal.OpEqual, []string{"eu"}, false, "region=eu"},
+		{"nosuch", shoal.OpEqual, []string{""}, false, "nosuch="},
+		{"empty", shoal.OpEqual, []string{""}, true, "empty="},
+		{"region", shoal.OpNotEqual, []string{"jp"}, false, "region!=jp"},
+		{"region", shoal.OpNotEqual, []string{"eu"}, true, "region!=eu"},
+		{"nosuch", shoal.OpNotEqual, []string{"eu"}, true, "nosuch!=eu"},
+		{"region", shoal.OpIn, []string{"eu", "jp"}, true, "region in (eu,jp)"},
+		{"region", shoal.OpIn, []string{"eu", "us"}, false, "region in (eu,us)"},
+		{"nosuch", shoal.OpIn, []string{"eu"}, false, "nosuch in (eu)"},
+		{"region", shoal.OpNotIn, []string{"eu", "us"}, true, "region notin (eu,us)"},
+		{"region", shoal.OpNotIn, []string{"jp"}, false, "region notin (jp)"},
+		{"nosuch", shoal.OpNotIn, []string{"jp"}, true, "nosuch notin (jp)"},
+		{"region", shoal.OpExists, nil, true, "region"},
+		{"empty", shoal.OpExists, nil, true, "empty"},
+		{"nosuch", shoal.OpExists, nil, false, "nosuch"},
+		{"region", shoal.OpNotExists, nil, false, "!region"},
+		{"nosuch", shoal.OpNotExists, nil, true, "!nosuch"},
+		{"peer", shoal.OpEqual, []string{"osaka"}, true, "peer=osaka"},
+		{"peer", shoal.OpNotEqual, []string{"osaka"}, false, "peer!=osaka"},
+		{"peer.id", shoal.OpEqual, []string{"12D3Koo"}, true, "peer.id=12D3Koo"},
+		{"zone", shoal.OpIn, []string{"a", "b"}, true, "zone in (a,b)"},
+		{"platform", shoal.OpEqual, []string{"linux/386"}, true, "platform=linux/386"},
+		{"platform", shoal.OpNotEqual, []string{"linux/386"}, false, "platform!=linux/386"},
+		{"platform", shoal.OpIn, []string{"linux/arm64"}, false, "platform in (linux/arm64)"},
+		{"platform", shoal.OpNotIn, []string{"linux/arm64"}, true, "platform notin (linux/arm64)"},
+		{"platform", shoal.OpExists, nil, true, "platform"},
+		{"platform", shoal.OpNotExists, nil, false, "!platform"},
+		{"region", "~", []string{"jp"}, false, "region~jp"},
+	} {
+		s := shoal.Selector{Key: c.key, Op: c.op, Values: c.values}
+		if got := matches(peer, s); got != c.want {
+			t.Errorf("matches(%s) = %v, want %v", c.text, got, c.want)
+		}
+		if got := selectorText(s); got != c.text {
+			t.Errorf("selectorText = %q, want %q", got, c.text)
+		}
+	}
+}
+
+func TestImageSpellings(t *testing.T) {
+	many := make([]string, maxImages)
+	for i := range many {
+		many[i] = fmt.Sprintf("x%04d:1", i)
+	}
+	for _, c := range []struct {
+		have []string
+		ref  string
+		want bool
+	}{
+		{[]string{"hello:1"}, "hello:1", true},
+		{[]string{"hello:1"}, "hello:2", false},
+		{[]string{"hello:latest"}, "hello", true},
+		{[]string{"hello:latest"}, "docker.io/library/hello", true},
+		{[]string{"docker.io/library/hello:1"}, "hello:1", true},
+		{[]string{"docker.io/acme/hello:1"}, "acme/hello:1", true},
+		{[]string{"127.0.0.1:5050/hello:latest"}, "127.0.0.1:5050/hello", true},
+		{[]string{"127.0.0.1:5050/hello:latest"}, "hello", false},
+		{[]string{"hello@sha256:00"}, "hello@sha256:00", true},
+		{[]string{}, "hello:1", false},
+		{many, "hello:1", true}, // a full list proves nothing
+	} {
+		if got := hasImage(&shoal.PeerState{Images: c.have}, spellings(c.ref)); got != c.want {
+			t.Errorf("hasImage(%.40v, %q) = %v, want %v", c.have, c.ref, got, c.want)
+		}
+	}
+	if !hasImage(nil, spellings("hello:1")) {
+		t.Error("a peer of which nothing is known counts as without the image")
+	}
+}
+
+func TestFilters(t *testing.T) {
+	image := func(refs ...string) func(*kit, *shoal.Peer, *shoal.Spec) {
+		return func(k *kit, p *shoal.Peer, s *shoal.Spec) {
+			s.Image = "hello:1"
+			k.states[p.ID] = &shoal.PeerState{Images: refs}
+		}
+	}
+	for _, c := range []struct {
+		name  string
+		set   func(*kit, *shoal.Peer, *shoal.Spec)
+		want  string
+		never bool
+	}{
+		{"nothing against it", func(*kit, *shoal.Peer, *shoal.Spec) {}, "", false},
+		{"role peer runs containers too", func(_ *kit, p *shoal.Peer, _ *shoal.Spec) { p.Role = shoal.RolePeer }, "", false},
+		{"dead", func(k *kit, p *shoal.Peer, _ *shoal.Spec) { k.dead(p.ID, 0) }, "is not heard", false},
+		{"unknown", func(k *kit, p *shoal.Peer, _ *shoal.Spec) { delete(k.lives, p.ID) }, "is not heard", false},
+		{"suspect", func(k *kit, p *shoal.Peer, _ *shoal.Spec) { k.lives[p.ID] = shoal.Life{State: shoal.LifeSuspect} }, "", false},
+		{"cordoned", func(_ *kit, p *shoal.Peer, _ *shoal.Spec) { p.Cordoned = true }, "is cordoned", false},
+		{"draining", func(_ *kit, p *shoal.Peer, _ *shoal.Spec) { p.Cordoned, p.Draining = true, true }, "is draining", false},
+		{"leaving", func(_ *kit, p *shoal.Peer, _ *shoal.Spec) { p.Facts.Leaving = true }, "is leaving", false},
+		{"label", func(_ *kit, _ *shoal.Peer, s *shoal.Spec) {
+			s.Constraints = []shoal.Selector{{Key: "region", Op: shoal.OpEqual, Values: []string{"eu"}}}
+		}, "does not match region=eu", true},
+		{"engine down", func(k *kit, p *shoal.Peer, _ *shoal.Spec) {
+			k.states[p.ID] = &shoal.PeerState{Engine: shoal.EngineStatus{Down: true, Reason: "no answer for 12s"}}
+		}, "its engine is down: no answer for 12s", false},
+		{"refusal", func(k *kit, p *shoal.Peer, _ *shoal.Spec) {
+			k.states[p.ID] = &shoal.PeerState{Refusals: []shoal.Refusal{{
+				Service: "web", Revision: shoal.RevisionID{Seq: 1, Author: "op"}, Reason: "restarted 5 times in a minute",
+			}}}
+		}, "restarted 5 times in a minute", false},
+		{"refusal of another revision", func(k *kit, p *shoal.Peer, _ *shoal.Spec) {
+			k.states[p.ID] = &shoal.PeerState{Refusals: []shoal.Refusal{{Service: "web", Revision: shoal.RevisionID{Seq: 9}, Reason: "x"}}}
+		}, "", false},
+		{"image there", image("hello:1", "other:1"), "", false},
+		{"image missing", image("other:1"), "image hello:1 is not there (docker load it)", false},
+		{"memory", func(k *kit, p *shoal.Peer, s *shoal.Spec) {
+			s.Reservations = shoal.Resources{MemBytes: 24 * gib}
+			for slot := range 2 {
+				k.hold("web", slot, p.ID)
+			}
+		}, "has 16 GiB of 64 GiB free, needs 24 GiB", false},
+		{"memory never", func(_ *kit, _ *shoal.Peer, s *shoal.Spec) {
+			s.Reservations = shoal.Resources{MemBytes: 512 * gib}
+		}, "has 64 GiB of 64 GiB free, needs 512 GiB", true},
+		{"reserved for the machine", func(_ *kit, p *shoal.Peer, s *shoal.Spec) {
+			p.Facts.Reserved = shoal.Resources{CPUMilli: 63500}
+			s.Reservations = shoal.Resources{CPUMilli: 1000}
+		}, "has 0.5 of 0.5 CPUs free, needs 1", true},
+		{"limits count where nothing is reserved", func(_ *kit, _ *shoal.Peer, s *shoal.Spec) {
+			s.Reservations, s.Limits = shoal.Resources{}, shoal.Resources{MemBytes: 65 * gib}
+		}, "has 64 GiB of 64 GiB free, needs 65 GiB", true},
+		{"no need fits even where all is taken", func(_ *kit, p *shoal.Peer, s *shoal.Spec) {
+			p.Facts.Capacity, s.Reservations = shoal.Resources{}, shoal.Resources{}
+		}, "", false},
+		{"port", func(k *kit, p *shoal.Peer, s *shoal.Spec) {
+			k.service("other", 1).Spec.Ports = []shoal.Port{{Container: 1, Published: 8080}}
+			k.hold("other", 0, p.ID)
+			s.Ports = []shoal.Port{{Container: 80, Published: 8080, Protocol: "tcp"}}
+		}, "port 8080/tcp is taken", false},
+		{"other protocol", func(k *kit, p *shoal.Peer, s *shoal.Spec) {
+			k.service("other", 1).Spec.Ports = []shoal.Port{{Container: 1, Published: 8080, Protocol: "udp"}}
+			k.hold("other", 0, p.ID)
+			s.Ports = []shoal.Port{{Container: 80, Published: 8080, Protocol: "tcp"}}
+		}, "", false},
+		{"engine picks the port", func(k *kit, p *shoal.Peer, s *shoal.Spec) {
+			s.Ports = []shoal.Port{{Container: 80}}
+			k.hold("web", 0, p.ID)
+		}, "", false},
+		{"max per peer", func(k *kit, p *shoal.Peer, s *shoal.Spec) {
+			s.MaxPerPeer = 2
+			k.hold("web", 0, p.ID)
+			k.hold("web", 1, p.ID)
+		}, "has 2 of them already (max per peer 2)", false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			k := newKit(1)
+			k.service("web", 0)
+			spec := k.services[0].Spec
+			c.set(k, &k.peers[0], &spec)
+			k.services[0].Spec = spec
+			got := Explain(k.view("judge"), &spec)
+			if len(got) != 1 || got[0].Reason != c.want || got[0].Never != c.never || got[0].Feasible != (c.want == "") {
+				t.Errorf("Explain = %+v, want reason %q, never %v", got, c.want, c.never)
+			}
+		})
+	}
+}
+
+func TestHopeless(t *testing.T) {
+	k := newKit(5)
+	for i := range k.peers {
+		k.peers[i].Facts.Capacity = shoal.Resources{CPUMilli: 4000, MemBytes: int64(i+20) * gib}
+	}
+	eu := []shoal.Selector{{Key: "region", Op: shoal.OpEqual, Values: []string{"eu"}}, {Key: "gpu", Op: shoal.OpExists}}
+	for _, c := range []struct {
+		size        shoal.Resources
+		constraints []shoal.Selector
+		want        string
+	}{
+		{shoal.Resources{MemBytes: 512 * gib}, nil, "no peer has 512 GiB (largest 24 GiB)"},
+		{shoal.Resources{MemBytes: 24*gib + gib/2}, nil, "no peer has 24.5 GiB (largest 24 GiB)"},
+		{shoal.Resources{CPUMilli: 4500}, nil, "no peer has 4.5 CPUs (largest 4)"},
+		{shoal.Resources{}, eu[:1], "0 of 5 peers match region=eu"},
+		{shoal.Resources{}, eu, "0 of 5 peers match region=eu and gpu"},
+		{shoal.Resources{MemBytes: 24 * gib}, nil, ""},
+	} {
+		spec := shoal.Spec{Name: "web", Reservations: c.size, Constraints: c.constraints}
+		if got := Hopeless(k.view("p000"), &spec); got != c.want {
+			t.Errorf("Hopeless(%+v) = %q, want %q", spec, got, c.want)
+		}
+	}
+	k.dead("p004", 0) // the largest is away: not never
+	spec := shoal.Spec{Name: "web", Mode: shoal.ModeReplicated, Reservations: shoal.Resources{MemBytes: 24 * gib}}
+	if got := Hopeless(k.view("p000"), &spec); got != "" {
+		t.Errorf("Hopeless with the only fitting peer away = %q, want none", got)
+	}
+	placed := Propose(k.view("p000"), []Wanted{{Spec: spec, Replicas: 1}})[0]
+	want := "slot 0: 1 of 5 peers: has 20 GiB of 20 GiB free, needs 24 GiB; 1 of 5 peers: has 21 GiB of 21 GiB free, needs 24 GiB; " +
+		"1 of 5 peers: has 22 GiB of 22 GiB free, needs 24 GiB; and 2 more reasons"
+	if !slices.Equal(placed.Unplaced, []string{want}) || placed.Slots[0] != "" {
+		t.Errorf("Propose = %+v, want unplaced %q", placed, want)
+	}
+}
+
+func TestBytesText(t *testing.T) {
+	for n, want := range map[int64]string{
+		0: "0 B", 512: "512 B", 1024: "1 KiB", 1536: "1.5 KiB", 64 << 20: "64 MiB", 3 * gib / 2: "1.5 GiB", 5 << 40: "5 TiB", 9000 << 40: "9000 TiB",
+	} {
+		if got := bytesText(n); got != want {
+			t.Errorf("bytesText(%d) = %q, want %q", n, got, want)
+		}
+	}
+}

@@ -7,7 +7,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strconv"
 	"strings"
 	"sync"
 
@@ -218,13 +217,22 @@ func (r *blockRows) ordered(ctx context.Context, space ds.Key) ([]cid.Cid, error
 	}
 	out := make([]cid.Cid, 0, len(rows))
 	for _, row := range rows {
-		c, err := dshelp.DsKeyToCidV1(ds.RawKey(row.Key[strings.LastIndexByte(row.Key, '/'):]), cid.DagProtobuf)
+		c, err := cidOfRow(row.Key)
 		if err != nil {
-			return nil, fmt.Errorf("list blocks: row %s: %w", strconv.Quote(row.Key), err)
+			return nil, fmt.Errorf("%w: list blocks: %w", errTorn, err)
 		}
 		out = append(out, c)
 	}
 	return out, nil
+}
+
+// cidOfRow reads the CID that a row's key ends in.
+func cidOfRow(key string) (cid.Cid, error) {
+	c, err := dshelp.DsKeyToCidV1(ds.RawKey(key[strings.LastIndexByte(key, '/'):]), cid.DagProtobuf)
+	if err != nil {
+		return cid.Undef, fmt.Errorf("row %q: %w", key, err)
+	}
+	return c, nil
 }
 
 // Get implements [ipld.NodeGetter].

@@ -10,7 +10,6 @@ import (
 	"log/slog"
 	"time"
 
-	"github.com/ipfs/boxo/datastore/dshelp"
 	"github.com/ipfs/go-cid"
 	ds "github.com/ipfs/go-datastore"
 	crdt "github.com/ipfs/go-ds-crdt"
@@ -105,7 +104,28 @@ func (e *engine) commit(ctx context.Context, elems []blocks.Element) (*block, er
 	if len(heads) != 1 {
 		return nil, fmt.Errorf("%w: %d heads after a commit", errTorn, len(heads))
 	}
-	return e.rows.block(ctx, heads[0])
+	made, err := e.rows.block(ctx, heads[0])
+	if err != nil {
+		return nil, err
+	}
+	above, err := e.highest(ctx, made.links)
+	if err == nil && made.delta.Priority != above+1 { // others would refuse it
+		err = fmt.Errorf("%w: block of height %d on parents of height %d", errTorn, made.delta.Priority, above)
+	}
+	return made, err
+}
+
+// highest returns the greatest height of these blocks, 0 for none.
+func (e *engine) highest(ctx context.Context, cids []cid.Cid) (uint64, error) {
+	high := uint64(0)
+	for _, c := range cids {
+		r, err := e.rows.ref(ctx, c)
+		if err != nil {
+			return 0, err
+		}
+		high = max(high, r.height)
+	}
+	return high, nil
 }
 
 // take stores a verified block whose parents are here; absorb makes it count.
@@ -158,86 +178,3 @@ func (e *engine) heads(ctx context.Context) ([]cid.Cid, uint64) {
 }
 
 func (e *engine) flush(ctx context.Context) error { return e.stage.flush(ctx) }
-
-// mend is for after an unclean end: it lets go-ds-crdt repair, then checks that
-// every block is merged and every tip is a head, and hands over again what is not.
-// Our flushes are whole or absent, so it should find nothing; it returns how much it
-// did. errTorn: blocks are missing or unreadable.
-func (e *engine) mend(ctx context.Context) (int, error) {
-	if err := e.crdt.Repair(ctx); err != nil {
-		return 0, fmt.Errorf("%w: repair: %w", errTorn, err)
-	}
-	all, err := e.rows.all(ctx)
-	if err != nil {
-		return 0, err
-	}
-	tips := make(map[cid.Cid]bool)
-	var redo []*block
-	for _, c := range all {
-		b, err := e.rows.block(ctx, c)
-		if err != nil {
-			return 0, fmt.Errorf("%w: %w", errTorn, err)
-		}
-		whole, err := e.merged(ctx, b)
-		if err != nil {
-			return 0, err
-		}
-		if !whole {
-			redo = append(redo, b)
-		}
-		tips[c] = true
-		for _, l := range b.links {
-			delete(tips, l)
-		}
-	}
-	heads, _ := e.heads(ctx)
-	for _, h := range heads {
-		delete(tips, h)
-	}
-	for _, b := range redo {
-		delete(tips, b.cid)
-	}
-	for c := range tips {
-		b, err := e.rows.block(ctx, c)
-		if err != nil {
-			return 0, err
-		}
-		redo = append(redo, b)
-	}
-	for _, b := range redo {
-		if err := e.again(ctx, b); err != nil {
-			return 0, err
-		}
-	}
-	return len(redo), e.flush(ctx)
-}
-
-// merged reports whether the set holds every element of b, whose parents must be here.
-func (e *engine) merged(ctx context.Context, b *block) (bool, error) {
-	for _, l := range b.links {
-		ok, err := e.rows.has(ctx, l)
-		if err != nil {
-			return false, err
-		}
-		if !ok {
-			return false, fmt.Errorf("%w: block %s is here without its parent %s", errTorn, b.cid, l)
-		}
-	}
-	for _, el := range b.delta.Elements {
-		ok, err := e.crdt.Has(ctx, ds.RawKey(el.Key))
-		if !ok || err != nil {
-			return false, err
-		}
-	}
-	return true, nil
-}
-
-// again makes go-ds-crdt merge b once more, by taking back its mark "processed"
-// (processedBlocksNs "b" of v0.6.8).
-func (e *engine) again(ctx context.Context, b *block) error {
-	mark := crdtSpace.ChildString("b").Child(dshelp.MultihashToDsKey(b.cid.Hash()))
-	if err := e.stage.Delete(ctx, mark); err != nil {
-		return err
-	}
-	return e.pump.hand(ctx, [][]byte{b.cid.Bytes()})
-}

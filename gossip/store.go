@@ -231,6 +231,9 @@ func (s *Store) Inject(ctx context.Context, envelopes [][]byte) error {
 // submit hands an update to the writer and waits for its end. Once the writer has
 // begun it is waited for, whatever ctx says: it may be written.
 func (s *Store) submit(ctx context.Context, u *update) error {
+	if err := ctx.Err(); err != nil {
+		return err // select below could choose otherwise
+	}
 	select {
 	case <-s.ready:
 	case <-s.stopped:

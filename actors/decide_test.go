@@ -40,3 +40,14 @@ func everything(self shoal.PeerID) DecideFunc {
 		return plan, m
 	}
 }
+
+// keepers is a placement that only keeps what is claimed.
+func keepers(self shoal.PeerID) DecideFunc {
+	return func(v *shoal.View, m placement.Memory, _ shoal.PeerID, _ time.Duration, _ placement.Config) (placement.Plan, placement.Memory) {
+		var plan placement.Plan
+		for _, c := range v.ClaimsBy(self) {
+			plan.Start = append(plan.Start, c.Replica)
+		}
+		return plan, m
+	}
+}

@@ -44,6 +44,7 @@ type (
 	idle struct {
 		quiet
 		service string
+		orphans int // how many orphans it had been given by then
 	}
 )
 

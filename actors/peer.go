@@ -23,6 +23,7 @@ type peerActor struct {
 	r        *run
 	services *brood
 	parts    map[string]*part // what each service actor was given last
+	orphans  map[string]int   // how many orphans each was given
 
 	memory  placement.Memory
 	listed  bool // the engine was asked at least once, with or without an answer
@@ -45,11 +46,13 @@ type peerActor struct {
 func newPeer(r *run) *peerActor {
 	p := &peerActor{
 		r: r, parts: make(map[string]*part), memory: placement.NewMemory(r.now()),
+		orphans: make(map[string]int),
 		pulling: make(map[shoal.PeerID]bool),
 		minted:  make(map[shoal.ReplicaID]bool),
 		seen:    make(map[shoal.ReplicaID]time.Duration),
 	}
 	p.services = r.newBrood("service", func(name string, c *cell) func(actor.Context) {
+		p.orphans[name] = 0
 		return newService(r, c, name, p.parts[name]).receive
 	})
 	return p
@@ -82,8 +85,9 @@ func (p *peerActor) receive(ctx actor.Context) {
 	case *confirmed:
 		p.confirmed(ctx, m)
 	case *idle:
-		if part := p.parts[m.service]; part == nil || len(part.holds) == 0 {
+		if part := p.parts[m.service]; (part == nil || len(part.holds) == 0) && m.orphans == p.orphans[m.service] {
 			delete(p.parts, m.service)
+			delete(p.orphans, m.service)
 			p.services.drop(ctx, m.service)
 			p.checkLeft()
 		}

@@ -16,6 +16,10 @@ import (
 	"github.com/shoalnet/shoal"
 )
 
+// throttleInterval is how long protoactor keeps a goroutine after it dropped a
+// message; the end of Run waits for it.
+const throttleInterval = time.Millisecond
+
 // run is one call of Run: the actor system and the goroutines around it.
 type run struct {
 	cfg   Config
@@ -57,8 +61,7 @@ func newRun(s *System) *run {
 	r.system = actor.NewActorSystem(
 		// Its own log would tell of every dead letter; what matters is told here.
 		actor.WithLoggerFactory(func(*actor.ActorSystem) *slog.Logger { return slog.New(slog.DiscardHandler) }),
-		// The throttle of that log keeps a goroutine for as long as this.
-		actor.WithDeadLetterThrottleInterval(time.Millisecond),
+		actor.WithDeadLetterThrottleInterval(throttleInterval),
 	)
 	return r
 }
@@ -87,6 +90,9 @@ func (r *run) main(ctx context.Context) error {
 	if err == nil {
 		<-r.mailboxes.quiesce()
 	}
+	last := time.NewTimer(2 * throttleInterval)
+	defer last.Stop()
+	<-last.C
 	return err
 }
 

@@ -19,6 +19,7 @@ type serviceActor struct {
 	replicas *brood
 	entries  map[shoal.ReplicaID]*entry
 	last     *snapshot
+	orphans  int // given to this incarnation
 }
 
 // entry is what a service actor knows of one replica.
@@ -103,7 +104,7 @@ func (s *serviceActor) reconcile(ctx actor.Context) {
 		}
 	}
 	if len(s.entries) == 0 && len(s.part.holds) == 0 {
-		ctx.Send(ctx.Parent(), &idle{service: s.name})
+		ctx.Send(ctx.Parent(), &idle{service: s.name, orphans: s.orphans})
 	}
 }
 
@@ -189,6 +190,7 @@ func (s *serviceActor) show(ctx actor.Context, id shoal.ReplicaID) {
 // adoptOrphan makes a replica actor for a container without a claim, to stop and
 // remove it in order.
 func (s *serviceActor) adoptOrphan(ctx actor.Context, c *shoal.Container) {
+	s.orphans++
 	if s.entries[c.Replica] != nil {
 		return
 	}

@@ -52,6 +52,7 @@ func (p *peerActor) sweep(ctx actor.Context) {
 		}
 		delete(present, c.Replica)
 		p.services.ensure(ctx, c.Service)
+		p.orphans[c.Service]++
 		p.services.send(ctx, c.Service, &orphan{container: c})
 	}
 	for id := range p.seen {

@@ -51,7 +51,7 @@ func (l *Links) ServeJoin(store shoal.Store, chains Chains) {
 	}
 	d := l.desired
 	l.mu.Unlock()
-	l.SetMembers(d)
+	l.admitMembers(d)
 }
 
 // joinTranscript is what a newcomer signs with the invite's key: the domain, then

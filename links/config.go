@@ -6,6 +6,7 @@ package links
 import (
 	"fmt"
 	"net"
+	"slices"
 	"strings"
 	"time"
 
@@ -138,13 +139,8 @@ func formsOf(host, port string) []string {
 	return []string{base + "/tcp/" + port, base + "/udp/" + port + "/quic-v1"}
 }
 
-// isLoopback reports whether one of addrs is a loopback address. The unspecified
+// anyLoopback reports whether one of addrs is a loopback address. The unspecified
 // address does not count: who listens everywhere still never dials itself.
 func anyLoopback(addrs []ma.Multiaddr) bool {
-	for _, a := range addrs {
-		if manet.IsIPLoopback(a) {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(addrs, manet.IsIPLoopback)
 }

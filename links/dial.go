@@ -85,8 +85,8 @@ func (l *Links) dialLoop(ctx context.Context) {
 		}
 		d.cut()
 		d.remember()
-		next := d.look(func(p peer.ID, addrs []ma.Multiaddr) {
-			dials.Go(func() { d.results <- l.dial(ctx, p, addrs) })
+		next := d.look(func(p peer.ID, reach func(context.Context, peer.ID) dialed) {
+			dials.Go(func() { d.results <- reach(ctx, p) })
 		})
 		timer.Reset(next)
 	}
@@ -154,7 +154,7 @@ func (d *dialer) news() (known []KnownMember, gone []shoal.PeerID) {
 }
 
 // look updates every target, starts the dials that are due and returns when to look again.
-func (d *dialer) look(start func(peer.ID, []ma.Multiaddr)) time.Duration {
+func (d *dialer) look(start func(peer.ID, func(context.Context, peer.ID) dialed)) time.Duration {
 	now := d.clock.Mono()
 	next := now + time.Hour
 	if at, ok := d.gate.nextStranger(); ok {
@@ -164,6 +164,7 @@ func (d *dialer) look(start func(peer.ID, []ma.Multiaddr)) time.Duration {
 	for p := range d.targets {
 		if !wanted[p] && !d.targets[p].dialing {
 			delete(d.targets, p)
+			d.doubt(p, false)
 		}
 	}
 	for p := range wanted {
@@ -173,7 +174,8 @@ func (d *dialer) look(start func(peer.ID, []ma.Multiaddr)) time.Duration {
 			d.targets[p] = t
 		}
 		d.refresh(p, t, now)
-		if t.up || t.dialing {
+		doubted := d.isDoubted(p)
+		if t.up && !doubted || t.dialing {
 			continue
 		}
 		if t.due > now || d.busy >= maxDials {
@@ -182,7 +184,11 @@ func (d *dialer) look(start func(peer.ID, []ma.Multiaddr)) time.Duration {
 		}
 		t.dialing = true
 		d.busy++
-		start(p, d.addrsOf(p))
+		reach := d.redial
+		if t.up {
+			reach = d.recheck
+		}
+		start(p, reach)
 	}
 	return max(next-d.clock.Mono(), 0)
 }
@@ -194,6 +200,7 @@ func (d *dialer) refresh(p peer.ID, t *target, now time.Duration) {
 	case up && !t.up:
 		t.since = now
 	case !up && t.up:
+		d.doubt(p, false)
 		if now-t.since >= stableLink {
 			t.fails = 0
 		} else {
@@ -215,6 +222,9 @@ func (d *dialer) finished(r dialed) {
 		return
 	}
 	t.dialing = false
+	if r.err == nil && t.up {
+		t.fails = 0 // it was doubted, and answers
+	}
 	if r.err == nil {
 		return // refresh sees the link, or that it is gone again
 	}
@@ -301,6 +311,16 @@ func (l *Links) seenAt(p peer.ID) []ma.Multiaddr {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.seen[p]
+}
+
+// redial links to a member by every address known.
+func (l *Links) redial(ctx context.Context, p peer.ID) dialed { return l.dial(ctx, p, l.addrsOf(p)) }
+
+// recheck asks a doubted member again.
+func (l *Links) recheck(ctx context.Context, p peer.ID) dialed {
+	start := l.clock.Mono()
+	_, err := l.Ping(ctx, shoal.PeerID(p.String()), true)
+	return dialed{peer: p, err: err, took: l.clock.Mono() - start}
 }
 
 // dial tries all addresses of one peer. The swarm has a back-off of its own, which

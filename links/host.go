@@ -13,6 +13,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/protocol"
 	rcmgr "github.com/libp2p/go-libp2p/p2p/host/resource-manager"
 	"github.com/libp2p/go-libp2p/p2p/net/connmgr"
+	"github.com/libp2p/go-libp2p/p2p/net/swarm"
 	"github.com/libp2p/go-libp2p/p2p/security/noise"
 	libp2ptls "github.com/libp2p/go-libp2p/p2p/security/tls"
 	libp2pquic "github.com/libp2p/go-libp2p/p2p/transport/quic"
@@ -47,7 +48,7 @@ func newHost(cfg Config, id *Identity, gate *gate) (host.Host, error) {
 		libp2p.ConnectionGater(gate),
 		libp2p.ResourceManager(limits),
 		libp2p.ConnectionManager(conns),
-		libp2p.DialRanker(preferTCP),
+		libp2p.SwarmOpts(swarm.WithDialRanker(preferTCP)),
 		libp2p.UserAgent("shoald/"+cfg.Version),
 		libp2p.AddrsFactory(func(own []ma.Multiaddr) []ma.Multiaddr {
 			if len(advertise) > 0 {

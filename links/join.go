@@ -215,7 +215,7 @@ func (l *Links) becomeMember(s network.Stream, res *JoinResult) error {
 	l.mu.Lock()
 	d := l.desired
 	l.mu.Unlock()
-	l.SetMembers(d)
+	l.admitMembers(d)
 	return nil
 }
 

@@ -35,7 +35,9 @@ type Links struct {
 
 	mu      sync.Mutex // guards the rest
 	desired *shoal.Desired
+	members shoal.PeerID // the cluster whose members the gate knows
 	changed chan struct{}
+	doubted map[peer.ID]bool           // linked, but silent when pinged
 	seen    map[peer.ID][]ma.Multiaddr // where members were reached or found, newest first, at most 4
 	door    *door                      // who admits, nil until ServeJoin
 	logs    LogSource                  // nil until ServeLogs
@@ -54,6 +56,7 @@ func New(cfg Config, id *Identity, clock shoal.Clock, log *slog.Logger) (*Links,
 	l := &Links{
 		cfg: cfg, id: id, clock: clock, log: log, self: self, host: cfg.Host,
 		wake: make(chan struct{}, 1), changed: make(chan struct{}), seen: map[peer.ID][]ma.Multiaddr{},
+		doubted: map[peer.ID]bool{},
 	}
 	if cfg.Host != nil {
 		if cfg.Host.ID() != self {
@@ -106,10 +109,32 @@ func (l *Links) Addrs() []string {
 // members are cut.
 func (l *Links) SetMembers(d *shoal.Desired) {
 	l.mu.Lock()
+	same := l.desired != nil && d != nil && l.members == l.id.Cluster() && sameMembers(l.desired, d)
 	l.desired = d
 	l.mu.Unlock()
+	if !same {
+		l.admitMembers(d)
+	}
+}
+
+// sameMembers reports whether d says the same as old about who is a member, where,
+// and which invites there are.
+func sameMembers(old, d *shoal.Desired) bool {
+	return slices.EqualFunc(old.Peers, d.Peers, func(a, b shoal.Peer) bool {
+		return a.ID == b.ID && a.Removed == b.Removed && slices.Equal(a.Facts.Addrs, b.Facts.Addrs)
+	}) && slices.EqualFunc(old.Invites, d.Invites, func(a, b shoal.Invite) bool {
+		return a.ID == b.ID && a.ExpiresAt == b.ExpiresAt
+	})
+}
+
+// admitMembers works out who may connect now.
+func (l *Links) admitMembers(d *shoal.Desired) {
+	cluster := l.id.Cluster()
+	l.mu.Lock()
+	l.members = cluster
+	l.mu.Unlock()
 	members := map[peer.ID]bool{}
-	if l.id.Cluster() != "" {
+	if cluster != "" {
 		for _, m := range l.id.Members() {
 			if p, err := peer.Decode(string(m.Peer)); err == nil {
 				members[p] = true
@@ -296,9 +321,11 @@ func (l *Links) listen() error {
 func (l *Links) opened(c network.Conn) {
 	p := c.RemotePeer()
 	l.gate.began(c)
-	if c.Stat().Direction == network.DirOutbound && l.gate.isMember(p) {
-		l.sawAt(p, c.RemoteMultiaddr())
+	if l.gate.isMember(p) {
 		l.host.ConnManager().Protect(p, "member")
+		if c.Stat().Direction == network.DirOutbound {
+			l.sawAt(p, c.RemoteMultiaddr())
+		}
 	}
 	l.poke()
 	l.announce()
@@ -308,6 +335,25 @@ func (l *Links) closed(c network.Conn) {
 	l.gate.ended(c, l.host.Network().Connectedness(c.RemotePeer()) != network.Connected)
 	l.poke()
 	l.announce()
+}
+
+// doubt marks a member whose link is open but did not answer: the dial loop asks
+// again until it answers, and then replaces the link if that is what was dead. TCP
+// alone would notice only at its next retransmission, half a minute late.
+func (l *Links) doubt(p peer.ID, doubted bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if doubted {
+		l.doubted[p] = true
+	} else {
+		delete(l.doubted, p)
+	}
+}
+
+func (l *Links) isDoubted(p peer.ID) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.doubted[p]
 }
 
 // sawAt keeps an address at which a member answered or was found.

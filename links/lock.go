@@ -17,7 +17,7 @@ import (
 
 const lockFile = "lock"
 
-// LockedError: another daemon uses the data directory.
+// LockedError says that another daemon uses the data directory.
 type LockedError struct {
 	Dir string
 	PID int // 0 when the holder did not say

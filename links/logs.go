@@ -106,7 +106,8 @@ func (l *Links) openLogs(ctx context.Context, p peer.ID, q shoal.LogQuery) (netw
 		err = frame.Write(s, ask, logsFrame)
 	}
 	if err != nil {
-		return nil, errors.Join(err, s.Reset())
+		_ = s.Reset() // err says it all
+		return nil, err
 	}
 	return s, nil
 }

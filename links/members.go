@@ -50,6 +50,9 @@ func (id *Identity) loadMembership() error {
 	if err != nil {
 		return fmt.Errorf("read %s: %w", clusterFile, err)
 	}
+	if _, err := readKey(id.files, clusterKeyFile); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
 	var known []KnownMember
 	if _, err := readJSON(id.files, membersFile, &known); err != nil {
 		return err

@@ -43,14 +43,20 @@ func (l *Links) Ping(ctx context.Context, id shoal.PeerID, fresh bool) (time.Dur
 	}
 	linked := l.host.Network().Connectedness(p) == network.Connected
 	rtt, err := l.pingStream(ctx, p)
+	if err == nil {
+		l.doubt(p, false)
+	}
 	if err == nil || !fresh || !linked || ctx.Err() != nil { // not linked: that was a forced connection already
 		return rtt, wrapPing(id, err)
 	}
 	rtt, again := l.handshake(ctx, p)
 	if again != nil {
-		return 0, wrapPing(id, errors.Join(err, again))
+		l.doubt(p, true)
+		l.poke() // the dial loop goes on asking
+		return 0, fmt.Errorf("ping %s: %w (%w)", id.Short(), err, again)
 	}
 	// It lives but did not answer on what was open: those links are dead.
+	l.doubt(p, false)
 	_ = l.host.Network().ClosePeer(p)
 	if d := l.dial(ctx, p, l.addrsOf(p)); d.err != nil {
 		l.poke() // the dial loop goes on trying
@@ -82,14 +88,17 @@ func (l *Links) pingStream(ctx context.Context, p peer.ID) (time.Duration, error
 	stop := context.AfterFunc(ctx, func() { _ = s.Reset() })
 	defer stop()
 	if err := frame.Write(s, &shoalv1.Ping{Nonce: nonce}, pingFrame); err != nil {
-		return 0, errors.Join(err, s.Reset())
+		_ = s.Reset() // err says it all
+		return 0, err
 	}
 	var echo shoalv1.Ping
 	if err := frame.Read(s, &echo, pingFrame); err != nil {
-		return 0, errors.Join(err, s.Reset())
+		_ = s.Reset() // err says it all
+		return 0, err
 	}
 	if !bytes.Equal(echo.GetNonce(), nonce) {
-		return 0, errors.Join(errors.New("answered something else"), s.Reset())
+		_ = s.Reset()
+		return 0, errors.New("answered something else")
 	}
 	_ = s.Close() // answered; how it ends does not matter
 	return l.clock.Mono() - start, nil

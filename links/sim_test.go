@@ -180,6 +180,37 @@ func TestSimSplitHeals(t *testing.T) {
 	})
 }
 
+// TestSimShortSplit holds every packet for 20 s: too short for links to break, long
+// enough for their transports to fall silent. A doubted link is asked again until it
+// answers, and so are all of them soon after the split ended.
+func TestSimShortSplit(t *testing.T) {
+	simulate(t, 3, func(t *testing.T, sim *simulation) {
+		d := sim.members(t)
+		for _, p := range sim.peers {
+			p.SetMembers(d)
+		}
+		time.Sleep(2 * time.Second)
+		a, b := sim.peers[0], sim.peers[1]
+		sim.cut.Store(true)
+		time.Sleep(5 * time.Second)
+		if _, err := a.Ping(t.Context(), b.id.Self(), true); err == nil || !a.isDoubted(b.host.ID()) {
+			t.Errorf("ping through a cut network = %v; doubted %v", err, a.isDoubted(b.host.ID()))
+		}
+		time.Sleep(15 * time.Second)
+		if got := len(a.Connected()); got != 2 {
+			t.Errorf("%d links after 20s of silence, want both still open: nothing was tested", got)
+		}
+		sim.cut.Store(false)
+		time.Sleep(LAN().DialMax + 2*LAN().PingTimeout)
+		if a.isDoubted(b.host.ID()) {
+			t.Error("the link is still doubted")
+		}
+		if rtt, err := a.Ping(t.Context(), b.id.Self(), false); err != nil || rtt > 100*time.Millisecond {
+			t.Errorf("ping after healing = %s, %v", rtt, err)
+		}
+	})
+}
+
 // TestSimJoin runs the join protocol in virtual time with an injected host.
 func TestSimJoin(t *testing.T) {
 	simulate(t, 3, func(t *testing.T, sim *simulation) {

@@ -20,7 +20,7 @@ import (
 // headerSize is the length prefix.
 const headerSize = 4
 
-// ErrTooLarge: a message is longer than the protocol allows.
+// ErrTooLarge says that a message is longer than the protocol allows.
 var ErrTooLarge = errors.New("message too large")
 
 // Write sends m in one call of w.Write. ErrTooLarge (wrapped): m is longer than

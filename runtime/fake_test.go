@@ -121,12 +121,19 @@ func serveFake(t testing.TB, f *fakeEngine) string {
 	return "unix://" + socket
 }
 
-// newFakeDocker returns our room in front of a host, with short deadlines.
-func newFakeDocker(t testing.TB, host string) *runtime.Docker {
+// Deadlines for fakes: short where one is to be missed, long where none is, however
+// busy the machine.
+const (
+	hasty   = 500 * time.Millisecond
+	patient = 30 * time.Second
+)
+
+// newFakeDocker returns our room in front of a host.
+func newFakeDocker(t testing.TB, host string, quick time.Duration) *runtime.Docker {
 	t.Helper()
 	d, err := runtime.NewDocker(runtime.Config{
 		Host: host, Cluster: cluster, Peer: peer,
-		Quick: 200 * time.Millisecond, Slow: 300 * time.Millisecond, StopMargin: 300 * time.Millisecond,
+		Quick: quick, Slow: quick, StopMargin: 300 * time.Millisecond,
 	}, shoal.NewSystemClock(), slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)

@@ -31,7 +31,7 @@ func TestListAsksOnlyWhatChanged(t *testing.T) {
 	for n := 1; n <= 20; n++ {
 		f.containers = append(f.containers, listed(n, "running", "Up 3 seconds (healthy)"))
 	}
-	d := newFakeDocker(t, serveFake(t, f))
+	d := newFakeDocker(t, serveFake(t, f), patient)
 	list := func(want int) []shoal.Container {
 		t.Helper()
 		all, err := d.List(t.Context())
@@ -77,7 +77,7 @@ func TestListLeavesOutWhatItCannotRead(t *testing.T) {
 	}}
 	f.containers[1]["Labels"].(map[string]string)["net.shoal.replica"] = "nonsense"
 	f.containers[2]["Labels"].(map[string]string)["net.shoal.peer"] = "12D3KooWSomebodyElse"
-	d := newFakeDocker(t, serveFake(t, f))
+	d := newFakeDocker(t, serveFake(t, f), patient)
 	all, err := d.List(t.Context())
 	if err != nil || len(all) != 1 || all[0].ID != containerID(1) {
 		t.Errorf("List = %+v, %v; want the first container only", all, err)
@@ -97,7 +97,7 @@ func readLogs(t *testing.T, tty bool, send string) []shoal.LogLine {
 	t.Helper()
 	f := &fakeEngine{api: "1.41", containers: []map[string]any{listed(1, "running", "Up 1 second")}, inspected: shown("running", 0, false)}
 	f.inspected["Config"] = map[string]any{"Tty": tty}
-	d := newFakeDocker(t, serveFake(t, f))
+	d := newFakeDocker(t, serveFake(t, f), patient)
 	f.misbehave(func(w http.ResponseWriter, _ *http.Request, path string) bool {
 		if strings.HasSuffix(path, "/logs") {
 			_, _ = w.Write([]byte(send))
@@ -153,7 +153,7 @@ func TestLogLines(t *testing.T) {
 
 func TestPullerListsWhatCanBeNamed(t *testing.T) {
 	f := &fakeEngine{api: "1.41"}
-	d := newFakeDocker(t, serveFake(t, f))
+	d := newFakeDocker(t, serveFake(t, f), patient)
 	f.misbehave(func(w http.ResponseWriter, _ *http.Request, path string) bool {
 		if path != "/images/json" {
 			return false
@@ -174,7 +174,7 @@ func BenchmarkListSteady(b *testing.B) {
 	for n := 1; n <= 100; n++ {
 		f.containers = append(f.containers, listed(n, "running", "Up 3 seconds (healthy)"))
 	}
-	d := newFakeDocker(b, serveFake(b, f))
+	d := newFakeDocker(b, serveFake(b, f), patient)
 	for b.Loop() {
 		if _, err := d.List(b.Context()); err != nil {
 			b.Fatal(err)

@@ -63,7 +63,8 @@ type cpuSample struct {
 
 // Usage implements [shoal.Machine]: CPU since the last call (0 in the first), memory
 // without the page cache that the kernel may take back. It costs one engine call per
-// running container; call it every ten seconds, not every second.
+// running container, and Engine 20.10 answers each after about a second, at its next
+// collection: call it every ten seconds, not every second.
 func (d *Docker) Usage(ctx context.Context) (shoal.Resources, error) {
 	const what = "measure containers"
 	found, err := call(ctx, d, d.cfg.Quick, what, func(ctx context.Context, c *client.Client) ([]container.Summary, error) {
@@ -75,7 +76,7 @@ func (d *Docker) Usage(ctx context.Context) (shoal.Resources, error) {
 	var mu sync.Mutex // guards sum
 	var sum shoal.Resources
 	var group errgroup.Group
-	group.SetLimit(d.cfg.Parallel)
+	group.SetLimit(8 * d.cfg.Parallel) // they wait, they do not work
 	for _, s := range found {
 		group.Go(func() error {
 			stats, err := call(ctx, d, d.cfg.Quick, what, func(ctx context.Context, c *client.Client) (container.StatsResponse, error) {

@@ -133,6 +133,8 @@ func life(t *testing.T, f *Fixture) {
 	if again := f.must(t, id); !again.Started.Equal(c.Started) {
 		t.Errorf("second Start restarted it: %s, then %s", c.Started, again.Started)
 	}
+	// A process that is told to stop before it listens to signals is killed, or dies of it.
+	f.await(t, id, "healthy", func(c shoal.Container) bool { return c.Health == shoal.HealthHealthy })
 	for range 2 {
 		if err := f.Engine.Stop(t.Context(), id, "", 5*time.Second); err != nil {
 			t.Errorf("Stop = %v", err)

@@ -55,7 +55,7 @@ func TestDeath(t *testing.T) {
 		"refused":     {refusing, func(w *world, m *member) { w.isolate(m, true) }, 3900 * time.Millisecond, 5100 * time.Millisecond},
 		"frozen 5.0s": {nil, func(w *world, m *member) { w.isolate(m, true); time.Sleep(5 * time.Second); w.isolate(m, false) }, 0, 0},
 	} {
-		inWorldWith(t, 5, c.pinger, func(w *world) {
+		inWorldWith(t, 5, LAN(), c.pinger, func(w *world) {
 			victim := w.peers[2]
 			others := slices.Delete(slices.Clone(w.peers), 2, 3)
 			start := time.Now()
@@ -135,6 +135,76 @@ func TestPartialPartitionKillsNobody(t *testing.T) {
 	}
 }
 
+// TestRelayAlone: around a cut the topic relays every beat; nobody even suspects.
+func TestRelayAlone(t *testing.T) {
+	inWorldWith(t, 3, quiet(), nil, func(w *world) {
+		a, b := w.peers[0], w.peers[1]
+		w.cut(a, b, true)
+		time.Sleep(time.Minute)
+		for _, m := range []*member{a, b} {
+			if m.log.has("peer is suspect") || m.log.has("peer is dead") {
+				t.Error("somebody was suspected though a third relays its beats")
+			}
+		}
+	})
+}
+
+// TestWitnessesAlone: nothing comes by topic or exchange and the ping fails; only the
+// others asked by the probe know better.
+func TestWitnessesAlone(t *testing.T) {
+	for _, isKnown := range []bool{true, false} {
+		inWorldWith(t, 4, quiet(), nil, func(w *world) {
+			a, b, c, d := w.peers[0], w.peers[1], w.peers[2], w.peers[3]
+			w.mute()
+			w.cut(a, b, true)
+			if isKnown {
+				for _, o := range []*member{c, d} {
+					if err := o.pull(context.Background(), b.key.id); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+			a.mu.Lock() // as if it had been silent, and the probe had just begun
+			v := &a.contacts[b.key.id].vital
+			v.state, v.probing, v.heard = shoal.LifeSuspect, true, a.deps.Clock.Mono()-8*time.Second
+			if !isKnown {
+				for _, o := range []*member{c, d} { // they have nothing newer either
+					o.mu.Lock()
+					v.seq = max(v.seq, o.contacts[b.key.id].vital.seq)
+					o.mu.Unlock()
+				}
+			}
+			a.mu.Unlock()
+			if err := a.probe(context.Background(), b.key.id); err != nil {
+				t.Fatal(err)
+			}
+			if isDead := a.life(b) == shoal.LifeDead; isDead == isKnown {
+				t.Errorf("witnesses know better: %v; judged %s", isKnown, a.life(b))
+			}
+		})
+	}
+}
+
+// TestPullOnConnect: a link that comes up brings all news at once, without the topic.
+func TestPullOnConnect(t *testing.T) {
+	inWorldWith(t, 2, quiet(), nil, func(w *world) {
+		a, b := w.peers[0], w.peers[1]
+		w.mute()
+		w.isolate(b, true)
+		time.Sleep(time.Minute)
+		w.isolate(b, false)
+		if a.life(b) != shoal.LifeDead {
+			t.Fatalf("before the link: %s, want dead", a.life(b))
+		}
+		if err := w.connect(a, b); err != nil {
+			t.Fatal(err)
+		}
+		w.until(200*time.Millisecond, "heard over the new link", func() bool {
+			return a.life(b) == shoal.LifeAlive && b.life(a) == shoal.LifeAlive
+		})
+	})
+}
+
 // TestLostChangesAreRepaired loses packets while states change all the time. Beats
 // are lost with them; in the end everybody has the newest state of everybody.
 func TestLostChangesAreRepaired(t *testing.T) {
@@ -170,9 +240,7 @@ func TestLostChangesAreRepaired(t *testing.T) {
 // TestWithoutTopic mutes the topic for good: pulls alone carry news and lives.
 func TestWithoutTopic(t *testing.T) {
 	inWorld(t, 3, func(w *world) {
-		for _, m := range w.peers {
-			m.topic.Store(nil)
-		}
+		w.mute()
 		a, b := w.peers[0], w.peers[1]
 		a.Publish(shoal.PeerState{Images: []string{"new:1"}})
 		time.Sleep(2 * time.Second)
@@ -274,6 +342,54 @@ func TestCopiedIdentity(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestExchangeFindsACopy: in peace, with nothing on the topic to show it, a peer learns
+// that its identity is copied from whoever it exchanges with.
+func TestExchangeFindsACopy(t *testing.T) {
+	for _, c := range []struct {
+		cfg  Config
+		want bool
+	}{{LAN(), true}, {quiet(), false}} {
+		inWorldWith(t, 3, c.cfg, nil, func(w *world) {
+			a := w.peers[0]
+			rival := beat{peer: a.key.id, sighting: sighting{boot: shoal.Boot{Counter: 1, Nonce: 4711}, seq: 9, interval: time.Second}}
+			heard, err := encode(rival, testCluster, a.key)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, o := range w.peers[1:] {
+				if v := o.take(heard, 0); v != duplicate {
+					t.Fatalf("verdict %d, want duplicate", v)
+				}
+			}
+			time.Sleep(30 * time.Second)
+			if found := a.Trouble() != ""; found != c.want {
+				t.Errorf("exchange every %v: found the copy %v, want %v", c.cfg.ExchangeEvery, found, c.want)
+			}
+		})
+	}
+}
+
+// TestFrozenProcessKillsNobody lets a minute pass at once on one peer's clock, as when
+// the process was stopped. Every ping is refused at first, as after a long stop.
+func TestFrozenProcessKillsNobody(t *testing.T) {
+	inWorldWith(t, 3, LAN(), func(host.Host) Pinger { return refusal{} }, func(w *world) {
+		a := w.peers[0]
+		a.leap.Store(int64(time.Minute))
+		time.Sleep(10 * time.Second)
+		if !a.log.has("stood still") {
+			t.Error("it did not notice that it stood still")
+		}
+		if a.log.has("peer is dead") {
+			t.Error("it called somebody dead for its own sleep")
+		}
+		for _, o := range w.peers[1:] {
+			if a.life(o) != shoal.LifeAlive {
+				t.Errorf("afterwards: %s, want alive", a.life(o))
+			}
+		}
+	})
 }
 
 func TestMemberIsForgotten(t *testing.T) {

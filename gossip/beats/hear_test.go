@@ -8,6 +8,7 @@ import (
 	"encoding/binary"
 	"io"
 	"log/slog"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -19,6 +20,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 
 	"github.com/shoalnet/shoal"
+	shoalv1 "github.com/shoalnet/shoal/proto/shoal/v1"
 )
 
 // nowhere is a host without links, for what needs none.
@@ -122,6 +124,47 @@ func TestValidate(t *testing.T) {
 	for _, s := range tr.Sights(0) {
 		if s.Double != (s.Peer == b.id) {
 			t.Errorf("%s double: %v", s.Peer.Short(), s.Double)
+		}
+	}
+}
+
+// TestNewsFor: who asks gets what it lacks, and is shown another life of its identity.
+func TestNewsFor(t *testing.T) {
+	tr := alone(t, 3)
+	b, c := newKey(t, 1), newKey(t, 2)
+	say := func(nonce, seq uint64) {
+		if got := says(t, tr, b, signedBeat(t, b, func(b *beat) { b.boot, b.seq = shoal.Boot{Counter: 4, Nonce: nonce}, seq })); got != pubsub.ValidationAccept {
+			t.Fatalf("beat %d of nonce %d: %d, want accepted", seq, nonce, got)
+		}
+	}
+	say(9, 20) // first heard, so the one we believe
+	say(8, 30) // its double
+	type packet struct{ nonce, seq uint64 }
+	for _, l := range []struct {
+		what  string
+		asker testKey
+		mark  *shoalv1.BeatMark // what the asker knows of b
+		want  []packet
+	}{
+		{"knows nothing", c, nil, []packet{{9, 20}}},
+		{"knows an older boot", c, &shoalv1.BeatMark{BootCounter: 3, BootNonce: 1, Seq: 99}, []packet{{9, 20}}},
+		{"is behind", c, &shoalv1.BeatMark{BootCounter: 4, BootNonce: 9, Seq: 19}, []packet{{9, 20}}},
+		{"knows as much", c, &shoalv1.BeatMark{BootCounter: 4, BootNonce: 9, Seq: 20}, nil},
+		{"knows a newer boot", c, &shoalv1.BeatMark{BootCounter: 5, BootNonce: 1, Seq: 1}, nil},
+		{"believes the other life", c, &shoalv1.BeatMark{BootCounter: 4, BootNonce: 8, Seq: 30}, []packet{{9, 20}}},
+		{"is the life we believe", b, &shoalv1.BeatMark{BootCounter: 4, BootNonce: 9, Seq: 21}, []packet{{8, 30}}},
+		{"is its double", b, &shoalv1.BeatMark{BootCounter: 4, BootNonce: 8, Seq: 31}, []packet{{9, 20}}},
+	} {
+		have := map[shoal.PeerID]*shoalv1.BeatMark{}
+		if l.mark != nil {
+			have[b.id] = l.mark
+		}
+		var got []packet
+		for _, n := range tr.newsFor(l.asker.id, have) {
+			got = append(got, packet{n.boot.Nonce, n.seq})
+		}
+		if !slices.Equal(got, l.want) {
+			t.Errorf("who %s gets %v, want %v", l.what, got, l.want)
 		}
 	}
 }

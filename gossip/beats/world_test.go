@@ -12,6 +12,7 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -37,6 +38,7 @@ type world struct {
 	t       *testing.T
 	net     *simnet.Simnet
 	records *records
+	cfg     Config
 	pinger  func(host.Host) Pinger
 	peers   []*member
 	syncs   syncs
@@ -47,6 +49,14 @@ type world struct {
 	filter func(from, to string) bool // true: lose this packet
 }
 
+// jumpy is a clock that can leap, as it does over a time in which the process stood still.
+type jumpy struct {
+	shoal.SystemClock
+	leap *atomic.Int64
+}
+
+func (j jumpy) Mono() time.Duration { return j.SystemClock.Mono() + time.Duration(j.leap.Load()) }
+
 // member is one peer of a world.
 type member struct {
 	*Tracker
@@ -55,6 +65,7 @@ type member struct {
 	host host.Host
 	pub  *pubsub.PubSub
 	log  *logbook
+	leap *atomic.Int64 // added to its clock
 	stop context.CancelFunc
 	done chan struct{}
 }
@@ -192,16 +203,23 @@ func (refusal) Ping(context.Context, shoal.PeerID, bool) (time.Duration, error) 
 
 func inWorld(t *testing.T, n int, play func(w *world)) {
 	t.Helper()
-	inWorldWith(t, n, nil, play)
+	inWorldWith(t, n, LAN(), nil, play)
 }
 
-func inWorldWith(t *testing.T, n int, pinger func(host.Host) Pinger, play func(w *world)) {
+// quiet is LAN without the periodic exchange, so that a test sees one path alone.
+func quiet() Config {
+	c := LAN()
+	c.ExchangeEvery = time.Hour
+	return c
+}
+
+func inWorldWith(t *testing.T, n int, cfg Config, pinger func(host.Host) Pinger, play func(w *world)) {
 	t.Helper()
 	if pinger == nil {
 		pinger = func(h host.Host) Pinger { return echo{h, time.Second} }
 	}
 	synctest.Test(t, func(t *testing.T) {
-		w := &world{t: t, pinger: pinger, records: &records{}, cuts: map[[2]string]bool{}, delay: 2 * time.Millisecond}
+		w := &world{t: t, cfg: cfg, pinger: pinger, records: &records{}, cuts: map[[2]string]bool{}, delay: 2 * time.Millisecond}
 		w.net = &simnet.Simnet{LatencyFunc: w.latency, Logger: slog.New(slog.DiscardHandler)}
 		w.net.Start()
 		var ids []shoal.PeerID
@@ -275,12 +293,12 @@ func (w *world) start(k testKey, place int, boot shoal.Boot, r *records) *member
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	m := &member{key: k, ip: fmt.Sprintf("%s:8000", ip), host: h, pub: ps, log: &logbook{}, stop: stop, done: make(chan struct{})}
-	m.Tracker, err = New(LAN(), Deps{
+	m := &member{key: k, ip: fmt.Sprintf("%s:8000", ip), host: h, pub: ps, log: &logbook{}, leap: &atomic.Int64{}, stop: stop, done: make(chan struct{})}
+	m.Tracker, err = New(w.cfg, Deps{
 		Cluster: testCluster, Boot: boot, Signer: k, Host: h, PubSub: ps, Records: r,
 		Pinger: w.pinger(h),
 		Sync:   func(_ context.Context, with shoal.PeerID) error { w.syncs.note(k.id, with); return nil },
-		Clock:  shoal.NewSystemClock(),
+		Clock:  jumpy{shoal.NewSystemClock(), m.leap},
 		Log:    slog.New(slog.NewTextHandler(m.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	})
 	if err != nil {
@@ -301,6 +319,13 @@ func (m *member) kill() {
 	m.stop()
 	<-m.done
 	_ = m.host.Close()
+}
+
+// mute keeps all beats off the topic from now on.
+func (w *world) mute() {
+	for _, m := range w.peers {
+		m.topic.Store(nil)
+	}
 }
 
 func (w *world) connect(a, b *member) error {

@@ -5,7 +5,6 @@ package gossip
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	pubsub "github.com/libp2p/go-libp2p-pubsub"
@@ -123,23 +122,24 @@ func (s *Store) validate(ctx context.Context, _ peer.ID, msg *pubsub.Message) pu
 	if from == s.self {
 		return pubsub.ValidationAccept
 	}
-	if !s.allowed(from) {
-		return pubsub.ValidationIgnore // perhaps we do not know it yet
+	if !s.allowed(from) || !s.readers.enter() {
+		return pubsub.ValidationIgnore // perhaps we do not know it yet, or are going
 	}
+	defer s.readers.leave()
 	var push blocks.Push
 	if err := blocks.Unmarshal(msg.GetData(), &push); err != nil {
 		s.refuse(from, refuse(reasonForm, "%w", err))
 		return pubsub.ValidationReject
 	}
-	learnErr := s.chains.learnFor(push.Chains)
+	came := offered(push.Chains)
 	found := make([]*block, 0, len(push.Blocks))
 	for _, in := range push.Blocks {
 		if s.knows(ctx, in.CID) {
 			continue
 		}
-		b, no := s.chains.judge(in)
+		b, no := s.chains.judge(in, came)
 		if no != nil {
-			s.refuse(from, no.because(learnErr))
+			s.refuse(from, no)
 			return pubsub.ValidationReject
 		}
 		found = append(found, b)
@@ -167,14 +167,6 @@ func (s *Store) push(ctx context.Context, b *block) {
 }
 
 func (s *Store) allowed(p shoal.PeerID) bool { return s.deps.Allowed == nil || s.deps.Allowed(p) }
-
-// because adds what may have caused a refusal.
-func (r *refused) because(err error) *refused {
-	if err != nil && r.reason == reasonChain {
-		r.err = errors.Join(r.err, err)
-	}
-	return r
-}
 
 // ended turns the error of a loop that ctx ended into none.
 func ended(ctx context.Context, err error) error {

@@ -5,6 +5,7 @@ package gossip
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -41,6 +42,32 @@ func (c *chains) of(peer shoal.PeerID) [][]byte {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
 	return c.known[peer]
+}
+
+// offers are chains that came beside blocks, not verified yet.
+type offers map[shoal.PeerID]blocks.Chain
+
+func offered(list []blocks.Chain) offers {
+	out := make(offers, len(list))
+	for _, c := range list {
+		out[c.Peer] = c
+	}
+	return out
+}
+
+// errUnknownAuthor: no admission chain is known, and none came along.
+var errUnknownAuthor = errors.New("no admission chain is known")
+
+// admit returns nil if the peer's blocks may come in, by a chain known or offered.
+func (c *chains) admit(peer shoal.PeerID, came offers) error {
+	if c.admits(peer) {
+		return nil
+	}
+	chain, ok := came[peer]
+	if !ok {
+		return errUnknownAuthor
+	}
+	return c.learn(chain)
 }
 
 // learn verifies a chain and keeps it, and with it those of the peers in it.

@@ -42,8 +42,9 @@ func refuse(reason, format string, args ...any) *refused {
 // judge decides whether a block may come in, by what never changes with time or
 // order: form, bounds, keys, authors, signatures and admission. What depends on its
 // parents, their presence and its height, is left to the writer, which alone knows
-// them. The verdict on a block is the same on every peer.
-func (c *chains) judge(in blocks.Block) (*block, *refused) {
+// them. The verdict on a block is the same on every peer. Of the chains that came
+// along only those are looked at that a record needs.
+func (c *chains) judge(in blocks.Block, came offers) (*block, *refused) {
 	b, err := decodeBlock(in.Data)
 	switch {
 	case errors.Is(err, blocks.ErrTombstone):
@@ -62,7 +63,7 @@ func (c *chains) judge(in blocks.Block) (*block, *refused) {
 			return nil, refuse(reasonKey, "%s is there twice", el.Key)
 		}
 		seen[el.Key] = true
-		rec, no := c.judgeElement(el)
+		rec, no := c.judgeElement(el, came)
 		if no != nil {
 			return nil, no
 		}
@@ -73,7 +74,7 @@ func (c *chains) judge(in blocks.Block) (*block, *refused) {
 
 // judgeElement decides about one record: the key names it, its author signed it and
 // was admitted.
-func (c *chains) judgeElement(el blocks.Element) (*shoal.Record, *refused) {
+func (c *chains) judgeElement(el blocks.Element, came offers) (*shoal.Record, *refused) {
 	if _, _, _, _, err := codec.ParseKey(el.Key); err != nil {
 		return nil, refuse(reasonKey, "%w", err)
 	}
@@ -83,23 +84,12 @@ func (c *chains) judgeElement(el blocks.Element) (*shoal.Record, *refused) {
 		return nil, refuse(reasonRecord, "%w", err)
 	case rec.Key() != el.Key:
 		return nil, refuse(reasonRecord, "record %s lies under key %s", rec.Key(), el.Key)
-	case !c.admits(rec.Author):
-		return nil, refuse(reasonChain, "no admission of %s is known", rec.Author)
+	}
+	if err := c.admit(rec.Author, came); err != nil {
+		return nil, refuse(reasonChain, "admission of %s: %w", rec.Author, err)
 	}
 	if err := VerifyRecord(rec); err != nil {
 		return nil, refuse(reasonSignature, "%w", err)
 	}
 	return rec, nil
-}
-
-// learnFor takes the chains that came with blocks. A bad chain is no reason to
-// refuse anything by itself: blocks that need it will be.
-func (c *chains) learnFor(list []blocks.Chain) error {
-	var errs []error
-	for _, chain := range list {
-		if err := c.learn(chain); err != nil {
-			errs = append(errs, fmt.Errorf("admission of %s: %w", chain.Peer, err))
-		}
-	}
-	return errors.Join(errs...)
 }

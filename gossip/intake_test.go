@@ -144,11 +144,11 @@ func TestJudge(t *testing.T) {
 		}
 	}
 	bad, good := badBlocks(t, c)
-	if b, no := known.judge(good); no != nil || len(b.records) != 1 {
+	if b, no := known.judge(good, nil); no != nil || len(b.records) != 1 {
 		t.Fatalf("judge of a good block = %v", no)
 	}
 	for _, c := range bad {
-		_, no := known.judge(c.block)
+		_, no := known.judge(c.block, nil)
 		if no == nil || c.reason != "" && no.reason != c.reason {
 			t.Errorf("%s: judge = %v, want refused for %q", c.name, no, c.reason)
 		}

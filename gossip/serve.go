@@ -34,39 +34,35 @@ const (
 	serveSlots = 32
 )
 
-// serve answers syncs and asks for confirmation until ctx ends, and returns when the
-// last answer has ended.
-func (s *Store) serve(ctx context.Context) error {
-	syncs := desk{store: s, answer: s.answerSync}
-	acks := desk{store: s, answer: s.answerAck}
+// serve begins to answer syncs and asks for confirmation. The function it returns
+// ends that, and returns when the last answer has ended; ctx must have ended by then.
+func (s *Store) serve(ctx context.Context) (end func()) {
+	syncs := desk{store: s, door: door{limit: serveSlots}, answer: s.answerSync}
+	acks := desk{store: s, door: door{limit: serveSlots}, answer: s.answerAck}
 	s.deps.Host.SetStreamHandler(syncProtocol, func(st network.Stream) { syncs.handle(ctx, st) })
 	s.deps.Host.SetStreamHandler(ackProtocol, func(st network.Stream) { acks.handle(ctx, st) })
-	<-ctx.Done()
-	s.deps.Host.RemoveStreamHandler(syncProtocol)
-	s.deps.Host.RemoveStreamHandler(ackProtocol)
-	syncs.close()
-	acks.close()
-	return nil
+	return func() {
+		s.deps.Host.RemoveStreamHandler(syncProtocol)
+		s.deps.Host.RemoveStreamHandler(ackProtocol)
+		syncs.door.close()
+		acks.door.close()
+	}
 }
 
 // desk answers the streams of one protocol, a bounded number at a time.
 type desk struct {
 	store  *Store
+	door   door
 	answer func(context.Context, *conn) error
-
-	mu     sync.Mutex
-	busy   int  // guarded by mu
-	closed bool // guarded by mu
-	idle   sync.WaitGroup
 }
 
 func (d *desk) handle(ctx context.Context, st network.Stream) {
 	from := idOf(st.Conn().RemotePeer())
-	if !d.store.allowed(from) || !d.enter() {
+	if !d.store.allowed(from) || !d.door.enter() {
 		_ = st.Reset() // it is refused; there is nobody to tell
 		return
 	}
-	defer d.leave()
+	defer d.door.leave()
 	c := d.store.wrap(ctx, st)
 	err := d.answer(ctx, c)
 	c.end(&err)
@@ -75,29 +71,40 @@ func (d *desk) handle(ctx context.Context, st network.Stream) {
 	}
 }
 
-func (d *desk) enter() bool {
+// door counts who is inside. Once closed nobody comes in, and close returns when the
+// last one left: what they use may be taken down then.
+type door struct {
+	limit int // who finds this many inside stays out; 0: no limit
+
+	mu     sync.Mutex
+	inside int  // guarded by mu
+	closed bool // guarded by mu
+	empty  sync.WaitGroup
+}
+
+func (d *door) enter() bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.closed || d.busy >= serveSlots {
+	if d.closed || d.limit > 0 && d.inside >= d.limit {
 		return false
 	}
-	d.busy++
-	d.idle.Add(1)
+	d.inside++
+	d.empty.Add(1)
 	return true
 }
 
-func (d *desk) leave() {
+func (d *door) leave() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.busy--
-	d.idle.Done()
+	d.inside--
+	d.empty.Done()
 }
 
-func (d *desk) close() {
+func (d *door) close() {
 	d.mu.Lock()
 	d.closed = true
 	d.mu.Unlock()
-	d.idle.Wait()
+	d.empty.Wait()
 }
 
 // answerSync sends a peer what we have and it lacks.

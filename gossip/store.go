@@ -40,14 +40,17 @@ type Store struct {
 
 	updates  chan *update
 	arrivals chan *arrival
+	pulling  chan struct{} // holds a token while a pull runs
 	outbox   chan func(context.Context)
 	opened   chan struct{} // closed when the disk is open and folded
 	ready    chan struct{} // closed when updates are taken
+	stopping chan struct{} // closed when Run's context has ended
 	stopped  chan struct{} // closed when Run has ended
 	filled   chan struct{} // closed after the first sync that ended well
 	fillOnce sync.Once
 
-	rows *blockRows // what is on disk; set by Run before anything that reads it starts
+	rows    *blockRows // what is on disk; set by Run before anything that reads it starts
+	readers door       // calls from outside that read rows: the disk is closed after them
 
 	changed signal // Desired is another
 	grown   signal // blocks were added
@@ -85,8 +88,8 @@ func New(cfg Config, deps Deps) (*Store, error) {
 		cfg: cfg, deps: deps, self: deps.Signer.PeerID(),
 		count: newCounters(), chains: newChains(&cfg, &deps), wants: newWants(),
 		updates: make(chan *update), arrivals: make(chan *arrival, turnArrivals),
-		outbox: make(chan func(context.Context), outboxSize),
-		opened: make(chan struct{}), ready: make(chan struct{}), stopped: make(chan struct{}), filled: make(chan struct{}),
+		pulling: make(chan struct{}, 1), outbox: make(chan func(context.Context), outboxSize),
+		opened: make(chan struct{}), ready: make(chan struct{}), stopping: make(chan struct{}), stopped: make(chan struct{}), filled: make(chan struct{}),
 		now: committed{desired: fold.NewResolver(cfg.Cluster).Desired()},
 	}, nil
 }
@@ -114,9 +117,16 @@ func (s *Store) Run(ctx context.Context) (err error) {
 	g.Go(func() error { return w.run(ctx) })
 	g.Go(func() error { return s.runOutbox(ctx) })
 	if s.deps.Host != nil {
+		end := s.serve(ctx) // before anybody can see us on the topic
 		g.Go(func() error { return s.runTopic(ctx) })
 		g.Go(func() error { return s.runSync(ctx) })
-		g.Go(func() error { return s.serve(ctx) })
+		g.Go(func() error {
+			<-ctx.Done()
+			close(s.stopping)
+			end()
+			s.readers.close()
+			return nil
+		})
 	}
 	g.Go(func() error {
 		if w.blocks == 0 && (s.cfg.WroteBefore || d.aside != "") {
@@ -220,7 +230,7 @@ func (s *Store) Inject(ctx context.Context, envelopes [][]byte) error {
 		if err != nil {
 			return fmt.Errorf("inject record: %w", err)
 		}
-		if _, no := s.chains.judgeElement(blocks.Element{Key: rec.Key(), Value: raw}); no != nil {
+		if _, no := s.chains.judgeElement(blocks.Element{Key: rec.Key(), Value: raw}, nil); no != nil {
 			return fmt.Errorf("inject record: %w", no)
 		}
 		u.verbatim = append(u.verbatim, fold.Entry{Record: rec, Envelope: raw, Pushed: true})

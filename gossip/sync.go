@@ -29,6 +29,8 @@ const (
 	syncWorkers = 2
 	// maxWants bounds the peers waiting to be synced with.
 	maxWants = 1024
+	// turnWait is how long one pull waits for another.
+	turnWait = time.Second
 	// judgeWorkers verify the blocks of one batch.
 	judgeWorkers = 4
 	// maxRounds bounds how often a cut answer is asked to go on.
@@ -60,8 +62,13 @@ func (s *Store) SyncWith(ctx context.Context, p shoal.PeerID) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
+	if !s.readers.enter() {
+		return errStopped
+	}
+	defer s.readers.leave()
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.SyncTimeout)
-	defer cancel()
+	defer s.cancelWhenStopping(ctx, cancel)()
+	defer s.takeTurn(ctx)()
 	for range maxRounds {
 		more, err := s.pull(ctx, id)
 		if err != nil {
@@ -74,6 +81,38 @@ func (s *Store) SyncWith(ctx context.Context, p shoal.PeerID) error {
 		}
 	}
 	return fmt.Errorf("sync with %s: no end after %d answers", p.Short(), maxRounds)
+}
+
+// cancelWhenStopping lets a call end when Run does; the function it returns must be
+// called at the end of the call.
+func (s *Store) cancelWhenStopping(ctx context.Context, cancel context.CancelFunc) func() {
+	var watch sync.WaitGroup
+	watch.Go(func() {
+		select {
+		case <-s.stopping:
+			cancel()
+		case <-ctx.Done():
+		}
+	})
+	return func() {
+		cancel()
+		watch.Wait()
+	}
+}
+
+// takeTurn waits until no other pull runs, as both would mostly fetch the same
+// blocks; not for long, as the other's peer may hang. The function it returns ends
+// our turn.
+func (s *Store) takeTurn(ctx context.Context) func() {
+	late := time.NewTimer(turnWait)
+	defer late.Stop()
+	select {
+	case s.pulling <- struct{}{}:
+		return func() { <-s.pulling }
+	case <-late.C:
+	case <-ctx.Done():
+	}
+	return func() {}
 }
 
 // pull is one stream. more: the answer was cut at its limit.
@@ -135,8 +174,7 @@ func (s *Store) receive(ctx context.Context, conn *conn) (more bool, err error) 
 		if err := conn.read(&batch, maxFrame); err != nil {
 			return false, err
 		}
-		learnErr := s.chains.learnFor(batch.Chains)
-		good := s.judgeAll(ctx, conn.peer, batch.Blocks, learnErr)
+		good := s.judgeAll(ctx, conn.peer, batch.Blocks, offered(batch.Chains))
 		if len(good) > 0 {
 			if err := s.merge(ctx, &arrival{blocks: good, from: conn.peer, done: make(chan error, 1)}); err != nil {
 				return false, err
@@ -150,7 +188,7 @@ func (s *Store) receive(ctx context.Context, conn *conn) (more bool, err error) 
 
 // judgeAll judges a batch's blocks side by side and returns the good ones in order.
 // A bad one is left out; so will be, for want of a parent, what builds on it.
-func (s *Store) judgeAll(ctx context.Context, from shoal.PeerID, in []blocks.Block, learnErr error) []*block {
+func (s *Store) judgeAll(ctx context.Context, from shoal.PeerID, in []blocks.Block, came offers) []*block {
 	out := make([]*block, len(in))
 	var g errgroup.Group
 	g.SetLimit(judgeWorkers)
@@ -159,9 +197,9 @@ func (s *Store) judgeAll(ctx context.Context, from shoal.PeerID, in []blocks.Blo
 			if s.knows(ctx, in[i].CID) {
 				return nil
 			}
-			b, no := s.chains.judge(in[i])
+			b, no := s.chains.judge(in[i], came)
 			if no != nil {
-				s.refuse(from, no.because(learnErr))
+				s.refuse(from, no)
 				return nil
 			}
 			out[i] = b

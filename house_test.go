@@ -287,7 +287,8 @@ func checkPackage(t *testing.T, dir string, files []*source) {
 	}
 }
 
-// exportedNames counts top-level exported names; a constant group counts once.
+// exportedNames counts top-level exported names; a group of constants, or of error
+// values, counts once.
 func exportedNames(f *ast.File) int {
 	n := 0
 	for _, d := range f.Decls {
@@ -319,8 +320,8 @@ func exportedSpecs(d *ast.GenDecl) int {
 			}
 		}
 	}
-	if d.Tok == token.CONST && n > 1 {
-		return 1
+	if d.Tok == token.CONST || d.Tok == token.VAR {
+		return min(n, 1)
 	}
 	return n
 }

@@ -357,7 +357,7 @@ func (w *world) until(within time.Duration, what string, check func() error) tim
 			w.dump()
 			w.t.Fatalf("not within %v: %s: %v", within, what, err)
 		}
-		time.Sleep(20 * time.Millisecond)
+		time.Sleep(time.Duration(len(w.peers)) * 4 * time.Millisecond)
 	}
 }
 

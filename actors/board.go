@@ -27,7 +27,6 @@ type board struct {
 	minted   map[shoal.ReplicaID]bool // handed out, their actors not made yet
 	ops      map[shoal.ReplicaID]int  // operations under way
 	refusals map[refusalKey]*refusal
-	services map[string]known
 	images   map[string]bool // normalized
 	listed   []string        // as the engine spells them, sorted
 	alloc    shoal.Resources
@@ -35,10 +34,14 @@ type board struct {
 	answered time.Duration // the engine's last answer
 	down     bool
 	why      string
-	asked    bool          // the engine was asked for its containers once
-	looked   bool          // the engine was asked for its images once
-	dirty    chan struct{} // holds one
-	changed  chan struct{} // closed and replaced when an entry changes, for logs
+	asked    bool              // the engine was asked for its containers once
+	looked   bool              // the engine was asked for its images once
+	expected []shoal.ReplicaID // claimed at the start: to be adopted before anything is told
+	decided  bool              // expected is known
+	openAt   time.Duration     // the first state waits for them no longer
+	open     bool              // the first state may be told
+	dirty    chan struct{}     // holds one
+	changed  chan struct{}     // closed and replaced when an entry changes, for logs
 }
 
 // posted is one replica's status.
@@ -46,12 +49,7 @@ type posted struct {
 	status shoal.ReplicaStatus
 	size   shoal.Resources
 	owner  *cell
-}
-
-// known is what the board needs of a service.
-type known struct {
-	revision shoal.RevisionID
-	image    string
+	known  bool // its actor has seen what the engine holds for it
 }
 
 func newBoard(cfg *Config, deps *Deps) *board {
@@ -72,9 +70,9 @@ func (b *board) clear() {
 	b.minted = make(map[shoal.ReplicaID]bool)
 	b.ops = make(map[shoal.ReplicaID]int)
 	b.refusals = make(map[refusalKey]*refusal)
-	b.services = make(map[string]known)
 	b.images, b.listed = nil, nil
 	b.down, b.why, b.asked, b.looked = false, "", false, false
+	b.expected, b.decided, b.openAt, b.open = nil, false, 0, false
 	b.answered = b.deps.Clock.Mono()
 	b.changed = make(chan struct{})
 }
@@ -85,20 +83,43 @@ func (b *board) log(msg string, attrs ...any) { b.lines.info(msg, attrs...) }
 // touch makes the publisher look. Callers hold b.mu.
 func (b *board) touch() { signal(b.dirty) }
 
-// know takes from the view what the board needs.
+// know takes from the view what the machine has for containers.
 func (b *board) know(v *shoal.View) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	services := v.Services()
-	clear(b.services)
-	for i := range services {
-		s := &services[i]
-		b.services[s.Spec.Name] = known{revision: s.Revision, image: shoal.NormalizeRef(s.Spec.Image)}
-	}
 	if p, ok := v.Peer(b.deps.Self); ok && p.Facts.Allocatable() != b.alloc && p.Facts.Capacity != (shoal.Resources{}) {
 		b.alloc = p.Facts.Allocatable()
 		b.touch()
 	}
+}
+
+// expect names what this peer held when it started.
+func (b *board) expect(claims []shoal.Claim) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.decided {
+		return
+	}
+	b.decided = true
+	for _, c := range claims {
+		b.expected = append(b.expected, c.Replica)
+	}
+	b.touch()
+}
+
+// opens reports whether the first state may be told: others must not see a
+// restarted peer without the replicas that it is about to adopt. Callers hold b.mu.
+func (b *board) opens(now time.Duration) bool {
+	if b.open || !b.asked || !b.looked {
+		return b.open
+	}
+	adopted := b.decided
+	for _, id := range b.expected {
+		e := b.entries[id]
+		adopted = adopted && e != nil && e.known
+	}
+	b.open = adopted || b.down || now >= b.openAt
+	return b.open
 }
 
 // fresh notes that a replica was minted by this process and has no container.
@@ -158,7 +179,7 @@ func (b *board) has(id shoal.ReplicaID) bool {
 }
 
 // set posts a status; that of an incarnation given up is ignored.
-func (b *board) set(owner *cell, st shoal.ReplicaStatus, size shoal.Resources) {
+func (b *board) set(owner *cell, st shoal.ReplicaStatus, size shoal.Resources, seen bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if owner.gone.Load() {
@@ -168,10 +189,10 @@ func (b *board) set(owner *cell, st shoal.ReplicaStatus, size shoal.Resources) {
 	if e == nil {
 		e = &posted{}
 		b.entries[st.ID] = e
-	} else if e.owner == owner && e.size == size && sameStatus(&e.status, &st) {
+	} else if e.owner == owner && e.size == size && e.known == seen && sameStatus(&e.status, &st) {
 		return
 	}
-	e.status, e.size, e.owner = st, size, owner
+	e.status, e.size, e.owner, e.known = st, size, owner, seen
 	b.stirred()
 }
 

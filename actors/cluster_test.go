@@ -86,7 +86,7 @@ func TestKilledPeerIsRefilled(t *testing.T) {
 			s.wait(time.Minute)
 
 			victim.start()
-			took = s.until(60*time.Second, "exact again", func() bool { return victim.published > 0 && s.exact("web", 2*n) && s.exact("api", n) })
+			took = s.until(60*time.Second, "exact again", func() bool { return victim.told() && s.exact("web", 2*n) && s.exact("api", n) })
 			t.Logf("%d peers: exact %s after the return", n, took)
 			s.wait(2 * time.Minute)
 			for _, id := range s.ids {

@@ -23,7 +23,6 @@ type Config struct {
 	ListGap     time.Duration // least time between two lists, so that storms of events coalesce
 	CallTimeout time.Duration // of a create, a start, a remove; of a stop beyond its grace
 	PullTimeout time.Duration // of an image
-	DownGrace   time.Duration // an engine down this long makes the peer refuse all services
 	OrphanGrace time.Duration // a container without a claim is left alone this long
 
 	Refresh      time.Duration // period of the lists of images and of the usage
@@ -52,7 +51,6 @@ func LAN() Config {
 		ListGap:      10 * time.Millisecond,
 		CallTimeout:  30 * time.Second,
 		PullTimeout:  10 * time.Minute,
-		DownGrace:    30 * time.Second,
 		OrphanGrace:  10 * time.Second,
 		Refresh:      30 * time.Second,
 		RefuseFor:    30 * time.Second,
@@ -90,11 +88,23 @@ func (c Config) Validate() error {
 		name string
 		d    time.Duration
 	}{
-		{"coalesce", c.Coalesce}, {"list_every", c.ListEvery}, {"list_timeout", c.ListTimeout}, {"list_gap", c.ListGap},
-		{"call_timeout", c.CallTimeout}, {"pull_timeout", c.PullTimeout}, {"down_grace", c.DownGrace},
-		{"orphan_grace", c.OrphanGrace}, {"refresh", c.Refresh}, {"refuse_for", c.RefuseFor}, {"refuse_cap", c.RefuseCap},
-		{"confirm_after", c.ConfirmAfter}, {"confirm", c.Confirm}, {"ping_every", c.PingEvery}, {"ping_lost", c.PingLost},
-		{"restart_delay", c.RestartDelay}, {"restart_cap", c.RestartCap}, {"restart_reset", c.RestartReset},
+		{"coalesce", c.Coalesce},
+		{"list_every", c.ListEvery},
+		{"list_timeout", c.ListTimeout},
+		{"list_gap", c.ListGap},
+		{"call_timeout", c.CallTimeout},
+		{"pull_timeout", c.PullTimeout},
+		{"orphan_grace", c.OrphanGrace},
+		{"refresh", c.Refresh},
+		{"refuse_for", c.RefuseFor},
+		{"refuse_cap", c.RefuseCap},
+		{"confirm_after", c.ConfirmAfter},
+		{"confirm", c.Confirm},
+		{"ping_every", c.PingEvery},
+		{"ping_lost", c.PingLost},
+		{"restart_delay", c.RestartDelay},
+		{"restart_cap", c.RestartCap},
+		{"restart_reset", c.RestartReset},
 		{"stop_timeout", c.StopTimeout},
 	} {
 		if d.d <= 0 {

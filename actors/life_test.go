@@ -21,7 +21,8 @@ func TestRestartAdopts(t *testing.T) {
 	inSea(t, 1, func(s *sea) {
 		p := oneWeb(s, 5)
 		s.wait(time.Minute)
-		before, updates := p.engine.Counts(shoal.ReplicaID{}), p.updates
+		before := p.engine.Counts(shoal.ReplicaID{})
+		updates, _ := p.counts()
 		containers := map[shoal.ReplicaID]string{}
 		for _, r := range p.state().Replicas {
 			containers[r.ID] = r.Container
@@ -32,11 +33,11 @@ func TestRestartAdopts(t *testing.T) {
 		}
 		s.wait(20 * time.Second)
 		p.start()
-		took := s.until(3*time.Second, "adopted", func() bool { return p.published > 0 && p.ready("web") == 5 })
+		took := s.until(3*time.Second, "adopted", func() bool { return p.told() && p.ready("web") == 5 })
 		t.Logf("adopted after %s", took)
 		s.wait(5 * time.Minute)
-		if after := p.engine.Counts(shoal.ReplicaID{}); after != before || p.updates != updates {
-			t.Errorf("counts = %+v after %+v, %d updates; want nothing touched, nothing written", after, before, p.updates-updates)
+		if after, u := p.engine.Counts(shoal.ReplicaID{}), s.updates(); after != before || u != updates {
+			t.Errorf("counts = %+v after %+v, %d updates; want nothing touched, nothing written", after, before, u-updates)
 		}
 		for _, r := range p.state().Replicas {
 			if r.Restarts != 0 || containers[r.ID] != r.Container {
@@ -87,7 +88,7 @@ func TestDiedWhileAway(t *testing.T) {
 		p.engine.KillAll()
 		s.wait(time.Minute)
 		p.start()
-		s.until(5*time.Second, "started again", func() bool { return p.published > 0 && p.ready("web") == 3 })
+		s.until(5*time.Second, "started again", func() bool { return p.told() && p.ready("web") == 3 })
 		if c := p.engine.Counts(shoal.ReplicaID{}); c.Creates != 3 || c.Starts != 6 {
 			t.Errorf("counts = %+v, want the same containers started once more", c)
 		}
@@ -120,8 +121,8 @@ func TestOrphans(t *testing.T) {
 		p.deps.Ready = ready
 		p.start()
 		s.wait(time.Minute)
-		if p.engineRunning() != 3 || p.published != 0 {
-			t.Fatalf("%d containers, %d states told before the store is ready; want 3, 0", p.engineRunning(), p.published)
+		if p.engineRunning() != 3 || p.told() {
+			t.Fatalf("%d containers, told %v before the store is ready; want 3, false", p.engineRunning(), p.told())
 		}
 		close(ready)
 		s.wait(8 * time.Second)
@@ -250,7 +251,7 @@ func TestOldRevisionIsKept(t *testing.T) {
 		p.deps.Decide = keepers(p.deps.Self)
 		s.wish(shoal.Spec{Name: "web", Image: "hello:2"}, 2, 1)
 		p.start()
-		s.until(3*time.Second, "adopted", func() bool { return p.published > 0 && p.ready("web") == 1 })
+		s.until(3*time.Second, "adopted", func() bool { return p.told() && p.ready("web") == 1 })
 		p.engine.RemoveByHand(id)
 		s.until(5*time.Second, "made again", func() bool { return p.ready("web") == 1 && p.replica("web", 0).Restarts == 1 })
 		cs, err := p.engine.List(s.t.Context())

@@ -53,7 +53,12 @@ func (a *replicaActor) operate(ctx actor.Context, f lifecycle.Effect) {
 }
 
 // do waits for its turn, makes the call, and sorts its end.
-func (op *operation) do(ctx context.Context, giveUp <-chan struct{}, c *cell) lifecycle.Event {
+func (op *operation) do(ctx context.Context, giveUp <-chan struct{}, c *cell) (end lifecycle.Event) {
+	defer func() {
+		if e := recover(); e != nil { // a bug below us: this replica's trouble, not the daemon's
+			end = lifecycle.Event{Kind: lifecycle.EventFail, Why: fmt.Sprintf("panic: %v", e)}
+		}
+	}()
 	canceled := lifecycle.Event{Kind: lifecycle.EventFail, Fault: lifecycle.FaultCanceled, Why: "given up"}
 	if op.gate != nil {
 		select {
@@ -117,7 +122,8 @@ func (a *replicaActor) operation(f lifecycle.Effect) *operation {
 	d, cfg := &a.r.deps, &a.r.cfg
 	switch f.Kind {
 	case lifecycle.EffectPull:
-		image, there := a.image(), a.r.board.holdsImage(a.image())
+		image := a.state.Rules.Image
+		there := a.r.board.holdsImage(image)
 		op := &operation{gate: a.r.pulls, timeout: cfg.PullTimeout, whole: true}
 		if there || image == "" { // create says it if the list is old
 			op.gate = nil
@@ -152,6 +158,7 @@ func (a *replicaActor) operation(f lifecycle.Effect) *operation {
 		return &operation{timeout: cfg.CallTimeout, call: func(ctx context.Context) (string, error) {
 			return "", d.Engine.Remove(ctx, f.ID)
 		}}
+	case lifecycle.EffectCancel, lifecycle.EffectLook, lifecycle.EffectWake, lifecycle.EffectRefuse, lifecycle.EffectEnd:
 	}
 	panic(fmt.Sprintf("effect %d is no operation", f.Kind))
 }

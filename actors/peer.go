@@ -18,6 +18,12 @@ import (
 	"github.com/shoalnet/shoal/placement"
 )
 
+// The back-off before a plan that has no effect is written again.
+const (
+	repeatDelay = time.Second
+	repeatCap   = time.Minute
+)
+
 // peerActor is the root: it alone decides and writes claims.
 type peerActor struct {
 	r        *run
@@ -37,6 +43,10 @@ type peerActor struct {
 	minted   map[shoal.ReplicaID]bool          // made here and not handed out yet: they have no container
 	seen     map[shoal.ReplicaID]time.Duration // orphans, since when
 
+	wrote placement.Plan // the plan written last
+	times int            // it came again so often
+	again time.Duration  // it is not written again before
+
 	last    *snapshot
 	next    time.Duration // no decision before: deciding takes a tenth of the time at most
 	wake    *time.Timer
@@ -51,9 +61,9 @@ func newPeer(r *run) *peerActor {
 		minted:  make(map[shoal.ReplicaID]bool),
 		seen:    make(map[shoal.ReplicaID]time.Duration),
 	}
-	p.services = r.newBrood("service", func(name string, c *cell) func(actor.Context) {
+	p.services = r.newBrood("service", func(name string, _ *cell) func(actor.Context) {
 		p.orphans[name] = 0
-		return newService(r, c, name, p.parts[name]).receive
+		return newService(r, name, p.parts[name]).receive
 	})
 	return p
 }
@@ -120,6 +130,7 @@ func (p *peerActor) decide(ctx actor.Context) {
 	p.memory = memory
 	p.next = now + 10*(p.r.now()-now)
 	p.r.board.know(v)
+	p.r.board.expect(v.ClaimsBy(p.r.deps.Self))
 	p.handOut(ctx, parts(v, p.r.deps.Self, plan.Start))
 	if why := p.r.deps.Trouble(); why != p.trouble {
 		p.trouble = why
@@ -127,15 +138,40 @@ func (p *peerActor) decide(ctx actor.Context) {
 			p.r.log.Error("stopped claiming", logkey.Reason, why)
 		}
 	}
-	write := (len(plan.Claims) > 0 || len(plan.Releases) > 0) && p.trouble == ""
-	if write {
+	wake := plan.Wake
+	changes := len(plan.Claims) > 0 || len(plan.Releases) > 0
+	switch {
+	case !changes || p.trouble != "":
+	case p.repeats(&plan, now):
+		wake = p.again
+	default:
 		p.write(ctx, v, &plan)
 	}
-	p.decided = !write && p.trouble == ""
+	p.decided = !changes && p.trouble == ""
 	p.pull(ctx, plan.Pulls)
-	if plan.Wake > 0 {
-		p.wakeAt(ctx, plan.Wake)
+	if wake > 0 {
+		p.wakeAt(ctx, wake)
 	}
+}
+
+// repeats reports whether a plan has just been written and came again all the same:
+// our records do not count (our pen has ended, or a bug). It is then written again
+// only after a back-off, or the store would fill with records.
+func (p *peerActor) repeats(plan *placement.Plan, now time.Duration) bool {
+	if !slices.Equal(plan.Claims, p.wrote.Claims) || !slices.Equal(plan.Releases, p.wrote.Releases) {
+		p.wrote, p.times, p.again = placement.Plan{Claims: plan.Claims, Releases: plan.Releases}, 0, 0
+		return false
+	}
+	if now < p.again {
+		return true
+	}
+	p.again = now + min(repeatDelay<<min(p.times, 16), repeatCap)
+	p.times++
+	if p.times == 1 {
+		return true
+	}
+	p.r.log.Warn("claims have no effect; written again", "count", p.times)
+	return false
 }
 
 // view returns the newest view that holds our own last update; nil: not there yet.
@@ -251,6 +287,7 @@ func (p *peerActor) written(ctx actor.Context, m *written) {
 		return
 	}
 	clear(p.minted)
+	p.wrote = placement.Plan{}
 	if errors.Is(m.err, errStale) {
 		p.decide(ctx)
 		return

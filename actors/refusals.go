@@ -30,8 +30,12 @@ type refusal struct {
 // maxImages is the bound of PeerState.Images.
 const maxImages = 1024
 
-// maxRefusals bounds what rides on a beat; what the engine refuses comes first.
+// maxRefusals bounds what rides on a beat.
 const maxRefusals = 1024
+
+// adoptWait is how long the first state waits for containers to be adopted: well
+// below the 3 s in which they must be (FAILURES F1).
+const adoptWait = 2 * time.Second
 
 // refuse declines a revision for a while: RefuseFor, doubling each time up to
 // RefuseCap.
@@ -124,13 +128,17 @@ func (b *board) setCapacity(c shoal.Resources) {
 	}
 }
 
-// answer notes whether the engine answered. It returns whether that is news.
+// answer notes whether the engine answered. It returns whether that is news. An
+// engine that is down is no refusal: placement hands the slots over after a grace of
+// its own, and only where another peer can take them.
 func (b *board) answer(ok bool) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	now := b.deps.Clock.Mono()
 	was, first := b.down, !b.asked
-	b.asked = true
+	if !b.asked {
+		b.asked, b.openAt = true, now+adoptWait
+	}
 	if ok {
 		b.answered, b.down, b.why = now, false, ""
 	} else {
@@ -162,15 +170,6 @@ func (b *board) state() (st shoal.PeerState, next time.Duration, ok bool) {
 			next = at
 		}
 	}
-	if b.down {
-		if due := b.answered + b.cfg.DownGrace; now >= due {
-			for name := range b.services {
-				st.Refusals = append(st.Refusals, shoal.Refusal{Service: name, Reason: "container engine does not answer"})
-			}
-		} else {
-			sooner(due)
-		}
-	}
 	for key, r := range b.refusals {
 		switch {
 		case now < r.until:
@@ -184,5 +183,9 @@ func (b *board) state() (st shoal.PeerState, next time.Duration, ok bool) {
 		return cmp.Or(strings.Compare(a.Service, c.Service), a.Revision.Compare(c.Revision))
 	})
 	st.Refusals = st.Refusals[:min(len(st.Refusals), maxRefusals)]
-	return st, next, b.asked && b.looked
+	ok = b.opens(now)
+	if !ok && b.asked {
+		sooner(b.openAt)
+	}
+	return st, next, ok
 }

@@ -4,7 +4,6 @@
 package actors
 
 import (
-	"cmp"
 	"context"
 	"encoding/binary"
 	"time"
@@ -216,13 +215,5 @@ func (a *replicaActor) publish() {
 	if a.entry.spec != nil {
 		size = a.entry.spec.Size()
 	}
-	a.r.board.set(a.cell, st, size)
-}
-
-// image is what to pull.
-func (a *replicaActor) image() string {
-	if a.entry.spec == nil {
-		return ""
-	}
-	return cmp.Or(a.entry.spec.Image, a.state.Rules.Image)
+	a.r.board.set(a.cell, st, size, a.state.Known)
 }

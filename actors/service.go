@@ -36,7 +36,7 @@ type entry struct {
 	phase    shoal.Phase
 }
 
-func newService(r *run, _ *cell, name string, p *part) *serviceActor {
+func newService(r *run, name string, p *part) *serviceActor {
 	s := &serviceActor{r: r, name: name, part: p, entries: make(map[shoal.ReplicaID]*entry)}
 	if p == nil {
 		s.part = &part{service: name}

@@ -22,6 +22,9 @@ func (p *peerActor) sweep(ctx actor.Context) {
 	if v == nil {
 		return
 	}
+	if _, member := v.Peer(p.r.deps.Self); !member && !leaving {
+		return // a store that does not know us knows nothing of our claims
+	}
 	now := p.r.now()
 	claimed := make(map[shoal.ReplicaID]bool)
 	for _, c := range v.ClaimsBy(p.r.deps.Self) {

@@ -69,10 +69,17 @@ func New(cfg Config, deps Deps) (*System, error) {
 		name string
 		ok   bool
 	}{
-		{"Self", deps.Self != ""}, {"Views", deps.Views != nil}, {"Store", deps.Store != nil},
-		{"Beacon", deps.Beacon != nil}, {"Engine", deps.Engine != nil}, {"Machine", deps.Machine != nil},
-		{"Console", deps.Console != nil}, {"Puller", deps.Puller != nil}, {"Clock", deps.Clock != nil},
-		{"Rand", deps.Rand != nil}, {"Log", deps.Log != nil},
+		{"Self", deps.Self != ""},
+		{"Views", deps.Views != nil},
+		{"Store", deps.Store != nil},
+		{"Beacon", deps.Beacon != nil},
+		{"Engine", deps.Engine != nil},
+		{"Machine", deps.Machine != nil},
+		{"Console", deps.Console != nil},
+		{"Puller", deps.Puller != nil},
+		{"Clock", deps.Clock != nil},
+		{"Rand", deps.Rand != nil},
+		{"Log", deps.Log != nil},
 	} {
 		if !d.ok {
 			return nil, &shoal.InvalidError{Field: "actors.Deps." + d.name, Why: "is missing"}

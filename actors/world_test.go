@@ -471,14 +471,10 @@ func (p *tank) replica(service string, slot int) shoal.ReplicaStatus {
 	return shoal.ReplicaStatus{}
 }
 
-// running returns how many containers of a service run, over all peers that are up.
-func (s *sea) running(service string) int {
-	n := 0
-	for _, id := range s.ids {
-		r, _ := s.peers[id].engine.Running(service)
-		n += r
-	}
-	return n
+// told reports whether the peer told its state since it was started.
+func (p *tank) told() bool {
+	_, published := p.counts()
+	return published > 0
 }
 
 // containers returns how many containers an engine holds in any state.
@@ -489,3 +485,9 @@ func (p *tank) containers() int {
 	}
 	return len(cs)
 }
+
+// Short names for the signatures of fakes.
+type (
+	ctxType  = context.Context
+	updateFn = func(*shoal.Desired, shoal.Stamp) ([]shoal.Body, error)
+)

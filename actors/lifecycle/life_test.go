@@ -54,7 +54,6 @@ func (w *world) answer(t *rapid.T) {
 	w.pending = 0
 	e := Event{Kind: EventDone}
 	switch op {
-	case EffectPull:
 	case EffectCreate:
 		w.create()
 		e.ID = w.c.ID
@@ -70,6 +69,7 @@ func (w *world) answer(t *rapid.T) {
 		}
 	case EffectRemove:
 		w.c = nil
+	case EffectPull, EffectCancel, EffectLook, EffectWake, EffectRefuse, EffectEnd:
 	}
 	w.step(t, e)
 }

@@ -52,15 +52,12 @@ func (p *step) operate(phase shoal.Phase, op EffectKind) {
 	if !p.Halted && !p.Down {
 		p.Reason = p.Last
 	}
-	e := Effect{Kind: op}
-	switch op {
-	case EffectStop:
-		e.ID, e.Signal, e.Grace = p.Container, p.Rules.Signal, p.Rules.Grace
-	case EffectStart:
+	e := Effect{Kind: op, ID: p.Container}
+	if op == EffectStop {
+		e.Signal, e.Grace = p.Rules.Signal, p.Rules.Grace
+	}
+	if op == EffectStart {
 		p.Quiet = false
-		e.ID = p.Container
-	case EffectRemove:
-		e.ID = p.Container
 	}
 	p.ask(e)
 }
@@ -159,12 +156,13 @@ func (p *step) launch() {
 func (p *step) done(id string) {
 	op := p.Op
 	p.Op, p.Down = 0, false
-	switch op {
-	case EffectCreate:
-		p.Container, p.Known, p.Quiet = id, true, true
-	case EffectStop:
+	if op == EffectCreate {
+		p.Container, p.Known = id, true
+	}
+	if op == EffectCreate || op == EffectStop {
 		p.Quiet = true
-	case EffectRemove:
+	}
+	if op == EffectRemove {
 		p.Container = ""
 	}
 	if p.Halted {
@@ -181,6 +179,7 @@ func (p *step) done(id string) {
 		p.ask(Effect{Kind: EffectLook})
 	case EffectStop:
 		p.again(true, "unhealthy")
+	case EffectRemove, EffectCancel, EffectLook, EffectWake, EffectRefuse, EffectEnd: // halted, or no operation
 	}
 }
 

@@ -215,7 +215,8 @@ func effectText(e Effect, now time.Duration) string {
 func checkStep(t interface {
 	Helper()
 	Fatalf(string, ...any)
-}, before, after State, effects []Effect) {
+}, before, after State, effects []Effect,
+) {
 	t.Helper()
 	if before.Ended && (len(effects) != 0 || after != before) {
 		t.Fatalf("after the end: %+v asks %v", before, effects)

@@ -203,4 +203,6 @@ func (l pebbleLog) Infof(format string, args ...any) { l.log.Debug(fmt.Sprintf(f
 
 func (l pebbleLog) Errorf(format string, args ...any) { l.log.Warn(fmt.Sprintf(format, args...)) }
 
-func (l pebbleLog) Fatalf(format string, args ...any) { panic("store: " + fmt.Sprintf(format, args...)) }
+func (l pebbleLog) Fatalf(format string, args ...any) {
+	panic("store: " + fmt.Sprintf(format, args...))
+}

@@ -28,7 +28,7 @@ const (
 // update is one call of Update or Inject on its way through the writer.
 type update struct {
 	fn       func(*shoal.Desired, shoal.Stamp) ([]shoal.Body, error) // Update
-	verbatim []fold.Entry                                             // Inject
+	verbatim []fold.Entry                                            // Inject
 
 	state atomic.Int32
 	done  chan struct{} // closed by the writer; what is below may be read then

@@ -50,13 +50,13 @@ type turn struct {
 	updates  []*update
 	arrivals []*arrival
 
-	state    fold.State
-	desired  *shoal.Desired
-	took     []*block // of others
-	own      []*block // ours, committed
-	draft    draft
-	ended    []*update // to be answered once the turn is on disk
-	chains   []blocks.Chain
+	state   fold.State
+	desired *shoal.Desired
+	took    []*block // of others
+	own     []*block // ours, committed
+	draft   draft
+	ended   []*update // to be answered once the turn is on disk
+	chains  []blocks.Chain
 }
 
 // arrival is a bunch of judged blocks, parents first.

@@ -100,7 +100,7 @@ func (d *differ) services() {
 		case !known && now.Spec.Mode == shoal.ModeGlobal:
 			say("created through %s: %s, one on every peer", author, now.Spec.Image)
 		case !known:
-			say("created through %s: %s, %d replicas", author, now.Spec.Image, now.Replicas)
+			say("created through %s: %s, replicas %d", author, now.Spec.Image, now.Replicas)
 		default:
 			if was.Revision != now.Revision {
 				say("updated through %s: revision %d%s", author, now.Revision.Seq, imageChange(was.Spec.Image, now.Spec.Image))

@@ -57,7 +57,7 @@ func TestDifference(t *testing.T) {
 		"peer drained": {func(s *scene) { s.desired.Peers[1].Draining = true }, []string{"peer osaka draining"}},
 		"peer dead":    {func(s *scene) { s.lives["osaka"] = shoal.Life{State: shoal.LifeDead} }, []string{"peer osaka alive -> dead"}},
 		"engine down":  {func(s *scene) { s.states["osaka"].Engine = shoal.EngineStatus{Down: true, Reason: "no answer for 12s"} }, []string{"peer osaka engine down: no answer for 12s"}},
-		"created":      {func(s *scene) { s.add("db", shoal.ModeReplicated) }, []string{"service db/-1 created through tokyo: db:1, 3 replicas"}},
+		"created":      {func(s *scene) { s.add("db", shoal.ModeReplicated) }, []string{"service db/-1 created through tokyo: db:1, replicas 3"}},
 		"created, all": {func(s *scene) { s.add("db", shoal.ModeGlobal) }, []string{"service db/-1 created through tokyo: db:1, one on every peer"}},
 		"scaled":       {func(s *scene) { s.desired.Services[0].Replicas = 5 }, []string{"service web/-1 scaled 2 -> 5"}},
 		"updated":      {func(s *scene) { s.desired.Services[0].Revision = rev(2); s.desired.Services[0].Spec.Image = "hello:2" }, []string{"service web/-1 updated through tokyo: revision 2, image hello:1 -> hello:2"}},

@@ -38,9 +38,10 @@ type Cluster struct {
 	seq      uint64
 	version  uint64
 	trouble  string
-	few      int // confirmations that come
-	block    chan struct{}
-	view     *shoal.View
+	few      int   // confirmations that come
+	gate     *gate // for the next wish
+	desired  *shoal.Desired
+	said     map[shoal.PeerID]*shoal.PeerState
 	changed  chan struct{}
 }
 
@@ -78,7 +79,7 @@ func (c *Cluster) enter(names ...string) {
 				Engine: "docker 20.10.24", EngineAPI: "1.41", Version: "test", PublishAddr: fmt.Sprintf("127.0.0.%d", 11+i),
 			},
 		})
-		c.lives[PeerID(name)] = shoal.Life{State: shoal.LifeAlive, Heard: c.clock.Mono() - 800*time.Millisecond, RTT: 12 * time.Millisecond}
+		c.lives[PeerID(name)] = shoal.Life{State: shoal.LifeAlive, RTT: 12 * time.Millisecond}
 	}
 	slices.SortFunc(c.peers, func(a, b shoal.Peer) int { return strings.Compare(string(a.ID), string(b.ID)) })
 	c.rebuild()
@@ -90,11 +91,23 @@ type clock struct{ shoal.SystemClock }
 // Mono implements [shoal.Clock].
 func (c clock) Mono() time.Duration { return c.SystemClock.Mono() + time.Hour }
 
-// View implements [shoal.Views].
+// View implements [shoal.Views]. Whoever is alive was heard a moment ago.
 func (c *Cluster) View() *shoal.View {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.view
+	return c.seen()
+}
+
+// seen joins what is known with how long ago it was heard; c.mu is held.
+func (c *Cluster) seen() *shoal.View {
+	lives := map[shoal.PeerID]shoal.Life{}
+	for id, l := range c.lives {
+		if l.State == shoal.LifeAlive {
+			l.Heard = c.clock.Mono() - 800*time.Millisecond
+		}
+		lives[id] = l
+	}
+	return shoal.NewView(c.self, c.desired, lives, c.said)
 }
 
 // Changed implements [shoal.Views].
@@ -123,7 +136,7 @@ func (c *Cluster) Silence(name string, ago time.Duration) {
 // Wake makes a peer alive again.
 func (c *Cluster) Wake(name string) {
 	c.Change(func() {
-		c.lives[PeerID(name)] = shoal.Life{State: shoal.LifeAlive, Heard: c.clock.Mono()}
+		c.lives[PeerID(name)] = shoal.Life{State: shoal.LifeAlive}
 		delete(c.lost, PeerID(name))
 	})
 }
@@ -147,13 +160,17 @@ func (c *Cluster) Confirm(n int) {
 	c.few = n
 }
 
-// Block makes wishes wait until the returned function is called.
-func (c *Cluster) Block() (release func()) {
+// gate holds one wish.
+type gate struct{ arrived, open chan struct{} }
+
+// Block makes the next wish wait until the returned function is called; the channel
+// is closed when it waits.
+func (c *Cluster) Block() (arrived <-chan struct{}, release func()) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	gate := make(chan struct{})
-	c.block = gate
-	return sync.OnceFunc(func() { close(gate) })
+	g := &gate{make(chan struct{}), make(chan struct{})}
+	c.gate = g
+	return g.arrived, sync.OnceFunc(func() { close(g.open) })
 }
 
 // Trouble is what is wrong with the asked peer.
@@ -169,17 +186,15 @@ func (c *Cluster) rebuild() {
 	c.version++
 	slices.SortFunc(d.Services, func(a, b shoal.Service) int { return strings.Compare(a.Spec.Name, b.Spec.Name) })
 	states := map[shoal.PeerID]*shoal.PeerState{}
-	lives := map[shoal.PeerID]shoal.Life{}
 	for i := range c.peers {
 		id := c.peers[i].ID
 		free := shoal.Resources{CPUMilli: 3000, MemBytes: 6 << 30}
 		states[id] = &shoal.PeerState{Free: free, Images: []string{"hello:1"}}
-		lives[id] = c.lives[id]
 	}
 	for i := range d.Services {
 		c.run(d, &d.Services[i], states)
 	}
-	c.view = shoal.NewView(c.self, d, lives, states)
+	c.desired, c.said = d, states
 	close(c.changed)
 	c.changed = make(chan struct{})
 }

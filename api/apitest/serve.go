@@ -24,7 +24,7 @@ func Epoch() time.Time { return time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC) }
 // a few milliseconds later than the one before; then, following, silence.
 func (c *Cluster) Logs(ctx context.Context, peer shoal.PeerID, q shoal.LogQuery, fn func(shoal.LogLine) error) error {
 	c.mu.Lock()
-	lost, view := c.lost[peer], c.view
+	lost, view := c.lost[peer], c.seen()
 	c.mu.Unlock()
 	if lost {
 		return errors.New("dial: no route")

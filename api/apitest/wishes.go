@@ -15,11 +15,13 @@ import (
 // Submit implements [shoal.Wishes].
 func (c *Cluster) Submit(ctx context.Context, w shoal.Wish, opts shoal.UpdateOptions) (shoal.Outcome, error) {
 	c.mu.Lock()
-	gate := c.block
+	gate := c.gate
+	c.gate = nil
 	c.mu.Unlock()
 	if gate != nil {
+		close(gate.arrived)
 		select {
-		case <-gate:
+		case <-gate.open:
 		case <-ctx.Done():
 			return shoal.Outcome{}, ctx.Err()
 		}

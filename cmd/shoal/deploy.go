@@ -1,0 +1,310 @@
+// Copyright The Shoal Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/shoalnet/shoal"
+	"github.com/shoalnet/shoal/api"
+	"github.com/shoalnet/shoal/compose"
+)
+
+// How long a wish may take to be accepted, and how long a Ctrl-C waits to learn
+// whether it was.
+const (
+	acceptTime = 30 * time.Second
+	learnTime  = 5 * time.Second
+)
+
+// wishFlags are those of every command that asks for something.
+type wishFlags struct {
+	acks         int
+	wait, detach bool
+}
+
+func (w *wishFlags) add(f *pflag.FlagSet) {
+	f.IntVar(&w.acks, "ack", 0, "wait until so many other peers hold the record too")
+	f.BoolVarP(&w.detach, "detach", "d", false, "do not wait until replicas are healthy")
+	f.BoolVar(&w.wait, "wait", true, "wait until replicas are healthy")
+}
+
+func (w *wishFlags) waits() bool { return w.wait && !w.detach }
+
+// submit asks for acceptance and never leaves open whether there was one: after an
+// interrupt it still waits a moment for the answer.
+func (a *app) submit(ctx context.Context, ask func(context.Context) (api.Outcome, error)) (api.Outcome, error) {
+	if ctx.Err() != nil {
+		return api.Outcome{}, interrupted("not accepted: nothing was written")
+	}
+	call, cancel := context.WithTimeout(context.WithoutCancel(ctx), acceptTime)
+	defer cancel()
+	stop := context.AfterFunc(ctx, func() { // the clock starts with the interrupt
+		time.AfterFunc(learnTime, cancel)
+	})
+	defer stop()
+	out, err := ask(call)
+	switch {
+	case err != nil && ctx.Err() != nil && call.Err() != nil:
+		return out, interrupted("whether it was accepted is not known; shoal ls shows it")
+	case err != nil && ctx.Err() != nil:
+		return out, interrupted("not accepted: " + clean(err.Error()))
+	case err != nil:
+		return out, err
+	case ctx.Err() != nil:
+		return out, &coded{exitTimeout, "interrupted", errors.New("interrupted; accepted: it goes on, shoal ps shows how")}
+	}
+	return out, nil
+}
+
+func interrupted(what string) error {
+	return &coded{exitError, "interrupted", errors.New("interrupted; " + what)}
+}
+
+// accepted tells what was accepted, and waits for it. The names are those to watch.
+func (a *app) accepted(ctx context.Context, c *api.Client, out api.Outcome, waits bool) error {
+	a.freshness(out.Freshness)
+	few := out.Acks < out.AcksWanted
+	if few {
+		a.say("warning: accepted, and on disk here; %d of %d other peers confirmed it in time", out.Acks, out.AcksWanted)
+	}
+	if waits {
+		if err := a.await(ctx, c, names(out)); err != nil {
+			return err
+		}
+	}
+	if few {
+		return silent(exitTimeout)
+	}
+	return nil
+}
+
+func names(out api.Outcome) []string {
+	all := make([]string, len(out.Changes))
+	for i, ch := range out.Changes {
+		all[i] = ch.Service
+	}
+	return all
+}
+
+type deployFlags struct {
+	wishFlags
+	files, profiles []string
+	project         string
+	plan, exitCode  bool
+	resetScale      bool
+}
+
+func (a *app) deployCmd() *cobra.Command {
+	var d deployFlags
+	cmd := &cobra.Command{
+		Use: "deploy [SERVICE...]", Short: "Make services be as a Compose file says",
+		Long: `Read a Compose file (compose.yaml, compose.yml, docker-compose.yaml or
+docker-compose.yml), show the plan, ask, and make it so: all services of it or none.
+Deploying the same file again changes nothing. Then wait until every replica is
+healthy: exit 0 if so, 4 if not in time, 5 if some are failing. Without a terminal
+there is nobody to ask: use -y.
+
+A line of the plan begins with + (create), ~ (change), - (remove) or = (stays).
+The number of replicas stays what "shoal scale" made it, unless the file's own number
+changed or --reset-scale is given.`,
+		Example: `  shoal deploy
+  shoal deploy -f compose.yaml -f prod.yaml -p shop -y
+  shoal deploy --plan --exit-code          # exit 3 if there is something to do
+  cat compose.yaml | shoal deploy -f - -y`,
+		RunE: func(cmd *cobra.Command, args []string) error { return a.deploy(cmd, &d, args) },
+	}
+	f := cmd.Flags()
+	f.StringArrayVarP(&d.files, "file", "f", nil, "Compose file, later ones are merged over earlier ones; - is stdin")
+	f.StringVarP(&d.project, "project", "p", "", "project name (default: the file's, or its directory's)")
+	f.StringArrayVar(&d.profiles, "profile", nil, "enable a profile of the file")
+	f.BoolVar(&d.plan, "plan", false, "only show the plan")
+	f.BoolVar(&d.exitCode, "exit-code", false, "with --plan: exit 3 if the plan has changes")
+	f.BoolVar(&d.resetScale, "reset-scale", false, "set the numbers of replicas to the file's")
+	d.add(f)
+	return cmd
+}
+
+func (a *app) deploy(cmd *cobra.Command, d *deployFlags, services []string) error {
+	if d.exitCode && !d.plan {
+		return usage("--exit-code goes with --plan")
+	}
+	project, err := a.load(cmd.Context(), d, services)
+	if err != nil {
+		return err
+	}
+	wish := shoal.DeployWish{Specs: project.Specs, ResetScale: d.resetScale}
+	_, c, done, err := a.client(cmd, 0)
+	if err != nil {
+		return err
+	}
+	defer done()
+	plan, err := a.planned(cmd.Context(), c, wish)
+	if err != nil {
+		return err
+	}
+	changes := changing(plan)
+	if d.plan {
+		a.freshness(plan.Freshness)
+		if d.exitCode && changes > 0 {
+			return silent(exitChanges)
+		}
+		return nil
+	}
+	if changes > 0 {
+		if err := a.confirm(cmd.Context(), fmt.Sprintf("Deploy %s?", count(changes, "change"))); err != nil {
+			return err
+		}
+	}
+	out, err := a.submit(cmd.Context(), func(ctx context.Context) (api.Outcome, error) {
+		return c.Deploy(ctx, wish, api.WishOptions{Acks: d.acks, AckTimeout: time.Duration(a.timeout)})
+	})
+	if err != nil {
+		return err
+	}
+	return a.accepted(cmd.Context(), c, out, d.waits())
+}
+
+// planned asks for the plan and shows it.
+func (a *app) planned(ctx context.Context, c *api.Client, wish shoal.DeployWish) (api.Outcome, error) {
+	ctx, cancel := context.WithTimeout(ctx, acceptTime)
+	defer cancel()
+	plan, err := c.Deploy(ctx, wish, api.WishOptions{PlanOnly: true})
+	if err != nil {
+		if errors.Is(ctx.Err(), context.Canceled) {
+			return plan, interrupted("not accepted: nothing was written")
+		}
+		return plan, err
+	}
+	return plan, a.showPlan(plan)
+}
+
+// load reads the Compose file; whatever is wrong with it is a usage error.
+func (a *app) load(ctx context.Context, d *deployFlags, services []string) (*compose.Project, error) {
+	project, err := compose.Load(ctx, compose.Options{
+		Files: d.files, Project: d.project, Env: a.env, Services: services, Profiles: d.profiles, Stdin: a.in,
+	})
+	if err != nil {
+		return nil, &coded{exitUsage, "file", err}
+	}
+	for _, w := range project.Warnings {
+		a.say("warning: %s", clean(w))
+	}
+	return project, nil
+}
+
+type runFlags struct {
+	wishFlags
+	name, cpus, memory, restart, partition string
+	replicas                               int
+	global                                 bool
+	publish, env, constraints, labels      []string
+}
+
+func (a *app) runCmd() *cobra.Command {
+	var r runFlags
+	cmd := &cobra.Command{
+		Use: "run IMAGE [COMMAND [ARG...]]", Short: "Run a new service without a file", Args: someArgs(0),
+		Long: `Create one service and wait until its replicas are healthy. Flags go before the
+image; what follows it is the command, after -- also if it begins with -.
+A service of that name must not exist.`,
+		Example: `  shoal run --replicas 3 -p 80 hello:1
+  shoal run --name web -p 8080:80 -e MODE=fast --cpus 0.5 --memory 64m hello:1
+  shoal run --constraint zone=a --label tier=back worker:2 -- --queue mail`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			spec, err := a.specOfRun(&r, args)
+			if err != nil {
+				return err
+			}
+			_, c, done, err := a.client(cmd, 0)
+			if err != nil {
+				return err
+			}
+			defer done()
+			out, err := a.submit(cmd.Context(), func(ctx context.Context) (api.Outcome, error) {
+				wish := shoal.DeployWish{Specs: []shoal.Spec{spec}, Create: true}
+				return c.Deploy(ctx, wish, api.WishOptions{Acks: r.acks, AckTimeout: time.Duration(a.timeout)})
+			})
+			if err != nil {
+				return err
+			}
+			if err := a.showPlan(out); err != nil {
+				return err
+			}
+			return a.accepted(cmd.Context(), c, out, r.waits())
+		},
+	}
+	f := cmd.Flags()
+	f.SetInterspersed(false)
+	f.StringVar(&r.name, "name", "", "name of the service (default: the image's)")
+	f.IntVar(&r.replicas, "replicas", 1, "how many")
+	f.BoolVar(&r.global, "global", false, "one on every peer that can")
+	f.StringArrayVarP(&r.publish, "publish", "p", nil, "[PUBLISHED:]CONTAINER[/udp]; without PUBLISHED the engine picks a port")
+	f.StringArrayVarP(&r.env, "env", "e", nil, "KEY=VALUE, or KEY to pass on this shell's")
+	f.StringVar(&r.cpus, "cpus", "", "limit, in cores, like 0.5")
+	f.StringVar(&r.memory, "memory", "", "limit, like 64m or 1g")
+	f.StringArrayVar(&r.constraints, "constraint", nil, "only peers whose labels match: zone=a, disk!=hdd, 'zone in (a,b)'")
+	f.StringArrayVar(&r.labels, "label", nil, "KEY=VALUE label of the service")
+	f.StringVar(&r.restart, "restart", "always", "no, on-failure[:N] or always")
+	f.StringVar(&r.partition, "on-partition", string(shoal.PartitionAvailable), "available or sticky")
+	r.add(f)
+	return cmd
+}
+
+func (a *app) specOfRun(r *runFlags, args []string) (shoal.Spec, error) {
+	image, command := args[0], args[1:]
+	if len(command) > 0 && command[0] == "--" {
+		command = command[1:]
+	} else if len(command) > 0 && strings.HasPrefix(command[0], "-") {
+		return shoal.Spec{}, usage("flags go before the image; write run %s -- %s if %s is for the command", image, command[0], command[0])
+	}
+	spec := shoal.Spec{
+		Name: r.name, Image: image, Mode: shoal.ModeReplicated, Replicas: r.replicas,
+		Strategy: shoal.StrategySpread, OnPartition: shoal.OnPartition(r.partition),
+	}
+	if len(command) > 0 {
+		spec.Command = command
+	}
+	if r.global {
+		spec.Mode, spec.Replicas = shoal.ModeGlobal, 0
+	}
+	if spec.Name == "" {
+		spec.Name, _, _ = strings.Cut(path.Base(strings.Split(image, "@")[0]), ":")
+	}
+	var err error
+	if spec.Env, err = parsePairs("env", r.env, a.env); err != nil {
+		return spec, err
+	}
+	if spec.Labels, err = parsePairs("label", r.labels, nil); err != nil {
+		return spec, err
+	}
+	if spec.Limits.CPUMilli, err = parseCPUs(r.cpus); err != nil {
+		return spec, err
+	}
+	if spec.Limits.MemBytes, err = parseBytes("memory", r.memory); err != nil {
+		return spec, err
+	}
+	if spec.Restart, err = parseRestart(r.restart); err != nil {
+		return spec, err
+	}
+	if spec.Constraints, err = parseSelectors(r.constraints); err != nil {
+		return spec, err
+	}
+	for _, p := range r.publish {
+		port, err := parsePort(p)
+		if err != nil {
+			return spec, err
+		}
+		spec.Ports = append(spec.Ports, port)
+	}
+	return spec, spec.Validate()
+}

@@ -1,0 +1,118 @@
+// Copyright The Shoal Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/shoalnet/shoal"
+	"github.com/shoalnet/shoal/api"
+)
+
+// Exit codes.
+const (
+	exitOK = iota
+	exitError
+	exitUsage
+	exitChanges
+	exitTimeout
+	exitUnhealthy
+	exitUnreachable
+	exitRefused
+)
+
+// coded ends the command with a code of its own; err may be nil.
+type coded struct {
+	code int
+	name string // the code in JSON
+	err  error
+}
+
+// Error implements error.
+func (e *coded) Error() string { return e.err.Error() }
+
+// Unwrap returns the cause.
+func (e *coded) Unwrap() error { return e.err }
+
+// usage is an error in what was typed.
+func usage(format string, args ...any) error {
+	return &coded{exitUsage, "usage", fmt.Errorf(format, args...)}
+}
+
+// exits are the codes of what a daemon answers; all others are exitError.
+var exits = map[string]int{
+	api.CodeInvalid:     exitUsage,
+	api.CodeConflict:    exitRefused,
+	api.CodeRefused:     exitRefused,
+	api.CodeTimeout:     exitTimeout,
+	api.CodeTooFewAcks:  exitTimeout,
+	api.CodeUnreachable: exitUnreachable,
+	api.CodeDenied:      exitUnreachable,
+}
+
+// judge returns an error's exit code and its name for programs.
+func judge(err error) (int, string) {
+	if err == nil {
+		return exitOK, ""
+	}
+	if c, ok := errors.AsType[*coded](err); ok {
+		return c.code, c.name
+	}
+	if e, ok := errors.AsType[*api.Error](err); ok {
+		if code, ok := exits[e.Code]; ok {
+			return code, e.Code
+		}
+		return exitError, e.Code
+	}
+	if _, ok := errors.AsType[*shoal.InvalidError](err); ok {
+		return exitUsage, api.CodeInvalid
+	}
+	if errors.Is(err, context.DeadlineExceeded) {
+		return exitTimeout, api.CodeTimeout
+	}
+	return exitError, "error"
+}
+
+func exitCode(err error) int {
+	code, _ := judge(err)
+	return code
+}
+
+// silent is a coded error that needs no line: what there is to say was said.
+func silent(code int) error { return &coded{code: code, err: errSaid} }
+
+var errSaid = errors.New("said already")
+
+// complain writes "error: what; why; what to do", or the same as JSON.
+func (a *app) complain(err error) {
+	if errors.Is(err, errSaid) {
+		return
+	}
+	_, name := judge(err)
+	if a.output == "json" {
+		out := api.Error{Code: name, What: clean(err.Error())}
+		if e, ok := errors.AsType[*api.Error](err); ok {
+			out = *e
+		}
+		if raw, jerr := json.Marshal(map[string]any{"error": out}); jerr == nil {
+			a.say("%s", raw)
+			return
+		}
+	}
+	a.say("error: %s", clean(err.Error()))
+}
+
+// clean keeps what others wrote from breaking out of a line or commanding a terminal.
+func clean(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r < ' ' || r == 0x7f || r >= 0x80 && r < 0xa0 {
+			return ' '
+		}
+		return r
+	}, s)
+}

@@ -1,0 +1,235 @@
+// Copyright The Shoal Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/shoalnet/shoal/api"
+)
+
+func (a *app) peerCmd() *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "peer", Short: "List and inspect the peers", Args: noSuchCommand,
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	cmd.AddCommand(a.peerLsCmd(), a.peerInspectCmd())
+	return cmd
+}
+
+func (a *app) peerLsCmd() *cobra.Command {
+	var l listFlags
+	var removed bool
+	by := facets[api.Peer]{
+		"name": func(p api.Peer) string { return p.Name }, "state": func(p api.Peer) string { return p.State },
+		"zone": func(p api.Peer) string { return p.Zone }, "role": func(p api.Peer) string { return p.Role },
+	}
+	cmd := &cobra.Command{
+		Use: "ls", Short: "List the peers as the asked one sees them", Args: a.noArgs,
+		Long: `List the members of the cluster. * marks the asked peer. SEEN is how long ago it was
+last heard, CPU and MEM what is reserved of what containers may use.`,
+		Example: "  shoal peer ls\n  shoal peer ls -l zone=a\n  shoal peer ls -f state=dead -o name",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return a.list(cmd, &l, func(ctx context.Context, c *api.Client, w io.Writer) (api.Freshness, error) {
+				all, err := c.Peers(ctx, removed)
+				if err != nil {
+					return api.Freshness{}, err
+				}
+				items, err := keep(all.Items, &l, by, peerLabels)
+				if err != nil {
+					return api.Freshness{}, err
+				}
+				return all.Freshness, show(a, w, items, a.peerTable())
+			})
+		},
+	}
+	a.addListFlags(cmd, &l, by.keys())
+	cmd.Flags().BoolVar(&removed, "all", false, "also those that were removed")
+	return cmd
+}
+
+// peerLabels are a peer's labels with the pseudo-labels of constraints.
+func peerLabels(p api.Peer) map[string]string {
+	out := maps.Clone(p.Labels)
+	if out == nil {
+		out = map[string]string{}
+	}
+	out["peer"], out["peer.id"] = p.Name, p.ID
+	if p.Zone != "" {
+		out["zone"] = p.Zone
+	}
+	if len(p.Platforms) > 0 {
+		out["platform"] = p.Platforms[0]
+	}
+	return out
+}
+
+func (a *app) peerTable() table[api.Peer] {
+	return table[api.Peer]{
+		name: func(p api.Peer) string { return p.Name },
+		id:   func(p api.Peer) string { return p.ID },
+		columns: []column[api.Peer]{
+			{head: "NAME", cell: func(p api.Peer) string {
+				if p.Self {
+					return p.Name + "*"
+				}
+				return p.Name
+			}},
+			{head: "STATE", cell: peerStateText},
+			{head: "SEEN", cell: seen},
+			{head: "RTT", cell: rtt},
+			{head: "ZONE", cell: func(p api.Peer) string { return p.Zone }},
+			{head: "CPU", cell: func(p api.Peer) string {
+				return fmt.Sprintf("%s/%s", cores(p.CPUMilli-p.CPUFree), cores(p.CPUMilli))
+			}},
+			{head: "MEM", cell: func(p api.Peer) string { return fmt.Sprintf("%s/%s", size(p.Mem-p.MemFree), size(p.Mem)) }},
+			{head: "CTRS", cell: func(p api.Peer) string { return fmt.Sprint(p.Replicas) }},
+			{head: "ENGINE", cell: func(p api.Peer) string {
+				if p.EngineTrouble != "" {
+					return "down: " + p.EngineTrouble
+				}
+				return p.Engine
+			}},
+			{head: "VERSION", cell: func(p api.Peer) string { return p.Version }},
+			{head: "ROLE", wide: true, cell: func(p api.Peer) string { return p.Role }},
+			{head: "ID", wide: true, cell: func(p api.Peer) string {
+				if a.noTrunc {
+					return p.ID
+				}
+				return p.ID[max(0, len(p.ID)-12):] // the beginning is the same for all
+			}},
+			{head: "PUBLISHES", wide: true, cell: func(p api.Peer) string { return p.PublishAddr }},
+			{head: "LABELS", wide: true, cell: func(p api.Peer) string { return pairs(p.Labels) }},
+		},
+	}
+}
+
+func peerStateText(p api.Peer) string {
+	switch {
+	case p.Draining:
+		return p.State + ",draining"
+	case p.Cordoned:
+		return p.State + ",cordoned"
+	}
+	return p.State
+}
+
+func seen(p api.Peer) string {
+	switch {
+	case p.Self:
+		return ""
+	case p.Seen < 0:
+		return "never"
+	}
+	return ago(p.Seen)
+}
+
+func rtt(p api.Peer) string {
+	if p.RTT <= 0 {
+		return ""
+	}
+	return fmt.Sprintf("%.1fms", p.RTT*1000)
+}
+
+func cores(milli int64) string {
+	return strings.TrimSuffix(fmt.Sprintf("%.1f", float64(milli)/1000), ".0")
+}
+
+// size is a number of bytes for people, binary.
+func size(n int64) string {
+	for _, u := range []struct {
+		unit string
+		n    int64
+	}{{"T", 1 << 40}, {"G", 1 << 30}, {"M", 1 << 20}, {"K", 1 << 10}} {
+		if n >= u.n {
+			return strings.TrimSuffix(fmt.Sprintf("%.1f", float64(n)/float64(u.n)), ".0") + u.unit
+		}
+	}
+	return fmt.Sprint(n)
+}
+
+func pairs(m map[string]string) string {
+	var out []string
+	for _, k := range slices.Sorted(maps.Keys(m)) {
+		out = append(out, k+"="+m[k])
+	}
+	return strings.Join(out, ",")
+}
+
+// peerJSON is a peer with what it holds.
+type peerJSON struct {
+	api.Peer
+	Slots    []api.Replica `json:"slots"`
+	Images   []string      `json:"images"`
+	Refusals []string      `json:"refusals"`
+}
+
+func (a *app) peerInspectCmd() *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "inspect [PEER...]", Short: "Tell all about peers; none named: the asked one",
+		Long:    `Tell all about peers. Name one by its name, its ID, or the end of its ID.`,
+		Example: "  shoal peer inspect\n  shoal peer inspect osaka -o json",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			ctx, c, done, err := a.client(cmd, unaryTime)
+			if err != nil {
+				return err
+			}
+			defer done()
+			if len(args) == 0 {
+				args = []string{""}
+			}
+			var all []peerJSON
+			var fresh api.Freshness
+			for _, name := range args {
+				d, err := c.Peer(ctx, name)
+				if err != nil {
+					return err
+				}
+				all = append(all, peerJSON{d.Peer, d.Rows, d.Images, d.Refusals})
+				fresh = d.Freshness
+			}
+			if err := inspect(a, all, a.describePeer, func(p peerJSON) string { return p.Name }); err != nil {
+				return err
+			}
+			a.freshness(fresh)
+			return nil
+		},
+	}
+	cmd.Flags().BoolVar(&a.noTrunc, "no-trunc", false, "do not shorten IDs")
+	return cmd
+}
+
+func (a *app) describePeer(p peerJSON) error {
+	err := a.fields([][2]string{
+		{"Name", p.Name},
+		{"ID", p.ID},
+		{"State", peerStateText(p.Peer)},
+		{"Seen", seen(p.Peer)},
+		{"RTT", rtt(p.Peer)},
+		{"Role", p.Role},
+		{"Labels", pairs(p.Labels)},
+		{"CPU", cores(p.CPUMilli-p.CPUFree) + " reserved of " + cores(p.CPUMilli)},
+		{"Memory", size(p.Mem-p.MemFree) + " reserved of " + size(p.Mem)},
+		{"Platforms", strings.Join(p.Platforms, ", ")},
+		{"Engine", p.Engine},
+		{"Engine API", p.EngineAPI},
+		{"Trouble", p.EngineTrouble},
+		{"Version", p.Version},
+		{"Addresses", strings.Join(p.Addrs, ", ")},
+		{"Publishes on", p.PublishAddr},
+		{"Images", strings.Join(p.Images, ", ")},
+		{"Refuses", strings.Join(p.Refusals, "; ")},
+	})
+	if err != nil || len(p.Slots) == 0 {
+		return err
+	}
+	return tabulate(a.out, p.Slots, a.replicaTable().columns, false)
+}

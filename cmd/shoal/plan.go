@@ -1,0 +1,138 @@
+// Copyright The Shoal Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/shoalnet/shoal/api"
+)
+
+// showPlan writes a plan to stdout.
+func (a *app) showPlan(plan api.Outcome) error {
+	switch {
+	case a.output == "name":
+		return lines(a.out, names(plan), func(s string) string { return s })
+	case a.output != "table" && a.output != "wide":
+		return a.encode(a.out, plan.Changes)
+	}
+	for _, ch := range plan.Changes {
+		if err := a.showChange(ch); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// signs are the colours of a plan's lines on a terminal.
+var signs = map[string]string{"+": "\x1b[32m", "~": "\x1b[33m", "-": "\x1b[31m"}
+
+func (a *app) showChange(ch api.Change) error {
+	parts := append([]string{}, ch.Details...)
+	if ch.Kind != "-" {
+		if ch.Replicas == 0 && len(ch.Places) > 0 { // a global service has no number
+			parts = append(parts, "one on each of "+count(len(ch.Places), "peer"))
+		} else {
+			parts = append(parts, count(ch.Replicas, "replica"))
+		}
+		if where := places(ch.Places); where != "" {
+			parts = append(parts, "on "+where)
+		}
+	}
+	line := clean(fmt.Sprintf("%s %s: %s", ch.Kind, ch.Service, strings.Join(parts, ", ")))
+	if color := signs[ch.Kind]; color != "" && a.colors() {
+		line = color + line + "\x1b[0m"
+	}
+	var b strings.Builder
+	b.WriteString(line + "\n")
+	for _, why := range unique(ch.Unplaced) {
+		b.WriteString("    unplaced: " + clean(why) + "\n")
+	}
+	for _, n := range ch.Notes {
+		b.WriteString("    " + clean(n) + "\n")
+	}
+	_, err := fmt.Fprint(a.out, b.String())
+	return err
+}
+
+// places counts slots by peer, in the order of the first slot: "tokyo 2, osaka 1".
+func places(slots []api.Place) string {
+	n := map[string]int{}
+	var order []string
+	for _, p := range slots {
+		if p.Name == "" {
+			continue
+		}
+		if n[p.Name] == 0 {
+			order = append(order, p.Name)
+		}
+		n[p.Name]++
+	}
+	for i, name := range order {
+		order[i] = fmt.Sprintf("%s %d", name, n[name])
+	}
+	return strings.Join(order, ", ")
+}
+
+// unique joins equal sentences: "no room (3 slots)".
+func unique(in []string) []string {
+	n := map[string]int{}
+	var out []string
+	for _, s := range in {
+		if n[s] == 0 {
+			out = append(out, s)
+		}
+		n[s]++
+	}
+	for i, s := range out {
+		out[i] = fmt.Sprintf("%s: %s", count(n[s], "slot"), s)
+	}
+	return out
+}
+
+func count(n int, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return fmt.Sprintf("%d %ss", n, noun)
+}
+
+func changing(plan api.Outcome) int {
+	n := 0
+	for _, ch := range plan.Changes {
+		if ch.Kind != "=" {
+			n++
+		}
+	}
+	return n
+}
+
+// confirm asks on a terminal; without one -y is needed.
+func (a *app) confirm(ctx context.Context, question string) error {
+	if a.yes {
+		return nil
+	}
+	if !a.terminal {
+		return usage("there is no terminal to ask %q; use -y", question)
+	}
+	_, _ = fmt.Fprintf(a.err, "%s [y/N] ", question)
+	answer := make(chan string, 1)
+	go func() { // ends with the process at the latest: a terminal cannot be read with a deadline
+		line, _ := bufio.NewReader(a.in).ReadString('\n')
+		answer <- strings.ToLower(strings.TrimSpace(line))
+	}()
+	select {
+	case got := <-answer:
+		if got == "y" || got == "yes" {
+			return nil
+		}
+		return &coded{exitError, "canceled", fmt.Errorf("not accepted: nothing was written")}
+	case <-ctx.Done():
+		_, _ = fmt.Fprintln(a.err)
+		return interrupted("not accepted: nothing was written")
+	}
+}

@@ -1,0 +1,197 @@
+// Copyright The Shoal Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/shoalnet/shoal/api"
+)
+
+// settleTime is how long replicas may take to be healthy unless --timeout says; a
+// failing replica gets patience to recover before the whole is called unhealthy.
+const (
+	settleTime = 5 * time.Minute
+	patience   = 15 * time.Second
+)
+
+// errSettled ends a watch that saw what it waited for.
+var errSettled = errors.New("settled")
+
+// snapshot is one moment of what is waited for.
+type snapshot struct {
+	services []api.Progress
+	trouble  string // of the first failing replica
+	settled  bool
+}
+
+func newSnapshot(services []api.Progress) snapshot {
+	s := snapshot{services: services, settled: true}
+	for _, p := range services {
+		s.settled = s.settled && p.Settled
+		s.trouble = cmp.Or(s.trouble, p.Trouble)
+	}
+	return s
+}
+
+// await shows progress until all services are settled: exit 0. Exit 5 if a replica
+// keeps failing, 4 if time is up.
+func (a *app) await(ctx context.Context, c *api.Client, services []string) error {
+	if len(services) == 0 {
+		return nil
+	}
+	limit := cmp.Or(time.Duration(a.timeout), settleTime)
+	show := &progress{app: a}
+	seen := make(chan snapshot)
+	watching, stop := context.WithCancel(ctx)
+	defer stop()
+	g, watching := errgroup.WithContext(watching)
+	g.Go(func() error {
+		return c.Watch(watching, services, func(all []api.Progress, _ api.Freshness) error {
+			select {
+			case seen <- newSnapshot(all):
+				return nil
+			case <-watching.Done():
+				return watching.Err()
+			}
+		})
+	})
+	err := a.judgeProgress(ctx, watching, seen, show, limit)
+	stop()
+	watchErr := g.Wait()
+	if errors.Is(err, errSettled) {
+		return nil
+	}
+	if err == nil { // the watch ended by itself
+		return fmt.Errorf("accepted, but its progress is not known: %w", watchErr)
+	}
+	return err
+}
+
+// judgeProgress returns errSettled, the verdict, or nil if the watch ended first.
+func (a *app) judgeProgress(ctx, watching context.Context, seen <-chan snapshot, show *progress, limit time.Duration) error {
+	end := time.NewTimer(limit)
+	defer end.Stop()
+	var last snapshot
+	var failing <-chan time.Time // fires when a trouble has lasted
+	for {
+		select {
+		case last = <-seen:
+			show.draw(last)
+			switch {
+			case last.settled:
+				return errSettled
+			case last.trouble == "":
+				failing = nil
+			case failing == nil:
+				failing = time.After(min(patience, limit/2))
+			}
+		case <-failing:
+			return &coded{exitUnhealthy, "unhealthy", fmt.Errorf("accepted, but unhealthy; %s; see shoal logs", last.trouble)}
+		case <-end.C:
+			if last.trouble != "" {
+				return &coded{exitUnhealthy, "unhealthy", fmt.Errorf("accepted, but unhealthy after %s; %s; see shoal logs", limit, last.trouble)}
+			}
+			return &coded{exitTimeout, api.CodeTimeout, fmt.Errorf("accepted, but not settled after %s; %s; see shoal ps", limit, open(last))}
+		case <-ctx.Done():
+			return &coded{exitTimeout, "interrupted", errors.New("interrupted; accepted: it goes on, shoal ps shows how")}
+		case <-watching.Done():
+			return nil
+		}
+	}
+}
+
+// open names what is not settled.
+func open(s snapshot) string {
+	var out []string
+	for _, p := range s.services {
+		if !p.Settled {
+			out = append(out, progressLine(p))
+		}
+	}
+	if len(out) == 0 {
+		return "nothing was heard of it"
+	}
+	return strings.Join(out, ", ")
+}
+
+// progressLine says how far a service is: "web 2/3 ready, 1 starting".
+func progressLine(p api.Progress) string {
+	if !p.Exists {
+		if p.Settled {
+			return p.Service.Name + " gone"
+		}
+		return fmt.Sprintf("%s stopping, %s left", p.Service.Name, count(len(p.Replicas), "replica"))
+	}
+	n := map[string]int{}
+	var why string
+	for _, r := range p.Replicas {
+		switch {
+		case r.State == "unplaced":
+			why = cmp.Or(why, r.Reason)
+			n["unplaced"]++
+		case !r.Current:
+			n["of an older revision"]++
+		case r.State != "ready":
+			n[r.State]++
+		}
+	}
+	parts := []string{fmt.Sprintf("%s %d/%d ready", p.Service.Name, p.Service.Ready, p.Service.Replicas)}
+	var states []string
+	for s := range n {
+		states = append(states, s)
+	}
+	slices.Sort(states)
+	for _, s := range states {
+		parts = append(parts, fmt.Sprintf("%d %s", n[s], s))
+	}
+	line := strings.Join(parts, ", ")
+	if why != "" {
+		line += " (" + why + ")"
+	}
+	return clean(line)
+}
+
+// progress draws on stderr: on a terminal one block that is redrawn, elsewhere a line
+// for each service whenever it changed.
+type progress struct {
+	app   *app
+	drawn []string
+}
+
+func (d *progress) draw(s snapshot) {
+	now := make([]string, len(s.services))
+	for i, p := range s.services {
+		now[i] = progressLine(p)
+	}
+	if d.app.terminal {
+		d.redraw(now)
+	} else {
+		for i, line := range now {
+			if i >= len(d.drawn) || d.drawn[i] != line {
+				d.app.say("%s", line)
+			}
+		}
+	}
+	d.drawn = now
+}
+
+func (d *progress) redraw(now []string) {
+	var b strings.Builder
+	if len(d.drawn) > 0 {
+		fmt.Fprintf(&b, "\x1b[%dA", len(d.drawn)) // up
+	}
+	for _, line := range now {
+		b.WriteString("\x1b[2K" + line + "\n") // clear the line
+	}
+	_, _ = fmt.Fprint(d.app.err, b.String())
+}

@@ -42,7 +42,6 @@ type Config struct {
 	NoGrace    bool // no boot grace
 	NoBrake    bool // half the peers vanishing is nothing special
 	NoReuse    bool // a surplus replica never takes another slot
-	NoZone     bool // zones are ignored
 }
 
 // LAN returns the profile for peers within a few milliseconds of each other.

@@ -59,7 +59,7 @@ func (d *decision) wants(s *serviceRow, slots []slotState, reuse map[int]int) []
 
 func (d *decision) sayWaiting(service string, waiting int) {
 	if d.now < d.deadGate {
-		d.say(service, -1, "%d open slots wait %v: %s", waiting, d.deadGate-d.now, d.deadWhy)
+		d.say(service, -1, "%d open, waiting for %v: %s", waiting, d.deadGate-d.now, d.deadWhy)
 		d.wake(d.deadGate)
 		return
 	}
@@ -80,7 +80,7 @@ func (d *decision) fill() {
 	if !d.cfg.NoProposal {
 		d.list.nameProposed()
 	}
-	d.list.fill(!d.cfg.NoZone)
+	d.list.fill()
 	for _, r := range d.list.rows {
 		said := false
 		for i := range r.wants {

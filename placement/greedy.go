@@ -124,18 +124,17 @@ func (l *list) nameProposed() {
 }
 
 // fill gives the slots that have no target yet to the best feasible peers.
-func (l *list) fill(zones bool) {
+func (l *list) fill() {
 	for _, r := range l.rows {
 		if slices.ContainsFunc(r.wants, func(x want) bool { return x.unmet() }) {
-			l.fillRow(r, zones)
+			l.fillRow(r)
 		}
 	}
 }
 
-func (l *list) fillRow(r *listRow, zones bool) {
+func (l *list) fillRow(r *listRow) {
 	var zoneOf []int
-	spread := r.s.spec.Strategy != shoal.StrategyBinpack
-	zones = zones && spread && len(l.w.zones) > 1
+	zones := r.s.spec.Strategy != shoal.StrategyBinpack && len(l.w.zones) > 1
 	if zones {
 		zoneOf = l.w.slotZones(r.s, r.wants[len(r.wants)-1].slot+1)
 	}

@@ -39,7 +39,8 @@ func Propose(v *shoal.View, wanted []Wanted) []Placed {
 	for i, x := range wanted {
 		changed[i] = shoal.Service{Spec: x.Spec, Replicas: x.Replicas}
 		if old, ok := v.Service(x.Spec.Name); ok {
-			changed[i].Proposed = old.Proposed
+			// Beyond what is wanted now an old proposal is history, not a claim on its way.
+			changed[i].Proposed = old.Proposed[:min(len(old.Proposed), max(0, old.Replicas))]
 		}
 	}
 	w := newWorld(v, changed)
@@ -64,7 +65,7 @@ func Propose(v *shoal.View, wanted []Wanted) []Placed {
 	pending.nameProposed() // claims on their way are load
 	fresh.sortRows()
 	fresh.nameProposed()
-	fresh.fill(true)
+	fresh.fill()
 	out := make([]Placed, len(wanted))
 	for i, x := range wanted {
 		s := w.service(x.Spec.Name)

@@ -95,17 +95,18 @@ func TestStoreContract(t *testing.T) {
 	})
 }
 
-// awaitDigest waits until b has a's digest.
+// awaitDigest waits until both have one digest.
 func awaitDigest(t testing.TB, a, b shoal.Store) {
 	t.Helper()
 	late := time.After(20 * time.Second)
 	for {
-		changed := b.Changed()
+		first, second := a.Changed(), b.Changed()
 		if a.Desired().Digest == b.Desired().Digest {
 			return
 		}
 		select {
-		case <-changed:
+		case <-first:
+		case <-second:
 		case <-late:
 			t.Fatal("digests differ after 20s")
 		}

@@ -70,7 +70,7 @@ func TestUpdateErrorsWriteNothing(t *testing.T) {
 	}{
 		"own error": {
 			func(*shoal.Desired, shoal.Stamp) ([]shoal.Body, error) { return nil, mine },
-			func(err error) bool { return err == mine },
+			func(err error) bool { return err == mine }, //nolint:errorlint // returned as it is, the contract says
 		},
 		"panic": {
 			func(*shoal.Desired, shoal.Stamp) ([]shoal.Body, error) { panic("boom") },

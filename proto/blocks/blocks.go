@@ -132,7 +132,7 @@ func (h *Heads) toWire() proto.Message {
 
 func (h *Heads) blank() proto.Message { return &shoalv1.CrdtHeads{} }
 
-func (h *Heads) fromWire(m proto.Message) error {
+func (h *Heads) fromWire(m proto.Message) error { //nolint:unparam // the interface's signature
 	w := m.(*shoalv1.CrdtHeads)
 	h.CIDs = make([][]byte, len(w.Heads))
 	for i, c := range w.Heads {

@@ -120,6 +120,7 @@ func (r *Reply) fromWire(m proto.Message) error {
 		r.State = StateSamples
 	case shoalv1.SyncState_SYNC_STATE_FOLLOWS:
 		r.State = StateFollows
+	case shoalv1.SyncState_SYNC_STATE_UNSPECIFIED, shoalv1.SyncState_SYNC_STATE_REFUSED:
 	}
 	return nil
 }
@@ -146,7 +147,7 @@ func (r *AckRequest) toWire() proto.Message {
 
 func (r *AckRequest) blank() proto.Message { return &shoalv1.AckRequest{} }
 
-func (r *AckRequest) fromWire(m proto.Message) error {
+func (r *AckRequest) fromWire(m proto.Message) error { //nolint:unparam // the interface's signature
 	w := m.(*shoalv1.AckRequest)
 	*r = AckRequest{Cluster: shoal.PeerID(w.Cluster), CID: w.Cid, WaitMillis: w.WaitMillis}
 	return nil
@@ -156,7 +157,7 @@ func (r *AckReply) toWire() proto.Message { return &shoalv1.AckReply{Durable: r.
 
 func (r *AckReply) blank() proto.Message { return &shoalv1.AckReply{} }
 
-func (r *AckReply) fromWire(m proto.Message) error {
+func (r *AckReply) fromWire(m proto.Message) error { //nolint:unparam // the interface's signature
 	w := m.(*shoalv1.AckReply)
 	r.Durable = w.Durable
 	return nil

@@ -16,8 +16,7 @@ func lossKit(zones int) *kit {
 	const peers, services, claims, lost = 1000, 951, 100_000, 10
 	k := newKit(0)
 	for i := range peers {
-		k.addPeer(fmt.Sprintf("12D3KooWpeer%040d", i), fmt.Sprintf("zone-%d", i%zones)).Facts.Capacity =
-			shoal.Resources{CPUMilli: 200_000, MemBytes: 200 * gib}
+		k.addPeer(fmt.Sprintf("12D3KooWpeer%040d", i), fmt.Sprintf("zone-%d", i%zones)).Facts.Capacity = shoal.Resources{CPUMilli: 200_000, MemBytes: 200 * gib}
 	}
 	at := 0
 	for i := range services {

@@ -122,6 +122,7 @@ func (d *decision) standing(i int) standing {
 			d.wake(d.m.bootAt + d.cfg.Cold)
 			return stands
 		}
+	default:
 	}
 	return dead
 }
@@ -242,8 +243,9 @@ func (d *decision) claimKind(s *serviceRow, i int) slotKind {
 			return held
 		}
 		return lost
+	default:
+		return empty
 	}
-	return empty
 }
 
 // phase returns what is known of a replica's phase.
@@ -255,6 +257,18 @@ func (d *decision) phase(id shoal.ReplicaID) shoal.Phase {
 }
 
 func (d *decision) ready(id shoal.ReplicaID) bool { return d.phase(id) == shoal.PhaseReady }
+
+// broken reports whether a replica is known not to work.
+func (d *decision) broken(id shoal.ReplicaID) bool {
+	p := d.phase(id)
+	return p == shoal.PhaseFailed || p == shoal.PhaseLost || p == shoal.PhaseStopped
+}
+
+// runs reports whether a replica is known to run, ready or not yet.
+func (d *decision) runs(id shoal.ReplicaID) bool {
+	p := d.phase(id)
+	return p == shoal.PhaseRunning || p == shoal.PhaseReady
+}
 
 // turns asks the rollout which held slots may change to the current revision now;
 // nil when there is nothing to change.
@@ -273,10 +287,7 @@ func (d *decision) turns(s *serviceRow, slots []slotState) []bool {
 		}
 		c := s.claims[st.claim]
 		view[i] = rollout.Slot{Held: true, Current: !behind(st), Ready: d.ready(c.Replica)}
-		switch d.phase(c.Replica) {
-		case shoal.PhaseFailed, shoal.PhaseLost, shoal.PhaseStopped:
-			view[i].Broken = true
-		}
+		view[i].Broken = d.broken(c.Replica)
 		if behind(st) && !elsewhere {
 			view[i].Stuck = d.unableToChange(s, int(s.holders[st.claim])) != ""
 		}

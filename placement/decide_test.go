@@ -342,7 +342,7 @@ func lostSlots(t *testing.T) (*kit, *steps, shoal.Claim) {
 }
 
 func TestSurplus(t *testing.T) {
-	k, s, mine := lostSlots(t)
+	_, s, mine := lostSlots(t)
 	p := s.at(0)
 	wantDrops(t, "before it settled", p)
 	if !slices.Contains(p.Start, mine.Replica) || p.Wake != later+LAN().Settle {
@@ -350,7 +350,7 @@ func TestSurplus(t *testing.T) {
 	}
 	wantDrops(t, "settled, all ready", s.at(LAN().Settle), "web/1>p001")
 
-	k, s, _ = lostSlots(t)
+	k, s, _ := lostSlots(t)
 	s.at(0)
 	k.phase(k.claims[2], shoal.PhaseFailed) // another slot crash-loops
 	wantDrops(t, "not all ready", s.at(LAN().Settle))

@@ -28,8 +28,9 @@ func matches(p *shoal.Peer, s shoal.Selector) bool {
 		return ok
 	case shoal.OpNotExists:
 		return !ok
+	default:
+		return false
 	}
-	return false
 }
 
 // matchesAny is matches for a key with several values.
@@ -44,8 +45,9 @@ func matchesAny(have []string, s shoal.Selector) bool {
 		return len(have) > 0
 	case shoal.OpNotExists:
 		return len(have) == 0
+	default:
+		return false
 	}
-	return false
 }
 
 // label returns the value of a label or of a pseudo-label of shoal.Selector.
@@ -69,8 +71,9 @@ func selectorText(s shoal.Selector) string {
 		return s.Key
 	case shoal.OpNotExists:
 		return "!" + s.Key
+	default:
+		return s.Key + string(s.Op) + strings.Join(s.Values, ",")
 	}
-	return s.Key + string(s.Op) + strings.Join(s.Values, ",")
 }
 
 // unmatched returns the first selector the peer does not satisfy.

@@ -6,7 +6,6 @@ package placement
 import (
 	"slices"
 
-	"github.com/shoalnet/shoal"
 	"github.com/shoalnet/shoal/placement/rollout"
 )
 
@@ -110,10 +109,7 @@ func (d *decision) turnGlobal(s *serviceRow, mine int) bool {
 		}
 		x := rollout.Slot{Held: true, Current: c.Revision.Compare(s.rev) >= 0, Ready: d.ready(c.Replica)}
 		x.Stuck = !x.Current && d.w.unable(int(s.holders[i]), s) != ""
-		switch d.phase(c.Replica) {
-		case shoal.PhaseFailed, shoal.PhaseLost, shoal.PhaseStopped:
-			x.Broken = true
-		}
+		x.Broken = d.broken(c.Replica)
 		view = append(view, x)
 	}
 	return at >= 0 && rollout.Turns(view, rollout.Limit(s.spec.Rollout.Parallelism, len(view)))[at]

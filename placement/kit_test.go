@@ -6,6 +6,7 @@ package placement
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 	"testing"
 	"time"
@@ -125,13 +126,9 @@ func (k *kit) view(self shoal.PeerID) *shoal.View {
 		return cmp.Or(cmp.Compare(a.Service, b.Service), cmp.Compare(a.Slot, b.Slot), cmp.Compare(a.Holder, b.Holder))
 	})
 	lives := make(map[shoal.PeerID]shoal.Life, len(k.lives))
-	for id, l := range k.lives {
-		lives[id] = l
-	}
+	maps.Copy(lives, k.lives)
 	states := make(map[shoal.PeerID]*shoal.PeerState, len(k.states))
-	for id, s := range k.states {
-		states[id] = s
-	}
+	maps.Copy(states, k.states)
 	return shoal.NewView(self, d, lives, states)
 }
 

@@ -230,6 +230,7 @@ func brakeUntil(w *world, cfg Config) time.Duration {
 			living++
 		case shoal.LifeSuspect, shoal.LifeDead:
 			silent = append(silent, life.Heard)
+		default:
 		}
 	}
 	slices.SortFunc(silent, cmp.Compare[time.Duration])

@@ -93,14 +93,7 @@ func (d *decision) drop(c shoal.Claim, to shoal.PeerID, format string, args ...a
 
 // declines reports whether this peer refuses a slot it holds and that does not run.
 func (d *decision) declines(c shoal.Claim) bool {
-	if refusal(d.w.peers[d.w.self].state, c.Service, c.Revision) == "" {
-		return false
-	}
-	switch d.phase(c.Replica) {
-	case shoal.PhaseRunning, shoal.PhaseReady:
-		return false
-	}
-	return true
+	return refusal(d.w.peers[d.w.self].state, c.Service, c.Revision) != "" && !d.runs(c.Replica)
 }
 
 // change takes an own slot to the current revision.
@@ -228,12 +221,7 @@ func (d *decision) matchReuse(s *serviceRow, slots []slotState, losers []int) ma
 	slot := 0
 	for _, i := range losers {
 		h := int(s.holders[i])
-		switch d.phase(s.claims[i].Replica) {
-		case shoal.PhaseRunning, shoal.PhaseReady:
-		default:
-			continue
-		}
-		if s.claims[i].Revision != s.rev || !d.w.peers[h].up || d.w.unable(h, s) != "" {
+		if !d.runs(s.claims[i].Replica) || s.claims[i].Revision != s.rev || !d.w.peers[h].up || d.w.unable(h, s) != "" {
 			continue
 		}
 		for slot < len(slots) && (slots[slot].kind == held || d.gated(slots[slot].kind)) {

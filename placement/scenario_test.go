@@ -54,10 +54,10 @@ func TestScenarios(t *testing.T) {
 func play(t *testing.T, text string) string {
 	var out strings.Builder
 	var s *stage
-	for _, block := range strings.Split(strings.TrimRight(text, "\n"), "\n\n") {
+	for block := range strings.SplitSeq(strings.TrimRight(text, "\n"), "\n\n") {
 		input, _, _ := strings.Cut(block, "\n----")
 		var command string
-		for _, line := range strings.Split(input, "\n") {
+		for line := range strings.SplitSeq(input, "\n") {
 			if !strings.HasPrefix(line, "#") {
 				command = line
 			}

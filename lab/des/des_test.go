@@ -53,12 +53,12 @@ func headline() string {
 		"full mean/max", "excess", "bal")
 }
 
-// seeds returns which seeds to run: SEED=7 one, SEEDS=n the first n, else the small
-// set's.
-func seeds(t testing.TB, small int) (first, n uint64) {
+// seeds returns which seeds to run: SHOAL_SEED=7 one, SHOAL_SEEDS=n the first n
+// (`make sim SUITE=placement SEED=7`, `SEEDS=100`), else the first few.
+func seeds(t testing.TB, few int) (first, n uint64) {
 	t.Helper()
 	read := func(name string) uint64 {
-		text := os.Getenv(name)
+		text := os.Getenv(name) //nolint:forbidigo // a test takes its seeds from make sim
 		if text == "" {
 			return 0
 		}
@@ -68,21 +68,20 @@ func seeds(t testing.TB, small int) (first, n uint64) {
 		}
 		return v
 	}
-	if seed := read("SEED"); seed > 0 {
+	if seed := read("SHOAL_SEED"); seed > 0 {
 		return seed, 1
 	}
-	if n := read("SEEDS"); n > 0 {
+	if n := read("SHOAL_SEEDS"); n > 0 {
 		return 1, n
 	}
-	return 1, uint64(small)
+	return 1, uint64(few)
 }
 
 // measure runs a scenario over its seeds and checks what must hold in every run:
 // no peer over its capacity, and exactly n at the end.
-func measure(t *testing.T, name string, small int, set Setup, play scenario) sum {
+func measure(t *testing.T, name string, first, n uint64, set Setup, play scenario) sum {
 	t.Helper()
 	out := sum{name: name}
-	first, n := seeds(t, small)
 	for seed := first; seed < first+n; seed++ {
 		set.Seed = seed
 		r := play(set)
@@ -126,7 +125,7 @@ func measure(t *testing.T, name string, small int, set Setup, play scenario) sum
 }
 
 func replay(t *testing.T, seed uint64) string {
-	return fmt.Sprintf("replay with SEED=%d go test ./lab/des -run '^%s$' -v", seed, strings.ReplaceAll(t.Name(), "/", "$/^"))
+	return fmt.Sprintf("replay with SHOAL_SEED=%d go test ./lab/des -run '^%s$' -v", seed, strings.ReplaceAll(t.Name(), "/", "$/^"))
 }
 
 func lan(peers int, off ...func(*placement.Config)) Setup {
@@ -201,7 +200,8 @@ func TestCounters(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			got := measure(t, c.name, c.small, c.set, c.play)
+			first, n := seeds(t, c.small)
+			got := measure(t, c.name, first, n, c.set, c.play)
 			if got.extra > c.mean || got.maxExtra > c.most {
 				t.Errorf("extra starts %.2f mean, %d most; want at most %.2f and %d; %s",
 					got.extra, got.maxExtra, c.mean, c.most, replay(t, got.worstSeed))

@@ -39,15 +39,43 @@ func NewView(self PeerID, d *Desired, lives map[PeerID]Life, states map[PeerID]*
 		v.byService[d.Claims[i].Service] = d.Claims[i:j:j]
 		i = j
 	}
-	for _, c := range d.Claims {
-		v.byHolder[c.Holder] = append(v.byHolder[c.Holder], c)
-	}
+	v.dealClaims()
 	for _, s := range states {
 		for i := range s.Replicas {
 			v.replicas[s.Replicas[i].ID] = &s.Replicas[i]
 		}
 	}
 	return v
+}
+
+// dealClaims lays each holder's claims out in a row of their own, with one look-up
+// and one copy a claim: a large cluster makes a view for every change.
+func (v *View) dealClaims() {
+	claims := v.desired.Claims
+	row := make([]int32, len(claims)) // of each claim
+	rows := make(map[PeerID]int32, len(v.desired.Peers))
+	var sizes []int
+	for i := range claims {
+		r, ok := rows[claims[i].Holder]
+		if !ok {
+			r = int32(len(sizes))
+			rows[claims[i].Holder] = r
+			sizes = append(sizes, 0)
+		}
+		row[i] = r
+		sizes[r]++
+	}
+	space := make([]Claim, len(claims))
+	byRow := make([][]Claim, len(sizes))
+	for r, n := range sizes {
+		byRow[r], space = space[:0:n], space[n:]
+	}
+	for i := range claims {
+		byRow[row[i]] = append(byRow[row[i]], claims[i])
+	}
+	for holder, r := range rows {
+		v.byHolder[holder] = byRow[r]
+	}
 }
 
 // With returns this view over other records: what is observed stays.

@@ -346,7 +346,7 @@ func TestSocket(t *testing.T) {
 	}
 	stale.(*net.UnixListener).SetUnlinkOnClose(false)
 	_ = stale.Close()
-	stop := apitest.Start(t, apitest.New("tokyo"), path)
+	stop := apitest.Start(t, apitest.New("tokyo").Deps(), path)
 	info, err := os.Stat(path)
 	if err != nil || info.Mode().Perm() != 0o660 {
 		t.Errorf("socket has mode %v, %v, want 0660", info.Mode(), err)

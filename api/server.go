@@ -60,7 +60,7 @@ type Cluster struct {
 
 // Deps are the ports a Server works through. Cluster is asked on every request, so
 // that init, join and leave take effect at once; it answers false before a peer is a
-// member, and the same pointer as long as nothing changed.
+// member, and the same Views (comparable with ==) as long as nothing changed.
 type Deps struct {
 	Membership shoal.Membership
 	Cluster    func() (*Cluster, bool)

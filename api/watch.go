@@ -49,7 +49,7 @@ func (s *Server) awaitChange(ctx context.Context, c *Cluster, changed <-chan str
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	if now, ok := s.deps.Cluster(); !ok || now != c {
+	if now, ok := s.deps.Cluster(); !ok || now == nil || now.Views != c.Views {
 		return errLeft()
 	}
 	return nil

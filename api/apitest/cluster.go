@@ -40,6 +40,7 @@ type Cluster struct {
 	trouble  string
 	few      int   // confirmations that come
 	gate     *gate // for the next wish
+	onWish   func()
 	desired  *shoal.Desired
 	said     map[shoal.PeerID]*shoal.PeerState
 	changed  chan struct{}
@@ -79,7 +80,7 @@ func (c *Cluster) enter(names ...string) {
 				Engine: "docker 20.10.24", EngineAPI: "1.41", Version: "test", PublishAddr: fmt.Sprintf("127.0.0.%d", 11+i),
 			},
 		})
-		c.lives[PeerID(name)] = shoal.Life{State: shoal.LifeAlive, RTT: 12 * time.Millisecond}
+		c.lives[PeerID(name)] = shoal.Life{State: shoal.LifeAlive, Heard: 800 * time.Millisecond, RTT: 12 * time.Millisecond}
 	}
 	slices.SortFunc(c.peers, func(a, b shoal.Peer) int { return strings.Compare(string(a.ID), string(b.ID)) })
 	c.rebuild()
@@ -91,7 +92,7 @@ type clock struct{ shoal.SystemClock }
 // Mono implements [shoal.Clock].
 func (c clock) Mono() time.Duration { return c.SystemClock.Mono() + time.Hour }
 
-// View implements [shoal.Views]. Whoever is alive was heard a moment ago.
+// View implements [shoal.Views].
 func (c *Cluster) View() *shoal.View {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -102,9 +103,7 @@ func (c *Cluster) View() *shoal.View {
 func (c *Cluster) seen() *shoal.View {
 	lives := map[shoal.PeerID]shoal.Life{}
 	for id, l := range c.lives {
-		if l.State == shoal.LifeAlive {
-			l.Heard = c.clock.Mono() - 800*time.Millisecond
-		}
+		l.Heard = c.clock.Mono() - l.Heard // c.lives has ages, so that texts do not change with time
 		lives[id] = l
 	}
 	return shoal.NewView(c.self, c.desired, lives, c.said)
@@ -128,7 +127,7 @@ func (c *Cluster) Change(fn func()) {
 // Silence makes a peer dead, last heard so long ago.
 func (c *Cluster) Silence(name string, ago time.Duration) {
 	c.Change(func() {
-		c.lives[PeerID(name)] = shoal.Life{State: shoal.LifeDead, Heard: c.clock.Mono() - ago}
+		c.lives[PeerID(name)] = shoal.Life{State: shoal.LifeDead, Heard: ago}
 		c.lost[PeerID(name)] = true
 	})
 }
@@ -136,7 +135,7 @@ func (c *Cluster) Silence(name string, ago time.Duration) {
 // Wake makes a peer alive again.
 func (c *Cluster) Wake(name string) {
 	c.Change(func() {
-		c.lives[PeerID(name)] = shoal.Life{State: shoal.LifeAlive}
+		c.lives[PeerID(name)] = shoal.Life{State: shoal.LifeAlive, Heard: 800 * time.Millisecond}
 		delete(c.lost, PeerID(name))
 	})
 }
@@ -171,6 +170,13 @@ func (c *Cluster) Block() (arrived <-chan struct{}, release func()) {
 	g := &gate{make(chan struct{}), make(chan struct{})}
 	c.gate = g
 	return g.arrived, sync.OnceFunc(func() { close(g.open) })
+}
+
+// OnWish calls fn once, when the next wish has been accepted.
+func (c *Cluster) OnWish(fn func()) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.onWish = fn
 }
 
 // Trouble is what is wrong with the asked peer.

@@ -136,13 +136,12 @@ func (c *Cluster) RevokeToken(_ context.Context, id string) error {
 
 // Deps are what an api.Server in front of this cluster needs.
 func (c *Cluster) Deps() api.Deps {
-	ports := &api.Cluster{Wishes: c, Views: c, Remote: c}
 	return api.Deps{
 		Membership: c, Clock: c.clock, Log: slog.New(slog.DiscardHandler),
 		Cluster: func() (*api.Cluster, bool) {
 			c.mu.Lock()
 			defer c.mu.Unlock()
-			return ports, c.member
+			return &api.Cluster{Wishes: c, Views: c, Remote: c}, c.member
 		},
 	}
 }
@@ -155,7 +154,7 @@ func Serve(t testing.TB, c *Cluster) string {
 		t.Fatal(err)
 	}
 	socket := filepath.Join(dir, "s.sock")
-	stop := Start(t, c, socket)
+	stop := Start(t, c.Deps(), socket)
 	t.Cleanup(func() {
 		stop()
 		_ = os.RemoveAll(dir)
@@ -163,10 +162,10 @@ func Serve(t testing.TB, c *Cluster) string {
 	return socket
 }
 
-// Start serves c on socket until the returned function is called.
-func Start(t testing.TB, c *Cluster, socket string) (stop func()) {
+// Start serves on socket until the returned function is called.
+func Start(t testing.TB, deps api.Deps, socket string) (stop func()) {
 	t.Helper()
-	srv, err := api.NewServer(api.Config{Socket: socket}, c.Deps())
+	srv, err := api.NewServer(api.Config{Socket: socket}, deps)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -34,6 +34,10 @@ func (c *Cluster) Submit(ctx context.Context, w shoal.Wish, opts shoal.UpdateOpt
 	}
 	c.services = services
 	c.rebuild()
+	if c.onWish != nil {
+		c.onWish()
+		c.onWish = nil
+	}
 	out.Acks = opts.Acks
 	if c.few >= 0 && c.few < opts.Acks {
 		out.Acks = c.few

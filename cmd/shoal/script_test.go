@@ -30,7 +30,7 @@ func TestMain(m *testing.M) {
 //	fails CODE TEXT shoal ARG... the same, and exactly this one line on stderr
 //	silence NAME AGO             a peer was last heard so long ago
 //	phase SVC/SLOT PHASE REASON  what a holder says
-//	after DELAY phase ...        the same, later
+//	after DELAY phase ...        the same, so long after the next wish
 //	dispute SVC                  a concurrent wish lost
 //	trouble TEXT, confirm N      what is wrong with the peer; how many peers confirm
 //	known SVC                    wait until a service is there
@@ -71,7 +71,7 @@ func cmdCluster(ts *testscript.TestScript, _ bool, args []string) {
 	s.cluster = apitest.New(args...)
 	dir, err := os.MkdirTemp("", "shoal")
 	ts.Check(err)
-	stop := apitest.Start(s.t, s.cluster, dir+"/s.sock")
+	stop := apitest.Start(s.t, s.cluster.Deps(), dir+"/s.sock")
 	ts.Defer(func() {
 		stop()
 		_ = os.RemoveAll(dir)
@@ -130,8 +130,9 @@ func cmdAfter(ts *testscript.TestScript, _ bool, args []string) {
 	s, phase := sessionOf(ts), phaseOf(ts, args[3])
 	service, slot, err := parseTarget(args[2])
 	ts.Check(err)
-	timer := time.AfterFunc(delay, func() { s.cluster.Set(service, slot, phase, "") })
-	ts.Defer(func() { timer.Stop() })
+	s.cluster.OnWish(func() {
+		time.AfterFunc(delay, func() { s.cluster.Set(service, slot, phase, "") })
+	})
 }
 
 func cmdDispute(ts *testscript.TestScript, _ bool, args []string) {

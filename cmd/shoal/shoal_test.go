@@ -398,7 +398,7 @@ func TestWaitSurvivesALostDaemon(t *testing.T) {
 	cluster := apitest.New("tokyo")
 	dir := t.TempDir()
 	socket := dir[:min(len(dir), 80)] + "/s"
-	stop := apitest.Start(t, cluster, socket)
+	stop := apitest.Start(t, cluster.Deps(), socket)
 	c, err := api.Dial(socket)
 	if err != nil {
 		t.Fatal(err)

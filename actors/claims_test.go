@@ -165,6 +165,43 @@ func (r *racingStore) Update(ctx ctxType, fn updateFn, o shoal.UpdateOptions) (s
 	return r.fakeStore.Update(ctx, fn, o)
 }
 
+// slowStore takes 5 s for an update and counts how many are under way.
+type slowStore struct {
+	fakeStore
+	calls, busy, most atomic.Int32
+}
+
+func (v *slowStore) Update(ctx ctxType, fn updateFn, o shoal.UpdateOptions) (shoal.Ack, error) {
+	v.calls.Add(1)
+	v.most.Store(max(v.most.Load(), v.busy.Add(1)))
+	defer v.busy.Add(-1)
+	if !sleep(ctx, 5*time.Second) {
+		return shoal.Ack{}, ctx.Err()
+	}
+	return v.fakeStore.Update(ctx, fn, o)
+}
+
+// TestOneUpdateAtATime: views that change meanwhile do not make a second one, and
+// the next decision sees the first one's claims.
+func TestOneUpdateAtATime(t *testing.T) {
+	inSea(t, 1, func(s *sea) {
+		p := s.first()
+		slow := &slowStore{fakeStore: fakeStore{p}}
+		p.deps.Store = slow
+		p.start()
+		s.wait(time.Second)
+		s.wish(shoal.Spec{Name: "web"}, 1, 3, p.id, p.id, p.id)
+		for range 480 {
+			s.all(func(*tank) {})
+			s.wait(10 * time.Millisecond)
+		}
+		s.until(time.Second, "3 ready", func() bool { return p.ready("web") == 3 })
+		if slow.calls.Load() != 1 || slow.most.Load() != 1 || p.containers() != 3 {
+			t.Errorf("%d updates, %d at a time, %d containers; want 1, 1, 3", slow.calls.Load(), slow.most.Load(), p.containers())
+		}
+	})
+}
+
 // TestEngineDownAtStart: told at once, nothing touched, adopted when it is back.
 func TestEngineDownAtStart(t *testing.T) {
 	for _, hang := range []bool{false, true} {

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/shoalnet/shoal"
+	"github.com/shoalnet/shoal/placement"
 	"github.com/shoalnet/shoal/runtime"
 )
 
@@ -58,6 +59,10 @@ func TestFirstStateTellsOfAdopted(t *testing.T) {
 	inSea(t, 1, func(s *sea) {
 		p := oneWeb(s, 3)
 		p.stop()
+		p.deps.Decide = func(v *shoal.View, m placement.Memory, self shoal.PeerID, now time.Duration, c placement.Config) (placement.Plan, placement.Memory) {
+			time.Sleep(100 * time.Millisecond) // a large cluster
+			return placement.Decide(v, m, self, now, c)
+		}
 		beacon := &firstBeacon{tank: p}
 		p.deps.Beacon = beacon
 		p.start()
@@ -160,7 +165,9 @@ func kinds(p *tank, since time.Duration) []string {
 // the time it has been held since.
 func TestNewRevisionStopsFirst(t *testing.T) {
 	inSea(t, 1, func(s *sea) {
-		p := oneWeb(s, 1)
+		p := s.first()
+		p.engine.SetProgram("hello:1", runtime.Program{StopTakes: 2 * time.Second})
+		oneWeb(s, 1)
 		old, since := p.replica("web", 0), p.Desired().Claims[0].Since
 		begin := s.clock.Mono()
 		s.wish(shoal.Spec{Name: "web", Image: "hello:2"}, 2, 1)
@@ -193,7 +200,9 @@ func TestStartFirst(t *testing.T) {
 				sp.Name, sp.Rollout.StartFirst = "web", true
 				sp.Ports = []shoal.Port{{Container: 80, Published: c.port, Protocol: "tcp"}}
 			}
-			p := oneWeb(s, 1, spec)
+			p := s.first()
+			p.engine.SetProgram("hello:1", runtime.Program{StopTakes: 2 * time.Second})
+			oneWeb(s, 1, spec)
 			begin := s.clock.Mono()
 			next := shoal.Spec{Image: "hello:2"}
 			spec(&next)
@@ -332,6 +341,28 @@ func TestRunStopsAtOnce(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestRunStopsWithBusyActor: while a parent waits for its last child, those that
+// have ended are not replaced, or it would wait for ever.
+func TestRunStopsWithBusyActor(t *testing.T) {
+	inSea(t, 1, func(s *sea) {
+		p := s.first()
+		p.deps.Record = func(e shoal.Event) {
+			if e.Kind == "replica" && e.Slot == 0 && e.Text == "ready" {
+				time.Sleep(2 * time.Second)
+			}
+		}
+		p.start()
+		s.wait(time.Second)
+		s.wish(shoal.Spec{Name: "web"}, 1, 4, p.id, p.id, p.id, p.id)
+		s.until(time.Second, "the others ready", func() bool { return p.ready("web") == 3 })
+		begin := s.clock.Mono()
+		p.stop()
+		if took := s.clock.Mono() - begin; took > 2*time.Second {
+			t.Errorf("stopped after %s, want when the busy actor is done", took)
+		}
+	})
 }
 
 func TestNewSaysWhatIsMissing(t *testing.T) {

@@ -69,7 +69,7 @@ func newPeer(r *run) *peerActor {
 }
 
 func (p *peerActor) receive(ctx actor.Context) {
-	if p.services.handle(ctx) {
+	if p.services.handle(ctx) || p.services.closing && !isStopping(ctx) {
 		return
 	}
 	switch m := ctx.Message().(type) {

@@ -55,7 +55,7 @@ func newService(r *run, name string, p *part) *serviceActor {
 }
 
 func (s *serviceActor) receive(ctx actor.Context) {
-	if s.replicas.handle(ctx) {
+	if s.replicas.handle(ctx) || s.replicas.closing {
 		return
 	}
 	switch m := ctx.Message().(type) {

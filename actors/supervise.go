@@ -94,6 +94,9 @@ type brood struct {
 	kind string
 	make func(key string, c *cell) func(actor.Context)
 	kids map[string]*kid
+	// closing: the parent is stopping. It still gets messages until its last child
+	// has ended, and must not make new ones then, or it would never end.
+	closing bool
 }
 
 type kid struct {
@@ -107,7 +110,7 @@ func (r *run) newBrood(kind string, produce func(string, *cell) func(actor.Conte
 
 // ensure makes sure that there is a child for key; true: it was made now.
 func (b *brood) ensure(ctx actor.Context, key string) bool {
-	if b.kids[key] != nil {
+	if b.kids[key] != nil || b.closing {
 		return false
 	}
 	k := &kid{}
@@ -144,6 +147,9 @@ func (b *brood) drop(ctx actor.Context, key string) {
 // handle takes the messages of supervision; false: it was another message.
 func (b *brood) handle(ctx actor.Context) bool {
 	switch m := ctx.Message().(type) {
+	case *actor.Stopping:
+		b.closing = true
+		return false
 	case *actor.Terminated:
 		for key, k := range b.kids {
 			if k.cell != nil && k.cell.pid.Equal(m.Who) {
@@ -162,13 +168,18 @@ func (b *brood) handle(ctx actor.Context) bool {
 			}
 		}
 	case *respawn:
-		if k := b.kids[m.key]; k != nil && k.cell == nil {
+		if k := b.kids[m.key]; k != nil && k.cell == nil && !b.closing {
 			b.spawn(ctx, m.key, k)
 		}
 	default:
 		return false
 	}
 	return true
+}
+
+func isStopping(ctx actor.Context) bool {
+	_, ok := ctx.Message().(*actor.Stopping)
+	return ok
 }
 
 func (b *brood) retry(ctx actor.Context, key string, k *kid) {

@@ -62,6 +62,7 @@ type tank struct {
 
 	cfg    Config
 	deps   Deps
+	real   shoal.Store // nil: the tank's own
 	system *System
 	cancel context.CancelFunc
 	done   chan error
@@ -345,6 +346,9 @@ func (f fakeStore) Update(ctx context.Context, fn func(*shoal.Desired, shoal.Sta
 
 // Desired implements shoal.Store.
 func (p *tank) Desired() *shoal.Desired {
+	if p.real != nil {
+		return p.real.Desired()
+	}
 	p.sea.mu.Lock()
 	defer p.sea.mu.Unlock()
 	return p.desired
@@ -371,7 +375,11 @@ func (p *tank) View() *shoal.View {
 			states[id] = st
 		}
 	}
-	return shoal.NewView(p.id, p.desired, lives, states)
+	d := p.desired
+	if p.real != nil {
+		d = p.real.Desired()
+	}
+	return shoal.NewView(p.id, d, lives, states)
 }
 
 // lifeOf judges a peer. Callers hold sea.mu.

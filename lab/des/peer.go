@@ -50,6 +50,7 @@ type container struct {
 	service string
 	slot    int
 	rev     shoal.RevisionID
+	units   int64
 	ready   bool
 }
 
@@ -203,13 +204,13 @@ func (p *peer) start(id shoal.ReplicaID) {
 
 func (p *peer) startClaim(c shoal.Claim) {
 	s := p.s
-	box := &container{id: c.Replica, service: c.Service, slot: c.Slot, rev: c.Revision}
+	box := &container{id: c.Replica, service: c.Service, slot: c.Slot, rev: c.Revision, units: 1}
 	p.containers[c.Replica] = box
 	s.tally.Starts++
 	if s.trace != nil {
 		s.trace("%s START %s/%d", p.id, c.Service, c.Slot)
 	}
-	if int64(len(p.containers))*s.unit > p.desired.Peers[p.i].Facts.Capacity.MemBytes {
+	if p.used()*roomUnit > p.desired.Peers[p.i].Facts.Capacity.MemBytes {
 		s.tally.Over++
 	}
 	life := p.life
@@ -222,6 +223,15 @@ func (p *peer) startClaim(c shoal.Claim) {
 		p.tell()
 		p.changed()
 	})
+}
+
+// used returns the units of what runs.
+func (p *peer) used() int64 {
+	sum := int64(0)
+	for _, box := range p.containers {
+		sum += box.units
+	}
+	return sum
 }
 
 func (p *peer) stop(box *container) {

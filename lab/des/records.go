@@ -97,13 +97,22 @@ func (p *peer) learn(block []*record, fresh bool) bool {
 
 // index keeps a service's claims sorted by slot and holder.
 func (p *peer) index(b *claimBody) {
-	list := p.byName[b.service]
-	list = slices.DeleteFunc(list, func(c shoal.Claim) bool { return c.Holder == b.holder })
-	list = append(list, b.holds...)
-	slices.SortFunc(list, func(a, b shoal.Claim) int {
+	order := func(a, b shoal.Claim) int {
 		return cmp.Or(cmp.Compare(a.Slot, b.Slot), cmp.Compare(a.Holder, b.Holder))
-	})
-	p.byName[b.service] = list
+	}
+	news := slices.SortedFunc(slices.Values(b.holds), order)
+	old := p.byName[b.service]
+	merged := make([]shoal.Claim, 0, len(old)+len(news))
+	for i := range old {
+		if old[i].Holder == b.holder {
+			continue
+		}
+		for len(news) > 0 && order(news[0], old[i]) < 0 {
+			merged, news = append(merged, news[0]), news[1:]
+		}
+		merged = append(merged, old[i])
+	}
+	p.byName[b.service] = append(merged, news...)
 }
 
 // push writes a block and sends it to everybody this peer reaches.

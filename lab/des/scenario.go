@@ -11,17 +11,17 @@ import (
 	"github.com/shoalnet/shoal/placement"
 )
 
-// spec returns a service whose replicas reserve one unit each.
-func (s *Sim) spec(name string) shoal.Spec {
+// spec returns a service whose replicas reserve that many units each.
+func (s *Sim) spec(name string, units int64) shoal.Spec {
 	return shoal.Spec{
 		Name: name, Mode: shoal.ModeReplicated, OnPartition: shoal.PartitionAvailable,
-		Strategy: shoal.StrategySpread, Reservations: shoal.Resources{CPUMilli: 1000, MemBytes: s.unit},
+		Strategy: shoal.StrategySpread, Reservations: shoal.Resources{CPUMilli: 1000 * units, MemBytes: roomUnit * units},
 	}
 }
 
 // deploy accepts a wish for a new service on peer p.
 func (s *Sim) deploy(p *peer, name string, n int) {
-	spec := s.spec(name)
+	spec := s.spec(name, 1)
 	placed := placement.Propose(p.view(), []placement.Wanted{{Spec: spec, Replicas: n}})
 	p.seq++
 	body := &wishBody{
@@ -54,8 +54,8 @@ func (s *Sim) accept(p *peer, r *record) {
 }
 
 // install puts a service into the cluster as if it had run there for long.
-func (s *Sim) install(name string, n int) {
-	spec, author := s.spec(name), s.peers[0]
+func (s *Sim) install(name string, n int, units int64) {
+	spec, author := s.spec(name, units), s.peers[0]
 	placed := placement.Propose(author.view(), []placement.Wanted{{Spec: spec, Replicas: n}})
 	rev := shoal.RevisionID{Seq: 1, Author: author.id}
 	block := []*record{{key: s.keyOf("service/" + name), seq: 1, wish: &wishBody{
@@ -73,7 +73,7 @@ func (s *Sim) install(name string, n int) {
 				Since: shoal.HLC{WallMilli: s.now.Milliseconds()},
 			}
 			body.holds = append(body.holds, c)
-			p.containers[c.Replica] = &container{id: c.Replica, service: name, slot: slot, rev: rev, ready: true}
+			p.containers[c.Replica] = &container{id: c.Replica, service: name, slot: slot, rev: rev, units: units, ready: true}
 			s.ready[name]++
 		}
 		p.seq++
@@ -110,10 +110,11 @@ func Concurrent(set Setup, n int) Result {
 	set.Room = 10 * per * 3 / set.Peers
 	s := New(set)
 	rest := set.Room * set.Peers * 85 / 100
-	for i := 0; rest > 0; i++ { // uneven: many services of their own size
-		part := min(rest, 1+s.rng.IntN(set.Peers))
-		s.install(fmt.Sprintf("old%03d", i), part)
-		rest -= part
+	const units = 5
+	for i := 0; rest >= units; i++ { // uneven: many services of their own size
+		part := min(rest/units, 1+s.rng.IntN(set.Peers))
+		s.install(fmt.Sprintf("old%03d", i), part, units)
+		rest -= part * units
 	}
 	s.installed()
 	s.reset()
@@ -134,7 +135,7 @@ func Failure(set Setup, dying, lost int) Result {
 	total := lost * set.Peers / dying
 	set.Room = total // plenty
 	for i := range 3 {
-		s.install(fmt.Sprintf("svc%d", i), total/3)
+		s.install(fmt.Sprintf("svc%d", i), total/3, 1)
 	}
 	s.installed()
 	s.reset()
@@ -156,7 +157,7 @@ func Failure(set Setup, dying, lost int) Result {
 func Split(set Setup, n, minority int) Result {
 	s := New(set)
 	for i := range 3 {
-		s.install(fmt.Sprintf("svc%d", i), n/3)
+		s.install(fmt.Sprintf("svc%d", i), n/3, 1)
 	}
 	s.installed()
 	s.split(func(i int) int {
@@ -189,7 +190,7 @@ func Split(set Setup, n, minority int) Result {
 func Restart(set Setup, n int) Result {
 	s := New(set)
 	for i := range 3 {
-		s.install(fmt.Sprintf("svc%d", i), n/3)
+		s.install(fmt.Sprintf("svc%d", i), n/3, 1)
 	}
 	s.installed()
 	for _, p := range s.peers {
@@ -228,7 +229,7 @@ func Deaf(set Setup, n int) Result {
 // Stale measures a failure seen by one peer whose incoming records are 5 s old.
 func Stale(set Setup, n int) Result {
 	s := New(set)
-	s.install("web", n)
+	s.install("web", n, 1)
 	s.installed()
 	s.peers[1].lag = 5 * time.Second
 	s.reset()
@@ -245,7 +246,7 @@ func Stale(set Setup, n int) Result {
 func Blackout(set Setup, n int) Result {
 	s := New(set)
 	for i := range 3 {
-		s.install(fmt.Sprintf("svc%d", i), n/3)
+		s.install(fmt.Sprintf("svc%d", i), n/3, 1)
 	}
 	s.installed()
 	s.reset()

@@ -35,7 +35,6 @@ type Sim struct {
 	peers  []*peer
 	linked []bool // by a*P+b: what a sends reaches b
 	keys   map[string]int
-	unit   int64 // bytes a replica reserves
 	minted uint64
 	redial time.Duration
 	quick  time.Duration // another threshold for a death, if above 0
@@ -67,12 +66,12 @@ type Result struct {
 	Extra  int           // Starts - Needed
 	Took   time.Duration // until every wanted slot was ready
 	Exact  error         // nil: at the end every slot runs exactly once
-	Max    int           // most loaded peer's replicas
+	Max    int           // most loaded peer's units
 	Mean   float64
 }
 
 const (
-	roomUnit   = 1 << 30 // bytes a replica reserves
+	roomUnit   = 1 << 30 // bytes
 	steadyTime = 10 * time.Hour
 )
 
@@ -90,7 +89,7 @@ func New(set Setup) *Sim {
 	s := &Sim{
 		now: steadyTime, redial: set.Redial, rng: newRand(set.Seed), net: set.Net, cfg: set.Config,
 		linked: make([]bool, set.Peers*set.Peers), base: make([]time.Duration, set.Peers*set.Peers),
-		keys: make(map[string]int), wanted: make(map[string]int), ready: make(map[string]int), unit: roomUnit,
+		keys: make(map[string]int), wanted: make(map[string]int), ready: make(map[string]int),
 	}
 	members := make([]shoal.Peer, set.Peers)
 	for i := range members {
@@ -99,7 +98,7 @@ func New(set Setup) *Sim {
 			Facts: shoal.PeerFacts{
 				Name:     fmt.Sprintf("p%d", i),
 				Labels:   map[string]string{"zone": fmt.Sprintf("z%d", i%set.Zones)},
-				Capacity: shoal.Resources{CPUMilli: int64(set.Room) * 1000, MemBytes: int64(set.Room) * s.unit},
+				Capacity: shoal.Resources{CPUMilli: int64(set.Room) * 1000, MemBytes: int64(set.Room) * roomUnit},
 			},
 		}
 	}
@@ -248,8 +247,8 @@ func (s *Sim) result(needed int, from time.Duration) Result {
 	for _, p := range s.peers {
 		if p.up {
 			alive++
-			sum += len(p.containers)
-			r.Max = max(r.Max, len(p.containers))
+			sum += int(p.used())
+			r.Max = max(r.Max, int(p.used()))
 		}
 	}
 	r.Mean = float64(sum) / float64(max(1, alive))

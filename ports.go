@@ -234,7 +234,17 @@ type MemberStatus struct {
 	Role    Role
 	Listen  []string
 	Version string
-	Trouble string // "" or why this peer stopped claiming (copied identity)
+	Trouble string       // "" or why this peer stopped claiming (copied identity)
+	Store   *StoreStatus // nil before init or join
+}
+
+// StoreStatus is the size of a peer's store and what it refused since it started.
+type StoreStatus struct {
+	Digest  Digest // of the folded records: equal on peers that agree
+	Records int    // held, superseded ones included
+	Live    int    // of those, the ones that count
+	Blocks  int
+	Refused map[string]uint64 // blocks by reason: form, cid, key, record, signature, chain, height
 }
 
 // Options of Membership.

@@ -116,6 +116,9 @@ func (c *Client) Status(ctx context.Context) (Status, error) {
 		return Status{}, err
 	}
 	out := Status{Self: r.GetSelf(), Cluster: r.GetCluster(), Role: r.GetRole(), Listen: r.GetListen(), Version: r.GetVersion(), API: r.GetApi(), Trouble: r.GetTrouble()}
+	if st := r.GetStore(); st != nil {
+		out.Store = &Store{Digest: st.GetDigest(), Records: st.GetRecords(), Live: st.GetLive(), Blocks: st.GetBlocks(), Refused: st.GetRefused()}
+	}
 	if r.GetFreshness() != nil {
 		f := freshnessOf(r.GetFreshness())
 		out.Freshness = &f

@@ -23,6 +23,12 @@ func (s *Server) GetStatus(ctx context.Context, _ *connect.Request[shoalv1.GetSt
 		Self: string(st.Self), Cluster: string(st.Cluster), Role: string(st.Role), Listen: st.Listen,
 		Version: st.Version, Api: "v1", Trouble: st.Trouble,
 	}
+	if st.Store != nil {
+		out.Store = &shoalv1.StoreStatus{
+			Digest: st.Store.Digest.String(), Records: int64(st.Store.Records), Live: int64(st.Store.Live),
+			Blocks: int64(st.Store.Blocks), Refused: st.Store.Refused,
+		}
+	}
 	if c, ok := s.deps.Cluster(); ok && c != nil {
 		out.Freshness = s.freshness(s.moment(ctx, c))
 	}

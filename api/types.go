@@ -205,6 +205,16 @@ type Status struct {
 	API       string     `json:"api"`
 	Trouble   string     `json:"trouble,omitempty"`
 	Freshness *Freshness `json:"freshness,omitempty"`
+	Store     *Store     `json:"store,omitempty"`
+}
+
+// Store is the size of the asked peer's store.
+type Store struct {
+	Digest  string            `json:"digest"`
+	Records int64             `json:"records"`
+	Live    int64             `json:"live"`
+	Blocks  int64             `json:"blocks"`
+	Refused map[string]uint64 `json:"refused,omitempty"` // blocks by reason
 }
 
 // WishOptions go with every wish.

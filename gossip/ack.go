@@ -77,7 +77,7 @@ func (s *Store) askAck(ctx context.Context, p shoal.PeerID, c cid.Cid, wait time
 	if err != nil {
 		return err
 	}
-	conn, err := s.dial(ctx, id, ackProtocol)
+	conn, err := s.dial(ctx, id, AckProtocol)
 	if err != nil {
 		return err
 	}

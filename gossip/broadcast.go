@@ -41,14 +41,14 @@ func NewPubSub(ctx context.Context, h host.Host) (*pubsub.PubSub, error) {
 	return ps, nil
 }
 
-// topicName is the records topic of a cluster.
-func topicName(cluster shoal.PeerID) string {
+// TopicName returns the topic that a cluster's records are pushed on.
+func TopicName(cluster shoal.PeerID) string {
 	return fmt.Sprintf("/shoal/%s/%d/records", cluster, epoch)
 }
 
 // runTopic joins the records topic and takes in what is pushed, until ctx ends.
 func (s *Store) runTopic(ctx context.Context) (err error) {
-	name := topicName(s.cfg.Cluster)
+	name := TopicName(s.cfg.Cluster)
 	if err := s.deps.PubSub.RegisterTopicValidator(name, s.validate, pubsub.WithValidatorInline(true)); err != nil {
 		return fmt.Errorf("watch topic %s: %w", name, err)
 	}

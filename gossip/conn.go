@@ -18,8 +18,8 @@ import (
 
 // Protocols between stores.
 const (
-	syncProtocol protocol.ID = "/shoal/sync/1"
-	ackProtocol  protocol.ID = "/shoal/ack/1"
+	SyncProtocol protocol.ID = "/shoal/sync/1"
+	AckProtocol  protocol.ID = "/shoal/ack/1"
 )
 
 // conn is a stream with a deadline on every frame and its bytes counted. It breaks

@@ -199,7 +199,7 @@ func TestSimBadPushesAreRefused(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		topic, err := ps.Join(topicName(s.c.key.id))
+		topic, err := ps.Join(TopicName(s.c.key.id))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -295,7 +295,7 @@ func TestSimFlippedByteOnSyncIsRefused(t *testing.T) {
 			batch.Chains = append(batch.Chains, s.stores[1].chains.authors(b, sent)...)
 		}
 		batch.End = true
-		s.hosts[0].SetStreamHandler(syncProtocol, func(st network.Stream) {
+		s.hosts[0].SetStreamHandler(SyncProtocol, func(st network.Stream) {
 			defer func() { _ = st.Close() }()
 			var req blocks.Request
 			if err := blocks.Read(st, &req, maxAsk); err != nil {

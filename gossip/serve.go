@@ -39,11 +39,11 @@ const (
 func (s *Store) serve(ctx context.Context) (end func()) {
 	syncs := desk{store: s, door: door{limit: serveSlots}, answer: s.answerSync}
 	acks := desk{store: s, door: door{limit: serveSlots}, answer: s.answerAck}
-	s.deps.Host.SetStreamHandler(syncProtocol, func(st network.Stream) { syncs.handle(ctx, st) })
-	s.deps.Host.SetStreamHandler(ackProtocol, func(st network.Stream) { acks.handle(ctx, st) })
+	s.deps.Host.SetStreamHandler(SyncProtocol, func(st network.Stream) { syncs.handle(ctx, st) })
+	s.deps.Host.SetStreamHandler(AckProtocol, func(st network.Stream) { acks.handle(ctx, st) })
 	return func() {
-		s.deps.Host.RemoveStreamHandler(syncProtocol)
-		s.deps.Host.RemoveStreamHandler(ackProtocol)
+		s.deps.Host.RemoveStreamHandler(SyncProtocol)
+		s.deps.Host.RemoveStreamHandler(AckProtocol)
 		syncs.door.close()
 		acks.door.close()
 	}

@@ -117,7 +117,7 @@ func (s *Store) takeTurn(ctx context.Context) func() {
 
 // pull is one stream. more: the answer was cut at its limit.
 func (s *Store) pull(ctx context.Context, id peer.ID) (more bool, err error) {
-	conn, err := s.dial(ctx, id, syncProtocol)
+	conn, err := s.dial(ctx, id, SyncProtocol)
 	if err != nil {
 		return false, err
 	}

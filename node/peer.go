@@ -235,6 +235,7 @@ func (p *Peer) Status() shoal.MemberStatus {
 	}
 	if s, err := p.current(); err == nil {
 		st.Trouble = s.tracker.Trouble()
+		st.Store = s.status()
 	}
 	return st
 }

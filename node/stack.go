@@ -134,6 +134,16 @@ func ignoreEnd(err error) error {
 	return err
 }
 
+// status says how large the store is and what it refused.
+func (s *stack) status() *shoal.StoreStatus {
+	d, stats := s.store.Desired(), s.store.Stats()
+	out := &shoal.StoreStatus{Digest: d.Digest, Records: stats.Records, Live: d.Live, Blocks: stats.Blocks, Refused: map[string]uint64{}}
+	for r, n := range stats.Refused {
+		out.Refused[r.Reason] += n
+	}
+	return out
+}
+
 // followMembers lets members in and keeps strangers out, as the records change.
 func (s *stack) followMembers(ctx context.Context) {
 	for {

@@ -38,6 +38,7 @@ func (t *Tracker) validate(_ context.Context, from peer.ID, m *pubsub.Message) p
 	case worthForged:
 		t.charge(via)
 		return pubsub.ValidationReject
+	case worthTaking:
 	}
 	if t.take(b, 0) == stale {
 		return pubsub.ValidationIgnore

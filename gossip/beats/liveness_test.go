@@ -299,8 +299,13 @@ func TestInterval(t *testing.T) {
 		rtt  time.Duration
 		want time.Duration
 	}{
-		{3, 0, sec}, {50, time.Millisecond, sec}, {100, 0, 2 * sec}, {300, 0, 6 * sec}, {5000, 0, 10 * sec},
-		{3, 300 * time.Millisecond, 1200 * time.Millisecond}, {3, 9 * sec, 10 * sec},
+		{3, 0, sec},
+		{50, time.Millisecond, sec},
+		{100, 0, 2 * sec},
+		{300, 0, 6 * sec},
+		{5000, 0, 10 * sec},
+		{3, 300 * time.Millisecond, 1200 * time.Millisecond},
+		{3, 9 * sec, 10 * sec},
 	} {
 		if got := LAN().interval(c.n, c.rtt); got != c.want {
 			t.Errorf("interval(%d, %v) = %v, want %v", c.n, c.rtt, got, c.want)

@@ -86,7 +86,20 @@ type contact struct {
 type note struct {
 	level slog.Level
 	text  string
-	attrs []slog.Attr
+	attrs []any
+}
+
+func (n note) log(l *slog.Logger) {
+	switch {
+	case n.level >= slog.LevelError:
+		l.Error(n.text, n.attrs...)
+	case n.level >= slog.LevelWarn:
+		l.Warn(n.text, n.attrs...)
+	case n.level >= slog.LevelInfo:
+		l.Info(n.text, n.attrs...)
+	default:
+		l.Debug(n.text, n.attrs...)
+	}
 }
 
 // New makes a Tracker; it does nothing until Run. It returns an
@@ -239,7 +252,7 @@ func (t *Tracker) want(id shoal.PeerID, after time.Duration) {
 }
 
 // note keeps a line for the log. The caller holds mu.
-func (t *Tracker) note(level slog.Level, text string, attrs ...slog.Attr) {
+func (t *Tracker) note(level slog.Level, text string, attrs ...any) {
 	t.notes = append(t.notes, note{level, text, attrs})
 }
 
@@ -249,7 +262,7 @@ func (t *Tracker) unlock() {
 	t.notes = nil
 	t.mu.Unlock()
 	for _, n := range notes {
-		t.deps.Log.LogAttrs(context.Background(), n.level, n.text, n.attrs...)
+		n.log(t.deps.Log)
 	}
 }
 

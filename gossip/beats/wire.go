@@ -11,10 +11,10 @@ import (
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
-	"google.golang.org/protobuf/proto"
 
 	"github.com/shoalnet/shoal"
 	codec "github.com/shoalnet/shoal/proto"
+	"github.com/shoalnet/shoal/proto/beatwire"
 	shoalv1 "github.com/shoalnet/shoal/proto/shoal/v1"
 )
 
@@ -89,14 +89,15 @@ func encode(b beat, cluster shoal.PeerID, s Signer) (*beat, error) {
 	for _, id := range b.changes.removedReplicas {
 		m.RemovedReplicas = append(m.RemovedReplicas, id[:])
 	}
-	if b.payload, err = proto.Marshal(m); err != nil {
-		return nil, fmt.Errorf("encode beat: %w", err)
+	if b.payload, err = beatwire.EncodePayload(m); err != nil {
+		return nil, err
 	}
 	if b.mac, err = s.Sign(signed(cluster, b.payload)); err != nil {
 		return nil, fmt.Errorf("sign beat: %w", err)
 	}
-	if b.raw, err = proto.Marshal(&shoalv1.BeatPacket{Payload: b.payload, Signature: b.mac}); err != nil {
-		return nil, fmt.Errorf("encode beat packet: %w", err)
+	b.raw, err = beatwire.EncodePacket(&shoalv1.BeatPacket{Payload: b.payload, Signature: b.mac})
+	if err != nil {
+		return nil, err
 	}
 	return &b, nil
 }
@@ -107,12 +108,12 @@ func decode(raw []byte, limit int) (*beat, error) {
 	if len(raw) > limit {
 		return nil, malformed("size", "%d bytes, at most %d", len(raw), limit)
 	}
-	var p shoalv1.BeatPacket
-	if err := proto.Unmarshal(raw, &p); err != nil {
+	p, err := beatwire.DecodePacket(raw)
+	if err != nil {
 		return nil, malformed("packet", "%v", err)
 	}
-	var m shoalv1.BeatPayload
-	if err := proto.Unmarshal(p.Payload, &m); err != nil {
+	m, err := beatwire.DecodePayload(p.Payload)
+	if err != nil {
 		return nil, malformed("payload", "%v", err)
 	}
 	switch {
@@ -140,7 +141,7 @@ func decode(raw []byte, limit int) (*beat, error) {
 		version: m.Version, base: m.Base, full: m.Full,
 		raw: raw, payload: p.Payload, mac: p.Signature,
 	}
-	return b, b.decodeChanges(&m)
+	return b, b.decodeChanges(m)
 }
 
 // decodeChanges reads the state part of a payload.

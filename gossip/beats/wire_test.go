@@ -188,9 +188,8 @@ func FuzzDecodeBeat(f *testing.F) {
 	f.Add([]byte{})
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		b, err := decode(raw, maxGossip)
-		var invalid *shoal.InvalidError
 		if err != nil {
-			if !errors.As(err, &invalid) {
+			if _, ok := errors.AsType[*shoal.InvalidError](err); !ok {
 				t.Fatalf("decode = %v", err)
 			}
 			return

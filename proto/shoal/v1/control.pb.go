@@ -3041,6 +3041,7 @@ type GetStatusResponse struct {
 	Api           string                 `protobuf:"bytes,6,opt,name=api,proto3" json:"api,omitempty"`             // "v1"
 	Freshness     *Freshness             `protobuf:"bytes,7,opt,name=freshness,proto3" json:"freshness,omitempty"` // absent before init or join
 	Trouble       string                 `protobuf:"bytes,8,opt,name=trouble,proto3" json:"trouble,omitempty"`
+	Store         *StoreStatus           `protobuf:"bytes,9,opt,name=store,proto3" json:"store,omitempty"` // absent before init or join
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3131,6 +3132,90 @@ func (x *GetStatusResponse) GetTrouble() string {
 	return ""
 }
 
+func (x *GetStatusResponse) GetStore() *StoreStatus {
+	if x != nil {
+		return x.Store
+	}
+	return nil
+}
+
+// StoreStatus is the size of this peer's store and what it refused since it started.
+type StoreStatus struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Digest        string                 `protobuf:"bytes,1,opt,name=digest,proto3" json:"digest,omitempty"`    // of the folded records: equal on peers that agree
+	Records       int64                  `protobuf:"varint,2,opt,name=records,proto3" json:"records,omitempty"` // held, superseded ones included
+	Live          int64                  `protobuf:"varint,3,opt,name=live,proto3" json:"live,omitempty"`       // of those, the ones that count
+	Blocks        int64                  `protobuf:"varint,4,opt,name=blocks,proto3" json:"blocks,omitempty"`
+	Refused       map[string]uint64      `protobuf:"bytes,5,rep,name=refused,proto3" json:"refused,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"` // blocks by reason
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StoreStatus) Reset() {
+	*x = StoreStatus{}
+	mi := &file_shoal_v1_control_proto_msgTypes[41]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StoreStatus) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StoreStatus) ProtoMessage() {}
+
+func (x *StoreStatus) ProtoReflect() protoreflect.Message {
+	mi := &file_shoal_v1_control_proto_msgTypes[41]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StoreStatus.ProtoReflect.Descriptor instead.
+func (*StoreStatus) Descriptor() ([]byte, []int) {
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{41}
+}
+
+func (x *StoreStatus) GetDigest() string {
+	if x != nil {
+		return x.Digest
+	}
+	return ""
+}
+
+func (x *StoreStatus) GetRecords() int64 {
+	if x != nil {
+		return x.Records
+	}
+	return 0
+}
+
+func (x *StoreStatus) GetLive() int64 {
+	if x != nil {
+		return x.Live
+	}
+	return 0
+}
+
+func (x *StoreStatus) GetBlocks() int64 {
+	if x != nil {
+		return x.Blocks
+	}
+	return 0
+}
+
+func (x *StoreStatus) GetRefused() map[string]uint64 {
+	if x != nil {
+		return x.Refused
+	}
+	return nil
+}
+
 // InitRequest asks for a new cluster.
 type InitRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -3142,7 +3227,7 @@ type InitRequest struct {
 
 func (x *InitRequest) Reset() {
 	*x = InitRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[41]
+	mi := &file_shoal_v1_control_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3154,7 +3239,7 @@ func (x *InitRequest) String() string {
 func (*InitRequest) ProtoMessage() {}
 
 func (x *InitRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[41]
+	mi := &file_shoal_v1_control_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3167,7 +3252,7 @@ func (x *InitRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InitRequest.ProtoReflect.Descriptor instead.
 func (*InitRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{41}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *InitRequest) GetName() string {
@@ -3196,7 +3281,7 @@ type InitResponse struct {
 
 func (x *InitResponse) Reset() {
 	*x = InitResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[42]
+	mi := &file_shoal_v1_control_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3208,7 +3293,7 @@ func (x *InitResponse) String() string {
 func (*InitResponse) ProtoMessage() {}
 
 func (x *InitResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[42]
+	mi := &file_shoal_v1_control_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3221,7 +3306,7 @@ func (x *InitResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InitResponse.ProtoReflect.Descriptor instead.
 func (*InitResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{42}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *InitResponse) GetToken() string {
@@ -3258,7 +3343,7 @@ type JoinRequest struct {
 
 func (x *JoinRequest) Reset() {
 	*x = JoinRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[43]
+	mi := &file_shoal_v1_control_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3270,7 +3355,7 @@ func (x *JoinRequest) String() string {
 func (*JoinRequest) ProtoMessage() {}
 
 func (x *JoinRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[43]
+	mi := &file_shoal_v1_control_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3283,7 +3368,7 @@ func (x *JoinRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinRequest.ProtoReflect.Descriptor instead.
 func (*JoinRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{43}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *JoinRequest) GetToken() string {
@@ -3325,7 +3410,7 @@ type JoinResponse struct {
 
 func (x *JoinResponse) Reset() {
 	*x = JoinResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[44]
+	mi := &file_shoal_v1_control_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3337,7 +3422,7 @@ func (x *JoinResponse) String() string {
 func (*JoinResponse) ProtoMessage() {}
 
 func (x *JoinResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[44]
+	mi := &file_shoal_v1_control_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3350,7 +3435,7 @@ func (x *JoinResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinResponse.ProtoReflect.Descriptor instead.
 func (*JoinResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{44}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *JoinResponse) GetSelf() string {
@@ -3378,7 +3463,7 @@ type LeaveRequest struct {
 
 func (x *LeaveRequest) Reset() {
 	*x = LeaveRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[45]
+	mi := &file_shoal_v1_control_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3390,7 +3475,7 @@ func (x *LeaveRequest) String() string {
 func (*LeaveRequest) ProtoMessage() {}
 
 func (x *LeaveRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[45]
+	mi := &file_shoal_v1_control_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3403,7 +3488,7 @@ func (x *LeaveRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeaveRequest.ProtoReflect.Descriptor instead.
 func (*LeaveRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{45}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *LeaveRequest) GetTimeoutSeconds() float64 {
@@ -3429,7 +3514,7 @@ type LeaveResponse struct {
 
 func (x *LeaveResponse) Reset() {
 	*x = LeaveResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[46]
+	mi := &file_shoal_v1_control_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3441,7 +3526,7 @@ func (x *LeaveResponse) String() string {
 func (*LeaveResponse) ProtoMessage() {}
 
 func (x *LeaveResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[46]
+	mi := &file_shoal_v1_control_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3454,7 +3539,7 @@ func (x *LeaveResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeaveResponse.ProtoReflect.Descriptor instead.
 func (*LeaveResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{46}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{47}
 }
 
 // CreateTokenRequest asks for an invite.
@@ -3469,7 +3554,7 @@ type CreateTokenRequest struct {
 
 func (x *CreateTokenRequest) Reset() {
 	*x = CreateTokenRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[47]
+	mi := &file_shoal_v1_control_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3481,7 +3566,7 @@ func (x *CreateTokenRequest) String() string {
 func (*CreateTokenRequest) ProtoMessage() {}
 
 func (x *CreateTokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[47]
+	mi := &file_shoal_v1_control_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3494,7 +3579,7 @@ func (x *CreateTokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTokenRequest.ProtoReflect.Descriptor instead.
 func (*CreateTokenRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{47}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *CreateTokenRequest) GetTtlSeconds() float64 {
@@ -3528,7 +3613,7 @@ type CreateTokenResponse struct {
 
 func (x *CreateTokenResponse) Reset() {
 	*x = CreateTokenResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[48]
+	mi := &file_shoal_v1_control_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3540,7 +3625,7 @@ func (x *CreateTokenResponse) String() string {
 func (*CreateTokenResponse) ProtoMessage() {}
 
 func (x *CreateTokenResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[48]
+	mi := &file_shoal_v1_control_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3553,7 +3638,7 @@ func (x *CreateTokenResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTokenResponse.ProtoReflect.Descriptor instead.
 func (*CreateTokenResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{48}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *CreateTokenResponse) GetToken() string {
@@ -3572,7 +3657,7 @@ type ListTokensRequest struct {
 
 func (x *ListTokensRequest) Reset() {
 	*x = ListTokensRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[49]
+	mi := &file_shoal_v1_control_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3584,7 +3669,7 @@ func (x *ListTokensRequest) String() string {
 func (*ListTokensRequest) ProtoMessage() {}
 
 func (x *ListTokensRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[49]
+	mi := &file_shoal_v1_control_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3597,7 +3682,7 @@ func (x *ListTokensRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTokensRequest.ProtoReflect.Descriptor instead.
 func (*ListTokensRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{49}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{50}
 }
 
 // ListTokensResponse answers ListTokens.
@@ -3611,7 +3696,7 @@ type ListTokensResponse struct {
 
 func (x *ListTokensResponse) Reset() {
 	*x = ListTokensResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[50]
+	mi := &file_shoal_v1_control_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3623,7 +3708,7 @@ func (x *ListTokensResponse) String() string {
 func (*ListTokensResponse) ProtoMessage() {}
 
 func (x *ListTokensResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[50]
+	mi := &file_shoal_v1_control_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3636,7 +3721,7 @@ func (x *ListTokensResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTokensResponse.ProtoReflect.Descriptor instead.
 func (*ListTokensResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{50}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *ListTokensResponse) GetTokens() []*TokenRow {
@@ -3663,7 +3748,7 @@ type RevokeTokenRequest struct {
 
 func (x *RevokeTokenRequest) Reset() {
 	*x = RevokeTokenRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[51]
+	mi := &file_shoal_v1_control_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3675,7 +3760,7 @@ func (x *RevokeTokenRequest) String() string {
 func (*RevokeTokenRequest) ProtoMessage() {}
 
 func (x *RevokeTokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[51]
+	mi := &file_shoal_v1_control_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3688,7 +3773,7 @@ func (x *RevokeTokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeTokenRequest.ProtoReflect.Descriptor instead.
 func (*RevokeTokenRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{51}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *RevokeTokenRequest) GetId() string {
@@ -3707,7 +3792,7 @@ type RevokeTokenResponse struct {
 
 func (x *RevokeTokenResponse) Reset() {
 	*x = RevokeTokenResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[52]
+	mi := &file_shoal_v1_control_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3719,7 +3804,7 @@ func (x *RevokeTokenResponse) String() string {
 func (*RevokeTokenResponse) ProtoMessage() {}
 
 func (x *RevokeTokenResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[52]
+	mi := &file_shoal_v1_control_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3732,7 +3817,7 @@ func (x *RevokeTokenResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeTokenResponse.ProtoReflect.Descriptor instead.
 func (*RevokeTokenResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{52}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{53}
 }
 
 var File_shoal_v1_control_proto protoreflect.FileDescriptor
@@ -4000,7 +4085,7 @@ const file_shoal_v1_control_proto_rawDesc = "" +
 	"\aservice\x18\x05 \x01(\tR\aservice\x12\x12\n" +
 	"\x04slot\x18\x06 \x01(\x05R\x04slot\x12\x12\n" +
 	"\x04text\x18\a \x01(\tR\x04text\"\x12\n" +
-	"\x10GetStatusRequest\"\xe6\x01\n" +
+	"\x10GetStatusRequest\"\x93\x02\n" +
 	"\x11GetStatusResponse\x12\x12\n" +
 	"\x04self\x18\x01 \x01(\tR\x04self\x12\x18\n" +
 	"\acluster\x18\x02 \x01(\tR\acluster\x12\x12\n" +
@@ -4009,7 +4094,17 @@ const file_shoal_v1_control_proto_rawDesc = "" +
 	"\aversion\x18\x05 \x01(\tR\aversion\x12\x10\n" +
 	"\x03api\x18\x06 \x01(\tR\x03api\x121\n" +
 	"\tfreshness\x18\a \x01(\v2\x13.shoal.v1.FreshnessR\tfreshness\x12\x18\n" +
-	"\atrouble\x18\b \x01(\tR\atrouble\"\x97\x01\n" +
+	"\atrouble\x18\b \x01(\tR\atrouble\x12+\n" +
+	"\x05store\x18\t \x01(\v2\x15.shoal.v1.StoreStatusR\x05store\"\xe5\x01\n" +
+	"\vStoreStatus\x12\x16\n" +
+	"\x06digest\x18\x01 \x01(\tR\x06digest\x12\x18\n" +
+	"\arecords\x18\x02 \x01(\x03R\arecords\x12\x12\n" +
+	"\x04live\x18\x03 \x01(\x03R\x04live\x12\x16\n" +
+	"\x06blocks\x18\x04 \x01(\x03R\x06blocks\x12<\n" +
+	"\arefused\x18\x05 \x03(\v2\".shoal.v1.StoreStatus.RefusedEntryR\arefused\x1a:\n" +
+	"\fRefusedEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x01\"\x97\x01\n" +
 	"\vInitRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x129\n" +
 	"\x06labels\x18\x02 \x03(\v2!.shoal.v1.InitRequest.LabelsEntryR\x06labels\x1a9\n" +
@@ -4083,7 +4178,7 @@ func file_shoal_v1_control_proto_rawDescGZIP() []byte {
 	return file_shoal_v1_control_proto_rawDescData
 }
 
-var file_shoal_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 58)
+var file_shoal_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 60)
 var file_shoal_v1_control_proto_goTypes = []any{
 	(*ErrorDetail)(nil),            // 0: shoal.v1.ErrorDetail
 	(*Freshness)(nil),              // 1: shoal.v1.Freshness
@@ -4126,50 +4221,52 @@ var file_shoal_v1_control_proto_goTypes = []any{
 	(*EventRow)(nil),               // 38: shoal.v1.EventRow
 	(*GetStatusRequest)(nil),       // 39: shoal.v1.GetStatusRequest
 	(*GetStatusResponse)(nil),      // 40: shoal.v1.GetStatusResponse
-	(*InitRequest)(nil),            // 41: shoal.v1.InitRequest
-	(*InitResponse)(nil),           // 42: shoal.v1.InitResponse
-	(*JoinRequest)(nil),            // 43: shoal.v1.JoinRequest
-	(*JoinResponse)(nil),           // 44: shoal.v1.JoinResponse
-	(*LeaveRequest)(nil),           // 45: shoal.v1.LeaveRequest
-	(*LeaveResponse)(nil),          // 46: shoal.v1.LeaveResponse
-	(*CreateTokenRequest)(nil),     // 47: shoal.v1.CreateTokenRequest
-	(*CreateTokenResponse)(nil),    // 48: shoal.v1.CreateTokenResponse
-	(*ListTokensRequest)(nil),      // 49: shoal.v1.ListTokensRequest
-	(*ListTokensResponse)(nil),     // 50: shoal.v1.ListTokensResponse
-	(*RevokeTokenRequest)(nil),     // 51: shoal.v1.RevokeTokenRequest
-	(*RevokeTokenResponse)(nil),    // 52: shoal.v1.RevokeTokenResponse
-	nil,                            // 53: shoal.v1.ServiceRow.LabelsEntry
-	nil,                            // 54: shoal.v1.PeerRow.LabelsEntry
-	nil,                            // 55: shoal.v1.DeployRequest.IfRevisionEntry
-	nil,                            // 56: shoal.v1.InitRequest.LabelsEntry
-	nil,                            // 57: shoal.v1.JoinRequest.LabelsEntry
-	(*RevisionID)(nil),             // 58: shoal.v1.RevisionID
-	(*Port)(nil),                   // 59: shoal.v1.Port
-	(*timestamppb.Timestamp)(nil),  // 60: google.protobuf.Timestamp
-	(*PortBinding)(nil),            // 61: shoal.v1.PortBinding
-	(*Resources)(nil),              // 62: shoal.v1.Resources
-	(*Spec)(nil),                   // 63: shoal.v1.Spec
+	(*StoreStatus)(nil),            // 41: shoal.v1.StoreStatus
+	(*InitRequest)(nil),            // 42: shoal.v1.InitRequest
+	(*InitResponse)(nil),           // 43: shoal.v1.InitResponse
+	(*JoinRequest)(nil),            // 44: shoal.v1.JoinRequest
+	(*JoinResponse)(nil),           // 45: shoal.v1.JoinResponse
+	(*LeaveRequest)(nil),           // 46: shoal.v1.LeaveRequest
+	(*LeaveResponse)(nil),          // 47: shoal.v1.LeaveResponse
+	(*CreateTokenRequest)(nil),     // 48: shoal.v1.CreateTokenRequest
+	(*CreateTokenResponse)(nil),    // 49: shoal.v1.CreateTokenResponse
+	(*ListTokensRequest)(nil),      // 50: shoal.v1.ListTokensRequest
+	(*ListTokensResponse)(nil),     // 51: shoal.v1.ListTokensResponse
+	(*RevokeTokenRequest)(nil),     // 52: shoal.v1.RevokeTokenRequest
+	(*RevokeTokenResponse)(nil),    // 53: shoal.v1.RevokeTokenResponse
+	nil,                            // 54: shoal.v1.ServiceRow.LabelsEntry
+	nil,                            // 55: shoal.v1.PeerRow.LabelsEntry
+	nil,                            // 56: shoal.v1.DeployRequest.IfRevisionEntry
+	nil,                            // 57: shoal.v1.StoreStatus.RefusedEntry
+	nil,                            // 58: shoal.v1.InitRequest.LabelsEntry
+	nil,                            // 59: shoal.v1.JoinRequest.LabelsEntry
+	(*RevisionID)(nil),             // 60: shoal.v1.RevisionID
+	(*Port)(nil),                   // 61: shoal.v1.Port
+	(*timestamppb.Timestamp)(nil),  // 62: google.protobuf.Timestamp
+	(*PortBinding)(nil),            // 63: shoal.v1.PortBinding
+	(*Resources)(nil),              // 64: shoal.v1.Resources
+	(*Spec)(nil),                   // 65: shoal.v1.Spec
 }
 var file_shoal_v1_control_proto_depIdxs = []int32{
 	2,  // 0: shoal.v1.Freshness.silent:type_name -> shoal.v1.SilentPeer
-	58, // 1: shoal.v1.ServiceRow.revision:type_name -> shoal.v1.RevisionID
-	59, // 2: shoal.v1.ServiceRow.ports:type_name -> shoal.v1.Port
-	53, // 3: shoal.v1.ServiceRow.labels:type_name -> shoal.v1.ServiceRow.LabelsEntry
-	60, // 4: shoal.v1.ServiceRow.accepted:type_name -> google.protobuf.Timestamp
-	61, // 5: shoal.v1.ReplicaRow.ports:type_name -> shoal.v1.PortBinding
-	58, // 6: shoal.v1.ReplicaRow.revision:type_name -> shoal.v1.RevisionID
-	60, // 7: shoal.v1.ReplicaRow.started:type_name -> google.protobuf.Timestamp
-	54, // 8: shoal.v1.PeerRow.labels:type_name -> shoal.v1.PeerRow.LabelsEntry
-	62, // 9: shoal.v1.PeerRow.capacity:type_name -> shoal.v1.Resources
-	62, // 10: shoal.v1.PeerRow.allocatable:type_name -> shoal.v1.Resources
-	62, // 11: shoal.v1.PeerRow.free:type_name -> shoal.v1.Resources
-	62, // 12: shoal.v1.PeerRow.used:type_name -> shoal.v1.Resources
-	60, // 13: shoal.v1.TokenRow.expires:type_name -> google.protobuf.Timestamp
-	58, // 14: shoal.v1.PlanChange.revision:type_name -> shoal.v1.RevisionID
+	60, // 1: shoal.v1.ServiceRow.revision:type_name -> shoal.v1.RevisionID
+	61, // 2: shoal.v1.ServiceRow.ports:type_name -> shoal.v1.Port
+	54, // 3: shoal.v1.ServiceRow.labels:type_name -> shoal.v1.ServiceRow.LabelsEntry
+	62, // 4: shoal.v1.ServiceRow.accepted:type_name -> google.protobuf.Timestamp
+	63, // 5: shoal.v1.ReplicaRow.ports:type_name -> shoal.v1.PortBinding
+	60, // 6: shoal.v1.ReplicaRow.revision:type_name -> shoal.v1.RevisionID
+	62, // 7: shoal.v1.ReplicaRow.started:type_name -> google.protobuf.Timestamp
+	55, // 8: shoal.v1.PeerRow.labels:type_name -> shoal.v1.PeerRow.LabelsEntry
+	64, // 9: shoal.v1.PeerRow.capacity:type_name -> shoal.v1.Resources
+	64, // 10: shoal.v1.PeerRow.allocatable:type_name -> shoal.v1.Resources
+	64, // 11: shoal.v1.PeerRow.free:type_name -> shoal.v1.Resources
+	64, // 12: shoal.v1.PeerRow.used:type_name -> shoal.v1.Resources
+	62, // 13: shoal.v1.TokenRow.expires:type_name -> google.protobuf.Timestamp
+	60, // 14: shoal.v1.PlanChange.revision:type_name -> shoal.v1.RevisionID
 	7,  // 15: shoal.v1.PlanChange.places:type_name -> shoal.v1.Place
 	8,  // 16: shoal.v1.WishOutcome.changes:type_name -> shoal.v1.PlanChange
-	63, // 17: shoal.v1.DeployRequest.specs:type_name -> shoal.v1.Spec
-	55, // 18: shoal.v1.DeployRequest.if_revision:type_name -> shoal.v1.DeployRequest.IfRevisionEntry
+	65, // 17: shoal.v1.DeployRequest.specs:type_name -> shoal.v1.Spec
+	56, // 18: shoal.v1.DeployRequest.if_revision:type_name -> shoal.v1.DeployRequest.IfRevisionEntry
 	9,  // 19: shoal.v1.DeployResponse.outcome:type_name -> shoal.v1.WishOutcome
 	1,  // 20: shoal.v1.DeployResponse.freshness:type_name -> shoal.v1.Freshness
 	12, // 21: shoal.v1.ScaleRequest.targets:type_name -> shoal.v1.ScaleTarget
@@ -4182,14 +4279,14 @@ var file_shoal_v1_control_proto_depIdxs = []int32{
 	4,  // 28: shoal.v1.ListReplicasResponse.replicas:type_name -> shoal.v1.ReplicaRow
 	1,  // 29: shoal.v1.ListReplicasResponse.freshness:type_name -> shoal.v1.Freshness
 	3,  // 30: shoal.v1.InspectServiceResponse.service:type_name -> shoal.v1.ServiceRow
-	63, // 31: shoal.v1.InspectServiceResponse.spec:type_name -> shoal.v1.Spec
+	65, // 31: shoal.v1.InspectServiceResponse.spec:type_name -> shoal.v1.Spec
 	4,  // 32: shoal.v1.InspectServiceResponse.replicas:type_name -> shoal.v1.ReplicaRow
-	58, // 33: shoal.v1.InspectServiceResponse.heads:type_name -> shoal.v1.RevisionID
+	60, // 33: shoal.v1.InspectServiceResponse.heads:type_name -> shoal.v1.RevisionID
 	23, // 34: shoal.v1.InspectServiceResponse.conflicts:type_name -> shoal.v1.WishConflict
 	24, // 35: shoal.v1.InspectServiceResponse.verdicts:type_name -> shoal.v1.Verdict
 	1,  // 36: shoal.v1.InspectServiceResponse.freshness:type_name -> shoal.v1.Freshness
-	58, // 37: shoal.v1.WishConflict.loser:type_name -> shoal.v1.RevisionID
-	58, // 38: shoal.v1.WishConflict.winner:type_name -> shoal.v1.RevisionID
+	60, // 37: shoal.v1.WishConflict.loser:type_name -> shoal.v1.RevisionID
+	60, // 38: shoal.v1.WishConflict.winner:type_name -> shoal.v1.RevisionID
 	5,  // 39: shoal.v1.ListPeersResponse.peers:type_name -> shoal.v1.PeerRow
 	1,  // 40: shoal.v1.ListPeersResponse.freshness:type_name -> shoal.v1.Freshness
 	5,  // 41: shoal.v1.InspectPeerResponse.peer:type_name -> shoal.v1.PeerRow
@@ -4199,60 +4296,62 @@ var file_shoal_v1_control_proto_depIdxs = []int32{
 	1,  // 45: shoal.v1.WatchResponse.freshness:type_name -> shoal.v1.Freshness
 	3,  // 46: shoal.v1.ServiceProgress.service:type_name -> shoal.v1.ServiceRow
 	4,  // 47: shoal.v1.ServiceProgress.replicas:type_name -> shoal.v1.ReplicaRow
-	60, // 48: shoal.v1.StreamLogsRequest.since:type_name -> google.protobuf.Timestamp
-	60, // 49: shoal.v1.StreamLogsRequest.until:type_name -> google.protobuf.Timestamp
+	62, // 48: shoal.v1.StreamLogsRequest.since:type_name -> google.protobuf.Timestamp
+	62, // 49: shoal.v1.StreamLogsRequest.until:type_name -> google.protobuf.Timestamp
 	34, // 50: shoal.v1.StreamLogsResponse.line:type_name -> shoal.v1.LogRow
 	35, // 51: shoal.v1.StreamLogsResponse.lost:type_name -> shoal.v1.LostHolder
-	60, // 52: shoal.v1.LogRow.time:type_name -> google.protobuf.Timestamp
-	60, // 53: shoal.v1.StreamEventsRequest.since:type_name -> google.protobuf.Timestamp
+	62, // 52: shoal.v1.LogRow.time:type_name -> google.protobuf.Timestamp
+	62, // 53: shoal.v1.StreamEventsRequest.since:type_name -> google.protobuf.Timestamp
 	38, // 54: shoal.v1.StreamEventsResponse.event:type_name -> shoal.v1.EventRow
-	60, // 55: shoal.v1.EventRow.time:type_name -> google.protobuf.Timestamp
+	62, // 55: shoal.v1.EventRow.time:type_name -> google.protobuf.Timestamp
 	1,  // 56: shoal.v1.GetStatusResponse.freshness:type_name -> shoal.v1.Freshness
-	56, // 57: shoal.v1.InitRequest.labels:type_name -> shoal.v1.InitRequest.LabelsEntry
-	57, // 58: shoal.v1.JoinRequest.labels:type_name -> shoal.v1.JoinRequest.LabelsEntry
-	6,  // 59: shoal.v1.ListTokensResponse.tokens:type_name -> shoal.v1.TokenRow
-	1,  // 60: shoal.v1.ListTokensResponse.freshness:type_name -> shoal.v1.Freshness
-	10, // 61: shoal.v1.ControlService.Deploy:input_type -> shoal.v1.DeployRequest
-	13, // 62: shoal.v1.ControlService.Scale:input_type -> shoal.v1.ScaleRequest
-	15, // 63: shoal.v1.ControlService.Remove:input_type -> shoal.v1.RemoveRequest
-	17, // 64: shoal.v1.ControlService.ListServices:input_type -> shoal.v1.ListServicesRequest
-	19, // 65: shoal.v1.ControlService.ListReplicas:input_type -> shoal.v1.ListReplicasRequest
-	21, // 66: shoal.v1.ControlService.InspectService:input_type -> shoal.v1.InspectServiceRequest
-	25, // 67: shoal.v1.ControlService.ListPeers:input_type -> shoal.v1.ListPeersRequest
-	27, // 68: shoal.v1.ControlService.InspectPeer:input_type -> shoal.v1.InspectPeerRequest
-	29, // 69: shoal.v1.ControlService.Watch:input_type -> shoal.v1.WatchRequest
-	32, // 70: shoal.v1.ControlService.StreamLogs:input_type -> shoal.v1.StreamLogsRequest
-	36, // 71: shoal.v1.ControlService.StreamEvents:input_type -> shoal.v1.StreamEventsRequest
-	39, // 72: shoal.v1.ControlService.GetStatus:input_type -> shoal.v1.GetStatusRequest
-	41, // 73: shoal.v1.ControlService.Init:input_type -> shoal.v1.InitRequest
-	43, // 74: shoal.v1.ControlService.Join:input_type -> shoal.v1.JoinRequest
-	45, // 75: shoal.v1.ControlService.Leave:input_type -> shoal.v1.LeaveRequest
-	47, // 76: shoal.v1.ControlService.CreateToken:input_type -> shoal.v1.CreateTokenRequest
-	49, // 77: shoal.v1.ControlService.ListTokens:input_type -> shoal.v1.ListTokensRequest
-	51, // 78: shoal.v1.ControlService.RevokeToken:input_type -> shoal.v1.RevokeTokenRequest
-	11, // 79: shoal.v1.ControlService.Deploy:output_type -> shoal.v1.DeployResponse
-	14, // 80: shoal.v1.ControlService.Scale:output_type -> shoal.v1.ScaleResponse
-	16, // 81: shoal.v1.ControlService.Remove:output_type -> shoal.v1.RemoveResponse
-	18, // 82: shoal.v1.ControlService.ListServices:output_type -> shoal.v1.ListServicesResponse
-	20, // 83: shoal.v1.ControlService.ListReplicas:output_type -> shoal.v1.ListReplicasResponse
-	22, // 84: shoal.v1.ControlService.InspectService:output_type -> shoal.v1.InspectServiceResponse
-	26, // 85: shoal.v1.ControlService.ListPeers:output_type -> shoal.v1.ListPeersResponse
-	28, // 86: shoal.v1.ControlService.InspectPeer:output_type -> shoal.v1.InspectPeerResponse
-	30, // 87: shoal.v1.ControlService.Watch:output_type -> shoal.v1.WatchResponse
-	33, // 88: shoal.v1.ControlService.StreamLogs:output_type -> shoal.v1.StreamLogsResponse
-	37, // 89: shoal.v1.ControlService.StreamEvents:output_type -> shoal.v1.StreamEventsResponse
-	40, // 90: shoal.v1.ControlService.GetStatus:output_type -> shoal.v1.GetStatusResponse
-	42, // 91: shoal.v1.ControlService.Init:output_type -> shoal.v1.InitResponse
-	44, // 92: shoal.v1.ControlService.Join:output_type -> shoal.v1.JoinResponse
-	46, // 93: shoal.v1.ControlService.Leave:output_type -> shoal.v1.LeaveResponse
-	48, // 94: shoal.v1.ControlService.CreateToken:output_type -> shoal.v1.CreateTokenResponse
-	50, // 95: shoal.v1.ControlService.ListTokens:output_type -> shoal.v1.ListTokensResponse
-	52, // 96: shoal.v1.ControlService.RevokeToken:output_type -> shoal.v1.RevokeTokenResponse
-	79, // [79:97] is the sub-list for method output_type
-	61, // [61:79] is the sub-list for method input_type
-	61, // [61:61] is the sub-list for extension type_name
-	61, // [61:61] is the sub-list for extension extendee
-	0,  // [0:61] is the sub-list for field type_name
+	41, // 57: shoal.v1.GetStatusResponse.store:type_name -> shoal.v1.StoreStatus
+	57, // 58: shoal.v1.StoreStatus.refused:type_name -> shoal.v1.StoreStatus.RefusedEntry
+	58, // 59: shoal.v1.InitRequest.labels:type_name -> shoal.v1.InitRequest.LabelsEntry
+	59, // 60: shoal.v1.JoinRequest.labels:type_name -> shoal.v1.JoinRequest.LabelsEntry
+	6,  // 61: shoal.v1.ListTokensResponse.tokens:type_name -> shoal.v1.TokenRow
+	1,  // 62: shoal.v1.ListTokensResponse.freshness:type_name -> shoal.v1.Freshness
+	10, // 63: shoal.v1.ControlService.Deploy:input_type -> shoal.v1.DeployRequest
+	13, // 64: shoal.v1.ControlService.Scale:input_type -> shoal.v1.ScaleRequest
+	15, // 65: shoal.v1.ControlService.Remove:input_type -> shoal.v1.RemoveRequest
+	17, // 66: shoal.v1.ControlService.ListServices:input_type -> shoal.v1.ListServicesRequest
+	19, // 67: shoal.v1.ControlService.ListReplicas:input_type -> shoal.v1.ListReplicasRequest
+	21, // 68: shoal.v1.ControlService.InspectService:input_type -> shoal.v1.InspectServiceRequest
+	25, // 69: shoal.v1.ControlService.ListPeers:input_type -> shoal.v1.ListPeersRequest
+	27, // 70: shoal.v1.ControlService.InspectPeer:input_type -> shoal.v1.InspectPeerRequest
+	29, // 71: shoal.v1.ControlService.Watch:input_type -> shoal.v1.WatchRequest
+	32, // 72: shoal.v1.ControlService.StreamLogs:input_type -> shoal.v1.StreamLogsRequest
+	36, // 73: shoal.v1.ControlService.StreamEvents:input_type -> shoal.v1.StreamEventsRequest
+	39, // 74: shoal.v1.ControlService.GetStatus:input_type -> shoal.v1.GetStatusRequest
+	42, // 75: shoal.v1.ControlService.Init:input_type -> shoal.v1.InitRequest
+	44, // 76: shoal.v1.ControlService.Join:input_type -> shoal.v1.JoinRequest
+	46, // 77: shoal.v1.ControlService.Leave:input_type -> shoal.v1.LeaveRequest
+	48, // 78: shoal.v1.ControlService.CreateToken:input_type -> shoal.v1.CreateTokenRequest
+	50, // 79: shoal.v1.ControlService.ListTokens:input_type -> shoal.v1.ListTokensRequest
+	52, // 80: shoal.v1.ControlService.RevokeToken:input_type -> shoal.v1.RevokeTokenRequest
+	11, // 81: shoal.v1.ControlService.Deploy:output_type -> shoal.v1.DeployResponse
+	14, // 82: shoal.v1.ControlService.Scale:output_type -> shoal.v1.ScaleResponse
+	16, // 83: shoal.v1.ControlService.Remove:output_type -> shoal.v1.RemoveResponse
+	18, // 84: shoal.v1.ControlService.ListServices:output_type -> shoal.v1.ListServicesResponse
+	20, // 85: shoal.v1.ControlService.ListReplicas:output_type -> shoal.v1.ListReplicasResponse
+	22, // 86: shoal.v1.ControlService.InspectService:output_type -> shoal.v1.InspectServiceResponse
+	26, // 87: shoal.v1.ControlService.ListPeers:output_type -> shoal.v1.ListPeersResponse
+	28, // 88: shoal.v1.ControlService.InspectPeer:output_type -> shoal.v1.InspectPeerResponse
+	30, // 89: shoal.v1.ControlService.Watch:output_type -> shoal.v1.WatchResponse
+	33, // 90: shoal.v1.ControlService.StreamLogs:output_type -> shoal.v1.StreamLogsResponse
+	37, // 91: shoal.v1.ControlService.StreamEvents:output_type -> shoal.v1.StreamEventsResponse
+	40, // 92: shoal.v1.ControlService.GetStatus:output_type -> shoal.v1.GetStatusResponse
+	43, // 93: shoal.v1.ControlService.Init:output_type -> shoal.v1.InitResponse
+	45, // 94: shoal.v1.ControlService.Join:output_type -> shoal.v1.JoinResponse
+	47, // 95: shoal.v1.ControlService.Leave:output_type -> shoal.v1.LeaveResponse
+	49, // 96: shoal.v1.ControlService.CreateToken:output_type -> shoal.v1.CreateTokenResponse
+	51, // 97: shoal.v1.ControlService.ListTokens:output_type -> shoal.v1.ListTokensResponse
+	53, // 98: shoal.v1.ControlService.RevokeToken:output_type -> shoal.v1.RevokeTokenResponse
+	81, // [81:99] is the sub-list for method output_type
+	63, // [63:81] is the sub-list for method input_type
+	63, // [63:63] is the sub-list for extension type_name
+	63, // [63:63] is the sub-list for extension extendee
+	0,  // [0:63] is the sub-list for field type_name
 }
 
 func init() { file_shoal_v1_control_proto_init() }
@@ -4274,7 +4373,7 @@ func file_shoal_v1_control_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_shoal_v1_control_proto_rawDesc), len(file_shoal_v1_control_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   58,
+			NumMessages:   60,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

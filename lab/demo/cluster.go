@@ -1,0 +1,297 @@
+// Copyright The Shoal Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+const (
+	image   = "hello:1"
+	foreign = "shoal-demo-foreign" // a container that is not ours
+)
+
+// peer is one daemon of the demo.
+type peer struct {
+	name string
+	ip   string
+	id   string // after init or join
+}
+
+// demo is the cluster under test. All its files are in dir.
+type demo struct {
+	dir     string
+	cluster string // after init
+	peers   []*peer
+	laps    []lap
+}
+
+// lap is how long one step took.
+type lap struct {
+	what string
+	took time.Duration
+}
+
+// row is one line of "shoal ps -o json".
+type row struct {
+	Service   string `json:"service"`
+	Slot      int    `json:"slot"`
+	Replica   string `json:"replica"`
+	PeerName  string `json:"peer_name"`
+	State     string `json:"state"`
+	Container string `json:"container"`
+	Ports     []struct {
+		Container int    `json:"container"`
+		HostIP    string `json:"host_ip"`
+		HostPort  int    `json:"host_port"`
+	} `json:"ports"`
+}
+
+func newDemo() (*demo, error) {
+	dir, err := filepath.Abs(".demo")
+	if err != nil {
+		return nil, fmt.Errorf("find the demo's directory: %w", err)
+	}
+	return &demo{dir: dir, peers: []*peer{
+		{name: "one", ip: "127.0.0.11"}, {name: "two", ip: "127.0.0.12"}, {name: "three", ip: "127.0.0.13"},
+	}}, nil
+}
+
+func (d *demo) path(p *peer, what string) string { return filepath.Join(d.dir, p.name+what) }
+
+// start starts a peer's daemon, detached, so that it outlives the demo.
+func (d *demo) start(ctx context.Context, p *peer) error {
+	log, err := os.OpenFile(d.path(p, ".log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return fmt.Errorf("open log: %w", err)
+	}
+	defer log.Close() //nolint:errcheck // the daemon has its own descriptor
+	args := []string{
+		"bin/shoald", "--data", d.path(p, ""), "--socket", d.path(p, ".sock"),
+		"--listen", p.ip, "--publish", p.ip, "--name", p.name,
+	}
+	fmt.Printf("\n$ %s &\n", d.show(args))
+	cmd := exec.Command(args[0], args[1:]...) //nolint:noctx // it outlives us on purpose
+	cmd.Stdout, cmd.Stderr = log, log
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	if err := cmd.Start(); err != nil {
+		return fmt.Errorf("start %s: %w", p.name, err)
+	}
+	if err := os.WriteFile(d.path(p, ".pid"), []byte(strconv.Itoa(cmd.Process.Pid)), 0o600); err != nil {
+		return fmt.Errorf("write pid: %w", err)
+	}
+	go func() { _ = cmd.Wait() }() // reap it if it ends before we do
+	return d.until(ctx, 15*time.Second, "the daemon of "+p.name+" answers", func() error {
+		_, err := d.quiet(ctx, p, "version")
+		return err
+	})
+}
+
+// pid returns a peer's daemon's process, 0 if it does not run.
+func (d *demo) pid(p *peer) int {
+	text, err := os.ReadFile(d.path(p, ".pid"))
+	if err != nil {
+		return 0
+	}
+	pid, err := strconv.Atoi(strings.TrimSpace(string(text)))
+	if err != nil {
+		return 0
+	}
+	// The pid may have been given to somebody else since.
+	exe, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", pid))
+	if err != nil || filepath.Base(strings.TrimSuffix(exe, " (deleted)")) != "shoald" {
+		return 0
+	}
+	return pid
+}
+
+// shoal runs a command of the user's, shown with its output.
+func (d *demo) shoal(ctx context.Context, p *peer, args ...string) (string, error) {
+	full := append([]string{"bin/shoal", "-H", "unix://" + d.path(p, ".sock")}, args...)
+	return d.command(ctx, full...)
+}
+
+// quiet runs a command for our own questions.
+func (d *demo) quiet(ctx context.Context, p *peer, args ...string) (string, error) {
+	full := append([]string{"-H", "unix://" + d.path(p, ".sock")}, args...)
+	return capture(exec.CommandContext(ctx, "bin/shoal", full...))
+}
+
+// command prints a command, runs it, and prints what it says.
+func (d *demo) command(ctx context.Context, args ...string) (string, error) {
+	fmt.Printf("\n$ %s\n", d.show(args))
+	out, err := capture(exec.CommandContext(ctx, args[0], args[1:]...))
+	for line := range strings.Lines(out) {
+		fmt.Print("  ", line)
+	}
+	return out, err
+}
+
+// show is a command line as one would type it here.
+func (d *demo) show(args []string) string {
+	here, _ := os.Getwd() // for display only
+	return strings.ReplaceAll(strings.Join(args, " "), here+"/", "")
+}
+
+// capture returns standard output; standard error is in the error.
+func capture(cmd *exec.Cmd) (string, error) {
+	var out, errs bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &errs
+	if err := cmd.Run(); err != nil {
+		return out.String(), fmt.Errorf("%s: %w: %s", filepath.Base(cmd.Path), err, strings.TrimSpace(errs.String()))
+	}
+	return out.String(), nil
+}
+
+// rows asks a peer for all replicas of a service.
+func (d *demo) rows(ctx context.Context, p *peer, service string) ([]row, error) {
+	text, err := d.quiet(ctx, p, "ps", service, "-o", "json")
+	if err != nil {
+		return nil, err
+	}
+	var rows []row
+	if err := json.Unmarshal([]byte(text), &rows); err != nil {
+		return nil, fmt.Errorf("read shoal ps -o json: %w", err)
+	}
+	// Claims of a peer that is not heard are listed, as one does not know; here we do.
+	return slices.DeleteFunc(rows, func(r row) bool { return r.State == "silent" }), nil
+}
+
+// exact waits until a service has exactly n replicas, all ready, one a slot, on
+// living peers, and returns them.
+func (d *demo) exact(ctx context.Context, p *peer, service string, n int, within time.Duration) (rows []row, err error) {
+	err = d.until(ctx, within, fmt.Sprintf("%s has exactly %d ready replicas", service, n), func() error {
+		if rows, err = d.rows(ctx, p, service); err != nil {
+			return err
+		}
+		slots := map[int]bool{}
+		for _, r := range rows {
+			if r.State != "ready" {
+				return fmt.Errorf("%s/%d is %s", service, r.Slot, r.State)
+			}
+			slots[r.Slot] = true
+		}
+		if len(rows) != n || len(slots) != n {
+			return fmt.Errorf("%d replicas in %d slots", len(rows), len(slots))
+		}
+		return nil
+	})
+	return rows, err
+}
+
+// until tries a check again and again.
+func (d *demo) until(ctx context.Context, within time.Duration, what string, check func() error) error {
+	ctx, cancel := context.WithTimeout(ctx, within)
+	defer cancel()
+	for {
+		err := check()
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("not within %s: %s: %w", within, what, err)
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+}
+
+// step runs and times one step.
+func (d *demo) step(what string, fn func() error) error {
+	fmt.Printf("\n--- %s\n", what)
+	from := time.Now()
+	if err := fn(); err != nil {
+		return fmt.Errorf("%s: %w", what, err)
+	}
+	took := time.Since(from)
+	d.laps = append(d.laps, lap{what, took})
+	fmt.Printf("ok in %.2f s\n", took.Seconds())
+	return nil
+}
+
+// containers returns the IDs of containers with a label.
+func containers(ctx context.Context, label string) ([]string, error) {
+	out, err := capture(exec.CommandContext(ctx, "docker", "ps", "-aq", "--no-trunc", "--filter", "label="+label))
+	return strings.Fields(out), err
+}
+
+// showLogs prints the end of each daemon's log.
+func (d *demo) showLogs() {
+	for _, p := range d.peers {
+		text, err := os.ReadFile(d.path(p, ".log"))
+		if err != nil {
+			continue
+		}
+		lines := strings.Split(strings.TrimSpace(string(text)), "\n")
+		fmt.Fprintf(os.Stderr, "\n== last lines of %s\n%s\n", d.path(p, ".log"), strings.Join(lines[max(0, len(lines)-25):], "\n"))
+	}
+}
+
+// down stops the daemons and removes their containers, the image and all files.
+func (d *demo) down(ctx context.Context) error {
+	cluster, _ := os.ReadFile(filepath.Join(d.dir, "cluster")) // absent: up never got that far
+	for _, p := range d.peers {
+		if err := d.stop(ctx, p); err != nil {
+			return err
+		}
+	}
+	if len(cluster) > 0 {
+		if err := removeContainers(ctx, "net.shoal.cluster="+string(cluster)); err != nil {
+			return err
+		}
+	}
+	if _, err := os.Stat(d.dir); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if _, err := capture(exec.CommandContext(ctx, "docker", "rm", "-f", foreign)); err != nil && !strings.Contains(err.Error(), "No such container") {
+		return err
+	}
+	if _, err := capture(exec.CommandContext(ctx, "docker", "image", "rm", image)); err != nil && !strings.Contains(err.Error(), "No such image") {
+		return err
+	}
+	if err := os.RemoveAll(d.dir); err != nil {
+		return fmt.Errorf("remove %s: %w", d.dir, err)
+	}
+	fmt.Println("the demo is gone: no daemon, container, image or file of it is left")
+	return nil
+}
+
+// stop ends a peer's daemon in order and waits for it.
+func (d *demo) stop(ctx context.Context, p *peer) error {
+	pid := d.pid(p)
+	if pid == 0 {
+		return nil
+	}
+	if err := syscall.Kill(pid, syscall.SIGTERM); err != nil {
+		return fmt.Errorf("stop %s: %w", p.name, err)
+	}
+	return d.until(ctx, 20*time.Second, p.name+" stops", func() error {
+		if d.pid(p) != 0 {
+			return fmt.Errorf("process %d is still there", pid)
+		}
+		return nil
+	})
+}
+
+func removeContainers(ctx context.Context, label string) error {
+	ids, err := containers(ctx, label)
+	if err != nil || len(ids) == 0 {
+		return err
+	}
+	_, err = capture(exec.CommandContext(ctx, "docker", append([]string{"rm", "-f", "-v"}, ids...)...))
+	return err
+}

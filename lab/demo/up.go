@@ -1,0 +1,356 @@
+// Copyright The Shoal Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+)
+
+const composeFile = "examples/hello/compose.yaml"
+
+// up is the main job, step by step.
+func (d *demo) up(ctx context.Context) error {
+	if err := os.MkdirAll(d.dir, 0o700); err != nil {
+		return fmt.Errorf("make %s: %w", d.dir, err)
+	}
+	one, two, three := d.peers[0], d.peers[1], d.peers[2]
+	for _, s := range []struct {
+		what string
+		fn   func() error
+	}{
+		{"pack our own web server as " + image + " and load it", func() error { return d.loadImage(ctx) }},
+		{"start three daemons", func() error { return d.startAll(ctx) }},
+		{"make a cluster of three", func() error { return d.form(ctx) }},
+		{"deploy a Compose file on one", func() error { return d.deploy(ctx, one) }},
+		{"see it from two, and ask every replica", func() error { return d.look(ctx, two) }},
+		{"scale to 6 from three", func() error { return d.scale(ctx, three) }},
+		{"remove a container behind its back", func() error { return d.rude(ctx, two) }},
+		{"kill -9 three with all its containers: 6 replicas on the others", func() error { return d.kill(ctx, three, one) }},
+		{"deploy through a survivor while three is gone", func() error { return d.deployMore(ctx, two) }},
+		{"prove that the state is real", func() error { return d.prove(ctx) }},
+		{"three comes back, everything exact", func() error { return d.comeBack(ctx, three) }},
+	} {
+		if err := d.step(s.what, s.fn); err != nil {
+			return err
+		}
+	}
+	d.summary()
+	return nil
+}
+
+func (d *demo) loadImage(ctx context.Context) error {
+	if _, err := d.command(ctx, "go", "run", "./internal/pack/cmd/pack", "-ref", image, "-load", "./examples/hello"); err != nil {
+		return err
+	}
+	// A neighbour that is not ours: it must be there, untouched, at the end.
+	_, err := d.command(ctx, "docker", "run", "-d", "--pull", "never", "--network", "none", "--name", foreign, image, "work")
+	return err
+}
+
+func (d *demo) startAll(ctx context.Context) error {
+	for _, p := range d.peers {
+		if err := d.start(ctx, p); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (d *demo) form(ctx context.Context) error {
+	out, err := d.shoal(ctx, d.peers[0], "init")
+	if err != nil {
+		return err
+	}
+	token, err := tokenIn(out)
+	if err != nil {
+		return err
+	}
+	for i, p := range d.peers[1:] {
+		if i > 0 { // a token joins one machine
+			if out, err = d.shoal(ctx, d.peers[i], "token", "create"); err != nil {
+				return err
+			}
+			if token, err = tokenIn(out); err != nil {
+				return err
+			}
+		}
+		if _, err := d.shoal(ctx, p, "join", token); err != nil {
+			return err
+		}
+	}
+	for _, p := range d.peers {
+		status, err := d.status(ctx, p)
+		if err != nil {
+			return err
+		}
+		p.id, d.cluster = status.Self, status.Cluster
+		if err := os.WriteFile(filepath.Join(d.dir, "cluster"), []byte(status.Cluster), 0o600); err != nil {
+			return fmt.Errorf("remember the cluster: %w", err)
+		}
+	}
+	err = d.until(ctx, 15*time.Second, "every peer hears the two others", func() error {
+		for _, p := range d.peers {
+			if s, err := d.status(ctx, p); err != nil || s.Freshness.Heard != len(d.peers) {
+				return fmt.Errorf("%s hears %d: %w", p.name, s.Freshness.Heard, errors.Join(err))
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	_, err = d.shoal(ctx, d.peers[2], "peer", "ls")
+	return err
+}
+
+// status is the part of "shoal version -o json" that the demo reads.
+type status struct {
+	Self      string `json:"self"`
+	Cluster   string `json:"cluster"`
+	Freshness struct {
+		Heard int `json:"heard"`
+	} `json:"freshness"`
+	Store struct {
+		Digest  string            `json:"digest"`
+		Records int               `json:"records"`
+		Refused map[string]uint64 `json:"refused"`
+	} `json:"store"`
+}
+
+// refused is how many blocks were refused for any reason.
+func (s *status) refused() uint64 {
+	sum := uint64(0)
+	for _, n := range s.Store.Refused {
+		sum += n
+	}
+	return sum
+}
+
+func (d *demo) status(ctx context.Context, p *peer) (status, error) {
+	var v struct {
+		Server status `json:"server"`
+	}
+	text, err := d.quiet(ctx, p, "version", "-o", "json")
+	if err != nil {
+		return v.Server, err
+	}
+	if err := json.Unmarshal([]byte(text), &v); err != nil {
+		return v.Server, fmt.Errorf("read shoal version -o json: %w", err)
+	}
+	return v.Server, nil
+}
+
+// tokenIn finds the token in what init or token create printed.
+func tokenIn(out string) (string, error) {
+	for word := range strings.FieldsSeq(out) {
+		if strings.HasPrefix(word, "shoal1-") {
+			return word, nil
+		}
+	}
+	return "", fmt.Errorf("no token in %q", out)
+}
+
+func (d *demo) deploy(ctx context.Context, p *peer) error {
+	if _, err := d.shoal(ctx, p, "deploy", "-f", composeFile, "-y"); err != nil {
+		return err
+	}
+	if _, err := d.exact(ctx, p, "web", 3, time.Second); err != nil {
+		return fmt.Errorf("deploy said ok: %w", err)
+	}
+	_, err := d.exact(ctx, p, "worker", 1, time.Second)
+	return err
+}
+
+func (d *demo) look(ctx context.Context, p *peer) error {
+	if _, err := d.shoal(ctx, p, "ps"); err != nil {
+		return err
+	}
+	rows, err := d.exact(ctx, p, "web", 3, 5*time.Second)
+	if err != nil {
+		return err
+	}
+	for _, r := range rows {
+		if err := d.get(ctx, r); err != nil {
+			return err
+		}
+	}
+	_, err = d.shoal(ctx, p, "logs", "-n", "1", "web")
+	return err
+}
+
+// get asks a replica over its published port; it must say which slot it is.
+func (d *demo) get(ctx context.Context, r row) error {
+	if len(r.Ports) != 1 {
+		return fmt.Errorf("web/%d publishes %d ports, want 1", r.Slot, len(r.Ports))
+	}
+	url := fmt.Sprintf("http://%s:%d/", r.Ports[0].HostIP, r.Ports[0].HostPort)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return fmt.Errorf("ask %s: %w", url, err)
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return fmt.Errorf("ask %s: %w", url, err)
+	}
+	defer resp.Body.Close() //nolint:errcheck // read only
+	body, err := io.ReadAll(io.LimitReader(resp.Body, 1<<16))
+	if err != nil || resp.StatusCode != http.StatusOK || !strings.Contains(string(body), r.Replica) {
+		return fmt.Errorf("%s answered %s %q, want replica %s: %w", url, resp.Status, body, r.Replica, errors.Join(err))
+	}
+	fmt.Printf("  %s -> %s\n", url, strings.TrimSpace(string(body)))
+	return nil
+}
+
+func (d *demo) scale(ctx context.Context, p *peer) error {
+	if _, err := d.shoal(ctx, p, "scale", "web=6"); err != nil {
+		return err
+	}
+	_, err := d.exact(ctx, p, "web", 6, 30*time.Second)
+	return err
+}
+
+// rude removes one container with docker, and checks that only its own slot moved.
+func (d *demo) rude(ctx context.Context, p *peer) error {
+	before, err := d.exact(ctx, p, "web", 6, 5*time.Second)
+	if err != nil {
+		return err
+	}
+	victim := before[0].Container
+	if _, err := d.command(ctx, "docker", "rm", "-f", victim); err != nil {
+		return err
+	}
+	var after []row
+	err = d.until(ctx, 20*time.Second, "the container is replaced", func() error {
+		if after, err = d.exact(ctx, p, "web", 6, time.Millisecond); err != nil {
+			return err
+		}
+		if slices.ContainsFunc(after, func(r row) bool { return r.Container == victim }) {
+			return errors.New("the removed container is still listed")
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	return survivors(before, after, func(r row) bool { return r.Container != victim })
+}
+
+// survivors checks that the containers chosen by keep are still the same ones.
+func survivors(before, after []row, keep func(row) bool) error {
+	for _, b := range before {
+		if keep(b) && !slices.ContainsFunc(after, func(a row) bool { return a.Container == b.Container }) {
+			return fmt.Errorf("container %.12s of web/%d was replaced without need", b.Container, b.Slot)
+		}
+	}
+	return nil
+}
+
+// kill is the loss of a machine: the daemon and its containers at once.
+func (d *demo) kill(ctx context.Context, lost, survivor *peer) error {
+	before, err := d.exact(ctx, survivor, "web", 6, 5*time.Second)
+	if err != nil {
+		return err
+	}
+	pid := d.pid(lost)
+	fmt.Printf("\n$ kill -9 %d\n", pid)
+	from := time.Now()
+	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+		return fmt.Errorf("kill %s: %w", lost.name, err)
+	}
+	if err := removeContainers(ctx, "net.shoal.peer="+lost.id); err != nil {
+		return err
+	}
+	after, err := d.exact(ctx, survivor, "web", 6, 60*time.Second)
+	if err != nil {
+		return err
+	}
+	took := time.Since(from)
+	d.laps = append(d.laps, lap{"  from the kill to 6 ready replicas", took})
+	if _, err := d.shoal(ctx, survivor, "ps"); err != nil {
+		return err
+	}
+	if took > 8*time.Second {
+		return fmt.Errorf("the replicas were back after %.1f s, the promise is 8 s", took.Seconds())
+	}
+	if i := slices.IndexFunc(after, func(r row) bool { return r.PeerName == lost.name }); i >= 0 {
+		return fmt.Errorf("web/%d is said to be on %s, which is dead", after[i].Slot, lost.name)
+	}
+	return survivors(before, after, func(r row) bool { return r.PeerName != lost.name })
+}
+
+func (d *demo) deployMore(ctx context.Context, p *peer) error {
+	if _, err := d.shoal(ctx, p, "run", "--name", "extra", "--replicas", "2", image, "work"); err != nil {
+		return err
+	}
+	if _, err := d.exact(ctx, p, "extra", 2, 30*time.Second); err != nil {
+		return err
+	}
+	_, err := d.shoal(ctx, p, "ls")
+	return err
+}
+
+// comeBack starts the lost peer again. It held six slots with the others when it
+// died, so what it starts and what they filled in is sorted out: exact in the end.
+func (d *demo) comeBack(ctx context.Context, lost *peer) error {
+	if err := d.start(ctx, lost); err != nil {
+		return err
+	}
+	for _, p := range d.peers {
+		for service, n := range map[string]int{"web": 6, "worker": 1, "extra": 2} {
+			if _, err := d.exact(ctx, p, service, n, 30*time.Second); err != nil {
+				return fmt.Errorf("seen from %s: %w", p.name, err)
+			}
+		}
+	}
+	if err := d.sameStores(ctx); err != nil {
+		return err
+	}
+	if err := d.untouched(ctx); err != nil {
+		return err
+	}
+	_, err := d.shoal(ctx, lost, "ps")
+	return err
+}
+
+// untouched checks that the neighbour's container runs as it was.
+func (d *demo) untouched(ctx context.Context) error {
+	out, err := d.command(ctx, "docker", "inspect", "--format", "{{.State.Running}} {{.RestartCount}}", foreign)
+	if err != nil {
+		return err
+	}
+	if got := strings.TrimSpace(out); got != "true 0" {
+		return fmt.Errorf("the container that is not ours is %q, want running and never restarted", got)
+	}
+	return nil
+}
+
+func (d *demo) summary() {
+	fmt.Printf("\n--- what took how long\n")
+	for _, l := range d.laps {
+		fmt.Printf("%7.2f s  %s\n", l.took.Seconds(), l.what)
+	}
+	sock := d.show([]string{d.path(d.peers[1], ".sock")})
+	fmt.Printf(`
+The cluster is still there. Try next:
+  export SHOAL_HOST=unix://%s
+  bin/shoal ps
+  bin/shoal peer ls
+  bin/shoal scale web=9
+  bin/shoal logs -f web
+  bin/shoal events
+  bin/shoal rm extra
+  make demo-down
+`, sock)
+}

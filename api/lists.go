@@ -6,6 +6,7 @@ package api
 import (
 	"context"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -63,6 +64,9 @@ func (m *moment) wantOf(service string) int {
 	return 0
 }
 
+// lasting is the end of reasons that differ only in how long they hold.
+var lasting = regexp.MustCompile(` for [0-9.hms]+$`)
+
 // why says in one line why a slot has no holder.
 func (m *moment) why(service string, slot int) string {
 	count := map[string]int{}
@@ -74,19 +78,17 @@ func (m *moment) why(service string, slot int) string {
 		if l.Feasible {
 			return "waiting for a peer to claim it"
 		}
-		if count[l.Reason] == 0 {
+		same := lasting.ReplaceAllString(l.Reason, "")
+		if count[same] == 0 {
 			order = append(order, l.Reason)
 		}
-		count[l.Reason]++
+		count[same]++
 	}
-	slices.SortStableFunc(order, func(a, b string) int { return count[b] - count[a] })
+	times := func(reason string) int { return count[lasting.ReplaceAllString(reason, "")] }
+	slices.SortStableFunc(order, func(a, b string) int { return times(b) - times(a) })
 	parts := make([]string, 0, len(order))
 	for _, r := range order {
-		unit := "peers"
-		if count[r] == 1 {
-			unit = "peer"
-		}
-		parts = append(parts, fmt.Sprintf("%d %s: %s", count[r], unit, r))
+		parts = append(parts, fmt.Sprintf("%d %s: %s", times(r), choose(times(r) == 1, "peer", "peers"), r))
 	}
 	if len(parts) == 0 {
 		return "no reason known here"

@@ -32,6 +32,9 @@ func main() {
 		in: os.Stdin, out: os.Stdout, err: os.Stderr, env: environment(os.Environ()), now: time.Now,
 		terminal: term.IsTerminal(int(os.Stdin.Fd())) && term.IsTerminal(int(os.Stdout.Fd())) && os.Getenv("TERM") != "dumb",
 	}
+	if w, _, err := term.GetSize(int(os.Stdout.Fd())); err == nil {
+		a.width = w
+	}
 	code := a.run(ctx, os.Args[1:])
 	stop()
 	os.Exit(code)
@@ -44,6 +47,7 @@ type app struct {
 	env      map[string]string
 	now      func() time.Time
 	terminal bool // somebody reads and can answer
+	width    int  // of the terminal, 0: not known
 
 	host    string
 	output  string

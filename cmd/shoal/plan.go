@@ -7,6 +7,7 @@ import (
 	"bufio"
 	"context"
 	"fmt"
+	"regexp"
 	"strings"
 
 	"github.com/shoalnet/shoal/api"
@@ -78,11 +79,15 @@ func places(slots []api.Place) string {
 	return strings.Join(order, ", ")
 }
 
-// unique joins equal sentences: "no room (3 slots)".
+// slotPrefix is how a reason may begin.
+var slotPrefix = regexp.MustCompile(`^slot \d+: `)
+
+// unique joins equal sentences, whatever slot they are about: "3 slots: no room".
 func unique(in []string) []string {
 	n := map[string]int{}
 	var out []string
 	for _, s := range in {
+		s = slotPrefix.ReplaceAllString(s, "")
 		if n[s] == 0 {
 			out = append(out, s)
 		}

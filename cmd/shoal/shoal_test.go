@@ -249,13 +249,21 @@ func TestProgressDrawing(t *testing.T) {
 		true:  "\x1b[2Kweb 0/1 ready, 1 starting\n\x1b[1A\x1b[2Kweb 0/1 ready, 1 starting\n\x1b[1A\x1b[2Kweb 1/1 ready\n",
 	} {
 		a, _, stderr := newApp()
-		a.terminal = terminal
+		a.terminal, a.width = terminal, 80
 		p := &progress{app: a}
 		for _, s := range []snapshot{at(0, "starting"), at(0, "starting"), at(1, "ready")} {
 			p.draw(s)
 		}
 		if got := stderr.String(); got != want {
 			t.Errorf("draw(terminal %v) = %q, want %q", terminal, got, want)
+		}
+	}
+}
+
+func TestFitCutsToTheTerminal(t *testing.T) {
+	for width, want := range map[int]string{0: "żółw 0/1", 8: "żółw 0/", 80: "żółw 0/1"} {
+		if got := (&app{width: width}).fit("żółw 0/1"); got != want {
+			t.Errorf("fit(width %d) = %q, want %q", width, got, want)
 		}
 	}
 }

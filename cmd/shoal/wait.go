@@ -115,7 +115,7 @@ func open(s snapshot) string {
 	var out []string
 	for _, p := range s.services {
 		if !p.Settled {
-			out = append(out, progressLine(p))
+			out = append(out, progressLine(p)+becauseOf(p))
 		}
 	}
 	if len(out) == 0 {
@@ -133,11 +133,9 @@ func progressLine(p api.Progress) string {
 		return fmt.Sprintf("%s stopping, %s left", p.Service.Name, count(len(p.Replicas), "replica"))
 	}
 	n := map[string]int{}
-	var why string
 	for _, r := range p.Replicas {
 		switch {
 		case r.State == "unplaced":
-			why = cmp.Or(why, r.Reason)
 			n["unplaced"]++
 		case !r.Current:
 			n["of an older revision"]++
@@ -154,44 +152,59 @@ func progressLine(p api.Progress) string {
 	for _, s := range states {
 		parts = append(parts, fmt.Sprintf("%d %s", n[s], s))
 	}
-	line := strings.Join(parts, ", ")
-	if why != "" {
-		line += " (" + why + ")"
+	return clean(strings.Join(parts, ", "))
+}
+
+// becauseOf says why the first slot without a holder has none: " (no room)".
+func becauseOf(p api.Progress) string {
+	for _, r := range p.Replicas {
+		if r.State == "unplaced" && r.Reason != "" {
+			return clean(" (" + r.Reason + ")")
+		}
 	}
-	return clean(line)
+	return ""
 }
 
 // progress draws on stderr: on a terminal one block that is redrawn, elsewhere a line
-// for each service whenever it changed.
+// for each service whenever it changed; not when only the reason did, for reasons
+// tell how long something lasts.
 type progress struct {
 	app   *app
 	drawn []string
 }
 
 func (d *progress) draw(s snapshot) {
-	now := make([]string, len(s.services))
+	now, why := make([]string, len(s.services)), make([]string, len(s.services))
 	for i, p := range s.services {
-		now[i] = progressLine(p)
+		now[i], why[i] = progressLine(p), becauseOf(p)
 	}
 	if d.app.terminal {
-		d.redraw(now)
+		d.redraw(now, why)
 	} else {
 		for i, line := range now {
 			if i >= len(d.drawn) || d.drawn[i] != line {
-				d.app.say("%s", line)
+				d.app.say("%s%s", line, why[i])
 			}
 		}
 	}
 	d.drawn = now
 }
 
-func (d *progress) redraw(now []string) {
+func (d *progress) redraw(now, why []string) {
 	var b strings.Builder
 	if len(d.drawn) > 0 {
 		fmt.Fprintf(&b, "\x1b[%dA", len(d.drawn)) // up
 	}
-	for _, line := range now {
-		b.WriteString("\x1b[2K" + line + "\n") // clear the line
+	for i, line := range now {
+		b.WriteString("\x1b[2K" + d.app.fit(line+why[i]) + "\n") // clear the line
 	}
 	_, _ = fmt.Fprint(d.app.err, b.String())
+}
+
+// fit cuts a line to the terminal: one that wraps would spoil the next redraw.
+func (a *app) fit(line string) string {
+	if runes := []rune(line); a.width > 0 && len(runes) >= a.width {
+		return string(runes[:a.width-1])
+	}
+	return line
 }

@@ -87,7 +87,7 @@ type speaker struct {
 
 func (s *speaker) next(t *rapid.T) *beat {
 	s.seq++
-	b := &beat{sighting: sighting{boot: s.boot, seq: s.seq}, version: s.version, base: s.version}
+	b := &beat{sighting: sighting{boot: s.boot, seq: s.seq}, version: s.version}
 	switch k := rapid.IntRange(0, 3).Draw(t, "kind"); {
 	case k == 0 && s.version > 0: // a mere sign of life
 		return b
@@ -101,7 +101,7 @@ func (s *speaker) next(t *rapid.T) *beat {
 	b.changes = whole(state)
 	b.full = s.version == 1
 	if !b.full {
-		b.changes = diff(s.states[s.version-1], state)
+		b.base, b.changes = s.version-1, diff(s.states[s.version-1], state)
 	}
 	s.states = append(s.states, state)
 	return b

@@ -41,7 +41,7 @@ type beat struct {
 	peer     shoal.PeerID
 	sighting         // age is filled in on receipt
 	version  uint64  // of the sender's state after this beat; 0: nothing told yet
-	base     uint64  // the version that changes build on
+	base     uint64  // the version that changes build on; 0: a full beat, or a mere header
 	full     bool    // changes are the whole state
 	changes  changes // empty: a mere sign of life
 	raw      []byte  // the packet as it travels
@@ -49,8 +49,10 @@ type beat struct {
 	mac      []byte  // the signature
 }
 
-// carries reports whether b holds state, not only a sign of life.
-func (b *beat) carries() bool { return b.full || b.changes.sections != 0 }
+// carries reports whether b moves the state on, and is not only a sign of life. What
+// counts is the base, not whether we understand the sections: a change in those of a
+// later version only is a change of nothing for us, and no gap.
+func (b *beat) carries() bool { return b.full || b.base > 0 }
 
 // signed returns the bytes that a beat's signature covers: the domain, the cluster
 // with its length, and the payload exactly as it is carried.

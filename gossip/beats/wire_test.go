@@ -160,17 +160,30 @@ func TestDecodeRefuses(t *testing.T) {
 	}
 }
 
-func TestUnknownSectionsAreIgnored(t *testing.T) {
+// TestUnknownSectionsAreNoGap: changes in sections of a later version, alone or beside
+// known ones, move the version on; nothing has to be pulled for them.
+func TestUnknownSectionsAreNoGap(t *testing.T) {
 	k := newKey(t, 0)
-	b := fullBeat(k)
-	b.changes.sections |= 1 << 20
-	enc, err := encode(b, testCluster, k)
-	if err != nil {
-		t.Fatal(err)
-	}
-	got, err := decode(enc.raw, maxGossip)
-	if err != nil || got.changes.sections != sectionReplicas|sectionImages {
-		t.Errorf("sections %b, %v", got.changes.sections, err)
+	full := beat{peer: k.id, sighting: fullBeat(k).sighting, version: 8, full: true, changes: whole(&shoal.PeerState{Images: []string{"hello:0"}})}
+	l, _ := ledger{}.add(heardBeat{beat: &full})
+	for _, c := range []struct {
+		sections, want section
+		images         int
+	}{{1 << 20, 0, 1}, {1<<20 | sectionImages, sectionImages, 1}} {
+		b := fullBeat(k)
+		b.changes.sections = c.sections
+		enc, err := encode(b, testCluster, k)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := decode(enc.raw, maxGossip)
+		if err != nil || got.changes.sections != c.want {
+			t.Fatalf("sections %b, %v, want %b", got.changes.sections, err, c.want)
+		}
+		after, _ := l.add(heardBeat{beat: got})
+		if after.version != 9 || after.gap() || len(after.state.Images) != c.images {
+			t.Errorf("sections %b: version %d, gap %v, images %v", c.sections, after.version, after.gap(), after.state.Images)
+		}
 	}
 }
 

@@ -33,7 +33,11 @@ func revisionOf(m *shoalv1.RevisionID) string {
 	if m == nil {
 		return ""
 	}
-	return shoal.RevisionID{Seq: m.GetSeq(), Author: shoal.PeerID(m.GetAuthor())}.String()
+	return revisionIDOf(m).String()
+}
+
+func revisionIDOf(m *shoalv1.RevisionID) shoal.RevisionID {
+	return shoal.RevisionID{Seq: m.GetSeq(), Author: shoal.PeerID(m.GetAuthor())}
 }
 
 func freshnessOf(m *shoalv1.Freshness) Freshness {
@@ -117,8 +121,8 @@ func detailOf(m *shoalv1.InspectServiceResponse) (ServiceDetail, error) {
 	}
 	return ServiceDetail{
 		Service: serviceOf(m.GetService()), Spec: spec, Rows: all(m.GetReplicas(), replicaOf), Heads: all(m.GetHeads(), revisionOf),
-		Lost: all(m.GetConflicts(), func(c *shoalv1.WishConflict) LostWish {
-			return LostWish{Loser: revisionOf(c.GetLoser()), Winner: revisionOf(c.GetWinner()), Rule: c.GetRule()}
+		Lost: all(m.GetConflicts(), func(c *shoalv1.WishConflict) shoal.Conflict {
+			return shoal.Conflict{Service: m.GetService().GetName(), Loser: revisionIDOf(c.GetLoser()), Winner: revisionIDOf(c.GetWinner()), Rule: c.GetRule()}
 		}),
 		Verdicts: all(m.GetVerdicts(), func(v *shoalv1.Verdict) Verdict {
 			return Verdict{

@@ -30,7 +30,7 @@ const (
 	CodeTooLarge    = "too_large"
 	CodeBadPath     = "bad_path"
 	CodeBadMethod   = "bad_method"
-	CodeUnreachable = "unreachable" // no daemon answers; made by the client
+	CodeUnreachable = "unreachable" // no peer answers, or no daemon: that one is made by the client
 	CodeDenied      = "denied"      // the socket may not be used; made by the client
 	CodeInternal    = "internal"
 )
@@ -66,6 +66,7 @@ var kinds = []struct {
 	{shoal.ErrNoSpace, CodeNoSpace},
 	{shoal.ErrEngineDown, CodeEngineDown},
 	{shoal.ErrTooFewAcks, CodeTooFewAcks},
+	{shoal.ErrUnreachable, CodeUnreachable},
 	{context.DeadlineExceeded, CodeTimeout},
 	{context.Canceled, CodeCanceled},
 }
@@ -73,20 +74,21 @@ var kinds = []struct {
 // statuses are the Connect codes, which decide the HTTP status: 400 for invalid
 // input, 404, 409 for conflicts, 403 for refusals, 503 for what passes.
 var statuses = map[string]connect.Code{
-	CodeInvalid:    connect.CodeInvalidArgument,
-	CodeNotFound:   connect.CodeNotFound,
-	CodeConflict:   connect.CodeAborted,
-	CodeRefused:    connect.CodePermissionDenied,
-	CodeNotMember:  connect.CodeFailedPrecondition,
-	CodeNoSpace:    connect.CodeUnavailable,
-	CodeEngineDown: connect.CodeUnavailable,
-	CodeTooFewAcks: connect.CodeUnavailable,
-	CodeTimeout:    connect.CodeDeadlineExceeded,
-	CodeCanceled:   connect.CodeCanceled,
-	CodeTooLarge:   connect.CodeResourceExhausted,
-	CodeBadPath:    connect.CodeNotFound,
-	CodeBadMethod:  connect.CodeUnimplemented,
-	CodeInternal:   connect.CodeInternal,
+	CodeInvalid:     connect.CodeInvalidArgument,
+	CodeNotFound:    connect.CodeNotFound,
+	CodeConflict:    connect.CodeAborted,
+	CodeRefused:     connect.CodePermissionDenied,
+	CodeNotMember:   connect.CodeFailedPrecondition,
+	CodeNoSpace:     connect.CodeUnavailable,
+	CodeEngineDown:  connect.CodeUnavailable,
+	CodeTooFewAcks:  connect.CodeUnavailable,
+	CodeUnreachable: connect.CodeUnavailable,
+	CodeTimeout:     connect.CodeDeadlineExceeded,
+	CodeCanceled:    connect.CodeCanceled,
+	CodeTooLarge:    connect.CodeResourceExhausted,
+	CodeBadPath:     connect.CodeNotFound,
+	CodeBadMethod:   connect.CodeUnimplemented,
+	CodeInternal:    connect.CodeInternal,
 }
 
 // describe puts any error into words and a code.

@@ -20,13 +20,13 @@ func (p *pane) findPeer(text string) (*shoal.Peer, error) {
 	var known []string
 	for i := range p.view.Peers() {
 		m := &p.view.Peers()[i]
-		if string(m.ID) == text || m.Facts.Name == text && !m.Removed {
+		if string(m.ID) == text || m.Facts.Name == text && !m.Removed && !m.Left() {
 			return m, nil
 		}
 		if len(text) >= 4 && strings.HasSuffix(string(m.ID), text) {
 			found = append(found, m)
 		}
-		if !m.Removed {
+		if !m.Removed && !m.Left() {
 			known = append(known, m.Name())
 		}
 	}

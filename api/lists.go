@@ -197,7 +197,7 @@ func (s *Server) ListPeers(ctx context.Context, req *connect.Request[shoalv1.Lis
 	out := &shoalv1.ListPeersResponse{Freshness: s.freshness(m)}
 	for i := range m.view.Peers() {
 		p := &m.view.Peers()[i]
-		if !p.Removed || req.Msg.GetIncludeRemoved() {
+		if gone := p.Removed || p.Left(); !gone || req.Msg.GetIncludeRemoved() {
 			out.Peers = append(out.Peers, m.peer(p))
 		}
 	}

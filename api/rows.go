@@ -66,7 +66,7 @@ func (p *pane) freshness(trouble string) *shoalv1.Freshness {
 	f := &shoalv1.Freshness{NewestSeconds: -1, Trouble: trouble}
 	for i := range p.view.Peers() {
 		peer := &p.view.Peers()[i]
-		if peer.Removed {
+		if peer.Removed || peer.Left() {
 			continue
 		}
 		f.Members++
@@ -216,6 +216,8 @@ func peerState(m *shoal.Peer, life shoal.Life) string {
 	switch {
 	case m.Removed:
 		return "removed"
+	case m.Left():
+		return "left"
 	case m.Facts.Leaving:
 		return "leaving"
 	}

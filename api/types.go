@@ -164,16 +164,9 @@ type ServiceDetail struct {
 	Spec      shoal.Spec
 	Rows      []Replica
 	Heads     []string
-	Lost      []LostWish
+	Lost      []shoal.Conflict // concurrent wishes that lost
 	Verdicts  []Verdict
 	Freshness Freshness
-}
-
-// LostWish is a concurrent wish that lost.
-type LostWish struct {
-	Loser  string `json:"loser"`
-	Winner string `json:"winner"`
-	Rule   string `json:"rule"`
 }
 
 // Verdict says whether a peer may hold a slot (-1: any), and why not.

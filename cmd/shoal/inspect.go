@@ -62,11 +62,26 @@ type restartJSON struct {
 // serviceJSON is a service with all that is known of it.
 type serviceJSON struct {
 	api.Service
-	Spec      specJSON       `json:"spec"`
-	Slots     []api.Replica  `json:"slots"`
-	Heads     []string       `json:"heads"`
-	Lost      []api.LostWish `json:"lost_wishes"`
-	Placement []api.Verdict  `json:"placement"`
+	Spec      specJSON      `json:"spec"`
+	Slots     []api.Replica `json:"slots"`
+	Heads     []string      `json:"heads"`
+	Lost      []lostJSON    `json:"lost_wishes"`
+	Placement []api.Verdict `json:"placement"`
+}
+
+// lostJSON is a concurrent wish that lost.
+type lostJSON struct {
+	Loser  string `json:"loser"`
+	Winner string `json:"winner"`
+	Rule   string `json:"rule"`
+}
+
+func lostOf(in []shoal.Conflict) []lostJSON {
+	out := make([]lostJSON, len(in))
+	for i, c := range in {
+		out[i] = lostJSON{c.Loser.String(), c.Winner.String(), c.Rule}
+	}
+	return out
 }
 
 func specOf(s *shoal.Spec) specJSON {
@@ -111,7 +126,7 @@ secrets.`,
 				if err != nil {
 					return err
 				}
-				all = append(all, serviceJSON{d.Service, specOf(&d.Spec), d.Rows, d.Heads, d.Lost, d.Verdicts})
+				all = append(all, serviceJSON{d.Service, specOf(&d.Spec), d.Rows, d.Heads, lostOf(d.Lost), d.Verdicts})
 				fresh = d.Freshness
 			}
 			if err := inspect(a, all, a.describeService, func(s serviceJSON) string { return s.Name }); err != nil {

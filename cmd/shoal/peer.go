@@ -52,7 +52,7 @@ last heard, CPU and MEM what is reserved of what containers may use.`,
 		},
 	}
 	a.addListFlags(cmd, &l, by.keys())
-	cmd.Flags().BoolVar(&removed, "all", false, "also those that were removed")
+	cmd.Flags().BoolVar(&removed, "all", false, "also those that left or were removed")
 	return cmd
 }
 

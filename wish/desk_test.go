@@ -245,6 +245,10 @@ func TestRefusals(t *testing.T) {
 	p.must(t, deploy(global))
 	create := deploy(spec("web", 3))
 	create.Deploy.Create = true
+	stale := deploy(spec("web", 3))
+	stale.Deploy.IfRevision = map[string]shoal.RevisionID{"web": {Seq: 7, Author: p.self}}
+	absent := deploy(spec("new", 3))
+	absent.Deploy.IfRevision = map[string]shoal.RevisionID{"new": {Seq: 7, Author: p.self}}
 	for name, c := range map[string]struct {
 		at   *place
 		wish shoal.Wish
@@ -259,6 +263,8 @@ func TestRefusals(t *testing.T) {
 		"global":           {p, scale("all", 3, false), shoal.ErrRefused, "is global"},
 		"other project":    {p, deploy(elsewhere), shoal.ErrConflict, `belongs to project "shop", not to project "other"`},
 		"exists":           {p, create, shoal.ErrConflict, `service "web" already exists`},
+		"stale revision":   {p, stale, shoal.ErrConflict, "not at the one you saw"},
+		"seen, now gone":   {p, absent, shoal.ErrConflict, "is at revision none"},
 		"remove nothing":   {p, remove("nosuch"), shoal.ErrNotFound, `no service "nosuch"`},
 		"twice":            {p, deploy(spec("a", 1), spec("a", 1)), nil, `name "a" twice`},
 		"one bad of two":   {p, deploy(spec("good", 1), spec("Bad", 1)), nil, "name must match"},

@@ -81,6 +81,8 @@ func deploy(d *shoal.Desired, author shoal.PeerID, spec shoal.Spec, w *shoal.Dep
 	}
 	old, exists := d.Service(spec.Name)
 	switch {
+	case !expected(w, old, spec.Name):
+		return nil, fmt.Errorf("service %q is at revision %s, not at the one you saw: %w", spec.Name, at(old), shoal.ErrConflict)
 	case exists && w.Create:
 		return nil, fmt.Errorf("service %q %w: %w", spec.Name, errExists, shoal.ErrConflict)
 	case exists && old.Spec.Project != spec.Project:
@@ -103,6 +105,24 @@ func deploy(d *shoal.Desired, author shoal.PeerID, spec shoal.Spec, w *shoal.Dep
 		s.rescale(old, author, w.ResetScale)
 	}
 	return s, nil
+}
+
+// expected reports whether the service is at the revision that the user saw, if the
+// wish says so; the zero revision means that there must be none.
+func expected(w *shoal.DeployWish, old *shoal.Service, name string) bool {
+	seen, asked := w.IfRevision[name]
+	if old == nil {
+		return !asked || seen.IsZero()
+	}
+	return !asked || seen == old.Revision
+}
+
+// at names a service's revision for people.
+func at(s *shoal.Service) string {
+	if s == nil {
+		return "none"
+	}
+	return s.Revision.String()
 }
 
 // revise adds a new revision that replaces all heads the author sees, removed ones

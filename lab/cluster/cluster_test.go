@@ -26,6 +26,7 @@ func sizes() []int {
 func TestDeployScaleKill(t *testing.T) {
 	for _, n := range sizes() {
 		t.Run(fmt.Sprintf("%d peers", n), func(t *testing.T) {
+			t.Parallel()
 			play(t, uint64(n)*1000+1, n, func(w *world) {
 				a, b, c := w.peers[w.rng.IntN(n)], w.peers[w.rng.IntN(n)], w.peers[w.rng.IntN(n)]
 				a.deploy("web", n)
@@ -64,6 +65,7 @@ func TestDeployScaleKill(t *testing.T) {
 func TestSplitAndHeal(t *testing.T) {
 	for _, n := range sizes() {
 		t.Run(fmt.Sprintf("%d peers", n), func(t *testing.T) {
+			t.Parallel()
 			play(t, uint64(n)*1000+2, n, func(w *world) {
 				w.peers[0].deploy("web", n)
 				w.settled(10*time.Second, w.peers, map[string]int{"web": n})
@@ -109,6 +111,7 @@ func TestSplitAndHeal(t *testing.T) {
 // (G1, G4), adopts its containers untouched (G8), and starts what it held after a
 // power cut, alone.
 func TestRestartKeepsAll(t *testing.T) {
+	t.Parallel()
 	play(t, 3003, 3, func(w *world) {
 		a := w.peers[0]
 		a.deploy("web", 6)

@@ -36,6 +36,7 @@ type peer struct {
 type demo struct {
 	dir     string
 	cluster string // after init
+	lost    string // name of the peer that was killed, while it is
 	peers   []*peer
 	laps    []lap
 }
@@ -167,8 +168,8 @@ func (d *demo) rows(ctx context.Context, p *peer, service string) ([]row, error)
 	if err := json.Unmarshal([]byte(text), &rows); err != nil {
 		return nil, fmt.Errorf("read shoal ps -o json: %w", err)
 	}
-	// Claims of a peer that is not heard are listed, as one does not know; here we do.
-	return slices.DeleteFunc(rows, func(r row) bool { return r.State == "silent" }), nil
+	// What a lost peer said last is listed for a while, as one cannot know; here we do.
+	return slices.DeleteFunc(rows, func(r row) bool { return r.State == "silent" || r.PeerName == d.lost }), nil
 }
 
 // exact waits until a service has exactly n replicas, all ready, one a slot, on

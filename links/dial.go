@@ -94,17 +94,16 @@ func (l *Links) dialLoop(ctx context.Context) {
 
 // cut closes the connections of everybody who may not be here: removed members, and
 // strangers whose time is up. Those that began too early go too; see gate.stale.
-func (d *dialer) cut() {
-	for _, c := range d.host.Network().Conns() {
-		if d.gate.stale(c) {
-			_ = c.Close() // a new one is dialled
+func (l *Links) cut() {
+	for _, c := range l.host.Network().Conns() {
+		switch p := c.RemotePeer(); {
+		case l.gate.stale(c): // a new one is dialled
+		case !l.gate.mayStay(p):
+			l.log.Debug("link cut", logkey.Peer, shoal.PeerID(p.String()).Short(), logkey.Reason, "not a member")
+		default:
+			continue
 		}
-	}
-	for _, p := range d.host.Network().Peers() {
-		if !d.gate.mayStay(p) {
-			d.log.Debug("link cut", logkey.Peer, shoal.PeerID(p.String()).Short(), logkey.Reason, "not a member")
-			_ = d.host.Network().ClosePeer(p) // it is gone either way
-		}
+		_ = c.Close() // it is gone either way
 	}
 }
 

@@ -109,8 +109,8 @@ func (l *Links) joinVia(ctx context.Context, t *Token, via TokenPeer, opts shoal
 	}
 	done := l.gate.visit(p)
 	defer func() {
-		_ = l.host.Network().ClosePeer(p) // as a member it links anew, and all rooms see it
 		done()
+		l.cut() // this connection only: the admitting peer may have linked anew already
 	}()
 	if err := l.reach(ctx, p, via.Addrs); err != nil {
 		return JoinResult{}, tokenError(TokenUnreachable, "%s", err)
@@ -211,11 +211,13 @@ func (l *Links) becomeMember(s network.Stream, res *JoinResult) error {
 	if err := l.id.Remember(res.Members...); err != nil {
 		return fmt.Errorf("join: %w", err)
 	}
-	_ = s.CloseWrite() // tells the admitting peer that all was read
 	l.mu.Lock()
 	d := l.desired
 	l.mu.Unlock()
+	// First know the members, then let the admitting peer go: it links anew at once,
+	// and would be a stranger.
 	l.admitMembers(d)
+	_ = s.CloseWrite() // how it ends does not matter any more
 	return nil
 }
 

@@ -177,17 +177,24 @@ func (l *Links) openUntil(d *shoal.Desired) int64 {
 	return until
 }
 
-// Connected returns the members with an open connection, sorted. One that began
-// before its peer was a member, and is about to be made anew, does not count.
+// Connected returns the members with an open link, sorted. While a connection is open
+// that began before its peer was a member, and is about to be made anew, the peer
+// does not count: a stream might still take that one, and break.
 func (l *Links) Connected() []shoal.PeerID {
-	out := []shoal.PeerID{}
+	whole := map[peer.ID]bool{}
 	for _, c := range l.host.Network().Conns() {
-		if l.gate.isLink(c) && !c.IsClosed() {
-			out = append(out, shoal.PeerID(c.RemotePeer().String()))
+		p := c.RemotePeer()
+		before, seen := whole[p]
+		whole[p] = l.gate.isLink(c) && (before || !seen)
+	}
+	out := []shoal.PeerID{}
+	for p, ok := range whole {
+		if ok {
+			out = append(out, shoal.PeerID(p.String()))
 		}
 	}
 	slices.Sort(out)
-	return slices.Compact(out)
+	return out
 }
 
 // Changed returns a channel that is closed when Connected may have changed after the

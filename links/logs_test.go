@@ -140,9 +140,19 @@ func TestLogsFollow(t *testing.T) {
 		})
 	}()
 	for i := range 3 {
-		lines <- fmt.Sprint("line ", i)
-		if text := <-got; text != fmt.Sprint("line ", i) {
-			t.Errorf("line %d = %q", i, text)
+		text := fmt.Sprint("line ", i)
+		select {
+		case lines <- text:
+		case err := <-done:
+			t.Fatalf("Logs ended before line %d: %v", i, err)
+		}
+		select {
+		case back := <-got:
+			if back != text {
+				t.Errorf("line %d = %q", i, back)
+			}
+		case err := <-done:
+			t.Fatalf("Logs ended at line %d: %v", i, err)
 		}
 	}
 	cancel()
@@ -175,7 +185,7 @@ func TestLogsStop(t *testing.T) {
 		return nil
 	})
 	if !errors.Is(err, enough) || n != 10 {
-		t.Errorf("Logs = %v after %d lines, want its own error after 10", err, n)
+		t.Fatalf("Logs = %v after %d lines, want its own error after 10", err, n)
 	}
 	<-ended
 }

@@ -226,6 +226,13 @@ func TestSimJoin(t *testing.T) {
 		if got := sim.links(); got != 2 {
 			t.Errorf("%d links, want one seen from both sides", got)
 		}
+		conns := append(a.host.Network().Conns(), b.host.Network().Conns()...)
+		time.Sleep(time.Minute)
+		for _, c := range conns {
+			if c.IsClosed() {
+				t.Error("a link made after the join was closed again")
+			}
+		}
 		_, err = sim.peers[2].Join(t.Context(), token, shoal.JoinOptions{})
 		wantJoinFault(t, err, TokenUsed, shoal.ErrRefused)
 	})

@@ -5,9 +5,11 @@ package gossip
 
 import (
 	"context"
+	"crypto/sha256"
 	"fmt"
 
 	pubsub "github.com/libp2p/go-libp2p-pubsub"
+	pubsubpb "github.com/libp2p/go-libp2p-pubsub/pb"
 	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"golang.org/x/sync/errgroup"
@@ -25,11 +27,15 @@ const (
 )
 
 // NewPubSub makes the gossipsub that a Store and the beats share, with the queues
-// and the flood-publishing that small clusters need (FACTS section 3). It works
-// until ctx ends.
+// and the flood-publishing that small clusters need (FACTS section 3). Its messages
+// carry no author and no signature: records and beats are signed themselves, a
+// second check costs an eighth of a busy peer's time, and pubsub would drop what
+// comes under our own name, which is how a copied identity is found. It works until
+// ctx ends.
 func NewPubSub(ctx context.Context, h host.Host) (*pubsub.PubSub, error) {
 	ps, err := pubsub.NewGossipSub(ctx, h,
-		pubsub.WithMessageSignaturePolicy(pubsub.StrictSign),
+		pubsub.WithMessageSignaturePolicy(pubsub.StrictNoSign),
+		pubsub.WithNoAuthor(),
 		pubsub.WithFloodPublish(true),
 		pubsub.WithPeerOutboundQueueSize(queueSize),
 		pubsub.WithValidateQueueSize(queueSize),
@@ -53,7 +59,7 @@ func (s *Store) runTopic(ctx context.Context) (err error) {
 		return fmt.Errorf("watch topic %s: %w", name, err)
 	}
 	defer func() { _ = s.deps.PubSub.UnregisterTopicValidator(name) }() // fails only if pubsub is gone
-	topic, err := s.deps.PubSub.Join(name)
+	topic, err := s.deps.PubSub.Join(name, pubsub.WithTopicMessageIdFn(contentID))
 	if err != nil {
 		return fmt.Errorf("join topic %s: %w", name, err)
 	}
@@ -74,6 +80,12 @@ func (s *Store) runTopic(ctx context.Context) (err error) {
 	g.Go(func() error { return s.followPeers(ctx, events) })
 	g.Go(func() error { return s.takePushes(ctx, sub) })
 	return g.Wait()
+}
+
+// contentID names a message by what it says.
+func contentID(m *pubsubpb.Message) string {
+	sum := sha256.Sum256(m.GetData())
+	return string(sum[:])
 }
 
 func (s *Store) setTopic(t *pubsub.Topic) {
@@ -108,7 +120,7 @@ func (s *Store) takePushes(ctx context.Context, sub *pubsub.Subscription) error 
 			continue // our own
 		}
 		select {
-		case s.arrivals <- &arrival{blocks: found, from: idOf(msg.GetFrom()), via: idOf(msg.ReceivedFrom), pushed: true}:
+		case s.arrivals <- &arrival{blocks: found, from: idOf(msg.ReceivedFrom), pushed: true}:
 		case <-ctx.Done():
 			return nil
 		}
@@ -118,7 +130,7 @@ func (s *Store) takePushes(ctx context.Context, sub *pubsub.Subscription) error 
 // validate judges a pushed message before it is passed on: a bad one stops here. It
 // looks at nothing that depends on what else this peer holds.
 func (s *Store) validate(ctx context.Context, _ peer.ID, msg *pubsub.Message) pubsub.ValidationResult {
-	from := idOf(msg.GetFrom())
+	from := idOf(msg.ReceivedFrom) // who passes on what it must have refused is to blame
 	if from == s.self {
 		return pubsub.ValidationAccept
 	}

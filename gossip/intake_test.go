@@ -19,6 +19,8 @@ import (
 	"github.com/libp2p/go-libp2p/core/network"
 	googleproto "google.golang.org/protobuf/proto"
 
+	pubsub "github.com/libp2p/go-libp2p-pubsub"
+
 	"github.com/shoalnet/shoal"
 	codec "github.com/shoalnet/shoal/proto"
 	"github.com/shoalnet/shoal/proto/blocks"
@@ -199,7 +201,7 @@ func TestSimBadPushesAreRefused(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		topic, err := ps.Join(TopicName(s.c.key.id))
+		topic, err := ps.Join(TopicName(s.c.key.id), pubsub.WithTopicMessageIdFn(contentID))
 		if err != nil {
 			t.Fatal(err)
 		}

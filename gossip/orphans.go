@@ -24,7 +24,6 @@ const (
 type incoming struct {
 	*block
 	from   shoal.PeerID
-	via    shoal.PeerID
 	pushed bool
 }
 

@@ -18,7 +18,7 @@ import (
 // maxRefusals bounds the refusals counted apart; more go under From "".
 const maxRefusals = 1024
 
-// Refusal says why blocks were refused and who sent them: the signer of the push, or
+// Refusal says why blocks were refused and who sent them: who passed on the push, or
 // the other end of the sync stream. The authors a refused block names are not
 // proven, so they are not blamed.
 type Refusal struct {

@@ -376,12 +376,3 @@ func cidsOf(raw [][]byte) ([]cid.Cid, error) {
 	}
 	return out, nil
 }
-
-// nearer returns the peer to ask for what from sent and via passed on: from itself if
-// we are connected.
-func (s *Store) nearer(from, via shoal.PeerID) shoal.PeerID {
-	if s.isConnected(from) {
-		return from
-	}
-	return via
-}

@@ -63,7 +63,6 @@ type turn struct {
 type arrival struct {
 	blocks []*block
 	from   shoal.PeerID // who sent them
-	via    shoal.PeerID // pushed: the neighbour that passed them on
 	pushed bool
 	done   chan error // buffered; nil: nobody waits
 }
@@ -153,7 +152,7 @@ func (w *writer) run(ctx context.Context) error {
 			t.arrivals = append(t.arrivals, a)
 		case <-tick:
 			for _, at := range w.orphans.overdue(w.store.deps.Clock.Mono(), w.store.cfg.GapDelay) {
-				w.store.wantSync(w.store.nearer(at.from, at.via))
+				w.store.wantSync(at.from)
 			}
 			continue
 		}
@@ -243,7 +242,7 @@ func (w *writer) takeArrivals(ctx context.Context, t *turn) error {
 	var queue []incoming
 	for _, a := range t.arrivals {
 		for _, b := range a.blocks {
-			queue = append(queue, incoming{b, a.from, a.via, a.pushed})
+			queue = append(queue, incoming{b, a.from, a.pushed})
 		}
 	}
 	var entries []fold.Entry

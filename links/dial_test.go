@@ -208,6 +208,22 @@ func TestPing(t *testing.T) {
 	}
 }
 
+// TestPingRefused: a machine that refuses on TCP runs no daemon; the rest of the
+// timeout is not waited out for UDP, which refuses nothing.
+func TestPingRefused(t *testing.T) {
+	a, b := pair(t)
+	b.stop()
+	eventually(t, "a notices", func() bool {
+		return a.host.Network().Connectedness(decodeID(t, b.id.Self())) != network.Connected
+	})
+	a.cfg.PingTimeout = 8 * time.Second
+	ctx, cancel := context.WithTimeout(t.Context(), 6*time.Second)
+	defer cancel()
+	if _, err := a.Ping(ctx, b.id.Self(), true); err == nil || ctx.Err() != nil {
+		t.Errorf("Ping = %v, %v, want a refusal in time", err, ctx.Err())
+	}
+}
+
 // TestPingForcesConnection: the peer's streams hang although it lives. The forced
 // handshake proves life, and the dead links are replaced.
 func TestPingForcesConnection(t *testing.T) {

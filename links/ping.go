@@ -8,6 +8,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"syscall"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/network"
@@ -154,6 +156,7 @@ func (l *Links) handshake(ctx context.Context, p peer.ID) (time.Duration, error)
 	}
 	errs := errors.New("no address is known")
 	best := time.Duration(-1)
+	open := len(streams(addrs))
 	for i := range addrs { // all of them: nobody is left behind
 		r := <-results
 		switch {
@@ -163,11 +166,26 @@ func (l *Links) handshake(ctx context.Context, p peer.ID) (time.Duration, error)
 			best = r.took
 			cancel()
 		}
+		if errors.Is(r.err, syscall.ECONNREFUSED) {
+			if open--; open == 0 {
+				defer time.AfterFunc(l.cfg.PingTimeout/4, cancel).Stop()
+			}
+		}
 	}
 	if best < 0 {
 		return 0, fmt.Errorf("forced connection: %w", errs)
 	}
 	return best, nil
+}
+
+// streams returns the TCP addresses among addrs. Where every one of them is refused
+// the machine is there and the daemon is not: what UDP, which refuses nothing, may
+// still answer is waited for only a little longer.
+func streams(addrs []ma.Multiaddr) []ma.Multiaddr {
+	return slices.DeleteFunc(slices.Clone(addrs), func(a ma.Multiaddr) bool {
+		_, err := a.ValueForProtocol(ma.P_TCP)
+		return err != nil
+	})
 }
 
 func shake(ctx context.Context, sw transports, a ma.Multiaddr, p peer.ID) error {

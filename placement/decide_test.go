@@ -118,6 +118,41 @@ func TestHoldOff(t *testing.T) {
 	wantDrops(t, "a rival held it longer", s.at(20*time.Millisecond), "web/0>"+string(rival))
 }
 
+// TestUnstartedYieldsToTheProposed: an older claim that waits for its hold-off gives
+// way to one that was proposed and so has started.
+func TestUnstartedYieldsToTheProposed(t *testing.T) {
+	for _, proposed := range []bool{true, false} {
+		k, self := openSlot()
+		rival := shoal.PeerID("p000")
+		if rival == self {
+			rival = "p001"
+		}
+		if proposed {
+			k.services[0].Proposed = []shoal.PeerID{rival}
+			k.states[rival] = &shoal.PeerState{Engine: shoal.EngineStatus{Down: true}} // in this view, for now
+		}
+		for i := range k.peers {
+			k.peers[i].Cordoned = k.peers[i].ID != self
+		}
+		s := newSteps(t, k, self)
+		p := s.at(0)
+		wantClaims(t, "the named peer seems unable", p, "web/0")
+		k.apply(self, p)
+		k.phase(k.claims[0], shoal.PhasePending)
+		later := k.hold("web", 0, rival)
+		k.phase(later, shoal.PhasePending)
+		want := []string{}
+		if proposed {
+			want = []string{"web/0>" + string(rival)}
+		}
+		wantDrops(t, "a younger claim", s.at(20*time.Millisecond), want...)
+		if !proposed {
+			k.phase(later, shoal.PhaseStarting)
+			wantDrops(t, "a younger claim that runs", s.at(25*time.Millisecond), "web/0>"+string(rival))
+		}
+	}
+}
+
 func TestStaleWishPullsFirst(t *testing.T) {
 	k, self := openSlot()
 	k.services[0].Fresh = false

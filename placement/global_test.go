@@ -162,3 +162,35 @@ func TestRolloutWhereTheHolderCannot(t *testing.T) {
 	k.phase(k.claims[1], shoal.PhaseReady)
 	wantDrops(t, "ready", holder.at(time.Minute), "web/0>p001")
 }
+
+// TestGlobalRollout changes one peer after the other and passes over those that
+// cannot.
+func TestGlobalRollout(t *testing.T) {
+	k := newKit(3)
+	svc := k.service("agent", 0)
+	svc.Spec.Mode, svc.Spec.Image = shoal.ModeGlobal, "agent:2"
+	svc.Revision = shoal.RevisionID{Seq: 2, Author: "op"}
+	for i := range k.peers {
+		k.hold("agent", i, k.peers[i].ID)
+	}
+	st := *k.states["p000"] // has only the old image
+	st.Images = []string{"agent:1"}
+	k.states["p000"] = &st
+	for _, id := range []shoal.PeerID{"p001", "p002"} {
+		st := *k.states[id]
+		st.Images = []string{"agent:2"}
+		k.states[id] = &st
+	}
+	for _, turn := range []shoal.PeerID{"p001", "p002", ""} {
+		for id, plan := range k.decideAll(LAN()) {
+			if len(plan.Releases) > 0 || (len(plan.Claims) > 0) != (id == turn) {
+				t.Fatalf("it is %q's turn, and %s does %+v", turn, id, plan)
+			}
+			if id == turn {
+				images := k.states[id].Images
+				k.apply(id, plan)
+				k.states[id].Images = images
+			}
+		}
+	}
+}

@@ -26,13 +26,15 @@ func (d *decision) own(s *serviceRow, slots []slotState, i int, c shoal.Claim, o
 	}
 	st := slots[c.Slot]
 	winner := s.claims[st.claim] // own claim at least, so there is one
-	switch mine := winner.Holder == d.id; {
+	switch mine, other := winner.Holder == d.id, d.overtaken(s, c); {
 	case !mine && d.w.peers[d.w.self].standing == hands:
 		d.handOver(c, winner)
 	case !mine:
 		d.lose(s, slots, i, c, oc)
 	case winner.Replica != c.Replica && (d.ready(winner.Replica) || !d.hasStarted(c)):
 		d.drop(c, "", "another replica fills the slot on this peer")
+	case other != "":
+		d.drop(c, other, "%s runs it already, and it never started here", d.name(other))
 	case d.declines(c):
 		d.drop(c, "", "%s", refusal(d.w.peers[d.w.self].state, c.Service, c.Revision))
 	case st.kind == held && oc.turns != nil && oc.turns[c.Slot] && winner.Replica == c.Replica:
@@ -51,6 +53,27 @@ func (d *decision) leavingWord() string {
 		return why
 	}
 	return "has no engine"
+}
+
+// overtaken returns a peer that runs, or is about to run, a slot whose older claim
+// is this peer's but has not started yet: it was proposed there, so it starts at
+// once. The later claim is the better one then; "" if there is none.
+func (d *decision) overtaken(s *serviceRow, c shoal.Claim) shoal.PeerID {
+	if d.hasStarted(c) {
+		return ""
+	}
+	wish := d.m.wishes[s.spec.Name]
+	young := !d.cfg.NoProposal && wish.fresh && d.now-wish.at < d.cfg.Young
+	for i, o := range s.claims {
+		if o.Slot != c.Slot || o.Holder == d.id || d.claimKind(s, i) != held {
+			continue
+		}
+		named := young && o.Slot < len(s.svc.Proposed) && s.svc.Proposed[o.Slot] == o.Holder
+		if named || d.runs(o.Replica) || d.phase(o.Replica) == shoal.PhaseStarting {
+			return o.Holder
+		}
+	}
+	return ""
 }
 
 // keep holds on to a claim, and lets its replica start once the hold-off is over.

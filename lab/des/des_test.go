@@ -58,7 +58,7 @@ func headline() string {
 func seeds(t testing.TB, few int) (first, n uint64) {
 	t.Helper()
 	read := func(name string) uint64 {
-		text := os.Getenv(name) //nolint:forbidigo // a test takes its seeds from make sim
+		text := os.Getenv(name)
 		if text == "" {
 			return 0
 		}

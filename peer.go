@@ -31,6 +31,10 @@ func (p *Peer) Name() string {
 	return p.ID.Short()
 }
 
+// Left reports whether the peer left the cluster by itself: it holds nothing and has
+// no address any more. It stays a member by its key, and may come back by a new token.
+func (p *Peer) Left() bool { return p.Facts.Leaving && len(p.Facts.Addrs) == 0 }
+
 // Zone returns the peer's zone label, "" if it has none.
 func (p *Peer) Zone() string { return p.Facts.Labels["zone"] }
 

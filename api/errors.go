@@ -22,6 +22,7 @@ const (
 	CodeConflict    = "conflict"
 	CodeRefused     = "refused"
 	CodeNotMember   = "not_member"
+	CodeStarting    = "starting"
 	CodeNoSpace     = "no_space"
 	CodeEngineDown  = "engine_down"
 	CodeTooFewAcks  = "too_few_acks"
@@ -79,6 +80,7 @@ var statuses = map[string]connect.Code{
 	CodeConflict:    connect.CodeAborted,
 	CodeRefused:     connect.CodePermissionDenied,
 	CodeNotMember:   connect.CodeFailedPrecondition,
+	CodeStarting:    connect.CodeUnavailable,
 	CodeNoSpace:     connect.CodeUnavailable,
 	CodeEngineDown:  connect.CodeUnavailable,
 	CodeTooFewAcks:  connect.CodeUnavailable,

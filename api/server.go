@@ -166,5 +166,8 @@ func (s *Server) cluster() (*Cluster, error) {
 	if c, ok := s.deps.Cluster(); ok && c != nil {
 		return c, nil
 	}
+	if s.deps.Membership.Status().Cluster != "" {
+		return nil, &Error{Code: CodeStarting, What: "this daemon is starting and has not read its records yet", Todo: "try again in a moment"}
+	}
 	return nil, notMember()
 }

@@ -5,6 +5,8 @@ package links
 
 import (
 	"net"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/network"
@@ -75,6 +77,21 @@ func addrTexts(addrs []ma.Multiaddr) []string {
 		out = append(out, a.String())
 	}
 	return out
+}
+
+// places names addresses for people, each host and port once: "192.0.2.1:4710".
+func places(addrs []ma.Multiaddr) string {
+	var out []string
+	for _, a := range addrs {
+		where := a.String()
+		if _, plain, err := manet.DialArgs(a); err == nil {
+			where = plain
+		}
+		if !slices.Contains(out, where) {
+			out = append(out, where)
+		}
+	}
+	return strings.Join(out, ", ")
 }
 
 // quicDelay is how long QUIC waits for TCP: bytes go faster over TCP and TLS

@@ -8,6 +8,7 @@ import (
 	"crypto/ed25519"
 	"encoding/binary"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -166,8 +167,9 @@ func refusal(v shoalv1.JoinVerdict, why string) *shoalv1.JoinAnswer {
 	return &shoalv1.JoinAnswer{Verdict: v, Why: clip(why)}
 }
 
-// judge decides on the folded records as they are at the write. A newcomer that is a
-// member already gets its chain again: its first answer may have been lost.
+// judge decides on the folded records as they are at the write. A newcomer that this
+// invite made a member already gets its chain again: its first answer may have been
+// lost. One that left needs an invite like everybody else.
 func (l *Links) judge(d *shoal.Desired, self, newcomer shoal.PeerID, public ed25519.PublicKey) (shoalv1.JoinVerdict, []shoal.Body) {
 	if mayAdmit(d, self) != nil {
 		return shoalv1.JoinVerdict_JOIN_VERDICT_NOT_OPERATOR, nil
@@ -176,7 +178,7 @@ func (l *Links) judge(d *shoal.Desired, self, newcomer shoal.PeerID, public ed25
 	if !ok || string(inv.PublicKey) != string(public) || inv.Role == "" {
 		return shoalv1.JoinVerdict_JOIN_VERDICT_UNKNOWN, nil
 	}
-	if p, ok := d.Peer(newcomer); ok && !p.Removed {
+	if p, ok := d.Peer(newcomer); ok && !p.Removed && !p.Left() && slices.Contains(inv.RedeemedBy, newcomer) {
 		return shoalv1.JoinVerdict_JOIN_VERDICT_ADMITTED, nil
 	}
 	switch {

@@ -6,6 +6,7 @@ package links
 import (
 	"fmt"
 	"io"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -123,10 +124,11 @@ func TestListenTaken(t *testing.T) {
 	cfg := quiet()
 	i := slices.IndexFunc(a.Addrs(), isTCP)
 	cfg.Listen = a.Addrs()[i : i+1]
+	where := strings.NewReplacer("/ip4/", "", "/tcp/", ":").Replace(cfg.Listen[0])
 	l, err := New(cfg, memory(t, 2), newFixedClock(), discard())
 	mustBe(t, "new", err)
-	if err := l.Run(t.Context()); err == nil || !strings.Contains(err.Error(), "listen on "+cfg.Listen[0]) || !strings.Contains(err.Error(), "in use") {
-		t.Errorf("Run on a taken port = %v, want an error that names it", err)
+	if err := l.Run(t.Context()); err == nil || !strings.Contains(err.Error(), fmt.Sprintf("listen on %s (tcp): already in use by pid %d (", where, os.Getpid())) {
+		t.Errorf("Run on a taken port = %v, want an error that names it and who has it", err)
 	}
 	never, err := New(quiet(), memory(t, 3), newFixedClock(), discard())
 	mustBe(t, "new", err)

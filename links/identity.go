@@ -48,7 +48,7 @@ type Identity struct {
 	boot   shoal.Boot
 	seq    *Sequence
 
-	mu      sync.Mutex // guards random, cluster and members, and orders their writes to disk
+	mu      sync.Mutex // guards random, boot, cluster and members, and orders their writes to disk
 	cluster clusterState
 	members map[shoal.PeerID]KnownMember
 }
@@ -87,13 +87,8 @@ func (id *Identity) load() error {
 	if err != nil {
 		return err
 	}
-	id.boot.Counter = counter + 1
-	var nonce [8]byte
-	if _, err := io.ReadFull(id.random, nonce[:]); err != nil {
-		return fmt.Errorf("draw boot nonce: %w", err)
-	}
-	id.boot.Nonce = binary.BigEndian.Uint64(nonce[:])
-	if err := writeCounter(id.files, bootFile, id.boot.Counter); err != nil {
+	id.boot.Counter = counter
+	if err := id.NewBoot(); err != nil {
 		return err
 	}
 	if id.seq, err = openSequence(id.files); err != nil {
@@ -133,7 +128,29 @@ func (id *Identity) Close() error { return id.files.close() }
 func (id *Identity) Self() shoal.PeerID { return id.self }
 
 // Boot returns the number of this life: the counter is already on disk.
-func (id *Identity) Boot() shoal.Boot { return id.boot }
+func (id *Identity) Boot() shoal.Boot {
+	id.mu.Lock()
+	defer id.mu.Unlock()
+	return id.boot
+}
+
+// NewBoot begins another life within this process, for a peer that left a cluster and
+// joins again: what it says then is news to whoever heard its last life.
+func (id *Identity) NewBoot() error {
+	id.mu.Lock()
+	defer id.mu.Unlock()
+	next := shoal.Boot{Counter: id.boot.Counter + 1}
+	var nonce [8]byte
+	if _, err := io.ReadFull(id.random, nonce[:]); err != nil {
+		return fmt.Errorf("draw boot nonce: %w", err)
+	}
+	next.Nonce = binary.BigEndian.Uint64(nonce[:])
+	if err := writeCounter(id.files, bootFile, next.Counter); err != nil {
+		return err
+	}
+	id.boot = next
+	return nil
+}
 
 // Sequence returns the source of author sequence numbers.
 func (id *Identity) Sequence() *Sequence { return id.seq }

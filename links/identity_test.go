@@ -100,6 +100,16 @@ func TestBootGrows(t *testing.T) {
 		id, err = id.Reopen()
 		mustBe(t, "reopen", err)
 	}
+	before := id.Boot()
+	mustBe(t, "new boot", id.NewBoot())
+	if now := id.Boot(); now.Counter != before.Counter+1 || now.Nonce == before.Nonce {
+		t.Errorf("new boot within a life = %+v after %+v", now, before)
+	}
+	id, err := id.Reopen()
+	mustBe(t, "reopen", err)
+	if now := id.Boot(); now.Counter != before.Counter+2 {
+		t.Errorf("boot after that = %+v after %+v", now, before)
+	}
 	mustBe(t, "close", id.Close())
 }
 
@@ -272,12 +282,20 @@ func TestMembershipSurvives(t *testing.T) {
 	chain := [][]byte{env, admitBy(t, id, &shoal.MemberBody{Peer: other.Self(), Role: shoal.RolePeer})}
 	mustBe(t, "remember", id.Remember(KnownMember{Peer: other.Self(), Chain: chain, Addrs: []string{"/ip4/127.0.0.1/tcp/1"}}))
 	mustBe(t, "remember addresses only", id.Remember(KnownMember{Peer: other.Self(), Addrs: []string{"/ip4/127.0.0.1/tcp/2"}}))
+	mustBe(t, "name", id.SetNamed("tokyo", map[string]string{"zone": "a"}))
 
 	id, err = id.Reopen()
 	mustBe(t, "reopen", err)
 	got := id.Members()
 	if id.Cluster() != cluster || id.Role() != shoal.RoleOperator || len(got) != 1 || len(got[0].Chain) != 2 || !slices.Equal(got[0].Addrs, []string{"/ip4/127.0.0.1/tcp/2"}) {
 		t.Errorf("after restart: cluster %s role %s members %+v", id.Cluster(), id.Role(), got)
+	}
+	if name, labels := id.Named(); name != "tokyo" || labels["zone"] != "a" {
+		t.Errorf("after restart: name %q labels %v", name, labels)
+	}
+	mustBe(t, "forget", id.Forget())
+	if name, labels := id.Named(); name != "" || len(labels) != 0 {
+		t.Errorf("after leaving: name %q labels %v", name, labels)
 	}
 	mustBe(t, "close", id.Close())
 }

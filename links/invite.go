@@ -84,7 +84,7 @@ func (l *Links) RevokeInvite(ctx context.Context, store shoal.Store, id string) 
 		inv, ok := findInvite(d, id)
 		switch {
 		case !ok:
-			return nil, fmt.Errorf("invite %q: %w", id, shoal.ErrNotFound)
+			return nil, &shoal.AdviceError{Err: fmt.Errorf("no token has the ID %q: %w", id, shoal.ErrNotFound), Advice: "see \"shoal token ls\""}
 		case inv.Revoked:
 			return nil, nil
 		}

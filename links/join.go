@@ -14,6 +14,7 @@ import (
 
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/core/sec"
 	"github.com/libp2p/go-libp2p/p2p/net/swarm"
 
 	"github.com/shoalnet/shoal"
@@ -97,7 +98,7 @@ func (l *Links) mayJoin(t *Token) error {
 	case cluster == t.Cluster:
 		return tokenError(TokenMember, "")
 	case cluster != "":
-		return tokenError(TokenElsewhere, "cluster %s", cluster.Short())
+		return tokenError(TokenElsewhere, "%s", cluster.Short())
 	}
 	return nil
 }
@@ -113,7 +114,7 @@ func (l *Links) joinVia(ctx context.Context, t *Token, via TokenPeer, opts shoal
 		l.cut() // this connection only: the admitting peer may have linked anew already
 	}()
 	if err := l.reach(ctx, p, via.Addrs); err != nil {
-		return JoinResult{}, tokenError(TokenUnreachable, "%s", err)
+		return JoinResult{}, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, joinTime)
 	defer cancel()
@@ -131,19 +132,26 @@ func (l *Links) joinVia(ctx context.Context, t *Token, via TokenPeer, opts shoal
 	return res, l.becomeMember(s, &res)
 }
 
-// reach connects to a peer of a token by the token's addresses.
+// reach connects to a peer of a token by the token's addresses. The error is a
+// *TokenError.
 func (l *Links) reach(ctx context.Context, p peer.ID, texts []string) error {
 	addrs := pick(l.gate.loopback, maxTokenAddrs, parseAddrs(texts))
 	if len(addrs) == 0 {
-		return fmt.Errorf("none of its addresses may be dialled from here: %s", strings.Join(texts, ", "))
+		return tokenError(TokenUnreachable, "none of its addresses may be dialled from here: %s", places(parseAddrs(texts)))
 	}
-	switch r := l.dial(ctx, p, addrs); {
-	case errors.Is(r.err, context.DeadlineExceeded):
-		return fmt.Errorf("no answer within %s from %s", l.cfg.DialTimeout, strings.Join(addrTexts(addrs), ", "))
-	case r.err != nil:
-		return errors.New(oneLine(r.err))
+	err := l.dial(ctx, p, addrs).err
+	var other sec.ErrPeerIDMismatch
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, swarm.ErrDialToSelf):
+		return tokenError(TokenOwn, "it answers at %s itself", places(addrs))
+	case errors.As(err, &other): // its address was given to another, or its key is gone
+		return tokenError(TokenForeign, "%s answers at %s", shoal.PeerID(other.Actual.String()).Short(), places(addrs))
+	case errors.Is(err, context.DeadlineExceeded):
+		return tokenError(TokenUnreachable, "no answer within %s from %s", l.cfg.DialTimeout, places(addrs))
 	}
-	return nil
+	return tokenError(TokenUnreachable, "%s", oneLine(err))
 }
 
 // converse is the newcomer's side of /shoal/join/1 up to the answer.

@@ -274,7 +274,7 @@ func TestJoinUnreachable(t *testing.T) {
 	a.stop()
 	_, err := newcomer(t, 2).Join(t.Context(), token, shoal.JoinOptions{})
 	wantJoinFault(t, err, TokenUnreachable, shoal.ErrUnreachable)
-	if strings.Contains(err.Error(), "\n") || !strings.Contains(err.Error(), "/ip4/127.0.0.1/tcp/") {
+	if strings.Contains(err.Error(), "\n") || !strings.Contains(err.Error(), " from 127.0.0.1:") {
 		t.Errorf("the error reads %q", err)
 	}
 }
@@ -287,7 +287,33 @@ func TestJoinImpostor(t *testing.T) {
 	x.invite(t, shoal.TokenOptions{})
 	token.Peers[0].Addrs = x.Addrs()[:1]
 	_, err = newcomer(t, 2).Join(t.Context(), encode(t, token), shoal.JoinOptions{})
-	wantJoinFault(t, err, TokenUnreachable, shoal.ErrUnreachable)
+	wantJoinFault(t, err, TokenForeign, shoal.ErrRefused)
+	if !strings.Contains(err.Error(), x.id.Self().Short()+" answers at 127.0.0.1:") {
+		t.Errorf("the error does not say who answers: %v", err)
+	}
+}
+
+// TestJoinAgain: a member that lost its answer gets it again by the same token; one
+// that left needs another token.
+func TestJoinAgain(t *testing.T) {
+	a := newCluster(t, 1)
+	used, other := a.invite(t, shoal.TokenOptions{}), a.invite(t, shoal.TokenOptions{})
+	id := memory(t, 2)
+	b := up(t, quiet(), id)
+	_, err := b.Join(t.Context(), used, shoal.JoinOptions{})
+	mustBe(t, "join", err)
+	mustBe(t, "forget", id.Forget())
+	_, err = b.Join(t.Context(), used, shoal.JoinOptions{})
+	mustBe(t, "join again by the same token", err)
+	mustBe(t, "forget", id.Forget())
+	a.store.mu.Lock()
+	a.store.facts[id.Self()] = shoal.PeerFacts{Leaving: true}
+	a.store.fold()
+	a.store.mu.Unlock()
+	_, err = b.Join(t.Context(), used, shoal.JoinOptions{})
+	wantJoinFault(t, err, TokenUsed, shoal.ErrRefused)
+	_, err = b.Join(t.Context(), other, shoal.JoinOptions{})
+	mustBe(t, "join by another token", err)
 }
 
 // TestJoinTriesAll: the first peer of the token is down, the second admits.

@@ -319,7 +319,7 @@ func (l *Links) listen() error {
 	for _, a := range addrs {
 		// One at a time: the swarm is content when one of many works, we are not.
 		if err := l.host.Network().Listen(a); err != nil {
-			return fmt.Errorf("listen on %s: %w", a, err)
+			return listenError(a, err)
 		}
 	}
 	return nil

@@ -35,6 +35,9 @@ type clusterState struct {
 	Cluster shoal.PeerID `json:"cluster"`
 	Chain   [][]byte     `json:"chain"` // of this peer
 	role    shoal.Role   // from the chain
+
+	Name   string            `json:"name,omitempty"` // as init or join said
+	Labels map[string]string `json:"labels,omitempty"`
 }
 
 func (id *Identity) loadMembership() error {
@@ -99,6 +102,27 @@ func (id *Identity) SetMembership(cluster shoal.PeerID, chain [][]byte) error {
 		return otherCluster(c)
 	}
 	state := clusterState{Cluster: cluster, Chain: chain, role: role}
+	if err := writeJSON(id.files, clusterFile, &state); err != nil {
+		return err
+	}
+	id.cluster = state
+	return nil
+}
+
+// Named returns the name and the labels that init or join gave this peer, "" and nil
+// if they gave none. The labels are not to be written to.
+func (id *Identity) Named() (string, map[string]string) {
+	id.mu.Lock()
+	defer id.mu.Unlock()
+	return id.cluster.Name, id.cluster.Labels
+}
+
+// SetNamed keeps what init or join said, durably, until the cluster is left.
+func (id *Identity) SetNamed(name string, labels map[string]string) error {
+	id.mu.Lock()
+	defer id.mu.Unlock()
+	state := id.cluster
+	state.Name, state.Labels = name, maps.Clone(labels)
 	if err := writeJSON(id.files, clusterFile, &state); err != nil {
 		return err
 	}

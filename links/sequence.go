@@ -62,6 +62,13 @@ func (s *Sequence) Skip(n uint64) error {
 	return nil
 }
 
+// Used reports whether numbers may have been handed out, in this life or an earlier one.
+func (s *Sequence) Used() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.reserved > 0
+}
+
 func (s *Sequence) reserve(n uint64) error {
 	if err := writeCounter(s.files, sequenceFile, n); err != nil {
 		return err

@@ -58,13 +58,21 @@ func NewDocker(cfg Config, clock shoal.Clock, log *slog.Logger) (*Docker, error)
 		return nil, err
 	}
 	cfg.defaults()
-	if _, err := client.ParseHostURL(cfg.Host); err != nil {
-		return nil, &shoal.InvalidError{Field: "runtime.host", Why: err.Error()}
+	if err := CheckHost(cfg.Host); err != nil {
+		return nil, err
 	}
 	return &Docker{
 		cfg: cfg, clock: clock, log: log,
 		known: make(map[string]*knowledge), used: make(map[string]cpuSample),
 	}, nil
+}
+
+// CheckHost returns a *shoal.InvalidError if host can be no engine's address.
+func CheckHost(host string) error {
+	if _, err := client.ParseHostURL(host); err != nil {
+		return &shoal.InvalidError{Field: "docker", Why: fmt.Sprintf("must be an engine's address like %s, got %q", DefaultHost, host)}
+	}
+	return nil
 }
 
 // Close closes idle connections. Calls after it open new ones.

@@ -138,6 +138,9 @@ func (p *peerActor) decide(ctx actor.Context) {
 			p.r.log.Error("stopped claiming", logkey.Reason, why)
 		}
 	}
+	if v.State(p.r.deps.Self) == nil {
+		plan.Claims = nil // not before it is known what this peer has, and whether its engine answers
+	}
 	wake := plan.Wake
 	changes := len(plan.Claims) > 0 || len(plan.Releases) > 0
 	switch {

@@ -5,11 +5,15 @@ package node
 
 import (
 	"fmt"
+	"maps"
 	"net"
 	"net/netip"
+	"slices"
 	"strconv"
 
 	"github.com/shoalnet/shoal"
+	"github.com/shoalnet/shoal/api"
+	"github.com/shoalnet/shoal/runtime"
 )
 
 // DefaultPort is where a daemon listens, TCP and UDP, unless told otherwise.
@@ -45,6 +49,9 @@ func (c *Config) Validate() error {
 	if c.Socket == "" {
 		return &shoal.InvalidError{Field: "socket", Why: "must name a path"}
 	}
+	if err := (api.Config{Socket: c.Socket}).Validate(); err != nil {
+		return err
+	}
 	if c.Profile != ProfileLAN && c.Profile != ProfileWAN {
 		return &shoal.InvalidError{Field: "profile", Why: fmt.Sprintf("must be %s or %s, got %q", ProfileLAN, ProfileWAN, c.Profile)}
 	}
@@ -55,6 +62,16 @@ func (c *Config) Validate() error {
 	}
 	if c.Name != "" {
 		if err := shoal.CheckName("name", c.Name); err != nil {
+			return err
+		}
+	}
+	for _, k := range slices.Sorted(maps.Keys(c.Labels)) {
+		if _, err := shoal.ParseSelector(k + "=" + c.Labels[k]); err != nil {
+			return &shoal.InvalidError{Field: "label", Why: fmt.Sprintf("%q is not KEY=VALUE of letters, digits and . _ : / -", k+"="+c.Labels[k])}
+		}
+	}
+	if c.Docker != "" {
+		if err := runtime.CheckHost(c.Docker); err != nil {
 			return err
 		}
 	}

@@ -64,7 +64,13 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) (err error) {
 	}
 	log.Info("shoald", "version", cfg.Version, "peer", id.Self(), "socket", cfg.Socket, "data", cfg.Dir)
 	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return server.Run(ctx) })
+	g.Go(func() error {
+		// Nobody is told "not a member" or "no such service" before the records are read.
+		if peer.awaitStart(ctx); ctx.Err() != nil {
+			return nil
+		}
+		return server.Run(ctx)
+	})
 	g.Go(func() error { return peer.Run(ctx) })
 	return g.Wait()
 }

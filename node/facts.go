@@ -4,6 +4,7 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"maps"
 	"reflect"
@@ -24,12 +25,20 @@ func (s *stack) tellFacts(ctx context.Context) error {
 	if err := s.store.Inject(ctx, s.peer.parts.Identity.Chain()); err != nil {
 		return ignoreEnd(err)
 	}
+	said := "" // every trouble is told once
 	for {
-		wait := factsEvery
-		if err := s.recordFacts(ctx); err != nil && ctx.Err() == nil {
-			s.peer.parts.Log.Warn("slow facts are not recorded yet", logkey.Err, err)
-			wait = factsRetry
+		wait, trouble := factsEvery, ""
+		var machine, err error
+		if s.tracker.Trouble() == "" { // two daemons with one identity would correct each other for ever
+			machine, err = s.recordFacts(ctx)
 		}
+		if err = cmp.Or(err, machine); err != nil {
+			wait, trouble = factsRetry, err.Error()
+		}
+		if trouble != said && trouble != "" && ctx.Err() == nil {
+			s.peer.parts.Log.Warn("slow facts are not complete yet", logkey.Err, err)
+		}
+		said = trouble
 		timer := time.NewTimer(wait)
 		select {
 		case <-timer.C:
@@ -40,18 +49,19 @@ func (s *stack) tellFacts(ctx context.Context) error {
 	}
 }
 
-// recordFacts writes this peer's facts if they differ from what is recorded. An
-// engine that does not answer leaves what was known of the machine.
-func (s *stack) recordFacts(ctx context.Context) error {
-	info, engineErr := s.engines.Machine.Info(ctx)
+// recordFacts writes this peer's facts if they differ from what is recorded; err says
+// that this failed. An engine that does not answer, which machine says, leaves what
+// was known of the machine.
+func (s *stack) recordFacts(ctx context.Context) (machine, err error) {
+	info, machine := s.engines.Machine.Info(ctx)
 	self := s.peer.parts.Identity.Self()
-	_, err := s.store.Update(ctx, func(d *shoal.Desired, _ shoal.Stamp) ([]shoal.Body, error) {
+	_, err = s.store.Update(ctx, func(d *shoal.Desired, _ shoal.Stamp) ([]shoal.Body, error) {
 		var old shoal.PeerFacts
 		if me, ok := d.Peer(self); ok {
 			old = me.Facts
 		}
 		now := s.facts(old)
-		if engineErr == nil {
+		if machine == nil {
 			now.Capacity, now.Engine, now.EngineAPI = info.Capacity, info.Engine, info.API
 			now.Platforms = []string{info.Platform}
 		}
@@ -60,37 +70,28 @@ func (s *stack) recordFacts(ctx context.Context) error {
 		}
 		return []shoal.Body{&shoal.PeerBody{Peer: self, Facts: now}}, nil
 	}, shoal.UpdateOptions{})
-	if err != nil {
-		return err
-	}
-	return engineErr
+	return machine, err
 }
 
 // facts returns what this peer should say, starting from what it said before.
 func (s *stack) facts(old shoal.PeerFacts) shoal.PeerFacts {
 	p := s.peer
-	p.mu.Lock()
-	named := p.named
-	p.mu.Unlock()
+	name, labels := p.parts.Identity.Named()
 	configured := p.parts.Facts
 	now := old
 	now.Version, now.Reserved, now.PublishAddr = configured.Version, configured.Reserved, configured.PublishAddr
 	now.Addrs, now.Leaving = p.links.Addrs(), s.leaving.Load()
 	switch {
-	case named.name != "":
-		now.Name = named.name
+	case name != "":
+		now.Name = name
 	case configured.Name != "":
 		now.Name = configured.Name
 	case old.Name == "":
 		now.Name = p.parts.HostName
 	}
-	if len(configured.Labels)+len(named.labels) > 0 {
-		now.Labels = maps.Clone(configured.Labels)
-		if now.Labels == nil {
-			now.Labels = map[string]string{}
-		}
-		maps.Copy(now.Labels, named.labels)
-	}
+	now.Labels = map[string]string{}
+	maps.Copy(now.Labels, configured.Labels)
+	maps.Copy(now.Labels, labels)
 	return now
 }
 

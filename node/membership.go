@@ -12,6 +12,7 @@ import (
 	"github.com/shoalnet/shoal"
 	"github.com/shoalnet/shoal/internal/logkey"
 	"github.com/shoalnet/shoal/links"
+	"github.com/shoalnet/shoal/wish"
 )
 
 const (
@@ -19,6 +20,7 @@ const (
 	meetTime    = 10 * time.Second // for a newcomer to see the others' records
 	handOver    = time.Minute      // default of LeaveOptions.Timeout
 	removeTime  = time.Minute      // for the containers of a peer that leaves
+	forcedTime  = 10 * time.Second // the same, of one that does not wait
 	farewellAck = 2 * time.Second  // for somebody to confirm a leaver's last records
 )
 
@@ -31,11 +33,10 @@ func (p *Peer) Init(ctx context.Context, opts shoal.InitOptions) (string, error)
 			return "", err
 		}
 	}
-	p.name(naming{opts.Name, opts.Labels})
 	if _, err := links.InitCluster(p.parts.Identity, p.parts.Clock.Wall()); err != nil {
 		return "", fmt.Errorf("make a cluster: %w", err)
 	}
-	s, err := p.begin(ctx)
+	s, err := p.begin(ctx, true, opts.Name, opts.Labels)
 	if err != nil {
 		return "", err
 	}
@@ -58,9 +59,8 @@ func (p *Peer) Join(ctx context.Context, token string, opts shoal.JoinOptions) e
 	if err != nil || opts.DryRun {
 		return err
 	}
-	p.name(naming{opts.Name, opts.Labels})
 	p.parts.Log.Info("joined", "cluster", res.Cluster.Short(), "via", res.Via, "role", res.Role)
-	s, err := p.begin(ctx)
+	s, err := p.begin(ctx, false, opts.Name, opts.Labels)
 	if err != nil {
 		return err
 	}
@@ -73,16 +73,13 @@ func (p *Peer) Join(ctx context.Context, token string, opts shoal.JoinOptions) e
 	return nil
 }
 
-// name keeps what the user said about this peer until it is recorded.
-func (p *Peer) name(n naming) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.named = n
-}
-
 // begin wakes the peer to its new membership and waits until that takes updates.
-func (p *Peer) begin(ctx context.Context) (*stack, error) {
+func (p *Peer) begin(ctx context.Context, founder bool, name string, labels map[string]string) (*stack, error) {
+	if err := p.parts.Identity.SetNamed(name, labels); err != nil {
+		return nil, fmt.Errorf("keep this peer's name: %w", err)
+	}
 	p.mu.Lock()
+	p.isFounder = founder
 	p.poke()
 	p.mu.Unlock()
 	ctx, cancel := context.WithTimeout(ctx, startTime)
@@ -112,7 +109,7 @@ func (s *stack) awaitPeers(ctx context.Context, n int) error {
 }
 
 // Leave implements shoal.Membership. Every step can be cut off: the peer is a
-// member until the last one.
+// member until the last one, and takes it back if one fails.
 func (p *Peer) Leave(ctx context.Context, opts shoal.LeaveOptions) error {
 	p.joining.Lock()
 	defer p.joining.Unlock()
@@ -123,6 +120,10 @@ func (p *Peer) Leave(ctx context.Context, opts shoal.LeaveOptions) error {
 	if opts.Timeout <= 0 {
 		opts.Timeout = handOver
 	}
+	answers, err := s.mayLeave(ctx, opts.Force)
+	if err != nil {
+		return err
+	}
 	if err := s.markLeaving(ctx, true); err != nil {
 		return fmt.Errorf("leave: %w", err)
 	}
@@ -131,13 +132,58 @@ func (p *Peer) Leave(ctx context.Context, opts shoal.LeaveOptions) error {
 			return errors.Join(err, s.markLeaving(context.WithoutCancel(ctx), false))
 		}
 	}
-	removing, cancel := context.WithTimeout(ctx, removeTime)
-	defer cancel()
-	if err := s.system.Leave(removing); err != nil && !opts.Force {
+	limit := removeTime
+	if opts.Force {
+		limit = forcedTime
+	}
+	if !answers {
+		limit = goodbyeTime
+	}
+	if err := s.removeAll(ctx, limit, opts.Force); err != nil {
+		err = errors.Join(err, s.markLeaving(context.WithoutCancel(ctx), false))
+		s.cancel() // its actors have let go; the next ones take up again
 		return err
 	}
 	s.farewell(ctx)
 	return p.forget(ctx, s)
+}
+
+// mayLeave refuses where containers could not be stopped, unless forced. answers says
+// whether the engine does.
+func (s *stack) mayLeave(ctx context.Context, force bool) (answers bool, err error) {
+	_, err = s.engines.Engine.List(ctx)
+	switch {
+	case err == nil:
+		return true, nil
+	case force:
+		s.peer.parts.Log.Warn("containers are left behind: the engine does not answer", logkey.Err, err)
+		return false, nil
+	case errors.Is(err, shoal.ErrEngineDown):
+		err = shoal.ErrEngineDown // the details are in the log
+	}
+	return false, &shoal.AdviceError{
+		Err:    fmt.Errorf("this machine's containers cannot be stopped, its engine does not answer: %w", err),
+		Advice: "start the engine, or leave them behind with --force",
+	}
+}
+
+// removeAll lets go of all slots and takes all containers down; forced, as far as
+// that goes in time.
+func (s *stack) removeAll(ctx context.Context, limit time.Duration, force bool) error {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	err := s.system.Leave(ctx)
+	if err == nil {
+		return nil
+	}
+	if force {
+		s.peer.parts.Log.Warn("containers may be left behind", logkey.Err, err)
+		return nil
+	}
+	return &shoal.AdviceError{
+		Err:    fmt.Errorf("not all containers of this machine could be stopped: %w", err),
+		Advice: "see the engine, or leave them behind with --force",
+	}
 }
 
 // forget ends the membership's work, then the membership itself.
@@ -148,7 +194,7 @@ func (p *Peer) forget(ctx context.Context, s *stack) error {
 	defer func() {
 		p.mu.Lock()
 		defer p.mu.Unlock()
-		p.paused, p.named = false, naming{}
+		p.paused, p.isFounder = false, false
 		p.poke()
 	}()
 	s.cancel()
@@ -180,7 +226,8 @@ func (p *Peer) forget(ctx context.Context, s *stack) error {
 // markLeaving records that this peer goes, or that it stays after all.
 func (s *stack) markLeaving(ctx context.Context, leaving bool) error {
 	s.leaving.Store(leaving)
-	return s.recordFacts(ctx)
+	_, err := s.recordFacts(ctx) // the machine does not matter to it
+	return err
 }
 
 // awaitHandOver waits until nobody depends on this peer's slots any more. Alone
@@ -236,6 +283,9 @@ func (p *Peer) CreateToken(ctx context.Context, opts shoal.TokenOptions) (string
 	if err != nil {
 		return "", err
 	}
+	if err := s.mayWrite(); err != nil {
+		return "", err
+	}
 	return p.links.CreateInvite(ctx, s.store, opts)
 }
 
@@ -245,5 +295,31 @@ func (p *Peer) RevokeToken(ctx context.Context, id string) error {
 	if err != nil {
 		return err
 	}
+	if err := s.mayWrite(); err != nil {
+		return err
+	}
 	return p.links.RevokeInvite(ctx, s.store, id)
+}
+
+// mayWrite refuses while another daemon writes under the same key: of two records
+// with one number only one would count.
+func (s *stack) mayWrite() error {
+	if why := s.tracker.Trouble(); why != "" {
+		return fmt.Errorf("not accepted: %s: %w", why, shoal.ErrRefused)
+	}
+	return nil
+}
+
+// wishes is the desk, closed while this peer may not write.
+type wishes struct {
+	*wish.Desk
+	stack *stack
+}
+
+// Submit implements shoal.Wishes.
+func (w wishes) Submit(ctx context.Context, what shoal.Wish, opts shoal.UpdateOptions) (shoal.Outcome, error) {
+	if err := w.stack.mayWrite(); err != nil {
+		return shoal.Outcome{}, err
+	}
+	return w.Desk.Submit(ctx, what, opts)
 }

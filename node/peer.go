@@ -25,6 +25,10 @@ import (
 	"github.com/shoalnet/shoal/proto"
 )
 
+// readTime is how long the control socket waits for the records of a store that is
+// being repaired or refilled.
+const readTime = 5 * time.Second
+
 // Engines is a container engine by its ports.
 type Engines struct {
 	Engine  shoal.Engine
@@ -62,17 +66,11 @@ type Peer struct {
 
 	joining sync.Mutex // held through Init, Join and Leave: one at a time
 
-	mu     sync.Mutex
-	stack  *stack        // nil outside a cluster
-	named  naming        // what Init or Join said, until it is recorded
-	paused bool          // Leave is ending the membership: start no other stack
-	wake   chan struct{} // closed when membership changed
-}
-
-// naming is what Init and Join say about this peer.
-type naming struct {
-	name   string
-	labels map[string]string
+	mu        sync.Mutex
+	stack     *stack        // nil outside a cluster
+	isFounder bool          // Init made this cluster, in this life
+	paused    bool          // Leave is ending the membership: start no other stack
+	wake      chan struct{} // closed when membership changed
 }
 
 var _ shoal.Membership = (*Peer)(nil)
@@ -118,23 +116,28 @@ func (p *Peer) Run(ctx context.Context) error {
 
 // member runs one stack after the other, for as long as this peer is a member.
 func (p *Peer) member(ctx context.Context) error {
-	first := true
+	again := false
 	for ctx.Err() == nil {
 		p.mu.Lock()
-		wake, paused := p.wake, p.paused
+		wake, paused, isFounder := p.wake, p.paused, p.isFounder
 		p.mu.Unlock()
 		if paused || p.parts.Identity.Cluster() == "" {
-			first = false
 			select {
 			case <-wake:
 			case <-ctx.Done():
 			}
 			continue
 		}
-		if err := p.runStack(ctx, first); err != nil {
+		if again { // others would take what a second stack says for old news
+			if err := p.parts.Identity.NewBoot(); err != nil {
+				return err
+			}
+		}
+		again = true
+		// A peer that left may come back to a cluster that holds records of its own.
+		if err := p.runStack(ctx, !isFounder && p.parts.Identity.Sequence().Used()); err != nil {
 			return err
 		}
-		first = false
 	}
 	return nil
 }
@@ -184,6 +187,17 @@ func (p *Peer) current() (*stack, error) {
 	return p.stack, nil
 }
 
+// awaitStart returns when this peer can tell what it knows: its records are read, or
+// it is no member, or reading takes long.
+func (p *Peer) awaitStart(ctx context.Context) {
+	if p.parts.Identity.Cluster() == "" {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, readTime)
+	defer cancel()
+	_, _ = p.awaitStack(ctx) // whoever asks without it is told so
+}
+
 // awaitStack waits until the share of the cluster runs and takes updates.
 func (p *Peer) awaitStack(ctx context.Context) (*stack, error) {
 	for {
@@ -214,7 +228,7 @@ func (p *Peer) Cluster() (*api.Cluster, bool) {
 	if err != nil {
 		return nil, false
 	}
-	return &api.Cluster{Wishes: s.desk, Views: s.tracker, Remote: p.links}, true
+	return &api.Cluster{Wishes: wishes{s.desk, s}, Views: s.tracker, Remote: p.links}, true
 }
 
 // Stats returns the store's counters; ErrNotMember outside a cluster.

@@ -123,8 +123,13 @@ func (t *tail) holders() []shoal.PeerID {
 // once asks every holder for what there is.
 func (t *tail) once(ctx context.Context) error {
 	var g errgroup.Group
-	for _, peer := range t.holders() {
-		src := t.merge.open()
+	holders := t.holders()
+	sources := make([]*source, len(holders))
+	for i := range holders { // all are open before any is asked, or the first to answer would not wait for the rest
+		sources[i] = t.merge.open()
+	}
+	for i, peer := range holders {
+		src := sources[i]
 		g.Go(func() error {
 			_, err := t.ask(ctx, peer, t.query, src)
 			src.end(peer, err)

@@ -32,10 +32,8 @@ func toSpec(project string, c *types.ServiceConfig) (shoal.Spec, error) {
 	if c.StopGracePeriod != nil {
 		s.StopGrace = time.Duration(*c.StopGracePeriod)
 	}
+	s.Env = environment(c.Environment)
 	var err error
-	if s.Env, err = environment(c.Environment); err != nil {
-		return s, err
-	}
 	if s.Ports, err = ports(c.Ports); err != nil {
 		return s, err
 	}
@@ -56,9 +54,9 @@ func toSpec(project string, c *types.ServiceConfig) (shoal.Spec, error) {
 	return s, s.Validate()
 }
 
-func environment(env types.MappingWithEquals) (map[string]string, error) {
+func environment(env types.MappingWithEquals) map[string]string {
 	if len(env) == 0 {
-		return nil, nil
+		return nil
 	}
 	out := make(map[string]string, len(env))
 	for k, v := range env {
@@ -66,7 +64,7 @@ func environment(env types.MappingWithEquals) (map[string]string, error) {
 			out[k] = *v
 		}
 	}
-	return out, nil
+	return out
 }
 
 func ports(in []types.ServicePortConfig) ([]shoal.Port, error) {

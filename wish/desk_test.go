@@ -52,7 +52,6 @@ type place struct {
 	*wish.Desk
 	store *gossip.Memory
 	self  shoal.PeerID
-	sent  int
 }
 
 func (p *place) View() *shoal.View {

@@ -5,7 +5,6 @@ package shoal
 
 import (
 	"context"
-
 	"time"
 )
 

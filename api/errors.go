@@ -149,15 +149,29 @@ func notMember() *Error {
 	}
 }
 
-// mapErrors gives every error a code and a detail.
-type mapErrors struct{}
+// mapErrors gives every error a code and a detail. Requests that the daemon's own end
+// cut off say so: nobody canceled them.
+type mapErrors struct {
+	stopping <-chan struct{}
+}
+
+func (m mapErrors) wire(err error) *connect.Error {
+	if errors.Is(err, context.Canceled) {
+		select {
+		case <-m.stopping:
+			err = &Error{Code: CodeUnreachable, What: "shoald is stopping"}
+		default:
+		}
+	}
+	return wire(err)
+}
 
 // WrapUnary implements [connect.Interceptor].
-func (mapErrors) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
+func (m mapErrors) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
 	return func(ctx context.Context, req connect.AnyRequest) (connect.AnyResponse, error) {
 		resp, err := next(ctx, req)
 		if err != nil {
-			return nil, wire(err)
+			return nil, m.wire(err)
 		}
 		return resp, nil
 	}
@@ -169,10 +183,10 @@ func (mapErrors) WrapStreamingClient(next connect.StreamingClientFunc) connect.S
 }
 
 // WrapStreamingHandler implements [connect.Interceptor].
-func (mapErrors) WrapStreamingHandler(next connect.StreamingHandlerFunc) connect.StreamingHandlerFunc {
+func (m mapErrors) WrapStreamingHandler(next connect.StreamingHandlerFunc) connect.StreamingHandlerFunc {
 	return func(ctx context.Context, conn connect.StreamingHandlerConn) error {
 		if err := next(ctx, conn); err != nil {
-			return wire(err)
+			return m.wire(err)
 		}
 		return nil
 	}

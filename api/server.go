@@ -130,16 +130,13 @@ func (s *Server) Run(ctx context.Context) error {
 	return g.Wait()
 }
 
-// Record adds an event that no comparison of views can see.
-func (s *Server) Record(e shoal.Event) { s.story.add(e) }
-
 // Serving reports whether the socket is open.
 func (s *Server) Serving() bool { return s.serving.Load() }
 
 // httpServer returns a server whose requests all end with ctx.
 func (s *Server) httpServer(ctx context.Context) *http.Server {
 	path, handler := shoalv1connect.NewControlServiceHandler(s,
-		connect.WithInterceptors(mapErrors{}),
+		connect.WithInterceptors(mapErrors{ctx.Done()}),
 		connect.WithCompression("gzip", nil, nil), // nothing may grow after its size was judged
 		connect.WithReadMaxBytes(maxBody),
 		connect.WithRecover(func(_ context.Context, spec connect.Spec, _ http.Header, p any) error {

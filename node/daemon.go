@@ -51,15 +51,14 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) (err error) {
 	if err != nil {
 		return err
 	}
-	var server *api.Server
-	parts.Record = func(e shoal.Event) { server.Record(e) }
 	peer, err := NewPeer(parts)
 	if err != nil {
 		return err
 	}
-	if server, err = api.NewServer(api.Config{Socket: cfg.Socket}, api.Deps{
+	server, err := api.NewServer(api.Config{Socket: cfg.Socket}, api.Deps{
 		Membership: peer, Cluster: peer.Cluster, Clock: clock, Log: log,
-	}); err != nil {
+	})
+	if err != nil {
 		return errors.Join(err, peer.links.Close())
 	}
 	log.Info("shoald", "version", cfg.Version, "peer", id.Self(), "socket", cfg.Socket, "data", cfg.Dir)

@@ -52,9 +52,8 @@ type Parts struct {
 	Clock    shoal.Clock
 	Rand     io.Reader // of replica identities; safe for concurrent use
 	Log      *slog.Logger
-	Record   func(shoal.Event) // takes lines of the story; nil: nobody
-	Forget   func() error      // removes what belongs to a cluster that was left; nil: nothing does
-	BackBy   time.Duration     // how long a stopped daemon asks others to leave its slots alone
+	Forget   func() error  // removes what belongs to a cluster that was left; nil: nothing does
+	BackBy   time.Duration // how long a stopped daemon asks others to leave its slots alone
 }
 
 // Peer is one daemon without its control socket: its links, and while it is a
@@ -80,9 +79,6 @@ func NewPeer(parts Parts) (*Peer, error) {
 	l, err := links.New(parts.Links, parts.Identity, parts.Clock, parts.Log)
 	if err != nil {
 		return nil, err
-	}
-	if parts.Record == nil {
-		parts.Record = func(shoal.Event) {}
 	}
 	return &Peer{parts: parts, links: l, wake: make(chan struct{})}, nil
 }
@@ -144,13 +140,14 @@ func (p *Peer) member(ctx context.Context) error {
 
 // runStack runs this peer's share until ctx ends or it left the cluster.
 func (p *Peer) runStack(ctx context.Context, wroteBefore bool) (err error) {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	s, err := newStack(ctx, p, wroteBefore)
+	carried, drop := context.WithCancel(context.WithoutCancel(ctx)) // pubsub goes last
+	defer drop()
+	s, err := newStack(carried, p, wroteBefore)
 	if err != nil {
 		return fmt.Errorf("start as a member: %w", err)
 	}
-	s.cancel = cancel
+	ctx, s.cancel = context.WithCancel(ctx)
+	defer s.cancel()
 	p.setStack(s)
 	defer func() {
 		p.setStack(nil)

@@ -28,8 +28,6 @@ const goodbyeTime = time.Second
 // stack is one membership at work: store, beats, actors, and the desk for wishes.
 type stack struct {
 	peer    *Peer
-	base    context.Context // ends after the last goodbye
-	unbase  context.CancelFunc
 	cancel  context.CancelFunc // ends run; set by who runs it
 	store   *gossip.Store
 	tracker *beats.Tracker
@@ -39,19 +37,13 @@ type stack struct {
 	leaving atomic.Bool
 }
 
-// newStack allocates a membership's rooms. Only pubsub works already; it ends when
-// run returns.
+// newStack allocates a membership's rooms. Only pubsub works already, until ctx
+// ends; that must outlive run.
 func newStack(ctx context.Context, p *Peer, wroteBefore bool) (_ *stack, err error) {
 	s := &stack{peer: p}
-	s.base, s.unbase = context.WithCancel(context.WithoutCancel(ctx))
-	defer func() {
-		if err != nil {
-			s.unbase()
-		}
-	}()
 	id, parts := p.parts.Identity, &p.parts
 	host := p.links.Host()
-	pubsub, err := gossip.NewPubSub(s.base, host)
+	pubsub, err := gossip.NewPubSub(ctx, host)
 	if err != nil {
 		return nil, err
 	}
@@ -76,7 +68,7 @@ func newStack(ctx context.Context, p *Peer, wroteBefore bool) (_ *stack, err err
 		Self: id.Self(), Cluster: id.Cluster(), Views: s.tracker, Store: s.store, Beacon: s.tracker,
 		Engine: s.engines.Engine, Machine: s.engines.Machine, Console: s.engines.Console, Puller: s.engines.Puller,
 		Clock: parts.Clock, Rand: parts.Rand, Log: parts.Log, Ready: s.store.Ready(), Trouble: s.tracker.Trouble,
-		Record: parts.Record, SpecOf: specOf,
+		SpecOf: specOf,
 	}); err != nil {
 		return nil, err
 	}
@@ -87,8 +79,9 @@ func newStack(ctx context.Context, p *Peer, wroteBefore bool) (_ *stack, err err
 // run works until ctx ends, then stops in order: first what decides, then the word
 // that this peer will be back, then what carried it.
 func (s *stack) run(ctx context.Context) error {
-	defer s.unbase()
-	g, base := errgroup.WithContext(s.base)
+	lasting, end := context.WithCancel(context.WithoutCancel(ctx)) // ends after the last goodbye
+	defer end()
+	g, base := errgroup.WithContext(lasting)
 	g.Go(func() error { return s.store.Run(base) })
 	g.Go(func() error { return s.tracker.Run(base) })
 	g.Go(func() error { s.followMembers(base); return nil })
@@ -111,7 +104,7 @@ func (s *stack) run(ctx context.Context) error {
 		err = <-decided
 	case err = <-decided:
 	}
-	s.unbase()
+	end()
 	return errors.Join(err, ignoreEnd(g.Wait()))
 }
 

@@ -155,3 +155,32 @@ func TestRestartKeepsAll(t *testing.T) {
 		})
 	})
 }
+
+// TestLoseAny: no peer is special. Each in turn loses power, then two of three at
+// once, which takes what the brake on mass loss adds (5 s) longer.
+func TestLoseAny(t *testing.T) {
+	for _, c := range []struct {
+		lose   []int
+		within time.Duration
+	}{{[]int{0}, 8 * time.Second}, {[]int{1}, 8 * time.Second}, {[]int{2}, 8 * time.Second}, {[]int{0, 1}, 13 * time.Second}, {[]int{1, 2}, 13 * time.Second}} {
+		t.Run(fmt.Sprint(c.lose), func(t *testing.T) {
+			t.Parallel()
+			play(t, 3004, 3, func(w *world) {
+				w.peers[1].deploy("web", 6)
+				w.settled(10*time.Second, w.peers, map[string]int{"web": 6})
+				for _, i := range c.lose {
+					w.peers[i].power()
+				}
+				took := w.settled(30*time.Second, w.living(), map[string]int{"web": 6})
+				t.Logf("full after %v", took)
+				if took > c.within {
+					t.Errorf("G6: full after %v, the promise is %v", took, c.within)
+				}
+				w.living()[0].scale("web", 4)
+				w.settled(10*time.Second, w.living(), map[string]int{"web": 4})
+				w.agreed(w.living())
+				w.unbroken(w.living())
+			})
+		})
+	}
+}

@@ -69,12 +69,13 @@ func testMain(m *testing.M) int {
 // TEXT and REGEXP may hold variables, also in quotes.
 func TestScript(t *testing.T) {
 	addrs := &addresses{next: 51}
+	t.Cleanup(addrs.release)
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata/script",
 		UpdateScripts:       os.Getenv("UPDATE") != "",
 		RequireExplicitExec: true,
 		Setup: func(env *testscript.Env) error {
-			dir, err := os.MkdirTemp("/tmp", "shoald") // short: it holds sockets
+			dir, err := os.MkdirTemp("/tmp", "shoald") //nolint:usetesting // short: it holds sockets
 			if err != nil {
 				return err
 			}
@@ -114,10 +115,13 @@ type session struct {
 	daemons map[string]*daemon
 }
 
-// addresses hands out loopback addresses that nobody listens on.
+// addresses hands out loopback addresses that nobody uses, and keeps them: a daemon
+// that is down must find its own free when it comes back, also beside other runs of
+// this test.
 type addresses struct {
-	mu   sync.Mutex // guards next
+	mu   sync.Mutex // guards the rest
 	next int
+	held []net.Listener // on a port beside the daemons'
 }
 
 func (a *addresses) take() (string, error) {
@@ -125,14 +129,28 @@ func (a *addresses) take() (string, error) {
 	defer a.mu.Unlock()
 	for ; a.next < 255; a.next++ {
 		addr := fmt.Sprintf("127.0.0.%d", a.next)
-		l, err := net.Listen("tcp", addr+":4710")
+		mine, err := net.Listen("tcp", addr+":4709")
 		if err != nil {
-			continue // a test beside this one has it
+			continue // another run has it
+		}
+		probe, err := net.Listen("tcp", addr+":4710")
+		if err != nil {
+			_ = mine.Close() // somebody else has it
+			continue
 		}
 		a.next++
-		return addr, l.Close()
+		a.held = append(a.held, mine)
+		return addr, probe.Close()
 	}
 	return "", errors.New("no loopback address is free")
+}
+
+func (a *addresses) release() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, l := range a.held {
+		_ = l.Close() // it was only held
+	}
 }
 
 // daemon is one place for a shoald, and the process if it runs.

@@ -94,6 +94,22 @@ func TestImageSpellings(t *testing.T) {
 	}
 }
 
+// TestLeftIsNobody: a peer that left is not counted, explained or waited for.
+func TestLeftIsNobody(t *testing.T) {
+	left := shoal.Peer{ID: "b", Role: shoal.RoleOperator, Facts: shoal.PeerFacts{Name: "b", Leaving: true}}
+	here := shoal.Peer{ID: "a", Role: shoal.RoleOperator, Facts: shoal.PeerFacts{
+		Name: "a", Capacity: shoal.Resources{CPUMilli: 1000, MemBytes: 1 << 30}, Addrs: []string{"/ip4/192.0.2.1/tcp/4710"},
+	}}
+	v := shoal.NewView("a", &shoal.Desired{Peers: []shoal.Peer{here, left}}, nil, nil)
+	spec := shoal.Spec{Name: "web", Image: "hello:1", Mode: shoal.ModeReplicated, Constraints: []shoal.Selector{{Key: "zone", Op: shoal.OpEqual, Values: []string{"eu"}}}}
+	if got := Explain(v, &spec); len(got) != 1 || got[0].Peer != "a" {
+		t.Errorf("Explain = %+v, want a only", got)
+	}
+	if got, want := Hopeless(v, &spec), "0 of 1 peers match zone=eu"; got != want {
+		t.Errorf("Hopeless = %q, want %q", got, want)
+	}
+}
+
 func TestFilters(t *testing.T) {
 	image := func(refs ...string) func(*kit, *shoal.Peer, *shoal.Spec) {
 		return func(k *kit, p *shoal.Peer, s *shoal.Spec) {
@@ -114,7 +130,7 @@ func TestFilters(t *testing.T) {
 		{"suspect", func(k *kit, p *shoal.Peer, _ *shoal.Spec) { k.lives[p.ID] = shoal.Life{State: shoal.LifeSuspect} }, "", false},
 		{"cordoned", func(_ *kit, p *shoal.Peer, _ *shoal.Spec) { p.Cordoned = true }, "is cordoned", false},
 		{"draining", func(_ *kit, p *shoal.Peer, _ *shoal.Spec) { p.Cordoned, p.Draining = true, true }, "is draining", false},
-		{"leaving", func(_ *kit, p *shoal.Peer, _ *shoal.Spec) { p.Facts.Leaving = true }, "is leaving", false},
+		{"leaving", func(_ *kit, p *shoal.Peer, _ *shoal.Spec) { p.Facts.Leaving, p.Facts.Addrs = true, []string{"/ip4/192.0.2.1/tcp/4710"} }, "is leaving", false},
 		{"label", func(_ *kit, _ *shoal.Peer, s *shoal.Spec) {
 			s.Constraints = []shoal.Selector{{Key: "region", Op: shoal.OpEqual, Values: []string{"eu"}}}
 		}, "does not match region=eu", true},

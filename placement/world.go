@@ -45,8 +45,8 @@ type peerRow struct {
 	used     shoal.Resources // stated sizes of its claims and of what is planned for it
 	load     shoal.Resources // the same in nominal sizes
 	up       bool            // alive in this view: may be given slots
-	removed  bool
-	open     bool // takes new slots: up and no mark against it
+	removed  bool            // or left
+	open     bool            // takes new slots: up and no mark against it
 	standing standing
 }
 
@@ -90,7 +90,7 @@ func newWorld(v *shoal.View, changed []shoal.Service) *world {
 		up := !p.Removed && v.Alive(p.ID)
 		w.peers[i] = peerRow{
 			peer: p, state: v.State(p.ID), hash: hash(p.ID), alloc: p.Facts.Allocatable(),
-			up: up, removed: p.Removed, open: up && !p.Cordoned && !p.Draining && !p.Facts.Leaving,
+			up: up, removed: p.Removed || p.Left(), open: up && !p.Cordoned && !p.Draining && !p.Facts.Leaving,
 		}
 	}
 	w.nameZones()

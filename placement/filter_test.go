@@ -130,7 +130,9 @@ func TestFilters(t *testing.T) {
 		{"suspect", func(k *kit, p *shoal.Peer, _ *shoal.Spec) { k.lives[p.ID] = shoal.Life{State: shoal.LifeSuspect} }, "", false},
 		{"cordoned", func(_ *kit, p *shoal.Peer, _ *shoal.Spec) { p.Cordoned = true }, "is cordoned", false},
 		{"draining", func(_ *kit, p *shoal.Peer, _ *shoal.Spec) { p.Cordoned, p.Draining = true, true }, "is draining", false},
-		{"leaving", func(_ *kit, p *shoal.Peer, _ *shoal.Spec) { p.Facts.Leaving, p.Facts.Addrs = true, []string{"/ip4/192.0.2.1/tcp/4710"} }, "is leaving", false},
+		{"leaving", func(_ *kit, p *shoal.Peer, _ *shoal.Spec) {
+			p.Facts.Leaving, p.Facts.Addrs = true, []string{"/ip4/192.0.2.1/tcp/4710"}
+		}, "is leaving", false},
 		{"label", func(_ *kit, _ *shoal.Peer, s *shoal.Spec) {
 			s.Constraints = []shoal.Selector{{Key: "region", Op: shoal.OpEqual, Values: []string{"eu"}}}
 		}, "does not match region=eu", true},

@@ -150,6 +150,33 @@ func TestOrphans(t *testing.T) {
 	})
 }
 
+// TestOrphanOfServiceThatComesBack: records that come in pieces after a lost store
+// may name a service before this peer's claims on it; the grace of its containers
+// runs from the word about the service, not from the start of the daemon.
+func TestOrphanOfServiceThatComesBack(t *testing.T) {
+	inSea(t, 1, func(s *sea) {
+		p := s.first()
+		id, err := p.engine.Create(s.t.Context(), shoal.ContainerSpec{
+			Cluster: clusterID, Peer: p.id, Replica: shoal.ReplicaID{1},
+			Revision: shoal.RevisionID{Seq: 1, Author: "operator"}, Spec: &shoal.Spec{Name: "web", Image: "hello:1"},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := p.engine.Start(s.t.Context(), id); err != nil {
+			t.Fatal(err)
+		}
+		p.start()
+		s.wait(time.Minute)
+		s.wish(shoal.Spec{Name: "web"}, 1, 0)
+		s.wait(8 * time.Second)
+		if c := p.engine.Counts(shoal.ReplicaID{1}); c.Stops != 0 {
+			t.Errorf("%+v within the grace, want it left alone", c)
+		}
+		s.until(20*time.Second, "taken down", func() bool { return p.containers() == 0 })
+	})
+}
+
 // kinds returns what happened to the containers of a service since a time.
 func kinds(p *tank, since time.Duration) []string {
 	var out []string

@@ -38,17 +38,18 @@ func (p *peerActor) sweep(ctx actor.Context) {
 		}
 		present[c.Replica] = true
 		since, known := p.seen[c.Replica]
-		if !known {
+		stray := !leaving && !knows(v.Desired(), c.Service)
+		if stray && !known {
+			p.r.log.Warn("container of a service nobody has a word about: left alone",
+				logkey.Service, c.Service, logkey.Replica, c.Replica.Short())
+		}
+		if stray || !known { // the first word about the service may come before our claim
 			since = now
 			p.seen[c.Replica] = now
-			if !leaving && !knows(v.Desired(), c.Service) {
-				p.r.log.Warn("container of a service nobody has a word about: left alone",
-					logkey.Service, c.Service, logkey.Replica, c.Replica.Short())
-			}
 		}
 		switch {
 		case leaving:
-		case now-since < p.r.cfg.OrphanGrace || !knows(v.Desired(), c.Service):
+		case stray || now-since < p.r.cfg.OrphanGrace:
 			continue
 		default:
 			p.r.log.Info("container without a claim: taken down", logkey.Service, c.Service, logkey.Replica, c.Replica.Short())

@@ -72,16 +72,33 @@ type peer struct {
 	up   bool
 }
 
-// play runs a story in a bubble. The seed comes from SHOAL_SEED, else it is given.
+// play runs a story in a bubble: with the given seed, with SHOAL_SEED if that is set,
+// or with as many seeds as SHOAL_SEEDS says, one after the other.
 func play(t *testing.T, seed uint64, n int, story func(w *world)) {
 	t.Helper()
-	if text := os.Getenv("SHOAL_SEED"); text != "" && text != "0" {
-		s, err := strconv.ParseUint(text, 10, 64)
-		if err != nil {
-			t.Fatalf("SHOAL_SEED=%q is no number", text)
-		}
-		seed = s
+	if only := number(t, "SHOAL_SEED"); only != 0 {
+		seed = only
 	}
+	for i := range max(number(t, "SHOAL_SEEDS"), 1) {
+		playOnce(t, seed+1_000_000*i, n, story)
+	}
+}
+
+func number(t *testing.T, name string) uint64 {
+	t.Helper()
+	text := os.Getenv(name)
+	if text == "" {
+		return 0
+	}
+	n, err := strconv.ParseUint(text, 10, 64)
+	if err != nil {
+		t.Fatalf("%s=%q is no number", name, text)
+	}
+	return n
+}
+
+func playOnce(t *testing.T, seed uint64, n int, story func(w *world)) {
+	t.Helper()
 	t.Logf("%d peers, seed %d (replay: make sim SUITE=cluster SEED=%d)", n, seed, seed)
 	synctest.Test(t, func(t *testing.T) {
 		w := &world{t: t, seed: seed, rng: rand.New(rand.NewPCG(seed, 1)), cuts: map[[2]string]bool{}}

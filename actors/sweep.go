@@ -4,11 +4,17 @@
 package actors
 
 import (
+	"time"
+
 	"github.com/asynkron/protoactor-go/actor"
 
 	"github.com/shoalnet/shoal"
 	"github.com/shoalnet/shoal/internal/logkey"
 )
+
+// untold marks an orphan of a service that nobody has a word about: its grace has
+// not begun.
+const untold time.Duration = -1
 
 // sweep finds containers of ours that no claim and no replica actor knows, and has
 // them taken down once they have been so for the grace; while leaving at once.
@@ -39,11 +45,12 @@ func (p *peerActor) sweep(ctx actor.Context) {
 		present[c.Replica] = true
 		since, known := p.seen[c.Replica]
 		stray := !leaving && !knows(v.Desired(), c.Service)
-		if stray && !known {
+		switch {
+		case stray && !known:
 			p.r.log.Warn("container of a service nobody has a word about: left alone",
 				logkey.Service, c.Service, logkey.Replica, c.Replica.Short())
-		}
-		if stray || !known { // the first word about the service may come before our claim
+			p.seen[c.Replica] = untold
+		case !stray && (!known || since == untold): // the first word may come before our claim
 			since = now
 			p.seen[c.Replica] = now
 		}

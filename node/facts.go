@@ -20,17 +20,22 @@ const (
 	factsRetry = 2 * time.Second // while the engine does not answer or a write failed
 )
 
-// tellFacts records this peer's admission and its slow facts, and keeps the facts true.
-func (s *stack) tellFacts(ctx context.Context) error {
-	if err := s.store.Inject(ctx, s.peer.parts.Identity.Chain()); err != nil {
-		return ignoreEnd(err)
-	}
+// tellFacts records this peer's admission and its slow facts, and keeps the facts
+// true. What cannot be written now (a full disk) is tried again.
+func (s *stack) tellFacts(ctx context.Context) {
+	admitted := false
 	said := "" // every trouble is told once
 	for {
 		wait, trouble := factsEvery, ""
 		var machine, err error
 		if s.tracker.Trouble() == "" { // two daemons with one identity would correct each other for ever
-			machine, err = s.recordFacts(ctx)
+			if !admitted {
+				err = s.store.Inject(ctx, s.peer.parts.Identity.Chain())
+				admitted = err == nil
+			}
+			if admitted {
+				machine, err = s.recordFacts(ctx)
+			}
 		}
 		if err = cmp.Or(err, machine); err != nil {
 			wait, trouble = factsRetry, err.Error()
@@ -44,7 +49,7 @@ func (s *stack) tellFacts(ctx context.Context) error {
 		case <-timer.C:
 		case <-ctx.Done():
 			timer.Stop()
-			return nil
+			return
 		}
 	}
 }
@@ -81,6 +86,9 @@ func (s *stack) facts(old shoal.PeerFacts) shoal.PeerFacts {
 	now := old
 	now.Version, now.Reserved, now.PublishAddr = configured.Version, configured.Reserved, configured.PublishAddr
 	now.Addrs, now.Leaving = p.links.Addrs(), s.leaving.Load()
+	if s.left.Load() {
+		now.Addrs = nil // it cannot be dialled any more
+	}
 	switch {
 	case name != "":
 		now.Name = name

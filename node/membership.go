@@ -263,6 +263,7 @@ func (s *stack) awaitHandOver(ctx context.Context, timeout time.Duration) error 
 // farewell makes sure, as far as one can, that somebody holds this peer's last records.
 func (s *stack) farewell(ctx context.Context) {
 	self := s.peer.parts.Identity.Self()
+	s.left.Store(true) // or the next look at the slow facts would give it addresses again
 	_, err := s.store.Update(ctx, func(d *shoal.Desired, _ shoal.Stamp) ([]shoal.Body, error) {
 		me, ok := d.Peer(self)
 		if !ok {

@@ -35,6 +35,7 @@ type stack struct {
 	desk    *wish.Desk
 	engines Engines
 	leaving atomic.Bool
+	left    atomic.Bool // its last records are being told
 }
 
 // newStack allocates a membership's rooms. Only pubsub works already, until ctx
@@ -85,7 +86,7 @@ func (s *stack) run(ctx context.Context) error {
 	g.Go(func() error { return s.store.Run(base) })
 	g.Go(func() error { return s.tracker.Run(base) })
 	g.Go(func() error { s.followMembers(base); return nil })
-	g.Go(func() error { return s.tellFacts(base) })
+	g.Go(func() error { s.tellFacts(base); return nil })
 	s.peer.links.ServeJoin(s.store, chains{s.peer.parts.Identity, s.store})
 	s.peer.links.ServeLogs(s.system.Logs)
 
@@ -142,7 +143,6 @@ func (s *stack) followMembers(ctx context.Context) {
 	for {
 		changed := s.store.Changed()
 		s.peer.links.SetMembers(s.store.Desired())
-		s.rememberAddrs()
 		select {
 		case <-changed:
 		case <-ctx.Done():
@@ -151,21 +151,8 @@ func (s *stack) followMembers(ctx context.Context) {
 	}
 }
 
-// rememberAddrs keeps the members' recorded addresses beside the key, where a lost
-// store does not reach. Nothing is written when nothing is new.
-func (s *stack) rememberAddrs() {
-	d := s.store.Desired()
-	var known []links.KnownMember
-	for i := range d.Peers {
-		if p := &d.Peers[i]; !p.Removed && p.ID != s.peer.parts.Identity.Self() && len(p.Facts.Addrs) > 0 {
-			known = append(known, links.KnownMember{Peer: p.ID, Addrs: p.Facts.Addrs})
-		}
-	}
-	if err := s.peer.parts.Identity.Remember(known...); err != nil {
-		s.peer.parts.Log.Warn("members' addresses are not kept", logkey.Err, err)
-	}
-}
-
+// rememberChain keeps a member's chain beside the key, where a lost store does not
+// reach. Its addresses are kept by links, which also knows where it was met.
 func (s *stack) rememberChain(peer shoal.PeerID, chain [][]byte) {
 	if err := s.peer.parts.Identity.Remember(links.KnownMember{Peer: peer, Chain: chain}); err != nil {
 		s.peer.parts.Log.Warn("member's admission chain is not kept", logkey.Peer, peer, logkey.Err, err)

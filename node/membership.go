@@ -186,7 +186,8 @@ func (s *stack) removeAll(ctx context.Context, limit time.Duration, force bool) 
 	}
 }
 
-// forget ends the membership's work, then the membership itself.
+// forget ends the membership's work, then removes what belongs to the cluster, and
+// the membership itself last: another cluster must not find records of this one.
 func (p *Peer) forget(ctx context.Context, s *stack) error {
 	p.mu.Lock()
 	p.paused = true
@@ -211,13 +212,13 @@ func (p *Peer) forget(ctx context.Context, s *stack) error {
 			return fmt.Errorf("leave: %w", ctx.Err())
 		}
 	}
-	if err := p.parts.Identity.Forget(); err != nil {
-		return fmt.Errorf("leave: %w", err)
-	}
 	if p.parts.Forget != nil {
 		if err := p.parts.Forget(); err != nil {
 			return fmt.Errorf("leave: %w", err)
 		}
+	}
+	if err := p.parts.Identity.Forget(); err != nil {
+		return fmt.Errorf("leave: %w", err)
 	}
 	p.links.SetMembers(nil)
 	return nil

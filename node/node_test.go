@@ -115,3 +115,40 @@ func TestFactsAfterFarewell(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+// A store that cannot be removed must not outlive the membership, or the next cluster
+// would find it: the peer stays a member, and leaves when asked again.
+func TestLeaveKeepsMembershipWithStore(t *testing.T) {
+	id, err := links.OpenIdentity("", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	parts := partsOn(id, t.TempDir())
+	broken := errors.New("disk is read-only")
+	failing := true
+	parts.Forget = func() error {
+		if failing {
+			return broken
+		}
+		return nil
+	}
+	p, stop := runPeer(t, parts)
+	if _, err := p.Init(t.Context(), shoal.InitOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Leave(t.Context(), shoal.LeaveOptions{}); !errors.Is(err, broken) || id.Cluster() == "" {
+		t.Fatalf("Leave = %v, cluster %q; want that error, and still a member", err, id.Cluster())
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	if _, err := p.awaitStack(ctx); err != nil {
+		t.Fatalf("the peer does not work on as a member: %v", err)
+	}
+	failing = false
+	if err := p.Leave(ctx, shoal.LeaveOptions{}); err != nil || id.Cluster() != "" {
+		t.Fatalf("Leave = %v, cluster %q; want it gone", err, id.Cluster())
+	}
+	if err := stop(); err != nil {
+		t.Fatal(err)
+	}
+}

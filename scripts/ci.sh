@@ -11,8 +11,8 @@ step() {
 	printf '=== %s: ok in %d s\n' "$*" $((SECONDS - from))
 }
 
-# leftovers lists what a run must not leave behind on this machine.
-leftovers() {
+# ours lists what a run must not leave behind on this machine.
+ours() {
 	docker ps -aq --filter label=net.shoal.cluster 2>/dev/null | sed 's/^/container /'
 	docker network ls -q --filter label=net.shoal.cluster 2>/dev/null | sed 's/^/network /'
 	docker volume ls -q --filter label=net.shoal.cluster 2>/dev/null | sed 's/^/volume /'
@@ -20,6 +20,7 @@ leftovers() {
 	ps -C shoald -o pid=,stat= | awk '$2 !~ /^Z/ {print "process shoald " $1}' || true
 }
 
+before=$(ours | sort || true)
 step make lint
 step make build
 step make test
@@ -28,7 +29,7 @@ step make sim SUITE=all
 step make demo
 step make demo-down
 
-left=$(leftovers)
+left=$(comm -13 <(printf '%s\n' "$before") <(ours | sort || true) || true)
 if [ -n "$left" ]; then
 	printf 'left behind:\n%s\n' "$left" >&2
 	exit 1

@@ -31,15 +31,21 @@ demo-down: ## remove everything the demo made
 engine: ## make sure a Docker Engine answers (YES=1: install and start one where there is none)
 	@scripts/engine.sh
 
+.PHONY: cc
+cc: # the race detector needs a C compiler
+	@command -v "$$(go env CC)" >/dev/null || { [ "$$(id -u)" = 0 ] && [ "$${YES:-}" = 1 ] && \
+		apt-get update -q && apt-get install -y --no-install-recommends gcc libc6-dev; } || \
+		{ echo 'error: the race detector needs a C compiler and none is here; apt-get install gcc libc6-dev (or again with YES=1)' >&2; exit 1; }
+
 .PHONY: test
-test: ## all tests that need no engine, with the race detector
+test: cc ## all tests that need no engine, with the race detector
 	go test -race -timeout 10m ./...
 
 .PHONY: race
 race: test ## the same as test: the race detector is always on
 
 .PHONY: integration
-integration: engine ## the tests that need a Docker Engine
+integration: engine cc ## the tests that need a Docker Engine
 	go test -race -tags integration -timeout 10m ./runtime/... ./internal/pack/...
 
 .PHONY: sim

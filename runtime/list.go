@@ -25,6 +25,7 @@ type knowledge struct {
 	identity
 	sign   string        // of the summary that the details belong to; "": none yet
 	at     time.Duration // when the details were asked for, Clock.Mono
+	event  time.Duration // when the engine last told of it, Clock.Mono
 	detail detail
 }
 
@@ -33,12 +34,15 @@ type detail struct {
 	started time.Time
 	exit    int
 	oom     bool
+	ended   bool // it does not run, while the list still said so
 }
 
 // List implements [shoal.Engine]. The engine's list, which it answers from memory,
 // has all but start time, exit code and OOM. Those are asked for when something
 // about the container changed, or when they are older than Config.Refresh: a steady
-// engine costs one call. A container that is slow to inspect (the engine holds its
+// engine costs one call. The list also lags: it says "running" for a tenth of a second
+// after the event of a death, and there is no second event. So the inspection's word
+// counts for that. A container that is slow to inspect (the engine holds its
 // lock through a start) comes without them, and is asked again next time.
 func (d *Docker) List(ctx context.Context) ([]shoal.Container, error) {
 	const what = "list containers"
@@ -134,10 +138,14 @@ func (d *Docker) learn(s *container.Summary, state *container.State, asked time.
 	if k == nil {
 		return
 	}
-	k.detail = detail{started: started, exit: state.ExitCode, oom: state.OOMKilled}
+	listed, found := stateOf(s.State), stateOf(state.Status)
+	k.detail = detail{
+		started: started, exit: state.ExitCode, oom: state.OOMKilled,
+		ended: listed == shoal.ContainerRunning && found == shoal.ContainerExited,
+	}
 	k.at = asked
 	k.sign = ""
-	if stateOf(s.State) == stateOf(state.Status) {
+	if listed == found && asked >= k.event { // else the answer may be older than the event
 		k.sign = signOf(s)
 	}
 }
@@ -147,7 +155,7 @@ func (d *Docker) changed(id string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if k := d.known[id]; k != nil {
-		k.sign = ""
+		k.sign, k.event, k.detail.ended = "", d.clock.Mono(), false
 	}
 }
 
@@ -172,6 +180,9 @@ func containerOf(s *container.Summary, k *knowledge) shoal.Container {
 	out.Cluster, out.Peer, out.Service = k.cluster, k.peer, k.service
 	out.Replica, out.Revision, out.Record = k.replica, k.revision, k.record
 	out.Started = k.detail.started
+	if k.detail.ended && out.State == shoal.ContainerRunning {
+		out.State, out.Health, out.Ports = shoal.ContainerExited, shoal.HealthNone, nil
+	}
 	if out.State != shoal.ContainerRunning {
 		out.ExitCode, out.OOM = k.detail.exit, k.detail.oom
 		if code, err := strconv.Atoi(exitText(s.Status)); err == nil {

@@ -71,6 +71,31 @@ func TestListAsksOnlyWhatChanged(t *testing.T) {
 	list(1) // what we touched is looked at
 }
 
+// TestListKnowsADeathBeforeTheEngineListsIt: an engine lists a container as running
+// for a while after it told of its death, and tells it once.
+func TestListKnowsADeathBeforeTheEngineListsIt(t *testing.T) {
+	f := &fakeEngine{api: "1.41", inspected: shown("exited", 3, false), containers: []map[string]any{listed(1, "running", "Up Less than a second")}}
+	d := newFakeDocker(t, serveFake(t, f), patient)
+	for range 2 { // as long as the two disagree
+		all, err := d.List(t.Context())
+		if err != nil || len(all) != 1 {
+			t.Fatalf("List = %d containers, %v; want 1", len(all), err)
+		}
+		if c := all[0]; c.State != shoal.ContainerExited || c.ExitCode != 3 || len(c.Ports) != 0 {
+			t.Errorf("container = %+v, want it exited, 3, without ports", c)
+		}
+		if got := inspections(f.requests()); got != 1 {
+			t.Errorf("%d inspections, want 1", got)
+		}
+	}
+	f.mu.Lock()
+	f.inspected = shown("running", 0, false) // started again
+	f.mu.Unlock()
+	if all, err := d.List(t.Context()); err != nil || len(all) != 1 || all[0].State != shoal.ContainerRunning {
+		t.Errorf("List = %+v, %v; want it running", all, err)
+	}
+}
+
 func TestListLeavesOutWhatItCannotRead(t *testing.T) {
 	f := &fakeEngine{api: "1.41", containers: []map[string]any{
 		listed(1, "running", "Up 1 second"), listed(2, "running", "Up 1 second"), listed(3, "running", "Up 1 second"),

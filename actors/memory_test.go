@@ -46,7 +46,7 @@ func (s *sea) admit(ctx context.Context) map[shoal.PeerID]*gossip.Memory {
 	var admissions []*shoal.Record
 	for i, old := range s.ids {
 		k := newSigner(s.t)
-		r, err := gossip.NewRecord(cluster, uint64(i+1), shoal.HLC{WallMilli: 1}, &shoal.MemberBody{Peer: k.id, Role: shoal.RoleOperator})
+		r, err := gossip.NewRecord(cluster.PeerID(), cluster, uint64(i+1), shoal.HLC{WallMilli: 1}, &shoal.MemberBody{Peer: k.id, Role: shoal.RoleOperator})
 		if err != nil {
 			s.t.Fatal(err)
 		}

@@ -60,7 +60,7 @@ func (a *author) record(t testing.TB, seq uint64, body shoal.Body) (*shoal.Recor
 		Schema: shoal.Schema, Kind: body.Kind(), Name: body.About(), Author: a.id, AuthorSeq: seq,
 		HLC: shoal.HLC{WallMilli: 1}, Raw: raw, Body: body,
 	}
-	r.Signature, _ = a.Sign(codec.SigningBytes(r))
+	r.Signature, _ = a.Sign(codec.SigningBytes(newAuthor(t, "cluster").id, r))
 	return r, codec.EncodeRecord(r)
 }
 

@@ -88,7 +88,7 @@ func (c *chains) judgeElement(el blocks.Element, came offers) (*shoal.Record, *r
 	if err := c.admit(rec.Author, came); err != nil {
 		return nil, refuse(reasonChain, "admission of %s: %w", rec.Author, err)
 	}
-	if err := VerifyRecord(rec); err != nil {
+	if err := VerifyRecord(c.cluster, rec); err != nil {
 		return nil, refuse(reasonSignature, "%w", err)
 	}
 	return rec, nil

@@ -45,7 +45,7 @@ var _ shoal.Store = (*Memory)(nil)
 func NewMemory(cluster shoal.PeerID, clock shoal.Clock, signer Signer) *Memory {
 	seq := &memorySequence{}
 	m := &Memory{
-		cluster: cluster, clock: clock, signer: signer, seq: seq, stamper: NewStamper(clock, signer, seq),
+		cluster: cluster, clock: clock, signer: signer, seq: seq, stamper: NewStamper(cluster, clock, signer, seq),
 		resolver: fold.NewResolver(cluster), held: map[string]bool{},
 	}
 	m.desired.Store(m.resolver.Desired())
@@ -131,7 +131,7 @@ func (m *Memory) merge(records []*shoal.Record, pushed bool) {
 		}
 		r, err := codec.DecodeRecord(env)
 		if err == nil {
-			err = VerifyRecord(r)
+			err = VerifyRecord(m.cluster, r)
 		}
 		if err == nil {
 			err = m.stamper.Observe(r)

@@ -39,9 +39,9 @@ func (k key) PeerID() shoal.PeerID                { return k.id }
 func (k key) Sign(message []byte) ([]byte, error) { return k.priv.Sign(message) }
 
 // record signs a body as k.
-func (k key) record(t testing.TB, seq uint64, b shoal.Body) *shoal.Record {
+func (k key) record(t testing.TB, cluster shoal.PeerID, seq uint64, b shoal.Body) *shoal.Record {
 	t.Helper()
-	r, err := gossip.NewRecord(k, seq, shoal.HLC{WallMilli: 1}, b)
+	r, err := gossip.NewRecord(cluster, k, seq, shoal.HLC{WallMilli: 1}, b)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -57,7 +57,7 @@ func twins(t testing.TB, n int) []*gossip.Memory {
 	var admissions []*shoal.Record
 	for i := range n {
 		k := newKey(t)
-		admissions = append(admissions, cluster.record(t, uint64(i+1), &shoal.MemberBody{Peer: k.id, Role: shoal.RoleOperator}))
+		admissions = append(admissions, cluster.record(t, cluster.id, uint64(i+1), &shoal.MemberBody{Peer: k.id, Role: shoal.RoleOperator}))
 		out = append(out, gossip.NewMemory(cluster.id, shoal.NewSystemClock(), k))
 	}
 	for _, m := range out {
@@ -110,12 +110,12 @@ func TestMemoryRefuses(t *testing.T) {
 		t.Fatal(err)
 	}
 	forged := *good
-	forged.Raw = stranger.record(t, 1, &shoal.PeerBody{Peer: good.Author, Facts: shoal.PeerFacts{Name: "forged"}}).Raw
+	forged.Raw = stranger.record(t, stranger.id, 1, &shoal.PeerBody{Peer: good.Author, Facts: shoal.PeerFacts{Name: "forged"}}).Raw
 	moved := *good
 	moved.AuthorSeq++
 	huge := *good
 	huge.Raw = make([]byte, 1<<20)
-	fake := stranger.record(t, 1, &shoal.PeerBody{Peer: stranger.id})
+	fake := stranger.record(t, stranger.id, 1, &shoal.PeerBody{Peer: stranger.id})
 	fake.Author = good.Author
 	ms[1].Deliver([]*shoal.Record{&forged, &moved, &huge, fake, good})
 	if n := ms[1].Refused(); n != 4 {

@@ -24,9 +24,10 @@ type Signer interface {
 	Sign(message []byte) ([]byte, error)
 }
 
-// VerifyRecord checks that the author a record names signed it (proto.SigningBytes).
+// VerifyRecord checks that the author a record names signed it, for this cluster
+// (proto.SigningBytes).
 // A peer ID is its Ed25519 public key, so nothing else is needed.
-func VerifyRecord(r *shoal.Record) error {
+func VerifyRecord(cluster shoal.PeerID, r *shoal.Record) error {
 	id, err := peer.Decode(string(r.Author))
 	if err != nil {
 		return fmt.Errorf("record %s: read author: %w", r.Key(), err)
@@ -38,7 +39,7 @@ func VerifyRecord(r *shoal.Record) error {
 	if pub.Type() != crypto.Ed25519 || id.String() != string(r.Author) {
 		return fmt.Errorf("record %s: author is not an Ed25519 peer ID", r.Key())
 	}
-	if ok, err := pub.Verify(codec.SigningBytes(r), r.Signature); err != nil || !ok {
+	if ok, err := pub.Verify(codec.SigningBytes(cluster, r), r.Signature); err != nil || !ok {
 		return fmt.Errorf("record %s %w", r.Key(), errNotSigned)
 	}
 	return nil

@@ -24,17 +24,18 @@ type Completer func(draft shoal.Body, as shoal.Stamp, seq uint64) shoal.Body
 // Stamper gives this peer's records their hybrid logical time, author sequence
 // number and signature. Safe for concurrent use.
 type Stamper struct {
-	clock  shoal.Clock
-	signer Signer
-	seq    Sequence
+	cluster shoal.PeerID
+	clock   shoal.Clock
+	signer  Signer
+	seq     Sequence
 
 	mu   sync.Mutex
 	last shoal.HLC // guarded by mu; the highest reading given out or taken in
 }
 
 // NewStamper returns a stamper whose HLC starts at the wall clock.
-func NewStamper(clock shoal.Clock, signer Signer, seq Sequence) *Stamper {
-	return &Stamper{clock: clock, signer: signer, seq: seq}
+func NewStamper(cluster shoal.PeerID, clock shoal.Clock, signer Signer, seq Sequence) *Stamper {
+	return &Stamper{cluster: cluster, clock: clock, signer: signer, seq: seq}
 }
 
 // Stamp returns who writes and a reading above all it gave out and all it observed.
@@ -88,7 +89,7 @@ func (s *Stamper) Seal(as shoal.Stamp, drafts []shoal.Body, complete Completer) 
 		if err != nil {
 			return nil, fmt.Errorf("take a sequence number: %w", err)
 		}
-		r, err := NewRecord(s.signer, seq, as.HLC, complete(draft, as, seq))
+		r, err := NewRecord(s.cluster, s.signer, seq, as.HLC, complete(draft, as, seq))
 		if err != nil {
 			return nil, err
 		}
@@ -97,10 +98,10 @@ func (s *Stamper) Seal(as shoal.Stamp, drafts []shoal.Body, complete Completer) 
 	return out, nil
 }
 
-// NewRecord makes a signed record. It is read back from its envelope, which proves
+// NewRecord makes a record signed for a cluster. It is read back from its envelope, which proves
 // that every peer will take it, and makes its Body what they will see rather than
 // what the caller may still hold. *shoal.InvalidError: body breaks a bound.
-func NewRecord(signer Signer, seq uint64, at shoal.HLC, body shoal.Body) (*shoal.Record, error) {
+func NewRecord(cluster shoal.PeerID, signer Signer, seq uint64, at shoal.HLC, body shoal.Body) (*shoal.Record, error) {
 	raw, err := codec.EncodeBody(body)
 	if err != nil {
 		return nil, err
@@ -109,7 +110,7 @@ func NewRecord(signer Signer, seq uint64, at shoal.HLC, body shoal.Body) (*shoal
 		Schema: shoal.Schema, Kind: body.Kind(), Name: body.About(), Author: signer.PeerID(),
 		AuthorSeq: seq, HLC: at, Raw: raw,
 	}
-	if r.Signature, err = signer.Sign(codec.SigningBytes(r)); err != nil {
+	if r.Signature, err = signer.Sign(codec.SigningBytes(cluster, r)); err != nil {
 		return nil, fmt.Errorf("sign %s: %w", r.Key(), err)
 	}
 	if r, err = codec.DecodeRecord(codec.EncodeRecord(r)); err != nil {

@@ -37,7 +37,7 @@ func (c *counter) Skip(n uint64) error {
 func TestStamper(t *testing.T) {
 	me, other := newKey(t), newKey(t)
 	clock, seq := &setClock{wall: time.UnixMilli(1_000_000)}, &counter{}
-	s := gossip.NewStamper(clock, me, seq)
+	s := gossip.NewStamper(other.id, clock, me, seq)
 	step := func(why string, want shoal.HLC) {
 		t.Helper()
 		if got := s.Stamp(); got.HLC != want || got.Author != me.id {
@@ -71,9 +71,9 @@ func TestStamper(t *testing.T) {
 }
 
 func TestSealAndVerify(t *testing.T) {
-	me := newKey(t)
+	me, cluster := newKey(t), newKey(t).id
 	seq := &counter{}
-	s := gossip.NewStamper(&setClock{wall: time.UnixMilli(5)}, me, seq)
+	s := gossip.NewStamper(cluster, &setClock{wall: time.UnixMilli(5)}, me, seq)
 	asIs := func(b shoal.Body, _ shoal.Stamp, _ uint64) shoal.Body { return b }
 	as := s.Stamp()
 	entries, err := s.Seal(as, []shoal.Body{&shoal.PeerBody{Peer: me.id}, &shoal.GoneBody{Service: "web"}}, asIs)
@@ -85,8 +85,11 @@ func TestSealAndVerify(t *testing.T) {
 		if r.Author != me.id || r.AuthorSeq != uint64(i+1) || r.HLC != as.HLC || !e.Pushed || len(e.Envelope) == 0 {
 			t.Errorf("entry %d = %+v", i, r)
 		}
-		if err := gossip.VerifyRecord(r); err != nil {
+		if err := gossip.VerifyRecord(cluster, r); err != nil {
 			t.Errorf("VerifyRecord = %v, want nil", err)
+		}
+		if err := gossip.VerifyRecord(newKey(t).id, r); err == nil {
+			t.Error("VerifyRecord in another cluster = nil, want an error")
 		}
 		for name, change := range map[string]func(*shoal.Record){
 			"sequence":  func(r *shoal.Record) { r.AuthorSeq++ },
@@ -101,7 +104,7 @@ func TestSealAndVerify(t *testing.T) {
 		} {
 			bad := *r
 			change(&bad)
-			if err := gossip.VerifyRecord(&bad); err == nil {
+			if err := gossip.VerifyRecord(cluster, &bad); err == nil {
 				t.Errorf("VerifyRecord of a record with another %s = nil, want an error", name)
 			}
 		}

@@ -76,7 +76,7 @@ func openWriter(ctx context.Context, s *Store, d *disk) (*writer, error) {
 	}
 	w := &writer{
 		store: s, disk: d, engine: eng, orphans: newOrphans(),
-		stamper:  NewStamper(s.deps.Clock, s.deps.Signer, s.deps.Sequence),
+		stamper:  NewStamper(s.cfg.Cluster, s.deps.Clock, s.deps.Signer, s.deps.Sequence),
 		resolver: fold.NewResolver(s.cfg.Cluster),
 	}
 	if err := w.load(ctx); err != nil {

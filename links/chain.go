@@ -51,7 +51,7 @@ func VerifyChain(cluster, peer shoal.PeerID, chain [][]byte) (shoal.Role, error)
 		if role != shoal.RoleOperator {
 			return "", &ChainError{i, fmt.Sprintf("is by %s, who may not admit", author.Short())}
 		}
-		body, why := readAdmission(author, raw)
+		body, why := readAdmission(cluster, author, raw)
 		if why != "" {
 			return "", &ChainError{i, why}
 		}
@@ -64,7 +64,7 @@ func VerifyChain(cluster, peer shoal.PeerID, chain [][]byte) (shoal.Role, error)
 }
 
 // readAdmission reads one link of a chain and says what is wrong with it, "" if nothing.
-func readAdmission(author shoal.PeerID, raw []byte) (*shoal.MemberBody, string) {
+func readAdmission(cluster, author shoal.PeerID, raw []byte) (*shoal.MemberBody, string) {
 	if len(raw) > maxEnvelope {
 		return nil, fmt.Sprintf("has %d bytes, limit %d", len(raw), maxEnvelope)
 	}
@@ -78,7 +78,7 @@ func readAdmission(author shoal.PeerID, raw []byte) (*shoal.MemberBody, string) 
 		return nil, "is no admission"
 	case rec.Author != author:
 		return nil, fmt.Sprintf("is by %s, want %s", rec.Author.Short(), author.Short())
-	case !signedByAuthor(rec):
+	case !signedByAuthor(cluster, rec):
 		return nil, "is not signed by its author"
 	case body.Removed:
 		return nil, "is a removal"
@@ -93,12 +93,12 @@ func readAdmission(author shoal.PeerID, raw []byte) (*shoal.MemberBody, string) 
 	return body, ""
 }
 
-func signedByAuthor(rec *shoal.Record) bool {
+func signedByAuthor(cluster shoal.PeerID, rec *shoal.Record) bool {
 	pub, err := publicKey(rec.Author)
 	if err != nil {
 		return false
 	}
-	ok, err := pub.Verify(proto.SigningBytes(rec), rec.Signature)
+	ok, err := pub.Verify(proto.SigningBytes(cluster, rec), rec.Signature)
 	return ok && err == nil
 }
 

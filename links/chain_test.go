@@ -22,11 +22,11 @@ func TestVerifyChain(t *testing.T) {
 	cluster := first.Cluster()
 	root := first.Chain()[0]
 	toOp := admitBy(t, first, &shoal.MemberBody{Peer: op.Self(), Role: shoal.RoleOperator})
-	toLow := admitBy(t, op, &shoal.MemberBody{Peer: low.Self(), Role: shoal.RolePeer})
+	toLow := admitIn(t, first.Cluster(), op, &shoal.MemberBody{Peer: low.Self(), Role: shoal.RolePeer})
 	flipped := bytes.Clone(toLow)
 	flipped[len(flipped)-1] ^= 1
-	swapped := resign(t, toLow, func(r *shoal.Record) { r.AuthorSeq++ }, nil)
-	byEvil := resign(t, toOp, func(r *shoal.Record) {}, evil.key) // says first, signed by evil
+	swapped := resign(t, first.Cluster(), toLow, func(r *shoal.Record) { r.AuthorSeq++ }, nil)
+	byEvil := resign(t, first.Cluster(), toOp, func(r *shoal.Record) {}, evil.key) // says first, signed by evil
 	long := make([][]byte, maxChain+1)
 	for i := range long {
 		long[i] = root
@@ -49,12 +49,13 @@ func TestVerifyChain(t *testing.T) {
 		"cut in the middle":      {low.Self(), [][]byte{root, toLow}, "", "link 1 is by"},
 		"cut at the end":         {low.Self(), [][]byte{root, toOp}, "", "not " + low.Self().Short()},
 		"somebody else's":        {leaf.Self(), [][]byte{root, toOp, toLow}, "", "not " + leaf.Self().Short()},
-		"admitted by a peer":     {leaf.Self(), [][]byte{root, toOp, toLow, admitBy(t, low, &shoal.MemberBody{Peer: leaf.Self(), Role: shoal.RoleOperator})}, "", "may not admit"},
+		"admitted by a peer":     {leaf.Self(), [][]byte{root, toOp, toLow, admitIn(t, first.Cluster(), low, &shoal.MemberBody{Peer: leaf.Self(), Role: shoal.RoleOperator})}, "", "may not admit"},
 		"another cluster":        {evil.Self(), evil.Chain(), "", "want " + cluster.Short()},
 		"another cluster's leaf": {leaf.Self(), [][]byte{root, admitBy(t, evil, &shoal.MemberBody{Peer: leaf.Self(), Role: shoal.RoleOperator})}, "", "link 1 is by"},
 		"a bad signature":        {low.Self(), [][]byte{root, toOp, flipped}, "", "link 2 is not signed by its author"},
 		"a changed field":        {low.Self(), [][]byte{root, toOp, swapped}, "", "is not signed by its author"},
 		"another's signature":    {op.Self(), [][]byte{root, byEvil}, "", "is not signed by its author"},
+		"of another cluster":     {op.Self(), [][]byte{root, admitIn(t, evil.Cluster(), first, &shoal.MemberBody{Peer: op.Self(), Role: shoal.RoleOperator})}, "", "link 1 is not signed by its author"},
 		"a removal":              {op.Self(), [][]byte{root, admitBy(t, first, &shoal.MemberBody{Peer: op.Self(), Role: shoal.RoleOperator, Removed: true})}, "", "is a removal"},
 		"an unknown role":        {op.Self(), [][]byte{root, admitBy(t, first, &shoal.MemberBody{Peer: op.Self(), Role: "king"})}, "", "unknown role"},
 		"itself":                 {first.Self(), [][]byte{root, admitBy(t, first, &shoal.MemberBody{Peer: first.Self(), Role: shoal.RoleOperator})}, "", "admits its own author"},
@@ -80,7 +81,7 @@ func TestVerifyChainDepth(t *testing.T) {
 	cluster, chain := prev.Cluster(), slices.Clone(prev.Chain())
 	for i := 1; i <= maxChain; i++ {
 		next := memory(t, byte(i))
-		chain = append(chain, admitBy(t, prev, &shoal.MemberBody{Peer: next.Self(), Role: shoal.RoleOperator}))
+		chain = append(chain, admitIn(t, cluster, prev, &shoal.MemberBody{Peer: next.Self(), Role: shoal.RoleOperator}))
 		_, err := VerifyChain(cluster, next.Self(), chain)
 		if (err == nil) != (len(chain) <= maxChain) {
 			t.Fatalf("chain of %d: %v", len(chain), err)
@@ -90,13 +91,13 @@ func TestVerifyChainDepth(t *testing.T) {
 }
 
 // resign changes a record and signs it again, with no key keeping the old signature.
-func resign(t *testing.T, env []byte, change func(*shoal.Record), key ed25519.PrivateKey) []byte {
+func resign(t *testing.T, cluster shoal.PeerID, env []byte, change func(*shoal.Record), key ed25519.PrivateKey) []byte {
 	t.Helper()
 	rec, err := proto.DecodeRecord(env)
 	mustBe(t, "decode", err)
 	change(rec)
 	if key != nil {
-		rec.Signature = ed25519.Sign(key, proto.SigningBytes(rec))
+		rec.Signature = ed25519.Sign(key, proto.SigningBytes(cluster, rec))
 	}
 	return proto.EncodeRecord(rec)
 }
@@ -108,7 +109,7 @@ func otherKind(t *testing.T, id *Identity, about shoal.PeerID) []byte {
 	raw, err := proto.EncodeBody(body)
 	mustBe(t, "encode", err)
 	rec := &shoal.Record{Schema: shoal.Schema, Kind: body.Kind(), Name: body.About(), Author: id.Self(), AuthorSeq: 77, Raw: raw, Body: body}
-	rec.Signature = id.Sign(proto.SigningBytes(rec))
+	rec.Signature = id.Sign(proto.SigningBytes(id.Cluster(), rec))
 	return proto.EncodeRecord(rec)
 }
 

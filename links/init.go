@@ -30,7 +30,7 @@ func InitCluster(id *Identity, wall time.Time) ([]byte, error) {
 		return nil, err
 	}
 	hlc := shoal.HLC{WallMilli: wall.UnixMilli()}
-	envelope, err := signMember(key, cluster, 1, hlc, &shoal.MemberBody{Peer: id.self, Role: shoal.RoleOperator})
+	envelope, err := signMember(cluster, key, cluster, 1, hlc, &shoal.MemberBody{Peer: id.self, Role: shoal.RoleOperator})
 	if err != nil {
 		return nil, err
 	}
@@ -44,7 +44,7 @@ func InitCluster(id *Identity, wall time.Time) ([]byte, error) {
 }
 
 // signMember makes the signed envelope of an admission outside the store.
-func signMember(key ed25519.PrivateKey, author shoal.PeerID, seq uint64, hlc shoal.HLC, body *shoal.MemberBody) ([]byte, error) {
+func signMember(cluster shoal.PeerID, key ed25519.PrivateKey, author shoal.PeerID, seq uint64, hlc shoal.HLC, body *shoal.MemberBody) ([]byte, error) {
 	raw, err := proto.EncodeBody(body)
 	if err != nil {
 		return nil, fmt.Errorf("encode admission: %w", err)
@@ -52,6 +52,6 @@ func signMember(key ed25519.PrivateKey, author shoal.PeerID, seq uint64, hlc sho
 	rec := &shoal.Record{
 		Schema: shoal.Schema, Kind: body.Kind(), Name: body.About(), Author: author, AuthorSeq: seq, HLC: hlc, Raw: raw, Body: body,
 	}
-	rec.Signature = ed25519.Sign(key, proto.SigningBytes(rec))
+	rec.Signature = ed25519.Sign(key, proto.SigningBytes(cluster, rec))
 	return proto.EncodeRecord(rec), nil
 }

@@ -51,14 +51,20 @@ func founder(t testing.TB, seed byte) *Identity {
 	return id
 }
 
-// admitBy returns id's admission of peer, signed.
+// admitBy returns id's admission of peer, signed for id's cluster.
 func admitBy(t testing.TB, id *Identity, body *shoal.MemberBody) []byte {
+	t.Helper()
+	return admitIn(t, id.Cluster(), id, body)
+}
+
+// admitIn is admitBy for a cluster that id need not belong to.
+func admitIn(t testing.TB, cluster shoal.PeerID, id *Identity, body *shoal.MemberBody) []byte {
 	t.Helper()
 	seq, err := id.Sequence().Next()
 	if err != nil {
 		t.Fatal(err)
 	}
-	env, err := signMember(id.key, id.Self(), seq, shoal.HLC{WallMilli: 1}, body)
+	env, err := signMember(cluster, id.key, id.Self(), seq, shoal.HLC{WallMilli: 1}, body)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -123,7 +129,7 @@ func (s *testStore) Update(_ context.Context, fn func(*shoal.Desired, shoal.Stam
 			return shoal.Ack{}, err
 		}
 		rec := &shoal.Record{Schema: shoal.Schema, Kind: b.Kind(), Name: b.About(), Author: s.id.Self(), AuthorSeq: seq, Raw: raw, Body: b}
-		rec.Signature = s.id.Sign(proto.SigningBytes(rec))
+		rec.Signature = s.id.Sign(proto.SigningBytes(s.id.Cluster(), rec))
 		s.records[rec.Logical()] = rec
 	}
 	s.writes++

@@ -69,7 +69,7 @@ func newStack(ctx context.Context, p *Peer, wroteBefore bool) (_ *stack, err err
 		Self: id.Self(), Cluster: id.Cluster(), Views: s.tracker, Store: s.store, Beacon: s.tracker,
 		Engine: s.engines.Engine, Machine: s.engines.Machine, Console: s.engines.Console, Puller: s.engines.Puller,
 		Clock: parts.Clock, Rand: parts.Rand, Log: parts.Log, Ready: s.store.Ready(), Trouble: s.tracker.Trouble,
-		SpecOf: specOf,
+		SpecOf: func(envelope []byte) (*shoal.Spec, error) { return specOf(id.Cluster(), envelope) },
 	}); err != nil {
 		return nil, err
 	}
@@ -161,12 +161,12 @@ func (s *stack) rememberChain(peer shoal.PeerID, chain [][]byte) {
 
 // specOf reads the spec out of a container's label, for replicas whose revision is
 // not current any more. What nobody signed is not believed.
-func specOf(envelope []byte) (*shoal.Spec, error) {
+func specOf(cluster shoal.PeerID, envelope []byte) (*shoal.Spec, error) {
 	r, err := proto.DecodeRecord(envelope)
 	if err != nil {
 		return nil, fmt.Errorf("read the record of a container: %w", err)
 	}
-	if err := gossip.VerifyRecord(r); err != nil {
+	if err := gossip.VerifyRecord(cluster, r); err != nil {
 		return nil, fmt.Errorf("read the record of a container: %w", err)
 	}
 	b, ok := r.Body.(*shoal.RevisionBody)

@@ -130,13 +130,17 @@ func DecodeRecord(raw []byte) (*shoal.Record, error) {
 }
 
 // SigningBytes returns what the author of r signs: the domain "shoal/record/1",
-// the length of the store key (4 bytes, big endian, as all numbers here) and the
-// key, the schema (4), the HLC (8 and 4), and the SHA-256 of Raw (32).
-func SigningBytes(r *shoal.Record) []byte {
+// the length of the cluster's ID (4 bytes, big endian, as all numbers here) and that
+// ID, the length of the store key (4) and the key, the schema (4), the HLC (8 and 4),
+// and the SHA-256 of Raw (32). The cluster is in no record, only in its signature: a
+// record means nothing in another cluster, also where the same keys are members.
+func SigningBytes(cluster shoal.PeerID, r *shoal.Record) []byte {
 	key := r.Key()
 	sum := sha256.Sum256(r.Raw)
-	b := make([]byte, 0, len(signingDomain)+4+len(key)+4+12+len(sum))
+	b := make([]byte, 0, len(signingDomain)+4+len(cluster)+4+len(key)+4+12+len(sum))
 	b = append(b, signingDomain...)
+	b = binary.BigEndian.AppendUint32(b, uint32(len(cluster)))
+	b = append(b, cluster...)
 	b = binary.BigEndian.AppendUint32(b, uint32(len(key)))
 	b = append(b, key...)
 	b = binary.BigEndian.AppendUint32(b, r.Schema)

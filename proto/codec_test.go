@@ -244,10 +244,10 @@ func TestSigningBytes(t *testing.T) {
 		Schema: 1, Kind: "gone", Name: "web", Author: "A", AuthorSeq: 7,
 		HLC: shoal.HLC{WallMilli: 0x0102, Counter: 3}, Raw: []byte("abc"),
 	}
-	want := "shoal/record/1" + "\x00\x00\x00\x0d" + "/gone/web/A/7" + "\x00\x00\x00\x01" +
+	want := "shoal/record/1" + "\x00\x00\x00\x01C" + "\x00\x00\x00\x0d" + "/gone/web/A/7" + "\x00\x00\x00\x01" +
 		"\x00\x00\x00\x00\x00\x00\x01\x02" + "\x00\x00\x00\x03" +
 		"\xba\x78\x16\xbf\x8f\x01\xcf\xea\x41\x41\x40\xde\x5d\xae\x22\x23\xb0\x03\x61\xa3\x96\x17\x7a\x9c\xb4\x10\xff\x61\xf2\x00\x15\xad"
-	if got := string(SigningBytes(r)); got != want {
+	if got := string(SigningBytes("C", r)); got != want {
 		t.Errorf("SigningBytes = %q, want %q", got, want)
 	}
 }

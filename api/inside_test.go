@@ -328,3 +328,11 @@ func depthOf(text string) int {
 	}
 	return deepest
 }
+
+func TestPlainAddrs(t *testing.T) {
+	in := []string{"/ip4/192.0.2.1/tcp/4710", "/ip4/192.0.2.1/udp/4710/quic-v1", "/ip6/2001:db8::1/tcp/4710", "/dns/a/tcp/1", "odd"}
+	want := []string{"192.0.2.1:4710", "[2001:db8::1]:4710", "a:1", "odd"}
+	if got := plainAddrs(in); !slices.Equal(got, want) {
+		t.Errorf("plainAddrs(%q) = %q, want %q", in, got, want)
+	}
+}

@@ -20,7 +20,7 @@ import (
 func (s *Server) GetStatus(ctx context.Context, _ *connect.Request[shoalv1.GetStatusRequest]) (*connect.Response[shoalv1.GetStatusResponse], error) {
 	st := s.deps.Membership.Status()
 	out := &shoalv1.GetStatusResponse{
-		Self: string(st.Self), Cluster: string(st.Cluster), Role: string(st.Role), Listen: st.Listen,
+		Self: string(st.Self), Cluster: string(st.Cluster), Role: string(st.Role), Listen: plainAddrs(st.Listen),
 		Version: st.Version, Api: "v1", Trouble: st.Trouble,
 	}
 	if st.Store != nil {

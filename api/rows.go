@@ -7,7 +7,9 @@ import (
 	"cmp"
 	"fmt"
 	"maps"
+	"net"
 	"slices"
+	"strings"
 	"time"
 
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -200,7 +202,7 @@ func (p *pane) peer(m *shoal.Peer) *shoalv1.PeerRow {
 		SeenSeconds: p.seen(m.ID), RttSeconds: life.RTT.Seconds(), Role: string(m.Role), Zone: m.Zone(), Labels: m.Facts.Labels,
 		Capacity: resources(m.Facts.Capacity), Allocatable: resources(alloc), Free: resources(alloc), Used: resources(shoal.Resources{}),
 		Engine: m.Facts.Engine, EngineApi: m.Facts.EngineAPI, Version: m.Facts.Version,
-		IsCordoned: m.Cordoned, IsDraining: m.Draining, Platforms: m.Facts.Platforms, Addrs: m.Facts.Addrs, PublishAddr: m.Facts.PublishAddr,
+		IsCordoned: m.Cordoned, IsDraining: m.Draining, Platforms: m.Facts.Platforms, Addrs: plainAddrs(m.Facts.Addrs), PublishAddr: m.Facts.PublishAddr,
 		Replicas: int32(len(p.view.ClaimsBy(m.ID))),
 	}
 	if st := p.view.State(m.ID); st != nil {
@@ -263,4 +265,20 @@ func masked(spec *shoal.Spec, show bool) *shoalv1.Spec {
 	}
 	m.Env = env
 	return m
+}
+
+// plainAddrs turns multiaddresses into the HOST:PORT that people know, each once:
+// TCP and QUIC share a port.
+func plainAddrs(in []string) []string {
+	var out []string
+	for _, a := range in {
+		plain := a
+		if p := strings.Split(a, "/"); len(p) >= 5 && (p[3] == "tcp" || p[3] == "udp") { // "", ip4, HOST, tcp, PORT
+			plain = net.JoinHostPort(p[2], p[4])
+		}
+		if !slices.Contains(out, plain) {
+			out = append(out, plain)
+		}
+	}
+	return out
 }

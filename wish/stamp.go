@@ -240,7 +240,7 @@ func remove(d *shoal.Desired, name string, ignore bool) (*step, error) {
 	old, ok := d.Service(name)
 	if !ok {
 		if ignore {
-			return &step{change: shoal.Change{Kind: shoal.ChangeNone, Service: name}}, nil
+			return &step{change: shoal.Change{Kind: shoal.ChangeNone, Service: name, Details: []string{"is not there"}}}, nil
 		}
 		return nil, noService(d, name)
 	}
@@ -250,9 +250,20 @@ func remove(d *shoal.Desired, name string, ignore bool) (*step, error) {
 	}
 	slices.SortFunc(removes, shoal.RevisionID.Compare)
 	return &step{
-		change: shoal.Change{Kind: shoal.ChangeRemove, Service: name, Revision: old.Revision, Details: []string{fmt.Sprintf("%d replicas of %s", old.Replicas, old.Spec.Image)}},
+		change: shoal.Change{Kind: shoal.ChangeRemove, Service: name, Revision: old.Revision, Details: []string{removed(old)}},
 		gone:   &shoal.GoneBody{Service: name, Removes: slices.Compact(removes)},
 	}, nil
+}
+
+// removed says what a removal ends. A global service has no number.
+func removed(s *shoal.Service) string {
+	switch {
+	case s.Spec.Mode == shoal.ModeGlobal:
+		return "every replica of " + s.Spec.Image
+	case s.Replicas == 1:
+		return "1 replica of " + s.Spec.Image
+	}
+	return fmt.Sprintf("%d replicas of %s", s.Replicas, s.Spec.Image)
 }
 
 func noService(d *shoal.Desired, name string) error {

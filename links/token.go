@@ -130,7 +130,7 @@ func ParseToken(text string) (*Token, error) {
 		return nil, tokenError(TokenTruncated, "")
 	}
 	if !ok || len(text) > maxTokenText {
-		return nil, tokenError(TokenMalformed, "it must begin with %q", tokenPrefix)
+		return nil, tokenError(TokenMalformed, "")
 	}
 	cut := len(body)%4 == 1 // no encoding has this length: a character is missing
 	if cut {

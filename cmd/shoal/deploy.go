@@ -221,6 +221,9 @@ A service of that name must not exist.`,
   shoal run --name web -p 8080:80 -e MODE=fast --cpus 0.5 --memory 64m hello:1
   shoal run --constraint zone=a --label tier=back worker:2 -- --queue mail`,
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if r.global && cmd.Flags().Changed("replicas") {
+				return usage("--replicas and --global exclude each other: --global is one on every peer")
+			}
 			spec, err := a.specOfRun(&r, args)
 			if err != nil {
 				return err

@@ -105,6 +105,14 @@ func specOf(s *shoal.Spec) specJSON {
 	return out
 }
 
+// text is the policy in a few words.
+func (r restartJSON) text() string {
+	if r.MaxAttempts > 0 {
+		return fmt.Sprintf("%s, at most %s", r.Condition, count(r.MaxAttempts, "time"))
+	}
+	return r.Condition
+}
+
 func (a *app) inspectCmd() *cobra.Command {
 	var showEnv bool
 	cmd := &cobra.Command{
@@ -160,7 +168,7 @@ func (a *app) describeService(s serviceJSON) error {
 		{"Constraints", strings.Join(s.Spec.Constraints, ", ")},
 		{"Strategy", s.Spec.Strategy},
 		{"On partition", s.Spec.OnPartition},
-		{"Restart", s.Spec.Restart.Condition},
+		{"Restart", s.Spec.Restart.text()},
 	})
 	if err != nil {
 		return err

@@ -104,7 +104,7 @@ read from stdin, so that it is in no list of processes.`,
 				a.say("this machine could join")
 				return nil
 			}
-			a.say("joined cluster %s as %s", a.short(st.Cluster), a.short(st.Self))
+			a.say("joined cluster %s as %s", a.shortPeer(st.Cluster), a.shortPeer(st.Self))
 			return nil
 		},
 	}

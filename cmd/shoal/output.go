@@ -15,6 +15,7 @@ import (
 
 	"gopkg.in/yaml.v3"
 
+	"github.com/shoalnet/shoal"
 	"github.com/shoalnet/shoal/api"
 )
 
@@ -191,6 +192,14 @@ func (a *app) short(id string) string {
 	}
 	id = strings.TrimPrefix(id, "sha256:")
 	return id[:min(len(id), 12)]
+}
+
+// shortPeer is the end of a peer's or a cluster's ID: all begin alike.
+func (a *app) shortPeer(id string) string {
+	if a.noTrunc {
+		return id
+	}
+	return shoal.PeerID(id).Short()
 }
 
 // age says how long ago something was, relative and coarse.

@@ -139,7 +139,7 @@ func parsePairs(flag string, in []string, env map[string]string) (map[string]str
 	out := make(map[string]string, len(in))
 	for _, p := range in {
 		k, v, ok := strings.Cut(p, "=")
-		if !ok && env != nil {
+		if !ok && k != "" && env != nil {
 			if v, ok = env[k]; !ok {
 				return nil, usage("--%s: %s has no value and is not set here", flag, k)
 			}

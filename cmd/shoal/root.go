@@ -55,7 +55,7 @@ A first cluster:
 	f := root.PersistentFlags()
 	f.StringVarP(&a.host, "host", "H", cmp.Or(a.env["SHOAL_HOST"], defaultHost), "socket of the daemon to ask (SHOAL_HOST)")
 	f.StringVarP(&a.output, "output", "o", "table", "table, wide, json, yaml, name or template=GO-TEMPLATE")
-	f.Var(&a.timeout, "timeout", "give up after this long, like 30s or 5m")
+	f.Var(&a.timeout, "timeout", "give up after this long, like 30s or 5m (default: the command's own; 5m to become healthy)")
 	f.BoolVarP(&a.yes, "yes", "y", isYes(a.env["SHOAL_AUTO_CONFIRM"]), "do not ask (SHOAL_AUTO_CONFIRM)")
 	f.BoolVar(&a.noColor, "no-color", false, "no colours (NO_COLOR)")
 	f.BoolVar(&a.debug, "debug", false, "tell on stderr what is asked and how long it took")

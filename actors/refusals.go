@@ -159,7 +159,9 @@ func (b *board) state() (st shoal.PeerState, next time.Duration, ok bool) {
 	now := b.deps.Clock.Mono()
 	st.Free, st.Used = b.alloc, b.used
 	for _, e := range b.entries {
-		st.Replicas = append(st.Replicas, e.status)
+		if e.status.Slot >= 0 { // what holds no slot is being removed, and nobody's business
+			st.Replicas = append(st.Replicas, e.status)
+		}
 		st.Free = st.Free.Sub(e.size)
 	}
 	sortStatuses(st.Replicas)

@@ -187,7 +187,11 @@ func (t *tail) keep(ctx context.Context, peer shoal.PeerID, src *source) error {
 // ask streams one holder's lines into src and returns the time of the last one. That
 // a holder has no container yet is no loss.
 func (t *tail) ask(ctx context.Context, peer shoal.PeerID, q shoal.LogQuery, src *source) (time.Time, error) {
-	if life := t.c.Views.View().Life(peer); life.State != shoal.LifeAlive && life.State != shoal.LifeSuspect {
+	life := t.c.Views.View().Life(peer)
+	if life.State == shoal.LifeDead {
+		return time.Time{}, fmt.Errorf("not heard for %s", (t.s.deps.Clock.Mono() - life.Heard).Round(time.Second))
+	}
+	if life.State != shoal.LifeAlive && life.State != shoal.LifeSuspect {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, silentTime)
 		defer cancel()

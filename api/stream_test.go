@@ -54,7 +54,7 @@ func TestLogsMergeByTime(t *testing.T) {
 	if err := c.Logs(t.Context(), q, collect, note); err != nil {
 		t.Fatal(err)
 	}
-	if len(got) != 12 || lost["osaka"] != "dial: no route" {
+	if len(got) != 12 || lost["osaka"] != "not heard for 41s" {
 		t.Errorf("Logs(web) without osaka = %d lines, lost %v, want 12 and osaka with its reason", len(got), lost)
 	}
 	_, err := c.Service(t.Context(), "web", false)

@@ -84,7 +84,10 @@ func deploy(d *shoal.Desired, author shoal.PeerID, spec shoal.Spec, w *shoal.Dep
 	case !expected(w, old, spec.Name):
 		return nil, fmt.Errorf("service %q is at revision %s, not at the one you saw: %w", spec.Name, at(old), shoal.ErrConflict)
 	case exists && w.Create:
-		return nil, fmt.Errorf("service %q %w: %w", spec.Name, errExists, shoal.ErrConflict)
+		return nil, &shoal.AdviceError{
+			Err:    fmt.Errorf("service %q %w: %w", spec.Name, errExists, shoal.ErrConflict),
+			Advice: "change it with \"shoal deploy\", or remove it with \"shoal rm\"",
+		}
 	case exists && old.Spec.Project != spec.Project:
 		return nil, fmt.Errorf("service %q belongs to %s, not to %s: %w", spec.Name, projectName(old.Spec.Project), projectName(spec.Project), shoal.ErrConflict)
 	}

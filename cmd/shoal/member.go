@@ -142,7 +142,11 @@ and forget the cluster. --timeout bounds the wait (60s); --force does not wait.`
 				return err
 			}
 			defer c.Close()
-			return c.Leave(cmd.Context(), shoal.LeaveOptions{Timeout: time.Duration(a.timeout), Force: force})
+			if err := c.Leave(cmd.Context(), shoal.LeaveOptions{Timeout: time.Duration(a.timeout), Force: force}); err != nil {
+				return err
+			}
+			a.say("left the cluster")
+			return nil
 		},
 	}
 	cmd.Flags().BoolVar(&force, "force", false, "do not wait for others to take over")

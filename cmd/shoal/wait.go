@@ -19,9 +19,11 @@ import (
 
 // settleTime is how long replicas may take to be healthy unless --timeout says; a
 // failing replica gets patience to recover before the whole is called unhealthy.
+// What is ready without a health check has only just started: it must last a moment.
 const (
 	settleTime = 5 * time.Minute
 	patience   = 15 * time.Second
+	proofTime  = time.Second
 )
 
 // errSettled ends a watch that saw what it waited for.
@@ -32,6 +34,8 @@ type snapshot struct {
 	services []api.Progress
 	trouble  string // of the first failing replica
 	settled  bool
+	unproven bool // something is ready that has no health check
+	stuck    bool // all that is missing has no peer to go to
 }
 
 func newSnapshot(services []api.Progress) snapshot {
@@ -39,8 +43,19 @@ func newSnapshot(services []api.Progress) snapshot {
 	for _, p := range services {
 		s.settled = s.settled && p.Settled
 		s.trouble = cmp.Or(s.trouble, p.Trouble)
+		for _, r := range p.Replicas {
+			s.unproven = s.unproven || r.State == "ready" && r.Health == ""
+		}
 	}
+	s.stuck = !s.settled && !slices.ContainsFunc(services, moves)
 	return s
+}
+
+// moves reports whether anything of a service is on its way.
+func moves(p api.Progress) bool {
+	return !p.Exists || slices.ContainsFunc(p.Replicas, func(r api.Replica) bool {
+		return !r.Current && r.State != "unplaced" || r.State != "ready" && r.State != "unplaced"
+	})
 }
 
 // await shows progress until all services are settled: exit 0. Exit 5 if a replica
@@ -82,19 +97,21 @@ func (a *app) judgeProgress(ctx, watching context.Context, seen <-chan snapshot,
 	end := time.NewTimer(limit)
 	defer end.Stop()
 	var last snapshot
-	var failing <-chan time.Time // fires when a trouble has lasted
+	var failing, stuck, proven <-chan time.Time // fire when a trouble, a standstill, success has lasted
 	for {
 		select {
 		case last = <-seen:
 			show.draw(last)
-			switch {
-			case last.settled:
+			if last.settled && !last.unproven {
 				return errSettled
-			case last.trouble == "":
-				failing = nil
-			case failing == nil:
-				failing = time.After(min(patience, limit/2))
 			}
+			proven = lasting(proven, last.settled, proofTime)
+			stuck = lasting(stuck, last.stuck, patience)
+			failing = lasting(failing, last.trouble != "", min(patience, limit/2))
+		case <-proven:
+			return errSettled
+		case <-stuck:
+			return &coded{exitTimeout, "unplaced", fmt.Errorf("accepted, but %s; it goes on when a peer can take it, see shoal inspect", open(last))}
 		case <-failing:
 			return &coded{exitUnhealthy, "unhealthy", fmt.Errorf("accepted, but unhealthy; %s; see shoal logs", last.trouble)}
 		case <-end.C:
@@ -108,6 +125,18 @@ func (a *app) judgeProgress(ctx, watching context.Context, seen <-chan snapshot,
 			return nil
 		}
 	}
+}
+
+// lasting returns a timer that runs while something is so: the present one, a new one,
+// or none.
+func lasting(timer <-chan time.Time, so bool, d time.Duration) <-chan time.Time {
+	switch {
+	case !so:
+		return nil
+	case timer != nil:
+		return timer
+	}
+	return time.After(d)
 }
 
 // open names what is not settled.

@@ -23,16 +23,36 @@ var (
 type built struct {
 	view *shoal.View
 	gen  uint64
+	at   time.Duration // own clock
 }
 
+// viewAge is how old a view may get before whoever asks gets a new one, though nothing
+// changed but the times in it.
+const viewAge = 500 * time.Millisecond
+
 // View implements [shoal.Views]. It is never older than the records and beats that
-// are in when it is called: whoever wrote a record finds it. Lives in a view are as
-// of its making; [Tracker.Sights] has the times of now.
+// are in when it is called: whoever wrote a record finds it. The times in its lives
+// are at most viewAge old; [Tracker.Sights] has those of now.
 func (t *Tracker) View() *shoal.View {
+	b := t.current()
+	if t.deps.Clock.Mono()-b.at >= viewAge {
+		b = t.build()
+	}
+	return b.view
+}
+
+// current returns the newest view, made anew only if what it shows has changed.
+func (t *Tracker) current() *built {
 	d := t.deps.Records.Desired()
 	if b := t.built.Load(); b != nil && b.gen == t.gen.Load() && b.view.Desired().Version >= d.Version {
-		return b.view
+		return b
 	}
+	return t.build()
+}
+
+// build makes a view of what is known now.
+func (t *Tracker) build() *built {
+	d, now := t.deps.Records.Desired(), t.deps.Clock.Mono()
 	t.mu.Lock()
 	gen := t.gen.Load()
 	lives := make(map[shoal.PeerID]shoal.Life, len(t.contacts))
@@ -50,14 +70,14 @@ func (t *Tracker) View() *shoal.View {
 		states[t.self] = t.speech.now
 	}
 	t.mu.Unlock()
-	mine := &built{view: shoal.NewView(t.self, d, lives, states), gen: gen}
+	mine := &built{view: shoal.NewView(t.self, d, lives, states), gen: gen, at: now}
 	for { // several may build at a time; the newest stays
 		b := t.built.Load()
-		if b != nil && b.gen >= mine.gen && b.view.Desired().Version >= d.Version {
-			return b.view
+		if b != nil && b.gen >= mine.gen && b.view.Desired().Version >= d.Version && b.at >= now {
+			return b
 		}
 		if t.built.CompareAndSwap(b, mine) {
-			return mine.view
+			return mine
 		}
 	}
 }
@@ -77,7 +97,7 @@ func (t *Tracker) viewLoop(ctx context.Context) error {
 		records := t.deps.Records.Changed()
 		t.follow()
 		began := time.Now()
-		if v := t.View(); v != told {
+		if v := t.current().view; v != told {
 			told = v
 			t.viewMu.Lock()
 			close(t.changed)

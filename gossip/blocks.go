@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"sync"
 
@@ -36,10 +37,10 @@ const (
 
 // Rows beside go-ds-crdt's own, which lie under crdtSpace.
 var (
-	crdtSpace  = ds.NewKey("/c")
-	blockSpace = ds.NewKey("/k") // /k/<multihash>: the block
-	orderSpace = ds.NewKey("/o") // /o/<height, 16 hex digits>/<multihash>: empty
-	chainSpace = ds.NewKey("/a") // /a/<peer>: its admission chain
+	crdtSpace  = ds.NewKey("/c").ChildString(strconv.Itoa(epoch)) // /c/<epoch>: go-ds-crdt's own rows
+	blockSpace = ds.NewKey("/k")                                  // /k/<multihash>: the block
+	orderSpace = ds.NewKey("/o")                                  // /o/<height, 16 hex digits>/<multihash>: empty
+	chainSpace = ds.NewKey("/a")                                  // /a/<peer>: its admission chain
 )
 
 // block is a decoded block. Its records are set once it passed intake.

@@ -44,11 +44,15 @@ func (l *Links) Ping(ctx context.Context, id shoal.PeerID, fresh bool) (time.Dur
 		return 0, fmt.Errorf("ping %s: %w", id.Short(), shoal.ErrNotFound)
 	}
 	linked := l.host.Network().Connectedness(p) == network.Connected
-	rtt, err := l.pingStream(ctx, p)
+	var rtt time.Duration
+	err = errors.New("there is no connection")
+	if linked || !fresh {
+		rtt, err = l.pingStream(ctx, p)
+	}
 	if err == nil {
 		l.doubt(p, false)
 	}
-	if err == nil || !fresh || !linked || ctx.Err() != nil { // not linked: that was a forced connection already
+	if err == nil || !fresh || ctx.Err() != nil {
 		return rtt, wrapPing(id, err)
 	}
 	rtt, again := l.handshake(ctx, p)

@@ -33,8 +33,10 @@ const (
 // nothing. With fresh set, silence is not believed yet: a new connection with a full
 // handshake is forced beside the old one, within another PingTimeout; if that
 // succeeds the peer lives, and the old, dead links are replaced. Without it silence
-// on the stream is the answer. ErrNotFound: no such member. A nil error proves that
-// the peer lived after the call began; an error proves nothing but silence.
+// on the stream is the answer. With fresh set and nothing open the connection is
+// forced at once, and where all TCP addresses refuse it only a quarter of PingTimeout
+// is given to QUIC. ErrNotFound: no such member. A nil error proves that the peer
+// lived after the call began; an error proves nothing but silence.
 func (l *Links) Ping(ctx context.Context, id shoal.PeerID, fresh bool) (time.Duration, error) {
 	if id == l.id.Self() {
 		return 0, nil

@@ -23,3 +23,11 @@ type Release struct {
 	Replica ReplicaID
 	YieldTo PeerID
 }
+
+// Home says that a slot's data lies on a peer that let the slot go. Who claims a slot
+// has its data by that.
+type Home struct {
+	Peer    PeerID
+	Service string
+	Slot    int
+}

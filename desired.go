@@ -15,6 +15,16 @@ type Service struct {
 	Fresh    bool       // the newest wish was written here or came by live push, not by a sync
 	Heads    []RevisionID
 	Scale    ScaleState
+	Stopped  bool   // a user stopped it: no replica is wanted, whatever Replicas says
+	OpSeq    uint64 // highest OpBody.Seq seen
+}
+
+// Wanted returns how many slots a replicated service wants now.
+func (s *Service) Wanted() int {
+	if s.Stopped {
+		return 0
+	}
+	return s.Replicas
 }
 
 // ScaleState is what the next scale intent needs to know.
@@ -49,7 +59,8 @@ type Invite struct {
 // Desired is the folded state of all records a peer holds: a pure function of the
 // set of records, the same on every peer that holds the same set (but for
 // Service.Fresh and Version). It is immutable; all slices are sorted: services by
-// name, peers by ID, claims by (service, slot, holder), invites by ID.
+// name, peers by ID, claims by (service, slot, holder), homes by (service, slot, peer),
+// invites by ID.
 type Desired struct {
 	Version   uint64 // grows with every change on this peer
 	Digest    Digest
@@ -57,6 +68,7 @@ type Desired struct {
 	Peers     []Peer // members, removed ones included
 	Claims    []Claim
 	Releases  []Release
+	Homes     []Home
 	Invites   []Invite
 	Conflicts []Conflict
 	Gone      []GoneBody            // per service, joined over authors: all heads removed

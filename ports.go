@@ -150,32 +150,6 @@ type MachineInfo struct {
 	Capacity Resources
 }
 
-// Console reaches into a container.
-type Console interface {
-	// Logs calls fn for each line, oldest first, until the end, or until ctx ends
-	// when opts.Follow is set. ErrNotFound: absent.
-	Logs(ctx context.Context, id string, opts LogOptions, fn func(LogLine) error) error
-}
-
-// LogOptions select log lines.
-type LogOptions struct {
-	Follow bool
-	Tail   int       // last n lines; negative: all
-	Since  time.Time // zero: from the beginning
-	Until  time.Time // zero: to the end
-}
-
-// LogLine is one line of a replica's output.
-type LogLine struct {
-	Peer    PeerID
-	Service string
-	Slot    int
-	Replica ReplicaID
-	Time    time.Time
-	Stderr  bool
-	Text    string // without the newline
-}
-
 // Puller makes images available to the engine.
 type Puller interface {
 	// Ensure returns when the engine can create containers from ref. ErrNotFound:
@@ -194,19 +168,6 @@ type Wishes interface {
 	Plan(ctx context.Context, w Wish) (Outcome, error)
 	// Explain says for each slot of a service which peers could hold it and why not.
 	Explain(ctx context.Context, service string) (Explanation, error)
-}
-
-// LogQuery selects whose lines, and which.
-type LogQuery struct {
-	Service string
-	Slot    int // -1: all
-	LogOptions
-}
-
-// Remote reaches other peers over direct streams, and this peer itself the same way.
-type Remote interface {
-	// Logs streams the lines of the service's replicas held by peer.
-	Logs(ctx context.Context, peer PeerID, q LogQuery, fn func(LogLine) error) error
 }
 
 // Membership is how a daemon becomes and stays a member.

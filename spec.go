@@ -135,6 +135,7 @@ type Spec struct {
 	Limits       Resources // enforced by the engine
 	Reservations Resources // counted by placement
 	PidsLimit    int64     // 0: the runtime's default
+	Setup        Setup
 
 	Mode        Mode
 	Replicas    int // what the file said; the scale intents decide (Service.Replicas)
@@ -143,6 +144,12 @@ type Spec struct {
 	MaxPerPeer  int // 0: no limit
 	Priority    int // higher first when room is short
 	OnPartition OnPartition
+	// SpreadBy is the label whose values the slots are spread over first; "": zone.
+	SpreadBy string
+	// VolumesAnywhere lets slots with data move to peers that do not have it.
+	VolumesAnywhere bool
+	// Restarts counts the restarts that users asked for. It only makes a new revision.
+	Restarts int
 
 	Health     *Health // nil: the image's own, if any
 	Restart    Restart

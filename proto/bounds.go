@@ -20,6 +20,7 @@ const (
 	maxArgs      = 1000 // entrypoint, command, health test
 	maxPorts     = 256
 	maxSelectors = 256
+	maxMounts    = 256   // mounts, devices, capabilities and the like, each
 	maxRefs      = 1000  // revisions, marks, bases that one body names
 	maxSlots     = 10000 // holdings, releases, proposed slots, replicas
 	maxSlot      = 1 << 20
@@ -148,6 +149,10 @@ func checkBody(b shoal.Body) error {
 			c.text("laid", m.ID, maxWord)
 		}
 		c.list("lifts", b.Lifts, maxRefs, maxWord)
+		c.count("edits", len(b.Edits), maxRefs)
+		for _, e := range b.Edits {
+			c.words("edits", maxWord, e.Label, e.Value)
+		}
 	case *shoal.RevisionBody:
 		c.revision("revision", b.Revision, false)
 		c.revisions("replaces", b.Replaces)
@@ -162,6 +167,9 @@ func checkBody(b shoal.Body) error {
 		c.claim(b)
 	case *shoal.InviteBody:
 		c.invite(b)
+	case *shoal.OpBody:
+		c.service("service", b.Service)
+		c.revision("of", b.Of, false)
 	default:
 		c.fail("kind", "%T is not a body this version writes", b)
 	}
@@ -189,6 +197,10 @@ func (c *checker) claim(b *shoal.ClaimBody) {
 	c.service("service", b.Service)
 	c.count("holds", len(b.Holds), maxSlots)
 	c.count("released", len(b.Released), maxSlots)
+	c.count("data", len(b.Data), maxSlots)
+	for _, slot := range b.Data {
+		c.between("data", int64(slot), 0, maxSlot)
+	}
 	for _, h := range b.Holds {
 		c.between("slot", int64(h.Slot), 0, maxSlot)
 		c.revision("holds", h.Revision, true)
@@ -250,6 +262,9 @@ func (c *checker) spec(s *shoal.Spec) {
 		c.words("constraints", maxText, x.Key, string(x.Op))
 		c.list("constraints", x.Values, maxSelectors, maxText)
 	}
+	c.setup(&s.Setup)
+	c.text("spread_by", s.SpreadBy, maxText)
+	c.between("restarts", int64(s.Restarts), 0, math.MaxInt32)
 	if h := s.Health; h != nil {
 		c.list("health", h.Test, maxArgs, maxArg)
 		c.between("health", int64(min(h.Interval, h.Timeout, h.StartPeriod)), 0, math.MaxInt64)

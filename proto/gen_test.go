@@ -14,7 +14,7 @@ import (
 
 var kinds = []shoal.Kind{
 	shoal.KindMember, shoal.KindPeer, shoal.KindMark, shoal.KindService,
-	shoal.KindScale, shoal.KindGone, shoal.KindClaim, shoal.KindInvite,
+	shoal.KindScale, shoal.KindGone, shoal.KindClaim, shoal.KindInvite, shoal.KindOp,
 }
 
 // Generators of nouns within bounds. Empty lists are nil, as they come back.
@@ -107,6 +107,8 @@ var genSpec = rapid.Custom(func(t *rapid.T) shoal.Spec {
 		},
 		StopSignal: genText.Draw(t, "signal"), StopGrace: genDuration.Draw(t, "grace"),
 		Rollout: shoal.Rollout{Parallelism: genCount.Draw(t, "parallel"), StartFirst: rapid.Bool().Draw(t, "first")},
+		Setup:   genSetup.Draw(t, "setup"), SpreadBy: genText.Draw(t, "spread by"), VolumesAnywhere: rapid.Bool().Draw(t, "anywhere"),
+		Restarts: genCount.Draw(t, "restarts asked"),
 	}
 })
 
@@ -118,6 +120,47 @@ var genFacts = rapid.Custom(func(t *rapid.T) shoal.PeerFacts {
 		Addrs: sliceOf(genText, 3).Draw(t, "addrs"), PublishAddr: genText.Draw(t, "publish"),
 		Leaving: rapid.Bool().Draw(t, "leaving"), AllowedPolicy: sliceOf(genText, 2).Draw(t, "policy"),
 	}
+})
+
+var genEdit = rapid.Custom(func(t *rapid.T) shoal.Edit {
+	return shoal.Edit{
+		Label: genText.Draw(t, "label"), Value: genText.Draw(t, "value"),
+		Gone: rapid.Bool().Draw(t, "gone"), Seq: rapid.Uint64().Draw(t, "seq"),
+	}
+})
+
+var genSetup = rapid.Custom(func(t *rapid.T) shoal.Setup {
+	if rapid.Bool().Draw(t, "plain") {
+		return shoal.Setup{}
+	}
+	flag := func(name string) bool { return rapid.Bool().Draw(t, name) }
+	list := func(name string) []string { return sliceOf(genText, 3).Draw(t, name) }
+	mount := rapid.Custom(func(t *rapid.T) shoal.Mount {
+		return shoal.Mount{
+			Kind: shoal.MountKind(genText.Draw(t, "kind")), Source: genText.Draw(t, "source"), Target: genText.Draw(t, "target"),
+			ReadOnly: flag("ro"), External: flag("external"), NoCopy: flag("nocopy"), Create: flag("create"),
+			Spread: genText.Draw(t, "spread"), Bytes: rapid.Int64Range(0, 1<<50).Draw(t, "bytes"), Mode: rapid.Uint32().Draw(t, "mode"),
+		}
+	})
+	ulimit := rapid.Custom(func(t *rapid.T) shoal.Ulimit {
+		return shoal.Ulimit{Name: genText.Draw(t, "name"), Soft: rapid.Int64().Draw(t, "soft"), Hard: rapid.Int64().Draw(t, "hard")}
+	})
+	device := rapid.Custom(func(t *rapid.T) shoal.Device {
+		return shoal.Device{Host: genText.Draw(t, "host"), Container: genText.Draw(t, "inside"), Permissions: genText.Draw(t, "permissions")}
+	})
+	s := shoal.Setup{
+		User: genText.Draw(t, "user"), WorkDir: genText.Draw(t, "dir"), Hostname: genText.Draw(t, "host"),
+		Init: flag("init"), TTY: flag("tty"), Stdin: flag("stdin"), ReadOnly: flag("read only"),
+		ShmBytes: rapid.Int64Range(0, 1<<50).Draw(t, "shm"), ExtraHosts: list("hosts"), Mounts: sliceOf(mount, 3).Draw(t, "mounts"),
+		Ulimits: sliceOf(ulimit, 3).Draw(t, "ulimits"), Sysctls: genPairs.Draw(t, "sysctls"),
+		Privileged: flag("privileged"), CapAdd: list("add"), CapDrop: list("drop"), Devices: sliceOf(device, 3).Draw(t, "devices"),
+		GroupAdd: list("groups"), SecurityOpt: list("security"), HostNetwork: flag("network"), NoNetwork: flag("none"),
+		HostPID: flag("pid"), HostIPC: flag("ipc"), HostUTS: flag("uts"), HostUser: flag("userns"),
+	}
+	if flag("logging") {
+		s.Logging = &shoal.Logging{Driver: genText.Draw(t, "driver"), Options: genPairs.Draw(t, "options")}
+	}
+	return s
 })
 
 // genBody draws bodies of one kind.
@@ -137,6 +180,7 @@ func genBody(kind shoal.Kind) *rapid.Generator[shoal.Body] {
 			})
 			return &shoal.MarkBody{
 				Peer: genPeer.Draw(t, "peer"), Laid: sliceOf(mark, 3).Draw(t, "laid"), Lifts: sliceOf(genText, 3).Draw(t, "lifts"),
+				Edits: sliceOf(genEdit, 3).Draw(t, "edits"),
 			}
 		case shoal.KindService:
 			return &shoal.RevisionBody{
@@ -149,6 +193,11 @@ func genBody(kind shoal.Kind) *rapid.Generator[shoal.Body] {
 			return &shoal.GoneBody{Service: genService.Draw(t, "service"), Removes: genRevs.Draw(t, "removes")}
 		case shoal.KindClaim:
 			return genClaim(t)
+		case shoal.KindOp:
+			return &shoal.OpBody{
+				Service: genService.Draw(t, "service"), Seq: rapid.Uint64().Draw(t, "seq"),
+				Stopped: rapid.Bool().Draw(t, "stopped"), Of: genRev.Draw(t, "of"),
+			}
 		default:
 			return &shoal.InviteBody{
 				ID: rapid.StringMatching(`[a-z0-9]{1,32}`).Draw(t, "id"), Role: shoal.Role(genText.Draw(t, "role")),
@@ -193,6 +242,7 @@ func genClaim(t *rapid.T) shoal.Body {
 				YieldTo: rapid.OneOf(rapid.Just(shoal.PeerID("")), genPeer).Draw(t, "to"),
 			}
 		}), 3).Draw(t, "released"),
+		Data: sliceOf(genSlot, 3).Draw(t, "data"),
 	}
 }
 

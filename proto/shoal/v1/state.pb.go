@@ -621,6 +621,7 @@ type MarkBody struct {
 	Peer          string                 `protobuf:"bytes,1,opt,name=peer,proto3" json:"peer,omitempty"`
 	Laid          []*Mark                `protobuf:"bytes,2,rep,name=laid,proto3" json:"laid,omitempty"`
 	Lifts         []string               `protobuf:"bytes,3,rep,name=lifts,proto3" json:"lifts,omitempty"`
+	Edits         []*Edit                `protobuf:"bytes,4,rep,name=edits,proto3" json:"edits,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -676,6 +677,151 @@ func (x *MarkBody) GetLifts() []string {
 	return nil
 }
 
+func (x *MarkBody) GetEdits() []*Edit {
+	if x != nil {
+		return x.Edits
+	}
+	return nil
+}
+
+// Edit is an operator's word on a peer's name or one of its labels.
+type Edit struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Label         string                 `protobuf:"bytes,1,opt,name=label,proto3" json:"label,omitempty"` // "": the name
+	Value         string                 `protobuf:"bytes,2,opt,name=value,proto3" json:"value,omitempty"`
+	Gone          bool                   `protobuf:"varint,3,opt,name=gone,proto3" json:"gone,omitempty"`
+	Seq           uint64                 `protobuf:"varint,4,opt,name=seq,proto3" json:"seq,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Edit) Reset() {
+	*x = Edit{}
+	mi := &file_shoal_v1_state_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Edit) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Edit) ProtoMessage() {}
+
+func (x *Edit) ProtoReflect() protoreflect.Message {
+	mi := &file_shoal_v1_state_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Edit.ProtoReflect.Descriptor instead.
+func (*Edit) Descriptor() ([]byte, []int) {
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *Edit) GetLabel() string {
+	if x != nil {
+		return x.Label
+	}
+	return ""
+}
+
+func (x *Edit) GetValue() string {
+	if x != nil {
+		return x.Value
+	}
+	return ""
+}
+
+func (x *Edit) GetGone() bool {
+	if x != nil {
+		return x.Gone
+	}
+	return false
+}
+
+func (x *Edit) GetSeq() uint64 {
+	if x != nil {
+		return x.Seq
+	}
+	return 0
+}
+
+// OpBody is the body of kind "op".
+type OpBody struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Service       string                 `protobuf:"bytes,1,opt,name=service,proto3" json:"service,omitempty"`
+	Seq           uint64                 `protobuf:"varint,2,opt,name=seq,proto3" json:"seq,omitempty"`
+	Stopped       bool                   `protobuf:"varint,3,opt,name=stopped,proto3" json:"stopped,omitempty"`
+	Of            *RevisionID            `protobuf:"bytes,4,opt,name=of,proto3" json:"of,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *OpBody) Reset() {
+	*x = OpBody{}
+	mi := &file_shoal_v1_state_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OpBody) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OpBody) ProtoMessage() {}
+
+func (x *OpBody) ProtoReflect() protoreflect.Message {
+	mi := &file_shoal_v1_state_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OpBody.ProtoReflect.Descriptor instead.
+func (*OpBody) Descriptor() ([]byte, []int) {
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *OpBody) GetService() string {
+	if x != nil {
+		return x.Service
+	}
+	return ""
+}
+
+func (x *OpBody) GetSeq() uint64 {
+	if x != nil {
+		return x.Seq
+	}
+	return 0
+}
+
+func (x *OpBody) GetStopped() bool {
+	if x != nil {
+		return x.Stopped
+	}
+	return false
+}
+
+func (x *OpBody) GetOf() *RevisionID {
+	if x != nil {
+		return x.Of
+	}
+	return nil
+}
+
 // Proposal advises that slot from+i goes to peers[picks[i]-1]; a pick of 0 advises
 // nothing. The table keeps 10,000 slots over 1,000 peers within one record.
 type Proposal struct {
@@ -689,7 +835,7 @@ type Proposal struct {
 
 func (x *Proposal) Reset() {
 	*x = Proposal{}
-	mi := &file_shoal_v1_state_proto_msgTypes[9]
+	mi := &file_shoal_v1_state_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -701,7 +847,7 @@ func (x *Proposal) String() string {
 func (*Proposal) ProtoMessage() {}
 
 func (x *Proposal) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[9]
+	mi := &file_shoal_v1_state_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -714,7 +860,7 @@ func (x *Proposal) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Proposal.ProtoReflect.Descriptor instead.
 func (*Proposal) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{9}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Proposal) GetFrom() int32 {
@@ -751,7 +897,7 @@ type RevisionBody struct {
 
 func (x *RevisionBody) Reset() {
 	*x = RevisionBody{}
-	mi := &file_shoal_v1_state_proto_msgTypes[10]
+	mi := &file_shoal_v1_state_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -763,7 +909,7 @@ func (x *RevisionBody) String() string {
 func (*RevisionBody) ProtoMessage() {}
 
 func (x *RevisionBody) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[10]
+	mi := &file_shoal_v1_state_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -776,7 +922,7 @@ func (x *RevisionBody) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevisionBody.ProtoReflect.Descriptor instead.
 func (*RevisionBody) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{10}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *RevisionBody) GetRevision() *RevisionID {
@@ -821,7 +967,7 @@ type ScaleBase struct {
 
 func (x *ScaleBase) Reset() {
 	*x = ScaleBase{}
-	mi := &file_shoal_v1_state_proto_msgTypes[11]
+	mi := &file_shoal_v1_state_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -833,7 +979,7 @@ func (x *ScaleBase) String() string {
 func (*ScaleBase) ProtoMessage() {}
 
 func (x *ScaleBase) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[11]
+	mi := &file_shoal_v1_state_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -846,7 +992,7 @@ func (x *ScaleBase) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ScaleBase.ProtoReflect.Descriptor instead.
 func (*ScaleBase) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{11}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *ScaleBase) GetId() *RevisionID {
@@ -888,7 +1034,7 @@ type ScaleAdd struct {
 
 func (x *ScaleAdd) Reset() {
 	*x = ScaleAdd{}
-	mi := &file_shoal_v1_state_proto_msgTypes[12]
+	mi := &file_shoal_v1_state_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -900,7 +1046,7 @@ func (x *ScaleAdd) String() string {
 func (*ScaleAdd) ProtoMessage() {}
 
 func (x *ScaleAdd) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[12]
+	mi := &file_shoal_v1_state_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -913,7 +1059,7 @@ func (x *ScaleAdd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ScaleAdd.ProtoReflect.Descriptor instead.
 func (*ScaleAdd) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{12}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *ScaleAdd) GetBase() *RevisionID {
@@ -944,7 +1090,7 @@ type ScaleBody struct {
 
 func (x *ScaleBody) Reset() {
 	*x = ScaleBody{}
-	mi := &file_shoal_v1_state_proto_msgTypes[13]
+	mi := &file_shoal_v1_state_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -956,7 +1102,7 @@ func (x *ScaleBody) String() string {
 func (*ScaleBody) ProtoMessage() {}
 
 func (x *ScaleBody) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[13]
+	mi := &file_shoal_v1_state_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -969,7 +1115,7 @@ func (x *ScaleBody) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ScaleBody.ProtoReflect.Descriptor instead.
 func (*ScaleBody) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{13}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *ScaleBody) GetService() string {
@@ -1018,7 +1164,7 @@ type GoneBody struct {
 
 func (x *GoneBody) Reset() {
 	*x = GoneBody{}
-	mi := &file_shoal_v1_state_proto_msgTypes[14]
+	mi := &file_shoal_v1_state_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1030,7 +1176,7 @@ func (x *GoneBody) String() string {
 func (*GoneBody) ProtoMessage() {}
 
 func (x *GoneBody) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[14]
+	mi := &file_shoal_v1_state_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1043,7 +1189,7 @@ func (x *GoneBody) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GoneBody.ProtoReflect.Descriptor instead.
 func (*GoneBody) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{14}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *GoneBody) GetService() string {
@@ -1074,7 +1220,7 @@ type Holding struct {
 
 func (x *Holding) Reset() {
 	*x = Holding{}
-	mi := &file_shoal_v1_state_proto_msgTypes[15]
+	mi := &file_shoal_v1_state_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1086,7 +1232,7 @@ func (x *Holding) String() string {
 func (*Holding) ProtoMessage() {}
 
 func (x *Holding) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[15]
+	mi := &file_shoal_v1_state_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1099,7 +1245,7 @@ func (x *Holding) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Holding.ProtoReflect.Descriptor instead.
 func (*Holding) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{15}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Holding) GetSlot() int32 {
@@ -1142,7 +1288,7 @@ type Released struct {
 
 func (x *Released) Reset() {
 	*x = Released{}
-	mi := &file_shoal_v1_state_proto_msgTypes[16]
+	mi := &file_shoal_v1_state_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1154,7 +1300,7 @@ func (x *Released) String() string {
 func (*Released) ProtoMessage() {}
 
 func (x *Released) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[16]
+	mi := &file_shoal_v1_state_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1167,7 +1313,7 @@ func (x *Released) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Released.ProtoReflect.Descriptor instead.
 func (*Released) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{16}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Released) GetSlot() int32 {
@@ -1199,13 +1345,14 @@ type ClaimBody struct {
 	Holds         []*Holding             `protobuf:"bytes,3,rep,name=holds,proto3" json:"holds,omitempty"`
 	Released      []*Released            `protobuf:"bytes,4,rep,name=released,proto3" json:"released,omitempty"`
 	Revisions     []*RevisionID          `protobuf:"bytes,5,rep,name=revisions,proto3" json:"revisions,omitempty"`
+	Data          []int32                `protobuf:"varint,6,rep,packed,name=data,proto3" json:"data,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ClaimBody) Reset() {
 	*x = ClaimBody{}
-	mi := &file_shoal_v1_state_proto_msgTypes[17]
+	mi := &file_shoal_v1_state_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1217,7 +1364,7 @@ func (x *ClaimBody) String() string {
 func (*ClaimBody) ProtoMessage() {}
 
 func (x *ClaimBody) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[17]
+	mi := &file_shoal_v1_state_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1230,7 +1377,7 @@ func (x *ClaimBody) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClaimBody.ProtoReflect.Descriptor instead.
 func (*ClaimBody) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{17}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ClaimBody) GetPeer() string {
@@ -1268,6 +1415,13 @@ func (x *ClaimBody) GetRevisions() []*RevisionID {
 	return nil
 }
 
+func (x *ClaimBody) GetData() []int32 {
+	if x != nil {
+		return x.Data
+	}
+	return nil
+}
+
 // InviteBody is the body of kind "invite".
 type InviteBody struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1284,7 +1438,7 @@ type InviteBody struct {
 
 func (x *InviteBody) Reset() {
 	*x = InviteBody{}
-	mi := &file_shoal_v1_state_proto_msgTypes[18]
+	mi := &file_shoal_v1_state_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1296,7 +1450,7 @@ func (x *InviteBody) String() string {
 func (*InviteBody) ProtoMessage() {}
 
 func (x *InviteBody) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[18]
+	mi := &file_shoal_v1_state_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1309,7 +1463,7 @@ func (x *InviteBody) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InviteBody.ProtoReflect.Descriptor instead.
 func (*InviteBody) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{18}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *InviteBody) GetId() string {
@@ -1364,37 +1518,41 @@ func (x *InviteBody) GetRevoked() bool {
 // Spec is the immutable body of one revision of a service. Durations are in
 // nanoseconds.
 type Spec struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	Project       string                 `protobuf:"bytes,2,opt,name=project,proto3" json:"project,omitempty"`
-	Image         string                 `protobuf:"bytes,3,opt,name=image,proto3" json:"image,omitempty"`
-	Entrypoint    []string               `protobuf:"bytes,4,rep,name=entrypoint,proto3" json:"entrypoint,omitempty"`
-	Command       []string               `protobuf:"bytes,5,rep,name=command,proto3" json:"command,omitempty"`
-	Env           map[string]string      `protobuf:"bytes,6,rep,name=env,proto3" json:"env,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	Labels        map[string]string      `protobuf:"bytes,7,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	Ports         []*Port                `protobuf:"bytes,8,rep,name=ports,proto3" json:"ports,omitempty"`
-	Limits        *Resources             `protobuf:"bytes,9,opt,name=limits,proto3" json:"limits,omitempty"`
-	Reservations  *Resources             `protobuf:"bytes,10,opt,name=reservations,proto3" json:"reservations,omitempty"`
-	PidsLimit     int64                  `protobuf:"varint,11,opt,name=pids_limit,json=pidsLimit,proto3" json:"pids_limit,omitempty"`
-	Mode          string                 `protobuf:"bytes,12,opt,name=mode,proto3" json:"mode,omitempty"`
-	Replicas      int32                  `protobuf:"varint,13,opt,name=replicas,proto3" json:"replicas,omitempty"`
-	Constraints   []*Selector            `protobuf:"bytes,14,rep,name=constraints,proto3" json:"constraints,omitempty"`
-	Strategy      string                 `protobuf:"bytes,15,opt,name=strategy,proto3" json:"strategy,omitempty"`
-	MaxPerPeer    int32                  `protobuf:"varint,16,opt,name=max_per_peer,json=maxPerPeer,proto3" json:"max_per_peer,omitempty"`
-	Priority      int32                  `protobuf:"varint,17,opt,name=priority,proto3" json:"priority,omitempty"`
-	OnPartition   string                 `protobuf:"bytes,18,opt,name=on_partition,json=onPartition,proto3" json:"on_partition,omitempty"`
-	Health        *Health                `protobuf:"bytes,19,opt,name=health,proto3" json:"health,omitempty"`
-	Restart       *Restart               `protobuf:"bytes,20,opt,name=restart,proto3" json:"restart,omitempty"`
-	StopSignal    string                 `protobuf:"bytes,21,opt,name=stop_signal,json=stopSignal,proto3" json:"stop_signal,omitempty"`
-	StopGraceNs   int64                  `protobuf:"varint,22,opt,name=stop_grace_ns,json=stopGraceNs,proto3" json:"stop_grace_ns,omitempty"`
-	Rollout       *Rollout               `protobuf:"bytes,23,opt,name=rollout,proto3" json:"rollout,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state           protoimpl.MessageState `protogen:"open.v1"`
+	Name            string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Project         string                 `protobuf:"bytes,2,opt,name=project,proto3" json:"project,omitempty"`
+	Image           string                 `protobuf:"bytes,3,opt,name=image,proto3" json:"image,omitempty"`
+	Entrypoint      []string               `protobuf:"bytes,4,rep,name=entrypoint,proto3" json:"entrypoint,omitempty"`
+	Command         []string               `protobuf:"bytes,5,rep,name=command,proto3" json:"command,omitempty"`
+	Env             map[string]string      `protobuf:"bytes,6,rep,name=env,proto3" json:"env,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	Labels          map[string]string      `protobuf:"bytes,7,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	Ports           []*Port                `protobuf:"bytes,8,rep,name=ports,proto3" json:"ports,omitempty"`
+	Limits          *Resources             `protobuf:"bytes,9,opt,name=limits,proto3" json:"limits,omitempty"`
+	Reservations    *Resources             `protobuf:"bytes,10,opt,name=reservations,proto3" json:"reservations,omitempty"`
+	PidsLimit       int64                  `protobuf:"varint,11,opt,name=pids_limit,json=pidsLimit,proto3" json:"pids_limit,omitempty"`
+	Mode            string                 `protobuf:"bytes,12,opt,name=mode,proto3" json:"mode,omitempty"`
+	Replicas        int32                  `protobuf:"varint,13,opt,name=replicas,proto3" json:"replicas,omitempty"`
+	Constraints     []*Selector            `protobuf:"bytes,14,rep,name=constraints,proto3" json:"constraints,omitempty"`
+	Strategy        string                 `protobuf:"bytes,15,opt,name=strategy,proto3" json:"strategy,omitempty"`
+	MaxPerPeer      int32                  `protobuf:"varint,16,opt,name=max_per_peer,json=maxPerPeer,proto3" json:"max_per_peer,omitempty"`
+	Priority        int32                  `protobuf:"varint,17,opt,name=priority,proto3" json:"priority,omitempty"`
+	OnPartition     string                 `protobuf:"bytes,18,opt,name=on_partition,json=onPartition,proto3" json:"on_partition,omitempty"`
+	Health          *Health                `protobuf:"bytes,19,opt,name=health,proto3" json:"health,omitempty"`
+	Restart         *Restart               `protobuf:"bytes,20,opt,name=restart,proto3" json:"restart,omitempty"`
+	StopSignal      string                 `protobuf:"bytes,21,opt,name=stop_signal,json=stopSignal,proto3" json:"stop_signal,omitempty"`
+	StopGraceNs     int64                  `protobuf:"varint,22,opt,name=stop_grace_ns,json=stopGraceNs,proto3" json:"stop_grace_ns,omitempty"`
+	Rollout         *Rollout               `protobuf:"bytes,23,opt,name=rollout,proto3" json:"rollout,omitempty"`
+	Setup           *Setup                 `protobuf:"bytes,24,opt,name=setup,proto3" json:"setup,omitempty"` // absent: nothing is said
+	SpreadBy        string                 `protobuf:"bytes,25,opt,name=spread_by,json=spreadBy,proto3" json:"spread_by,omitempty"`
+	VolumesAnywhere bool                   `protobuf:"varint,26,opt,name=volumes_anywhere,json=volumesAnywhere,proto3" json:"volumes_anywhere,omitempty"`
+	Restarts        int32                  `protobuf:"varint,27,opt,name=restarts,proto3" json:"restarts,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *Spec) Reset() {
 	*x = Spec{}
-	mi := &file_shoal_v1_state_proto_msgTypes[19]
+	mi := &file_shoal_v1_state_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1406,7 +1564,7 @@ func (x *Spec) String() string {
 func (*Spec) ProtoMessage() {}
 
 func (x *Spec) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[19]
+	mi := &file_shoal_v1_state_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1419,7 +1577,7 @@ func (x *Spec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Spec.ProtoReflect.Descriptor instead.
 func (*Spec) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{19}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Spec) GetName() string {
@@ -1583,6 +1741,563 @@ func (x *Spec) GetRollout() *Rollout {
 	return nil
 }
 
+func (x *Spec) GetSetup() *Setup {
+	if x != nil {
+		return x.Setup
+	}
+	return nil
+}
+
+func (x *Spec) GetSpreadBy() string {
+	if x != nil {
+		return x.SpreadBy
+	}
+	return ""
+}
+
+func (x *Spec) GetVolumesAnywhere() bool {
+	if x != nil {
+		return x.VolumesAnywhere
+	}
+	return false
+}
+
+func (x *Spec) GetRestarts() int32 {
+	if x != nil {
+		return x.Restarts
+	}
+	return 0
+}
+
+// Setup is how a replica's container is set up beyond image and command.
+type Setup struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	User          string                 `protobuf:"bytes,1,opt,name=user,proto3" json:"user,omitempty"`
+	WorkDir       string                 `protobuf:"bytes,2,opt,name=work_dir,json=workDir,proto3" json:"work_dir,omitempty"`
+	Hostname      string                 `protobuf:"bytes,3,opt,name=hostname,proto3" json:"hostname,omitempty"`
+	Init          bool                   `protobuf:"varint,4,opt,name=init,proto3" json:"init,omitempty"`
+	Tty           bool                   `protobuf:"varint,5,opt,name=tty,proto3" json:"tty,omitempty"`
+	Stdin         bool                   `protobuf:"varint,6,opt,name=stdin,proto3" json:"stdin,omitempty"`
+	ReadOnly      bool                   `protobuf:"varint,7,opt,name=read_only,json=readOnly,proto3" json:"read_only,omitempty"`
+	ShmBytes      int64                  `protobuf:"varint,8,opt,name=shm_bytes,json=shmBytes,proto3" json:"shm_bytes,omitempty"`
+	ExtraHosts    []string               `protobuf:"bytes,9,rep,name=extra_hosts,json=extraHosts,proto3" json:"extra_hosts,omitempty"`
+	Mounts        []*Mount               `protobuf:"bytes,10,rep,name=mounts,proto3" json:"mounts,omitempty"`
+	Ulimits       []*Ulimit              `protobuf:"bytes,11,rep,name=ulimits,proto3" json:"ulimits,omitempty"`
+	Sysctls       map[string]string      `protobuf:"bytes,12,rep,name=sysctls,proto3" json:"sysctls,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	Logging       *Logging               `protobuf:"bytes,13,opt,name=logging,proto3" json:"logging,omitempty"`
+	Privileged    bool                   `protobuf:"varint,14,opt,name=privileged,proto3" json:"privileged,omitempty"`
+	CapAdd        []string               `protobuf:"bytes,15,rep,name=cap_add,json=capAdd,proto3" json:"cap_add,omitempty"`
+	CapDrop       []string               `protobuf:"bytes,16,rep,name=cap_drop,json=capDrop,proto3" json:"cap_drop,omitempty"`
+	Devices       []*Device              `protobuf:"bytes,17,rep,name=devices,proto3" json:"devices,omitempty"`
+	GroupAdd      []string               `protobuf:"bytes,18,rep,name=group_add,json=groupAdd,proto3" json:"group_add,omitempty"`
+	SecurityOpt   []string               `protobuf:"bytes,19,rep,name=security_opt,json=securityOpt,proto3" json:"security_opt,omitempty"`
+	HostNetwork   bool                   `protobuf:"varint,20,opt,name=host_network,json=hostNetwork,proto3" json:"host_network,omitempty"`
+	NoNetwork     bool                   `protobuf:"varint,21,opt,name=no_network,json=noNetwork,proto3" json:"no_network,omitempty"`
+	HostPid       bool                   `protobuf:"varint,22,opt,name=host_pid,json=hostPid,proto3" json:"host_pid,omitempty"`
+	HostIpc       bool                   `protobuf:"varint,23,opt,name=host_ipc,json=hostIpc,proto3" json:"host_ipc,omitempty"`
+	HostUts       bool                   `protobuf:"varint,24,opt,name=host_uts,json=hostUts,proto3" json:"host_uts,omitempty"`
+	HostUser      bool                   `protobuf:"varint,25,opt,name=host_user,json=hostUser,proto3" json:"host_user,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Setup) Reset() {
+	*x = Setup{}
+	mi := &file_shoal_v1_state_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Setup) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Setup) ProtoMessage() {}
+
+func (x *Setup) ProtoReflect() protoreflect.Message {
+	mi := &file_shoal_v1_state_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Setup.ProtoReflect.Descriptor instead.
+func (*Setup) Descriptor() ([]byte, []int) {
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *Setup) GetUser() string {
+	if x != nil {
+		return x.User
+	}
+	return ""
+}
+
+func (x *Setup) GetWorkDir() string {
+	if x != nil {
+		return x.WorkDir
+	}
+	return ""
+}
+
+func (x *Setup) GetHostname() string {
+	if x != nil {
+		return x.Hostname
+	}
+	return ""
+}
+
+func (x *Setup) GetInit() bool {
+	if x != nil {
+		return x.Init
+	}
+	return false
+}
+
+func (x *Setup) GetTty() bool {
+	if x != nil {
+		return x.Tty
+	}
+	return false
+}
+
+func (x *Setup) GetStdin() bool {
+	if x != nil {
+		return x.Stdin
+	}
+	return false
+}
+
+func (x *Setup) GetReadOnly() bool {
+	if x != nil {
+		return x.ReadOnly
+	}
+	return false
+}
+
+func (x *Setup) GetShmBytes() int64 {
+	if x != nil {
+		return x.ShmBytes
+	}
+	return 0
+}
+
+func (x *Setup) GetExtraHosts() []string {
+	if x != nil {
+		return x.ExtraHosts
+	}
+	return nil
+}
+
+func (x *Setup) GetMounts() []*Mount {
+	if x != nil {
+		return x.Mounts
+	}
+	return nil
+}
+
+func (x *Setup) GetUlimits() []*Ulimit {
+	if x != nil {
+		return x.Ulimits
+	}
+	return nil
+}
+
+func (x *Setup) GetSysctls() map[string]string {
+	if x != nil {
+		return x.Sysctls
+	}
+	return nil
+}
+
+func (x *Setup) GetLogging() *Logging {
+	if x != nil {
+		return x.Logging
+	}
+	return nil
+}
+
+func (x *Setup) GetPrivileged() bool {
+	if x != nil {
+		return x.Privileged
+	}
+	return false
+}
+
+func (x *Setup) GetCapAdd() []string {
+	if x != nil {
+		return x.CapAdd
+	}
+	return nil
+}
+
+func (x *Setup) GetCapDrop() []string {
+	if x != nil {
+		return x.CapDrop
+	}
+	return nil
+}
+
+func (x *Setup) GetDevices() []*Device {
+	if x != nil {
+		return x.Devices
+	}
+	return nil
+}
+
+func (x *Setup) GetGroupAdd() []string {
+	if x != nil {
+		return x.GroupAdd
+	}
+	return nil
+}
+
+func (x *Setup) GetSecurityOpt() []string {
+	if x != nil {
+		return x.SecurityOpt
+	}
+	return nil
+}
+
+func (x *Setup) GetHostNetwork() bool {
+	if x != nil {
+		return x.HostNetwork
+	}
+	return false
+}
+
+func (x *Setup) GetNoNetwork() bool {
+	if x != nil {
+		return x.NoNetwork
+	}
+	return false
+}
+
+func (x *Setup) GetHostPid() bool {
+	if x != nil {
+		return x.HostPid
+	}
+	return false
+}
+
+func (x *Setup) GetHostIpc() bool {
+	if x != nil {
+		return x.HostIpc
+	}
+	return false
+}
+
+func (x *Setup) GetHostUts() bool {
+	if x != nil {
+		return x.HostUts
+	}
+	return false
+}
+
+func (x *Setup) GetHostUser() bool {
+	if x != nil {
+		return x.HostUser
+	}
+	return false
+}
+
+// Mount is one mount of a container.
+type Mount struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Kind          string                 `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"` // volume, bind, tmpfs
+	Source        string                 `protobuf:"bytes,2,opt,name=source,proto3" json:"source,omitempty"`
+	Target        string                 `protobuf:"bytes,3,opt,name=target,proto3" json:"target,omitempty"`
+	ReadOnly      bool                   `protobuf:"varint,4,opt,name=read_only,json=readOnly,proto3" json:"read_only,omitempty"`
+	External      bool                   `protobuf:"varint,5,opt,name=external,proto3" json:"external,omitempty"`
+	NoCopy        bool                   `protobuf:"varint,6,opt,name=no_copy,json=noCopy,proto3" json:"no_copy,omitempty"`
+	Create        bool                   `protobuf:"varint,7,opt,name=create,proto3" json:"create,omitempty"`
+	Spread        string                 `protobuf:"bytes,8,opt,name=spread,proto3" json:"spread,omitempty"`
+	Bytes         int64                  `protobuf:"varint,9,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	Mode          uint32                 `protobuf:"varint,10,opt,name=mode,proto3" json:"mode,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Mount) Reset() {
+	*x = Mount{}
+	mi := &file_shoal_v1_state_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Mount) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Mount) ProtoMessage() {}
+
+func (x *Mount) ProtoReflect() protoreflect.Message {
+	mi := &file_shoal_v1_state_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Mount.ProtoReflect.Descriptor instead.
+func (*Mount) Descriptor() ([]byte, []int) {
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *Mount) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *Mount) GetSource() string {
+	if x != nil {
+		return x.Source
+	}
+	return ""
+}
+
+func (x *Mount) GetTarget() string {
+	if x != nil {
+		return x.Target
+	}
+	return ""
+}
+
+func (x *Mount) GetReadOnly() bool {
+	if x != nil {
+		return x.ReadOnly
+	}
+	return false
+}
+
+func (x *Mount) GetExternal() bool {
+	if x != nil {
+		return x.External
+	}
+	return false
+}
+
+func (x *Mount) GetNoCopy() bool {
+	if x != nil {
+		return x.NoCopy
+	}
+	return false
+}
+
+func (x *Mount) GetCreate() bool {
+	if x != nil {
+		return x.Create
+	}
+	return false
+}
+
+func (x *Mount) GetSpread() string {
+	if x != nil {
+		return x.Spread
+	}
+	return ""
+}
+
+func (x *Mount) GetBytes() int64 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
+func (x *Mount) GetMode() uint32 {
+	if x != nil {
+		return x.Mode
+	}
+	return 0
+}
+
+// Device is a device of the machine that a container may use.
+type Device struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Host          string                 `protobuf:"bytes,1,opt,name=host,proto3" json:"host,omitempty"`
+	Container     string                 `protobuf:"bytes,2,opt,name=container,proto3" json:"container,omitempty"`
+	Permissions   string                 `protobuf:"bytes,3,opt,name=permissions,proto3" json:"permissions,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Device) Reset() {
+	*x = Device{}
+	mi := &file_shoal_v1_state_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Device) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Device) ProtoMessage() {}
+
+func (x *Device) ProtoReflect() protoreflect.Message {
+	mi := &file_shoal_v1_state_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Device.ProtoReflect.Descriptor instead.
+func (*Device) Descriptor() ([]byte, []int) {
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *Device) GetHost() string {
+	if x != nil {
+		return x.Host
+	}
+	return ""
+}
+
+func (x *Device) GetContainer() string {
+	if x != nil {
+		return x.Container
+	}
+	return ""
+}
+
+func (x *Device) GetPermissions() string {
+	if x != nil {
+		return x.Permissions
+	}
+	return ""
+}
+
+// Ulimit is a limit of a container's processes; -1: none.
+type Ulimit struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Soft          int64                  `protobuf:"zigzag64,2,opt,name=soft,proto3" json:"soft,omitempty"`
+	Hard          int64                  `protobuf:"zigzag64,3,opt,name=hard,proto3" json:"hard,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Ulimit) Reset() {
+	*x = Ulimit{}
+	mi := &file_shoal_v1_state_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Ulimit) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Ulimit) ProtoMessage() {}
+
+func (x *Ulimit) ProtoReflect() protoreflect.Message {
+	mi := &file_shoal_v1_state_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Ulimit.ProtoReflect.Descriptor instead.
+func (*Ulimit) Descriptor() ([]byte, []int) {
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *Ulimit) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Ulimit) GetSoft() int64 {
+	if x != nil {
+		return x.Soft
+	}
+	return 0
+}
+
+func (x *Ulimit) GetHard() int64 {
+	if x != nil {
+		return x.Hard
+	}
+	return 0
+}
+
+// Logging is where the output of a container goes.
+type Logging struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Driver        string                 `protobuf:"bytes,1,opt,name=driver,proto3" json:"driver,omitempty"`
+	Options       map[string]string      `protobuf:"bytes,2,rep,name=options,proto3" json:"options,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Logging) Reset() {
+	*x = Logging{}
+	mi := &file_shoal_v1_state_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Logging) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Logging) ProtoMessage() {}
+
+func (x *Logging) ProtoReflect() protoreflect.Message {
+	mi := &file_shoal_v1_state_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Logging.ProtoReflect.Descriptor instead.
+func (*Logging) Descriptor() ([]byte, []int) {
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *Logging) GetDriver() string {
+	if x != nil {
+		return x.Driver
+	}
+	return ""
+}
+
+func (x *Logging) GetOptions() map[string]string {
+	if x != nil {
+		return x.Options
+	}
+	return nil
+}
+
 // Port is one container port to publish.
 type Port struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1595,7 +2310,7 @@ type Port struct {
 
 func (x *Port) Reset() {
 	*x = Port{}
-	mi := &file_shoal_v1_state_proto_msgTypes[20]
+	mi := &file_shoal_v1_state_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1607,7 +2322,7 @@ func (x *Port) String() string {
 func (*Port) ProtoMessage() {}
 
 func (x *Port) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[20]
+	mi := &file_shoal_v1_state_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1620,7 +2335,7 @@ func (x *Port) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Port.ProtoReflect.Descriptor instead.
 func (*Port) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{20}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Port) GetContainer() uint32 {
@@ -1656,7 +2371,7 @@ type Selector struct {
 
 func (x *Selector) Reset() {
 	*x = Selector{}
-	mi := &file_shoal_v1_state_proto_msgTypes[21]
+	mi := &file_shoal_v1_state_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1668,7 +2383,7 @@ func (x *Selector) String() string {
 func (*Selector) ProtoMessage() {}
 
 func (x *Selector) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[21]
+	mi := &file_shoal_v1_state_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1681,7 +2396,7 @@ func (x *Selector) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Selector.ProtoReflect.Descriptor instead.
 func (*Selector) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{21}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Selector) GetKey() string {
@@ -1720,7 +2435,7 @@ type Health struct {
 
 func (x *Health) Reset() {
 	*x = Health{}
-	mi := &file_shoal_v1_state_proto_msgTypes[22]
+	mi := &file_shoal_v1_state_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1732,7 +2447,7 @@ func (x *Health) String() string {
 func (*Health) ProtoMessage() {}
 
 func (x *Health) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[22]
+	mi := &file_shoal_v1_state_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1745,7 +2460,7 @@ func (x *Health) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Health.ProtoReflect.Descriptor instead.
 func (*Health) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{22}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Health) GetDisable() bool {
@@ -1803,7 +2518,7 @@ type Restart struct {
 
 func (x *Restart) Reset() {
 	*x = Restart{}
-	mi := &file_shoal_v1_state_proto_msgTypes[23]
+	mi := &file_shoal_v1_state_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1815,7 +2530,7 @@ func (x *Restart) String() string {
 func (*Restart) ProtoMessage() {}
 
 func (x *Restart) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[23]
+	mi := &file_shoal_v1_state_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1828,7 +2543,7 @@ func (x *Restart) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Restart.ProtoReflect.Descriptor instead.
 func (*Restart) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{23}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Restart) GetCondition() string {
@@ -1870,7 +2585,7 @@ type Rollout struct {
 
 func (x *Rollout) Reset() {
 	*x = Rollout{}
-	mi := &file_shoal_v1_state_proto_msgTypes[24]
+	mi := &file_shoal_v1_state_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1882,7 +2597,7 @@ func (x *Rollout) String() string {
 func (*Rollout) ProtoMessage() {}
 
 func (x *Rollout) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[24]
+	mi := &file_shoal_v1_state_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1895,7 +2610,7 @@ func (x *Rollout) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Rollout.ProtoReflect.Descriptor instead.
 func (*Rollout) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{24}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Rollout) GetParallelism() int32 {
@@ -1971,11 +2686,22 @@ const file_shoal_v1_state_proto_rawDesc = "" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\",\n" +
 	"\x04Mark\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
-	"\x05drain\x18\x02 \x01(\bR\x05drain\"X\n" +
+	"\x05drain\x18\x02 \x01(\bR\x05drain\"~\n" +
 	"\bMarkBody\x12\x12\n" +
 	"\x04peer\x18\x01 \x01(\tR\x04peer\x12\"\n" +
 	"\x04laid\x18\x02 \x03(\v2\x0e.shoal.v1.MarkR\x04laid\x12\x14\n" +
-	"\x05lifts\x18\x03 \x03(\tR\x05lifts\"J\n" +
+	"\x05lifts\x18\x03 \x03(\tR\x05lifts\x12$\n" +
+	"\x05edits\x18\x04 \x03(\v2\x0e.shoal.v1.EditR\x05edits\"X\n" +
+	"\x04Edit\x12\x14\n" +
+	"\x05label\x18\x01 \x01(\tR\x05label\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value\x12\x12\n" +
+	"\x04gone\x18\x03 \x01(\bR\x04gone\x12\x10\n" +
+	"\x03seq\x18\x04 \x01(\x04R\x03seq\"t\n" +
+	"\x06OpBody\x12\x18\n" +
+	"\aservice\x18\x01 \x01(\tR\aservice\x12\x10\n" +
+	"\x03seq\x18\x02 \x01(\x04R\x03seq\x12\x18\n" +
+	"\astopped\x18\x03 \x01(\bR\astopped\x12$\n" +
+	"\x02of\x18\x04 \x01(\v2\x14.shoal.v1.RevisionIDR\x02of\"J\n" +
 	"\bProposal\x12\x12\n" +
 	"\x04from\x18\x01 \x01(\x05R\x04from\x12\x14\n" +
 	"\x05peers\x18\x02 \x03(\tR\x05peers\x12\x14\n" +
@@ -2010,13 +2736,14 @@ const file_shoal_v1_state_proto_rawDesc = "" +
 	"\bReleased\x12\x12\n" +
 	"\x04slot\x18\x01 \x01(\x05R\x04slot\x12\x18\n" +
 	"\areplica\x18\x02 \x01(\fR\areplica\x12\x19\n" +
-	"\byield_to\x18\x03 \x01(\tR\ayieldTo\"\xc6\x01\n" +
+	"\byield_to\x18\x03 \x01(\tR\ayieldTo\"\xda\x01\n" +
 	"\tClaimBody\x12\x12\n" +
 	"\x04peer\x18\x01 \x01(\tR\x04peer\x12\x18\n" +
 	"\aservice\x18\x02 \x01(\tR\aservice\x12'\n" +
 	"\x05holds\x18\x03 \x03(\v2\x11.shoal.v1.HoldingR\x05holds\x12.\n" +
 	"\breleased\x18\x04 \x03(\v2\x12.shoal.v1.ReleasedR\breleased\x122\n" +
-	"\trevisions\x18\x05 \x03(\v2\x14.shoal.v1.RevisionIDR\trevisions\"\xbd\x01\n" +
+	"\trevisions\x18\x05 \x03(\v2\x14.shoal.v1.RevisionIDR\trevisions\x12\x12\n" +
+	"\x04data\x18\x06 \x03(\x05R\x04data\"\xbd\x01\n" +
 	"\n" +
 	"InviteBody\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
@@ -2028,7 +2755,7 @@ const file_shoal_v1_state_proto_rawDesc = "" +
 	"\x04uses\x18\x05 \x01(\x05R\x04uses\x12\x1f\n" +
 	"\vredeemed_by\x18\x06 \x03(\tR\n" +
 	"redeemedBy\x12\x18\n" +
-	"\arevoked\x18\a \x01(\bR\arevoked\"\xad\a\n" +
+	"\arevoked\x18\a \x01(\bR\arevoked\"\xb8\b\n" +
 	"\x04Spec\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\aproject\x18\x02 \x01(\tR\aproject\x12\x14\n" +
@@ -2058,11 +2785,75 @@ const file_shoal_v1_state_proto_rawDesc = "" +
 	"\vstop_signal\x18\x15 \x01(\tR\n" +
 	"stopSignal\x12\"\n" +
 	"\rstop_grace_ns\x18\x16 \x01(\x03R\vstopGraceNs\x12+\n" +
-	"\arollout\x18\x17 \x01(\v2\x11.shoal.v1.RolloutR\arollout\x1a6\n" +
+	"\arollout\x18\x17 \x01(\v2\x11.shoal.v1.RolloutR\arollout\x12%\n" +
+	"\x05setup\x18\x18 \x01(\v2\x0f.shoal.v1.SetupR\x05setup\x12\x1b\n" +
+	"\tspread_by\x18\x19 \x01(\tR\bspreadBy\x12)\n" +
+	"\x10volumes_anywhere\x18\x1a \x01(\bR\x0fvolumesAnywhere\x12\x1a\n" +
+	"\brestarts\x18\x1b \x01(\x05R\brestarts\x1a6\n" +
 	"\bEnvEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xcf\x06\n" +
+	"\x05Setup\x12\x12\n" +
+	"\x04user\x18\x01 \x01(\tR\x04user\x12\x19\n" +
+	"\bwork_dir\x18\x02 \x01(\tR\aworkDir\x12\x1a\n" +
+	"\bhostname\x18\x03 \x01(\tR\bhostname\x12\x12\n" +
+	"\x04init\x18\x04 \x01(\bR\x04init\x12\x10\n" +
+	"\x03tty\x18\x05 \x01(\bR\x03tty\x12\x14\n" +
+	"\x05stdin\x18\x06 \x01(\bR\x05stdin\x12\x1b\n" +
+	"\tread_only\x18\a \x01(\bR\breadOnly\x12\x1b\n" +
+	"\tshm_bytes\x18\b \x01(\x03R\bshmBytes\x12\x1f\n" +
+	"\vextra_hosts\x18\t \x03(\tR\n" +
+	"extraHosts\x12'\n" +
+	"\x06mounts\x18\n" +
+	" \x03(\v2\x0f.shoal.v1.MountR\x06mounts\x12*\n" +
+	"\aulimits\x18\v \x03(\v2\x10.shoal.v1.UlimitR\aulimits\x126\n" +
+	"\asysctls\x18\f \x03(\v2\x1c.shoal.v1.Setup.SysctlsEntryR\asysctls\x12+\n" +
+	"\alogging\x18\r \x01(\v2\x11.shoal.v1.LoggingR\alogging\x12\x1e\n" +
+	"\n" +
+	"privileged\x18\x0e \x01(\bR\n" +
+	"privileged\x12\x17\n" +
+	"\acap_add\x18\x0f \x03(\tR\x06capAdd\x12\x19\n" +
+	"\bcap_drop\x18\x10 \x03(\tR\acapDrop\x12*\n" +
+	"\adevices\x18\x11 \x03(\v2\x10.shoal.v1.DeviceR\adevices\x12\x1b\n" +
+	"\tgroup_add\x18\x12 \x03(\tR\bgroupAdd\x12!\n" +
+	"\fsecurity_opt\x18\x13 \x03(\tR\vsecurityOpt\x12!\n" +
+	"\fhost_network\x18\x14 \x01(\bR\vhostNetwork\x12\x1d\n" +
+	"\n" +
+	"no_network\x18\x15 \x01(\bR\tnoNetwork\x12\x19\n" +
+	"\bhost_pid\x18\x16 \x01(\bR\ahostPid\x12\x19\n" +
+	"\bhost_ipc\x18\x17 \x01(\bR\ahostIpc\x12\x19\n" +
+	"\bhost_uts\x18\x18 \x01(\bR\ahostUts\x12\x1b\n" +
+	"\thost_user\x18\x19 \x01(\bR\bhostUser\x1a:\n" +
+	"\fSysctlsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xf7\x01\n" +
+	"\x05Mount\x12\x12\n" +
+	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x16\n" +
+	"\x06source\x18\x02 \x01(\tR\x06source\x12\x16\n" +
+	"\x06target\x18\x03 \x01(\tR\x06target\x12\x1b\n" +
+	"\tread_only\x18\x04 \x01(\bR\breadOnly\x12\x1a\n" +
+	"\bexternal\x18\x05 \x01(\bR\bexternal\x12\x17\n" +
+	"\ano_copy\x18\x06 \x01(\bR\x06noCopy\x12\x16\n" +
+	"\x06create\x18\a \x01(\bR\x06create\x12\x16\n" +
+	"\x06spread\x18\b \x01(\tR\x06spread\x12\x14\n" +
+	"\x05bytes\x18\t \x01(\x03R\x05bytes\x12\x12\n" +
+	"\x04mode\x18\n" +
+	" \x01(\rR\x04mode\"\\\n" +
+	"\x06Device\x12\x12\n" +
+	"\x04host\x18\x01 \x01(\tR\x04host\x12\x1c\n" +
+	"\tcontainer\x18\x02 \x01(\tR\tcontainer\x12 \n" +
+	"\vpermissions\x18\x03 \x01(\tR\vpermissions\"D\n" +
+	"\x06Ulimit\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
+	"\x04soft\x18\x02 \x01(\x12R\x04soft\x12\x12\n" +
+	"\x04hard\x18\x03 \x01(\x12R\x04hard\"\x97\x01\n" +
+	"\aLogging\x12\x16\n" +
+	"\x06driver\x18\x01 \x01(\tR\x06driver\x128\n" +
+	"\aoptions\x18\x02 \x03(\v2\x1e.shoal.v1.Logging.OptionsEntryR\aoptions\x1a:\n" +
+	"\fOptionsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"^\n" +
 	"\x04Port\x12\x1c\n" +
@@ -2104,7 +2895,7 @@ func file_shoal_v1_state_proto_rawDescGZIP() []byte {
 	return file_shoal_v1_state_proto_rawDescData
 }
 
-var file_shoal_v1_state_proto_msgTypes = make([]protoimpl.MessageInfo, 28)
+var file_shoal_v1_state_proto_msgTypes = make([]protoimpl.MessageInfo, 37)
 var file_shoal_v1_state_proto_goTypes = []any{
 	(*Record)(nil),       // 0: shoal.v1.Record
 	(*Hlc)(nil),          // 1: shoal.v1.Hlc
@@ -2115,61 +2906,79 @@ var file_shoal_v1_state_proto_goTypes = []any{
 	(*PeerFacts)(nil),    // 6: shoal.v1.PeerFacts
 	(*Mark)(nil),         // 7: shoal.v1.Mark
 	(*MarkBody)(nil),     // 8: shoal.v1.MarkBody
-	(*Proposal)(nil),     // 9: shoal.v1.Proposal
-	(*RevisionBody)(nil), // 10: shoal.v1.RevisionBody
-	(*ScaleBase)(nil),    // 11: shoal.v1.ScaleBase
-	(*ScaleAdd)(nil),     // 12: shoal.v1.ScaleAdd
-	(*ScaleBody)(nil),    // 13: shoal.v1.ScaleBody
-	(*GoneBody)(nil),     // 14: shoal.v1.GoneBody
-	(*Holding)(nil),      // 15: shoal.v1.Holding
-	(*Released)(nil),     // 16: shoal.v1.Released
-	(*ClaimBody)(nil),    // 17: shoal.v1.ClaimBody
-	(*InviteBody)(nil),   // 18: shoal.v1.InviteBody
-	(*Spec)(nil),         // 19: shoal.v1.Spec
-	(*Port)(nil),         // 20: shoal.v1.Port
-	(*Selector)(nil),     // 21: shoal.v1.Selector
-	(*Health)(nil),       // 22: shoal.v1.Health
-	(*Restart)(nil),      // 23: shoal.v1.Restart
-	(*Rollout)(nil),      // 24: shoal.v1.Rollout
-	nil,                  // 25: shoal.v1.PeerFacts.LabelsEntry
-	nil,                  // 26: shoal.v1.Spec.EnvEntry
-	nil,                  // 27: shoal.v1.Spec.LabelsEntry
+	(*Edit)(nil),         // 9: shoal.v1.Edit
+	(*OpBody)(nil),       // 10: shoal.v1.OpBody
+	(*Proposal)(nil),     // 11: shoal.v1.Proposal
+	(*RevisionBody)(nil), // 12: shoal.v1.RevisionBody
+	(*ScaleBase)(nil),    // 13: shoal.v1.ScaleBase
+	(*ScaleAdd)(nil),     // 14: shoal.v1.ScaleAdd
+	(*ScaleBody)(nil),    // 15: shoal.v1.ScaleBody
+	(*GoneBody)(nil),     // 16: shoal.v1.GoneBody
+	(*Holding)(nil),      // 17: shoal.v1.Holding
+	(*Released)(nil),     // 18: shoal.v1.Released
+	(*ClaimBody)(nil),    // 19: shoal.v1.ClaimBody
+	(*InviteBody)(nil),   // 20: shoal.v1.InviteBody
+	(*Spec)(nil),         // 21: shoal.v1.Spec
+	(*Setup)(nil),        // 22: shoal.v1.Setup
+	(*Mount)(nil),        // 23: shoal.v1.Mount
+	(*Device)(nil),       // 24: shoal.v1.Device
+	(*Ulimit)(nil),       // 25: shoal.v1.Ulimit
+	(*Logging)(nil),      // 26: shoal.v1.Logging
+	(*Port)(nil),         // 27: shoal.v1.Port
+	(*Selector)(nil),     // 28: shoal.v1.Selector
+	(*Health)(nil),       // 29: shoal.v1.Health
+	(*Restart)(nil),      // 30: shoal.v1.Restart
+	(*Rollout)(nil),      // 31: shoal.v1.Rollout
+	nil,                  // 32: shoal.v1.PeerFacts.LabelsEntry
+	nil,                  // 33: shoal.v1.Spec.EnvEntry
+	nil,                  // 34: shoal.v1.Spec.LabelsEntry
+	nil,                  // 35: shoal.v1.Setup.SysctlsEntry
+	nil,                  // 36: shoal.v1.Logging.OptionsEntry
 }
 var file_shoal_v1_state_proto_depIdxs = []int32{
 	6,  // 0: shoal.v1.PeerBody.facts:type_name -> shoal.v1.PeerFacts
-	25, // 1: shoal.v1.PeerFacts.labels:type_name -> shoal.v1.PeerFacts.LabelsEntry
+	32, // 1: shoal.v1.PeerFacts.labels:type_name -> shoal.v1.PeerFacts.LabelsEntry
 	3,  // 2: shoal.v1.PeerFacts.capacity:type_name -> shoal.v1.Resources
 	3,  // 3: shoal.v1.PeerFacts.reserved:type_name -> shoal.v1.Resources
 	7,  // 4: shoal.v1.MarkBody.laid:type_name -> shoal.v1.Mark
-	2,  // 5: shoal.v1.RevisionBody.revision:type_name -> shoal.v1.RevisionID
-	2,  // 6: shoal.v1.RevisionBody.replaces:type_name -> shoal.v1.RevisionID
-	19, // 7: shoal.v1.RevisionBody.spec:type_name -> shoal.v1.Spec
-	9,  // 8: shoal.v1.RevisionBody.proposal:type_name -> shoal.v1.Proposal
-	2,  // 9: shoal.v1.ScaleBase.id:type_name -> shoal.v1.RevisionID
-	2,  // 10: shoal.v1.ScaleBase.covers:type_name -> shoal.v1.RevisionID
-	2,  // 11: shoal.v1.ScaleAdd.base:type_name -> shoal.v1.RevisionID
-	11, // 12: shoal.v1.ScaleBody.base:type_name -> shoal.v1.ScaleBase
-	12, // 13: shoal.v1.ScaleBody.adds:type_name -> shoal.v1.ScaleAdd
-	9,  // 14: shoal.v1.ScaleBody.proposal:type_name -> shoal.v1.Proposal
-	2,  // 15: shoal.v1.GoneBody.removes:type_name -> shoal.v1.RevisionID
-	1,  // 16: shoal.v1.Holding.since:type_name -> shoal.v1.Hlc
-	15, // 17: shoal.v1.ClaimBody.holds:type_name -> shoal.v1.Holding
-	16, // 18: shoal.v1.ClaimBody.released:type_name -> shoal.v1.Released
-	2,  // 19: shoal.v1.ClaimBody.revisions:type_name -> shoal.v1.RevisionID
-	26, // 20: shoal.v1.Spec.env:type_name -> shoal.v1.Spec.EnvEntry
-	27, // 21: shoal.v1.Spec.labels:type_name -> shoal.v1.Spec.LabelsEntry
-	20, // 22: shoal.v1.Spec.ports:type_name -> shoal.v1.Port
-	3,  // 23: shoal.v1.Spec.limits:type_name -> shoal.v1.Resources
-	3,  // 24: shoal.v1.Spec.reservations:type_name -> shoal.v1.Resources
-	21, // 25: shoal.v1.Spec.constraints:type_name -> shoal.v1.Selector
-	22, // 26: shoal.v1.Spec.health:type_name -> shoal.v1.Health
-	23, // 27: shoal.v1.Spec.restart:type_name -> shoal.v1.Restart
-	24, // 28: shoal.v1.Spec.rollout:type_name -> shoal.v1.Rollout
-	29, // [29:29] is the sub-list for method output_type
-	29, // [29:29] is the sub-list for method input_type
-	29, // [29:29] is the sub-list for extension type_name
-	29, // [29:29] is the sub-list for extension extendee
-	0,  // [0:29] is the sub-list for field type_name
+	9,  // 5: shoal.v1.MarkBody.edits:type_name -> shoal.v1.Edit
+	2,  // 6: shoal.v1.OpBody.of:type_name -> shoal.v1.RevisionID
+	2,  // 7: shoal.v1.RevisionBody.revision:type_name -> shoal.v1.RevisionID
+	2,  // 8: shoal.v1.RevisionBody.replaces:type_name -> shoal.v1.RevisionID
+	21, // 9: shoal.v1.RevisionBody.spec:type_name -> shoal.v1.Spec
+	11, // 10: shoal.v1.RevisionBody.proposal:type_name -> shoal.v1.Proposal
+	2,  // 11: shoal.v1.ScaleBase.id:type_name -> shoal.v1.RevisionID
+	2,  // 12: shoal.v1.ScaleBase.covers:type_name -> shoal.v1.RevisionID
+	2,  // 13: shoal.v1.ScaleAdd.base:type_name -> shoal.v1.RevisionID
+	13, // 14: shoal.v1.ScaleBody.base:type_name -> shoal.v1.ScaleBase
+	14, // 15: shoal.v1.ScaleBody.adds:type_name -> shoal.v1.ScaleAdd
+	11, // 16: shoal.v1.ScaleBody.proposal:type_name -> shoal.v1.Proposal
+	2,  // 17: shoal.v1.GoneBody.removes:type_name -> shoal.v1.RevisionID
+	1,  // 18: shoal.v1.Holding.since:type_name -> shoal.v1.Hlc
+	17, // 19: shoal.v1.ClaimBody.holds:type_name -> shoal.v1.Holding
+	18, // 20: shoal.v1.ClaimBody.released:type_name -> shoal.v1.Released
+	2,  // 21: shoal.v1.ClaimBody.revisions:type_name -> shoal.v1.RevisionID
+	33, // 22: shoal.v1.Spec.env:type_name -> shoal.v1.Spec.EnvEntry
+	34, // 23: shoal.v1.Spec.labels:type_name -> shoal.v1.Spec.LabelsEntry
+	27, // 24: shoal.v1.Spec.ports:type_name -> shoal.v1.Port
+	3,  // 25: shoal.v1.Spec.limits:type_name -> shoal.v1.Resources
+	3,  // 26: shoal.v1.Spec.reservations:type_name -> shoal.v1.Resources
+	28, // 27: shoal.v1.Spec.constraints:type_name -> shoal.v1.Selector
+	29, // 28: shoal.v1.Spec.health:type_name -> shoal.v1.Health
+	30, // 29: shoal.v1.Spec.restart:type_name -> shoal.v1.Restart
+	31, // 30: shoal.v1.Spec.rollout:type_name -> shoal.v1.Rollout
+	22, // 31: shoal.v1.Spec.setup:type_name -> shoal.v1.Setup
+	23, // 32: shoal.v1.Setup.mounts:type_name -> shoal.v1.Mount
+	25, // 33: shoal.v1.Setup.ulimits:type_name -> shoal.v1.Ulimit
+	35, // 34: shoal.v1.Setup.sysctls:type_name -> shoal.v1.Setup.SysctlsEntry
+	26, // 35: shoal.v1.Setup.logging:type_name -> shoal.v1.Logging
+	24, // 36: shoal.v1.Setup.devices:type_name -> shoal.v1.Device
+	36, // 37: shoal.v1.Logging.options:type_name -> shoal.v1.Logging.OptionsEntry
+	38, // [38:38] is the sub-list for method output_type
+	38, // [38:38] is the sub-list for method input_type
+	38, // [38:38] is the sub-list for extension type_name
+	38, // [38:38] is the sub-list for extension extendee
+	0,  // [0:38] is the sub-list for field type_name
 }
 
 func init() { file_shoal_v1_state_proto_init() }
@@ -2183,7 +2992,7 @@ func file_shoal_v1_state_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_shoal_v1_state_proto_rawDesc), len(file_shoal_v1_state_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   28,
+			NumMessages:   37,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -110,7 +110,7 @@ func changeOf(m *shoalv1.PlanChange) Change {
 func progressOf(m *shoalv1.ServiceProgress) Progress {
 	return Progress{
 		Service: serviceOf(m.GetService()), Replicas: all(m.GetReplicas(), replicaOf),
-		Exists: m.GetDoesExist(), Settled: m.GetIsSettled(), Trouble: m.GetTrouble(),
+		Exists: m.GetDoesExist(), Settled: m.GetIsSettled(), Trouble: m.GetTrouble(), TroubleSlot: int(m.GetTroubleSlot()),
 	}
 }
 

@@ -4,7 +4,6 @@
 package api
 
 import (
-	"cmp"
 	"fmt"
 	"slices"
 
@@ -33,7 +32,9 @@ func (p *pane) progress(name string, want int, why func(slot int) string) *shoal
 		held[c.Replica] = true
 		st, told := p.view.Replica(c.Replica)
 		if told && c.Revision == svc.Revision {
-			out.Trouble = cmp.Or(out.Trouble, p.failing(c, st))
+			if why := p.failing(c, st); why != "" && out.Trouble == "" {
+				out.Trouble, out.TroubleSlot = why, int32(c.Slot)
+			}
 			if st.Revision == svc.Revision && finished(&svc.Spec, st) {
 				done++
 			}

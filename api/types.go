@@ -156,6 +156,8 @@ type Progress struct {
 	Exists   bool      `json:"exists"`
 	Settled  bool      `json:"settled"`
 	Trouble  string    `json:"trouble,omitempty"`
+	// TroubleSlot is the slot that Trouble is about.
+	TroubleSlot int `json:"trouble_slot"`
 }
 
 // ServiceDetail is all about a service.

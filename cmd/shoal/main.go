@@ -32,8 +32,8 @@ func main() {
 		in: os.Stdin, out: os.Stdout, err: os.Stderr, env: environment(os.Environ()), now: time.Now,
 		terminal: term.IsTerminal(int(os.Stdin.Fd())) && term.IsTerminal(int(os.Stdout.Fd())) && os.Getenv("TERM") != "dumb",
 	}
-	if w, _, err := term.GetSize(int(os.Stdout.Fd())); err == nil {
-		a.width = w
+	if w, h, err := term.GetSize(int(os.Stdout.Fd())); err == nil {
+		a.width, a.height = w, h
 	}
 	code := a.run(ctx, os.Args[1:])
 	stop()
@@ -48,6 +48,7 @@ type app struct {
 	now      func() time.Time
 	terminal bool // somebody reads and can answer
 	width    int  // of the terminal, 0: not known
+	height   int  // the same
 
 	host    string
 	output  string

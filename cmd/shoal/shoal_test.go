@@ -237,37 +237,6 @@ func newApp() (a *app, stdout, stderr *bytes.Buffer) {
 	return &app{in: strings.NewReader(""), out: stdout, err: stderr, env: map[string]string{}, now: time.Now, output: "table"}, stdout, stderr
 }
 
-// A terminal gets one block that is redrawn; a pipe gets a line for each change.
-func TestProgressDrawing(t *testing.T) {
-	at := func(ready int, state string) snapshot {
-		return newSnapshot([]api.Progress{{
-			Service: api.Service{Name: "web", Ready: ready, Replicas: 1}, Exists: true, Replicas: []api.Replica{{State: state, Current: true}},
-		}})
-	}
-	for terminal, want := range map[bool]string{
-		false: "web 0/1 ready, 1 starting\nweb 1/1 ready\n",
-		true:  "\x1b[2Kweb 0/1 ready, 1 starting\n\x1b[1A\x1b[2Kweb 0/1 ready, 1 starting\n\x1b[1A\x1b[2Kweb 1/1 ready\n",
-	} {
-		a, _, stderr := newApp()
-		a.terminal, a.width = terminal, 80
-		p := &progress{app: a}
-		for _, s := range []snapshot{at(0, "starting"), at(0, "starting"), at(1, "ready")} {
-			p.draw(s)
-		}
-		if got := stderr.String(); got != want {
-			t.Errorf("draw(terminal %v) = %q, want %q", terminal, got, want)
-		}
-	}
-}
-
-func TestFitCutsToTheTerminal(t *testing.T) {
-	for width, want := range map[int]string{0: "żółw 0/1", 8: "żółw 0/", 80: "żółw 0/1"} {
-		if got := (&app{width: width}).fit("żółw 0/1"); got != want {
-			t.Errorf("fit(width %d) = %q, want %q", width, got, want)
-		}
-	}
-}
-
 func TestColorsOnlyOnATerminal(t *testing.T) {
 	for _, c := range []struct {
 		terminal, off bool

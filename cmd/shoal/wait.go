@@ -80,11 +80,14 @@ func (a *app) await(ctx context.Context, c *api.Client, services []string) error
 			}
 		})
 	})
-	err := a.judgeProgress(ctx, watching, seen, show, limit)
+	last, err := a.judgeProgress(ctx, watching, seen, show, limit)
 	stop()
 	watchErr := g.Wait()
 	if errors.Is(err, errSettled) {
 		return nil
+	}
+	if exitCode(err) == exitUnhealthy {
+		a.lastWords(ctx, c, last)
 	}
 	if err == nil { // the watch ended by itself
 		return fmt.Errorf("accepted, but its progress is not known: %w", watchErr)
@@ -92,37 +95,37 @@ func (a *app) await(ctx context.Context, c *api.Client, services []string) error
 	return err
 }
 
-// judgeProgress returns errSettled, the verdict, or nil if the watch ended first.
-func (a *app) judgeProgress(ctx, watching context.Context, seen <-chan snapshot, show *progress, limit time.Duration) error {
+// judgeProgress returns what was seen last, and errSettled, the verdict, or nil if the
+// watch ended first.
+func (a *app) judgeProgress(ctx, watching context.Context, seen <-chan snapshot, show *progress, limit time.Duration) (last snapshot, err error) {
 	end := time.NewTimer(limit)
 	defer end.Stop()
-	var last snapshot
 	var failing, stuck, proven <-chan time.Time // fire when a trouble, a standstill, success has lasted
 	for {
 		select {
 		case last = <-seen:
 			show.draw(last)
 			if last.settled && !last.unproven {
-				return errSettled
+				return last, errSettled
 			}
 			proven = lasting(proven, last.settled, proofTime)
 			stuck = lasting(stuck, last.stuck, patience)
 			failing = lasting(failing, last.trouble != "", min(patience, limit/2))
 		case <-proven:
-			return errSettled
+			return last, errSettled
 		case <-stuck:
-			return &coded{exitTimeout, "unplaced", fmt.Errorf("accepted, but %s; it goes on when a peer can take it, see shoal inspect", open(last))}
+			return last, &coded{exitTimeout, "unplaced", fmt.Errorf("accepted, but %s; it goes on when a peer can take it, see shoal inspect", open(last))}
 		case <-failing:
-			return &coded{exitUnhealthy, "unhealthy", fmt.Errorf("accepted, but unhealthy; %s; see shoal logs", last.trouble)}
+			return last, &coded{exitUnhealthy, "unhealthy", fmt.Errorf("accepted, but unhealthy; %s; see shoal logs", last.trouble)}
 		case <-end.C:
 			if last.trouble != "" {
-				return &coded{exitUnhealthy, "unhealthy", fmt.Errorf("accepted, but unhealthy after %s; %s; see shoal logs", limit, last.trouble)}
+				return last, &coded{exitUnhealthy, "unhealthy", fmt.Errorf("accepted, but unhealthy after %s; %s; see shoal logs", limit, last.trouble)}
 			}
-			return &coded{exitTimeout, api.CodeTimeout, fmt.Errorf("accepted, but not settled after %s; %s; see shoal ps", limit, open(last))}
+			return last, &coded{exitTimeout, api.CodeTimeout, fmt.Errorf("accepted, but not settled after %s; %s; see shoal ps", limit, open(last))}
 		case <-ctx.Done():
-			return &coded{exitTimeout, "interrupted", errors.New("interrupted; accepted: it goes on, shoal ps shows how")}
+			return last, &coded{exitTimeout, "interrupted", errors.New("interrupted; accepted: it goes on, shoal ps shows how")}
 		case <-watching.Done():
-			return nil
+			return last, nil
 		}
 	}
 }
@@ -192,48 +195,4 @@ func becauseOf(p api.Progress) string {
 		}
 	}
 	return ""
-}
-
-// progress draws on stderr: on a terminal one block that is redrawn, elsewhere a line
-// for each service whenever it changed; not when only the reason did, for reasons
-// tell how long something lasts.
-type progress struct {
-	app   *app
-	drawn []string
-}
-
-func (d *progress) draw(s snapshot) {
-	now, why := make([]string, len(s.services)), make([]string, len(s.services))
-	for i, p := range s.services {
-		now[i], why[i] = progressLine(p), becauseOf(p)
-	}
-	if d.app.terminal {
-		d.redraw(now, why)
-	} else {
-		for i, line := range now {
-			if i >= len(d.drawn) || d.drawn[i] != line {
-				d.app.say("%s%s", line, why[i])
-			}
-		}
-	}
-	d.drawn = now
-}
-
-func (d *progress) redraw(now, why []string) {
-	var b strings.Builder
-	if len(d.drawn) > 0 {
-		fmt.Fprintf(&b, "\x1b[%dA", len(d.drawn)) // up
-	}
-	for i, line := range now {
-		b.WriteString("\x1b[2K" + d.app.fit(line+why[i]) + "\n") // clear the line
-	}
-	_, _ = fmt.Fprint(d.app.err, b.String())
-}
-
-// fit cuts a line to the terminal: one that wraps would spoil the next redraw.
-func (a *app) fit(line string) string {
-	if runes := []rune(line); a.width > 0 && len(runes) >= a.width {
-		return string(runes[:a.width-1])
-	}
-	return line
 }

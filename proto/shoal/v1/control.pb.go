@@ -3591,7 +3591,8 @@ type ServiceProgress struct {
 	// Every wanted slot has one ready replica of the current revision and nothing
 	// else is left; of a service that does not exist: nothing is left.
 	IsSettled     bool   `protobuf:"varint,4,opt,name=is_settled,json=isSettled,proto3" json:"is_settled,omitempty"`
-	Trouble       string `protobuf:"bytes,5,opt,name=trouble,proto3" json:"trouble,omitempty"` // "" or the first sentence about a failing replica
+	Trouble       string `protobuf:"bytes,5,opt,name=trouble,proto3" json:"trouble,omitempty"`                             // "" or the first sentence about a failing replica
+	TroubleSlot   int32  `protobuf:"varint,6,opt,name=trouble_slot,json=troubleSlot,proto3" json:"trouble_slot,omitempty"` // of that replica
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3659,6 +3660,13 @@ func (x *ServiceProgress) GetTrouble() string {
 		return x.Trouble
 	}
 	return ""
+}
+
+func (x *ServiceProgress) GetTroubleSlot() int32 {
+	if x != nil {
+		return x.TroubleSlot
+	}
+	return 0
 }
 
 // StreamLogsRequest selects lines.
@@ -5324,7 +5332,7 @@ const file_shoal_v1_control_proto_rawDesc = "" +
 	"\bservices\x18\x01 \x03(\tR\bservices\"y\n" +
 	"\rWatchResponse\x125\n" +
 	"\bservices\x18\x01 \x03(\v2\x19.shoal.v1.ServiceProgressR\bservices\x121\n" +
-	"\tfreshness\x18\x02 \x01(\v2\x13.shoal.v1.FreshnessR\tfreshness\"\xcb\x01\n" +
+	"\tfreshness\x18\x02 \x01(\v2\x13.shoal.v1.FreshnessR\tfreshness\"\xee\x01\n" +
 	"\x0fServiceProgress\x12.\n" +
 	"\aservice\x18\x01 \x01(\v2\x14.shoal.v1.ServiceRowR\aservice\x120\n" +
 	"\breplicas\x18\x02 \x03(\v2\x14.shoal.v1.ReplicaRowR\breplicas\x12\x1d\n" +
@@ -5332,7 +5340,8 @@ const file_shoal_v1_control_proto_rawDesc = "" +
 	"does_exist\x18\x03 \x01(\bR\tdoesExist\x12\x1d\n" +
 	"\n" +
 	"is_settled\x18\x04 \x01(\bR\tisSettled\x12\x18\n" +
-	"\atrouble\x18\x05 \x01(\tR\atrouble\"\x81\x02\n" +
+	"\atrouble\x18\x05 \x01(\tR\atrouble\x12!\n" +
+	"\ftrouble_slot\x18\x06 \x01(\x05R\vtroubleSlot\"\x81\x02\n" +
 	"\x11StreamLogsRequest\x12\x18\n" +
 	"\aservice\x18\x01 \x01(\tR\aservice\x12\x17\n" +
 	"\x04slot\x18\x02 \x01(\x05H\x00R\x04slot\x88\x01\x01\x12\x12\n" +

@@ -13,7 +13,7 @@ BENCH   ?= quick
 
 .PHONY: help
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z][a-z0-9-]*:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: build
 build: ## build shoald and shoal into bin/
@@ -43,6 +43,12 @@ test: cc ## all tests that need no engine, with the race detector
 
 .PHONY: race
 race: test ## the same as test: the race detector is always on
+
+.PHONY: test-32
+test-32: ## the tests that matter where int has 32 bits, and vet of what ships for armv7
+	GOARCH=386 CGO_ENABLED=0 go test -timeout 10m . ./actors/... ./placement/... ./gossip/... ./proto/... ./links/... \
+		./wish/... ./compose/... ./api/... ./runtime/... ./node/... ./cmd/shoal/...
+	GOARCH=arm GOARM=7 CGO_ENABLED=0 go vet ./cmd/...
 
 .PHONY: integration
 integration: engine cc ## the tests that need a Docker Engine

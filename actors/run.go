@@ -58,11 +58,7 @@ func newRun(s *System) *run {
 		over:      make(chan struct{}),
 		cells:     make(map[*cell]bool),
 	}
-	r.system = actor.NewActorSystem(
-		// Its own log would tell of every dead letter; what matters is told here.
-		actor.WithLoggerFactory(func(*actor.ActorSystem) *slog.Logger { return slog.New(slog.DiscardHandler) }),
-		actor.WithDeadLetterThrottleInterval(throttleInterval),
-	)
+	r.system = newActorSystem()
 	return r
 }
 

@@ -7,6 +7,7 @@ import (
 	"context"
 	"crypto/ed25519"
 	"errors"
+	"math"
 	"slices"
 	"strings"
 	"testing"
@@ -257,7 +258,7 @@ func TestRefusals(t *testing.T) {
 		"negative":         {p, scale("web", -1, false), nil, "replicas must be 0–10000, got -1"},
 		"too many":         {p, scale("web", 10001, false), nil, "replicas must be 0–10000, got 10001"},
 		"below nothing":    {p, scale("web", -4, true), nil, "replicas must be 0–10000, got -1"},
-		"overflow":         {p, scale("web", 1<<62, true), nil, "replicas must be 0–10000"},
+		"overflow":         {p, scale("web", math.MaxInt, true), nil, "replicas must be 0–10000"},
 		"no such service":  {p, scale("nosuch", 3, false), shoal.ErrNotFound, `no service "nosuch" (known here: all, web)`},
 		"global":           {p, scale("all", 3, false), shoal.ErrRefused, "is global"},
 		"other project":    {p, deploy(elsewhere), shoal.ErrConflict, `belongs to project "shop", not to project "other"`},

@@ -4,6 +4,7 @@
 package shoal
 
 import (
+	"fmt"
 	"maps"
 	"path"
 	"slices"
@@ -17,18 +18,57 @@ import (
 //
 //	cap:NET_ADMIN                    rule cap:ALL allows every one
 //	device:/dev/snd                  and what lies below it
-//	mount:/srv/data, mount-ro:/srv   and what lies below it; mount:X allows mount-ro:X
+//	mount:/srv/data, mount-ro:/srv   and what lies below it
+//	mount-shared:/srv/data           mounts made inside show on the machine
 //	sysctl:net.core.somaxconn        rule sysctl:net.* allows what begins so
 //	security:seccomp=unconfined
+//	logging:syslog                   a driver by which the engine itself talks to others
 //	volume:NAME                      a volume of the engine that is not Shoal's
 //	group:NAME                       a further group of the first process
+//
+// mount-shared:X allows mount:X, which allows mount-ro:X. A rule "privileged" allows
+// every cap, device and security: who has the one can have the others.
 const (
 	demandPrivileged = "privileged"
 	capAll           = "ALL"
 )
 
+// mountKinds are the kinds of bind mounts, each allowing those before it.
+var mountKinds = []string{"mount-ro", "mount", "mount-shared"}
+
 // harmlessSecurity are security options that only take rights away.
-var harmlessSecurity = []string{"no-new-privileges", "no-new-privileges:true", "no-new-privileges=true"}
+var harmlessSecurity = []string{"no-new-privileges", "no-new-privileges=true"}
+
+// harmlessLogging are the drivers that keep the lines on the machine, where its
+// engine keeps them. Others connect to an address or a socket of the user's choice,
+// and as root.
+var harmlessLogging = []string{"", "json-file", "local", "journald", "none"}
+
+// PolicyError says that the owner of a machine does not allow what a spec demands. It
+// is ErrRefused.
+type PolicyError struct{ Demand string }
+
+// Error names the rule that is missing and where it would stand.
+func (e *PolicyError) Error() string {
+	return fmt.Sprintf("its owner's policy does not allow %s (policy.yaml: allow.%s)", e.Demand, policyKey(e.Demand))
+}
+
+// Unwrap makes errors.Is(err, ErrRefused) true.
+func (e *PolicyError) Unwrap() error { return ErrRefused }
+
+// policyKey returns the key of policy.yaml that a demand's rule stands under.
+func policyKey(demand string) string {
+	kind, _, _ := strings.Cut(demand, ":")
+	switch kind {
+	case "cap":
+		return "capabilities"
+	case "device", "sysctl", "volume", "group":
+		return kind + "s"
+	case "mount-ro", "mount", "mount-shared":
+		return "mounts"
+	}
+	return kind // privileged, host, security, logging
+}
 
 // Demands returns what a replica of s needs the machine's owner to allow, sorted.
 // Paths are as the spec says: only the machine can resolve them.
@@ -48,7 +88,7 @@ func (s *Spec) Demands() []string {
 		}
 	}
 	for _, name := range c.CapAdd {
-		add("cap", name)
+		add("cap", capability(name))
 	}
 	for _, d := range c.Devices {
 		add("device", path.Clean(d.Host))
@@ -58,10 +98,8 @@ func (s *Spec) Demands() []string {
 	}
 	for _, m := range c.Mounts {
 		switch {
-		case m.Kind == MountBind && m.ReadOnly:
-			add("mount-ro", path.Clean(m.Source))
 		case m.Kind == MountBind:
-			add("mount", path.Clean(m.Source))
+			add(mountKind(&m), path.Clean(m.Source))
 		case m.External:
 			add("volume", m.Source)
 		}
@@ -70,12 +108,40 @@ func (s *Spec) Demands() []string {
 		add("sysctl", k)
 	}
 	for _, o := range c.SecurityOpt {
-		if !slices.Contains(harmlessSecurity, o) {
+		if o = securityOption(o); !slices.Contains(harmlessSecurity, o) {
 			add("security", o)
 		}
 	}
+	if c.Logging != nil && !slices.Contains(harmlessLogging, c.Logging.Driver) {
+		add("logging", c.Logging.Driver)
+	}
 	slices.Sort(out)
 	return slices.Compact(out)
+}
+
+// mountKind says what a bind mount may do to what it shows.
+func mountKind(m *Mount) string {
+	switch {
+	case m.Spread == "shared" || m.Spread == "rshared":
+		return "mount-shared"
+	case m.ReadOnly:
+		return "mount-ro"
+	}
+	return "mount"
+}
+
+// capability writes a capability's name as rules do: engines read it in any case, and
+// with CAP_ before it too.
+func capability(name string) string {
+	return strings.TrimPrefix(strings.ToUpper(strings.TrimSpace(name)), "CAP_")
+}
+
+// securityOption writes an option as rules do: engines take KEY:VALUE for KEY=VALUE.
+func securityOption(o string) string {
+	if !strings.Contains(o, "=") {
+		return strings.Replace(o, ":", "=", 1)
+	}
+	return o
 }
 
 // Forbidden returns the first of a spec's demands that none of an owner's rules
@@ -96,17 +162,29 @@ func allows(rule, demand string) bool {
 	}
 	ruleKind, allowed, _ := strings.Cut(rule, ":")
 	kind, value, _ := strings.Cut(demand, ":")
-	if kind != ruleKind && (kind != "mount-ro" || ruleKind != "mount") {
+	if rule == demandPrivileged {
+		return kind == "cap" || kind == "device" || kind == "security"
+	}
+	if needed := slices.Index(mountKinds, kind); needed >= 0 {
+		return slices.Index(mountKinds, ruleKind) >= needed && below(value, allowed)
+	}
+	if kind != ruleKind {
 		return false
 	}
 	switch kind {
 	case "cap":
 		return allowed == capAll
-	case "device", "mount", "mount-ro":
-		return allowed == "/" || value == allowed || strings.HasPrefix(value, allowed+"/")
+	case "device":
+		return below(value, allowed)
 	case "sysctl":
 		prefix, open := strings.CutSuffix(allowed, "*")
 		return open && strings.HasPrefix(value, prefix)
 	}
 	return false
+}
+
+// below reports whether a clean absolute path is dir or lies in it. A relative path
+// lies nowhere.
+func below(name, dir string) bool {
+	return path.IsAbs(dir) && (name == dir || strings.HasPrefix(name, strings.TrimSuffix(dir, "/")+"/"))
 }

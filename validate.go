@@ -46,6 +46,7 @@ func (s *Spec) Validate() error {
 		s.checkProject, s.checkImage,
 		func() error { return CheckReplicas(s.Replicas) },
 		s.checkEnums, s.checkEnv, s.checkPorts, s.checkResources, s.checkHealth, s.checkTimes,
+		s.checkSetup, s.checkPlace,
 	}
 	for _, check := range checks {
 		if err := check(); err != nil {
@@ -179,6 +180,9 @@ func (s *Spec) checkResources() error {
 	return nil
 }
 
+// healthInterval is the engine's default between two checks.
+const healthInterval = 30 * time.Second
+
 func (s *Spec) checkHealth() error {
 	h := s.Health
 	if h == nil || h.Disable {
@@ -194,6 +198,13 @@ func (s *Spec) checkHealth() error {
 	}
 	if h.Retries < 0 {
 		return &InvalidError{Field: "healthcheck.retries", Why: "must not be negative"}
+	}
+	interval := h.Interval
+	if interval == 0 {
+		interval = healthInterval
+	}
+	if h.Timeout > interval {
+		return &InvalidError{Field: "healthcheck.timeout", Why: fmt.Sprintf("%s is longer than the interval %s; the next check would be due while one still runs", h.Timeout, interval)}
 	}
 	return nil
 }

@@ -38,7 +38,7 @@ services:
     restart: on-failure:3
     stop_signal: SIGINT
     stop_grace_period: 1m30s
-    healthcheck: {test: ["CMD", "/hello", "check"], interval: 1s, timeout: 2s, start_period: 3s, retries: 4}
+    healthcheck: {test: ["CMD", "/hello", "check"], interval: 2s, timeout: 1s, start_period: 3s, retries: 4}
     deploy:
       mode: replicated
       replicas: 3
@@ -76,7 +76,7 @@ services:
 		},
 		Strategy: shoal.StrategyBinpack, MaxPerPeer: 2, Priority: 7, OnPartition: shoal.PartitionSticky,
 		Health: &shoal.Health{
-			Test: []string{"CMD", "/hello", "check"}, Interval: time.Second, Timeout: 2 * time.Second,
+			Test: []string{"CMD", "/hello", "check"}, Interval: 2 * time.Second, Timeout: time.Second,
 			StartPeriod: 3 * time.Second, Retries: 4,
 		},
 		Restart: shoal.Restart{

@@ -204,7 +204,7 @@ func (s *Spec) checkHealth() error {
 		interval = healthInterval
 	}
 	if h.Timeout > interval {
-		return &InvalidError{Field: "healthcheck.timeout", Why: fmt.Sprintf("%s is longer than the interval %s; the next check would be due while one still runs", h.Timeout, interval)}
+		return &InvalidError{Field: "healthcheck.timeout", Why: fmt.Sprintf("%s is longer than the interval %s; one check that hangs would hide the next", h.Timeout, interval)}
 	}
 	return nil
 }

@@ -124,9 +124,9 @@ func (c *Setup) checkRights() error {
 }
 
 func checkSecurity(field, o string) error {
-	kind, value, _ := strings.Cut(o, "=")
+	kind, value, _ := strings.Cut(securityOption(o), "=")
 	switch {
-	case slices.Contains(harmlessSecurity, o), o == "no-new-privileges:false", o == "no-new-privileges=false":
+	case kind == "no-new-privileges" && slices.Contains([]string{"", "true", "false"}, value):
 	case kind == "seccomp" && value == "unconfined":
 	case kind == "seccomp":
 		return invalid(field, "%q names a profile of seccomp; only the engine's own and seccomp=unconfined can be had", o)

@@ -104,7 +104,7 @@ func TestValidateRefusesSetups(t *testing.T) {
 		},
 		`x-shoal.spread must be the key of a label, got "a b"`: func(s *shoal.Spec) { s.SpreadBy = "a b" },
 		`restarts must not be negative, got -1`:                func(s *shoal.Spec) { s.Restarts = -1 },
-		`healthcheck.timeout 40s is longer than the interval 30s; the next check would be due while one still runs`: func(s *shoal.Spec) {
+		`healthcheck.timeout 40s is longer than the interval 30s; one check that hangs would hide the next`: func(s *shoal.Spec) {
 			s.Health = &shoal.Health{Timeout: 40 * time.Second}
 		},
 		`healthcheck.test must be CMD or CMD-SHELL and a command`: func(s *shoal.Spec) { s.Health = &shoal.Health{Test: []string{"CMD-SHELL", " "}} },

@@ -10,6 +10,7 @@ SEED    ?= 0
 SEEDS   ?= 0
 SUITE   ?= all
 BENCH   ?= quick
+FORMAT  ?= table
 
 .PHONY: help
 help: ## list the targets
@@ -63,9 +64,17 @@ fuzz: ## fuzz every parser and decoder, FUZZTIME=10s each
 	scripts/fuzz.sh $(or $(FUZZTIME),10s)
 
 .PHONY: bench
-bench: engine build ## measure: our share of a deploy, the idle daemon, the pure core (BENCH=quick|full)
-	go run ./lab/measure $(BENCH)
+bench: engine build ## measure Shoal, and etcd beside it, in one table (BENCH=quick|full, FORMAT=table|markdown|json)
+	cd bench && CGO_ENABLED=0 go build -trimpath -o ../bin/ ./...
+	bin/bench -o $(FORMAT) $(BENCH)
+
+.PHONY: bench-pure
+bench-pure: ## measure the pure core and the store alone
 	go test -run '^$$' -bench . -benchtime $(if $(filter full,$(BENCH)),2s,200ms) ./placement ./gossip
+
+.PHONY: bench-test
+bench-test: ## the tests of the bench itself, which is a module of its own
+	cd bench && go vet ./... && go test ./...
 
 .PHONY: proto
 proto: tools ## regenerate the wire messages, lint them

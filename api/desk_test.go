@@ -71,7 +71,7 @@ func realDesk(t *testing.T) (*api.Client, shoal.PeerID) {
 	socket := t.TempDir()
 	socket = socket[:min(len(socket), 80)] + ".sock"
 	stop := apitest.Start(t, api.Deps{
-		Membership: apitest.New("tokyo"), Clock: clock, Log: slog.New(slog.DiscardHandler), Cluster: func() (*api.Cluster, bool) { return ports, true },
+		Membership: apitest.New("tokyo"), Doctor: apitest.New(), Clock: clock, Log: slog.New(slog.DiscardHandler), Cluster: func() (*api.Cluster, bool) { return ports, true },
 	}, socket)
 	t.Cleanup(stop)
 	return dial(t, socket), self.id

@@ -64,13 +64,14 @@ type Cluster struct {
 type Deps struct {
 	Membership shoal.Membership
 	Cluster    func() (*Cluster, bool)
+	Doctor     shoal.Doctor
 	Clock      shoal.Clock // the clock of View's Life
 	Log        *slog.Logger
 }
 
 func (d Deps) validate() error {
-	if d.Membership == nil || d.Cluster == nil || d.Clock == nil || d.Log == nil {
-		return errors.New("api: Membership, Cluster, Clock and Log are all needed")
+	if d.Membership == nil || d.Cluster == nil || d.Doctor == nil || d.Clock == nil || d.Log == nil {
+		return errors.New("api: Membership, Cluster, Doctor, Clock and Log are all needed")
 	}
 	return nil
 }

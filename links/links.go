@@ -41,6 +41,7 @@ type Links struct {
 	seen    map[peer.ID][]ma.Multiaddr // where members were reached or found, newest first, at most 4
 	door    *door                      // who admits, nil until ServeJoin
 	logs    LogSource                  // nil until ServeLogs
+	doctor  DoctorSource               // nil until ServeDoctor
 }
 
 // New makes the links of this peer. Nothing listens, dials or serves before Run; but
@@ -261,6 +262,8 @@ func (l *Links) serve(ctx context.Context) func() {
 		ProtocolJoin: r.handler(ctx, l.serveJoin),
 		ProtocolPing: l.gate.memberOnly(r.handler(ctx, l.servePing)),
 		ProtocolLogs: l.gate.memberOnly(r.handler(ctx, l.serveLogs)),
+
+		ProtocolDoctor: l.gate.memberOnly(r.handler(ctx, l.serveDoctor)),
 	}
 	for p, h := range own {
 		l.host.SetStreamHandler(p, h)

@@ -16,6 +16,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/transport"
 	ma "github.com/multiformats/go-multiaddr"
+	manet "github.com/multiformats/go-multiaddr/net"
 
 	"github.com/shoalnet/shoal"
 	"github.com/shoalnet/shoal/proto/frame"
@@ -49,7 +50,7 @@ func (l *Links) Ping(ctx context.Context, id shoal.PeerID, fresh bool) (time.Dur
 	var rtt time.Duration
 	err = errors.New("there is no connection")
 	if linked || !fresh {
-		rtt, err = l.pingStream(ctx, p)
+		rtt, _, err = l.pingStream(ctx, p)
 	}
 	if err == nil {
 		l.doubt(p, false)
@@ -80,36 +81,36 @@ func wrapPing(id shoal.PeerID, err error) error {
 }
 
 // pingStream asks over a fresh stream of whatever connection there is, dialling if
-// there is none.
-func (l *Links) pingStream(ctx context.Context, p peer.ID) (time.Duration, error) {
+// there is none. It returns how long the answer took, and the answer.
+func (l *Links) pingStream(ctx context.Context, p peer.ID) (time.Duration, *shoalv1.Ping, error) {
 	ctx, cancel := context.WithTimeout(ctx, l.cfg.PingTimeout)
 	defer cancel()
 	nonce := make([]byte, pingSize)
 	if err := l.id.draw(nonce); err != nil {
-		return 0, err
+		return 0, nil, err
 	}
 	start := l.clock.Mono()
 	s, err := l.host.NewStream(network.WithForceDirectDial(ctx, "ping"), p, ProtocolPing)
 	if err != nil {
-		return 0, err
+		return 0, nil, err
 	}
 	stop := context.AfterFunc(ctx, func() { _ = s.Reset() })
 	defer stop()
 	if err := frame.Write(s, &shoalv1.Ping{Nonce: nonce}, pingFrame); err != nil {
 		_ = s.Reset() // err says it all
-		return 0, err
+		return 0, nil, err
 	}
 	var echo shoalv1.Ping
 	if err := frame.Read(s, &echo, pingFrame); err != nil {
 		_ = s.Reset() // err says it all
-		return 0, err
+		return 0, nil, err
 	}
 	if !bytes.Equal(echo.GetNonce(), nonce) {
 		_ = s.Reset()
-		return 0, errors.New("answered something else")
+		return 0, nil, errors.New("answered something else")
 	}
 	_ = s.Close() // answered; how it ends does not matter
-	return l.clock.Mono() - start, nil
+	return l.clock.Mono() - start, &echo, nil
 }
 
 // servePing answers one ping.
@@ -123,13 +124,23 @@ func (l *Links) servePing(_ context.Context, s network.Stream) {
 		err = frame.ErrTooLarge
 	}
 	if err == nil {
-		err = frame.Write(s, &ask, pingFrame)
+		echo := &shoalv1.Ping{Nonce: ask.GetNonce(), UnixNano: l.clock.Wall().UnixNano(), Observed: seenFrom(s.Conn())}
+		err = frame.Write(s, echo, pingFrame)
 	}
 	if err != nil {
 		_ = s.Reset()
 		return
 	}
 	_ = s.Close()
+}
+
+// seenFrom returns where the other end of a connection is seen, as HOST:PORT.
+func seenFrom(c network.Conn) string {
+	_, at, err := manet.DialArgs(c.RemoteMultiaddr())
+	if err != nil {
+		return ""
+	}
+	return at
 }
 
 // dialer of one transport; the swarm has this method.

@@ -56,7 +56,7 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) (err error) {
 		return err
 	}
 	server, err := api.NewServer(api.Config{Socket: cfg.Socket}, api.Deps{
-		Membership: peer, Cluster: peer.Cluster, Clock: clock, Log: log,
+		Membership: peer, Cluster: peer.Cluster, Doctor: peer, Clock: clock, Log: log,
 	})
 	if err != nil {
 		return errors.Join(err, peer.links.Close())

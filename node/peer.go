@@ -80,7 +80,9 @@ func NewPeer(parts Parts) (*Peer, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Peer{parts: parts, links: l, wake: make(chan struct{})}, nil
+	p := &Peer{parts: parts, links: l, wake: make(chan struct{})}
+	l.ServeDoctor(p.examine)
+	return p, nil
 }
 
 // Run links this peer to others and, while it is a member, carries out its share.

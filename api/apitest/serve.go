@@ -137,7 +137,7 @@ func (c *Cluster) RevokeToken(_ context.Context, id string) error {
 // Deps are what an api.Server in front of this cluster needs.
 func (c *Cluster) Deps() api.Deps {
 	return api.Deps{
-		Membership: c, Clock: c.clock, Log: slog.New(slog.DiscardHandler),
+		Membership: c, Doctor: c, Clock: c.clock, Log: slog.New(slog.DiscardHandler),
 		Cluster: func() (*api.Cluster, bool) {
 			c.mu.Lock()
 			defer c.mu.Unlock()

@@ -80,7 +80,9 @@ func (a *app) joinCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "join TOKEN", Short: "Make this machine a member of a cluster", Args: someArgs(1),
 		Long: `Redeem a token made by "shoal init" or "shoal token create" on a member. TOKEN - is
-read from stdin, so that it is in no list of processes.`,
+read from stdin, so that it is in no list of processes. With --dry-run nothing is
+redeemed: it checks this machine, every way to the peers that the token names, and
+whether they would admit it, as "shoal doctor" does for a member.`,
 		Example: "  shoal join TOKEN --name osaka --label zone=b\n  shoal join --dry-run TOKEN        # only check that it would work\n  shoal join - < token",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var err error
@@ -96,13 +98,12 @@ read from stdin, so that it is in no list of processes.`,
 				return err
 			}
 			defer done()
+			if opts.DryRun {
+				return a.doctor(ctx, c, "", token)
+			}
 			st, err := c.Join(ctx, token, opts)
 			if err != nil {
 				return err
-			}
-			if opts.DryRun {
-				a.say("this machine could join")
-				return nil
 			}
 			a.say("joined cluster %s as %s", a.shortPeer(st.Cluster), a.shortPeer(st.Self))
 			return nil

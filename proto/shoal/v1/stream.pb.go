@@ -444,9 +444,11 @@ func (x *LogsEnd) GetFailure() LogsFailure {
 
 // Ping asks for the same bytes back (/shoal/ping/1).
 type Ping struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Nonce         []byte                 `protobuf:"bytes,1,opt,name=nonce,proto3" json:"nonce,omitempty"`                        // 16 to 64 bytes
-	UnixNano      int64                  `protobuf:"varint,2,opt,name=unix_nano,json=unixNano,proto3" json:"unix_nano,omitempty"` // in the answer: the answerer's wall clock, for the doctor only
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Nonce []byte                 `protobuf:"bytes,1,opt,name=nonce,proto3" json:"nonce,omitempty"` // 16 to 64 bytes
+	// In the answer, for the doctor only:
+	UnixNano      int64  `protobuf:"varint,2,opt,name=unix_nano,json=unixNano,proto3" json:"unix_nano,omitempty"` // the answerer's wall clock
+	Observed      string `protobuf:"bytes,3,opt,name=observed,proto3" json:"observed,omitempty"`                  // HOST:PORT it sees the asker at
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -493,6 +495,13 @@ func (x *Ping) GetUnixNano() int64 {
 		return x.UnixNano
 	}
 	return 0
+}
+
+func (x *Ping) GetObserved() string {
+	if x != nil {
+		return x.Observed
+	}
+	return ""
 }
 
 // Target names a replica: a slot of a service.
@@ -1703,10 +1712,11 @@ const file_shoal_v1_stream_proto_rawDesc = "" +
 	"\x04text\x18\x06 \x01(\fR\x04text\"P\n" +
 	"\aLogsEnd\x12\x14\n" +
 	"\x05error\x18\x01 \x01(\tR\x05error\x12/\n" +
-	"\afailure\x18\x02 \x01(\x0e2\x15.shoal.v1.LogsFailureR\afailure\"9\n" +
+	"\afailure\x18\x02 \x01(\x0e2\x15.shoal.v1.LogsFailureR\afailure\"U\n" +
 	"\x04Ping\x12\x14\n" +
 	"\x05nonce\x18\x01 \x01(\fR\x05nonce\x12\x1b\n" +
-	"\tunix_nano\x18\x02 \x01(\x03R\bunixNano\"6\n" +
+	"\tunix_nano\x18\x02 \x01(\x03R\bunixNano\x12\x1a\n" +
+	"\bobserved\x18\x03 \x01(\tR\bobserved\"6\n" +
 	"\x06Target\x12\x18\n" +
 	"\aservice\x18\x01 \x01(\tR\aservice\x12\x12\n" +
 	"\x04slot\x18\x02 \x01(\x05R\x04slot\":\n" +

@@ -1,0 +1,74 @@
+// Copyright The Shoal Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package node
+
+import (
+	"errors"
+	"path/filepath"
+	"testing"
+
+	"github.com/shoalnet/shoal"
+	"github.com/shoalnet/shoal/links"
+)
+
+// The doctor works before a machine is a member, and for itself afterwards.
+func TestDoctorOfThisMachine(t *testing.T) {
+	id, err := links.OpenIdentity("", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	p, stop := runPeer(t, partsOn(id, filepath.Join(dir, "store")))
+	states := func() map[string]shoal.CheckState {
+		out := map[string]shoal.CheckState{}
+		if err := p.Peer(t.Context(), id.Self(), func(c shoal.Check) error {
+			out[c.Area+"/"+c.Name] = c.State
+			if c.Peer != id.Self() || (c.State == shoal.CheckFail || c.State == shoal.CheckWarn) && c.Remedy == "" {
+				t.Errorf("check %+v is of somebody else, or says not what to do", c)
+			}
+			return nil
+		}); err != nil {
+			t.Fatal(err)
+		}
+		return out
+	}
+	got := states()
+	for name, want := range map[string]shoal.CheckState{
+		"engine/answers": shoal.CheckOK, "engine/API": shoal.CheckOK, "disk/room": shoal.CheckOK, "cluster/member": shoal.CheckSkip,
+	} {
+		if got[name] != want {
+			t.Errorf("%s = %q before membership, want %s", name, got[name], want)
+		}
+	}
+	if got["disk/sync"] == "" || got["limits/open files"] == "" {
+		t.Errorf("checks are missing: %v", got)
+	}
+	if left, _ := filepath.Glob(filepath.Join(dir, ".doctor-*")); len(left) > 0 {
+		t.Errorf("left behind: %v", left)
+	}
+	if _, err := p.Init(t.Context(), shoal.InitOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if got := states(); got["cluster/member"] != shoal.CheckOK || got["cluster/hears others"] != shoal.CheckOK {
+		t.Errorf("as a member: %v", got)
+	}
+	broken := errors.New("no more")
+	if err := p.Machine(t.Context(), func(shoal.Check) error { return broken }); !errors.Is(err, broken) {
+		t.Errorf("Machine = %v, want the reader's error", err)
+	}
+	if err := p.Peer(t.Context(), "nobody", nil); !errors.Is(err, shoal.ErrNotFound) {
+		t.Errorf("Peer(nobody) = %v, want ErrNotFound", err)
+	}
+	if err := stop(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestAtLeast(t *testing.T) {
+	for got, want := range map[string]bool{"1.41": true, "1.51": true, "2.0": true, "1.40": false, "0.99": false, "": false, "old": false} {
+		if atLeast(got, "1.41") != want {
+			t.Errorf("atLeast(%q, 1.41) = %v, want %v", got, !want, want)
+		}
+	}
+}

@@ -24,8 +24,8 @@ type Release struct {
 	YieldTo PeerID
 }
 
-// Home says that a slot's data lies on a peer that let the slot go. Who claims a slot
-// has its data by that.
+// Home says that a slot's data lies on a peer: the slot ran there, and was let go or
+// changed since. Who claims a slot has its data by that.
 type Home struct {
 	Peer    PeerID
 	Service string

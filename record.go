@@ -168,8 +168,8 @@ type ClaimBody struct {
 	Service  string
 	Holds    []Holding
 	Released []Release // Holder and Service are implied and left empty
-	// Data lists the slots this peer let go after they ran here with a volume: their
-	// data is still here. Sorted.
+	// Data lists the slots that ran here with a volume before they were let go or
+	// changed: their data is still here. Sorted.
 	Data []int
 }
 

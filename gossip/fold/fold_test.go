@@ -303,7 +303,8 @@ func TestClaims(t *testing.T) {
 	d := fold(t, with(
 		at("P", 1, &shoal.ClaimBody{Peer: "P", Service: "web", Holds: []shoal.Holding{hold(2), hold(0)}}),
 		at("C", 7, &shoal.ClaimBody{Peer: "C", Service: "web", Holds: []shoal.Holding{hold(9)}}),
-		at("C", 8, &shoal.ClaimBody{Peer: "C", Service: "web", Holds: []shoal.Holding{hold(0)}, Released: []shoal.Release{{Slot: 9, Replica: shoal.ReplicaID{10}, YieldTo: "P"}}}),
+		at("C", 8, &shoal.ClaimBody{Peer: "C", Service: "web", Holds: []shoal.Holding{hold(0)}, Released: []shoal.Release{{Slot: 9, Replica: shoal.ReplicaID{10}, YieldTo: "P"}}, Data: []int{3, 9}}),
+		at("A", 8, &shoal.ClaimBody{Peer: "A", Service: "web", Data: []int{9}}),
 		at("B", 9, &shoal.ClaimBody{Peer: "B", Service: "web", Holds: []shoal.Holding{hold(4)}}),
 		at("A", 9, removal("B", 8)),
 	)...)
@@ -317,6 +318,10 @@ func TestClaims(t *testing.T) {
 	}
 	if diff := cmp.Diff([]shoal.Release{{Holder: "C", Service: "web", Slot: 9, Replica: shoal.ReplicaID{10}, YieldTo: "P"}}, d.Releases); diff != "" {
 		t.Errorf("Releases differ (-want +got):\n%s", diff)
+	}
+	homes := []shoal.Home{{Peer: "C", Service: "web", Slot: 3}, {Peer: "A", Service: "web", Slot: 9}, {Peer: "C", Service: "web", Slot: 9}}
+	if diff := cmp.Diff(homes, d.Homes); diff != "" {
+		t.Errorf("Homes differ (-want +got):\n%s", diff)
 	}
 	if d.Void != 1 {
 		t.Errorf("Void = %d, want 1 (what B wrote after its removal)", d.Void)

@@ -46,7 +46,7 @@ var genEntry = rapid.Custom(func(t *rapid.T) Entry {
 			Adds: []shoal.ScaleAdd{{Base: id.Draw(t, "base"), Delta: rapid.IntRange(-2, 2).Draw(t, "delta")}},
 		}
 	case 6:
-		b = &shoal.ClaimBody{Peer: author, Service: "web", Holds: []shoal.Holding{{Slot: rapid.IntRange(0, 3).Draw(t, "slot")}}}
+		b = &shoal.ClaimBody{Peer: author, Service: "web", Holds: []shoal.Holding{{Slot: rapid.IntRange(0, 3).Draw(t, "slot")}}, Data: rapid.SampledFrom([][]int{nil, {1}, {0, 2}}).Draw(t, "data")}
 	case 7:
 		b = &shoal.MarkBody{Peer: peers.Draw(t, "peer"), Laid: []shoal.Mark{{ID: rapid.SampledFrom([]string{"a", "b"}).Draw(t, "mark")}}, Lifts: rapid.SampledFrom([][]string{nil, {"a"}}).Draw(t, "lifts")}
 	default:

@@ -19,6 +19,7 @@ type serviceVerdict struct {
 	scale     shoal.ScaleState
 	claims    []shoal.Claim
 	releases  []shoal.Release
+	homes     []shoal.Home
 	conflicts []shoal.Conflict
 }
 
@@ -42,6 +43,7 @@ func (s *serviceVerdict) addTo(d *shoal.Desired) {
 	}
 	d.Claims = append(d.Claims, s.claims...)
 	d.Releases = append(d.Releases, s.releases...)
+	d.Homes = append(d.Homes, s.homes...)
 	d.Conflicts = append(d.Conflicts, s.conflicts...)
 }
 
@@ -253,9 +255,12 @@ func (s *serviceVerdict) claim(b *shoal.ClaimBody) {
 		r.Holder, r.Service = b.Peer, s.name
 		s.releases = append(s.releases, r)
 	}
+	for _, slot := range b.Data {
+		s.homes = append(s.homes, shoal.Home{Peer: b.Peer, Service: s.name, Slot: slot})
+	}
 }
 
-// sort orders claims and releases by (slot, holder, replica).
+// sort orders claims and releases by (slot, holder, replica), homes by (slot, peer).
 func (s *serviceVerdict) sort() {
 	slices.SortFunc(s.claims, func(a, b shoal.Claim) int {
 		return cmp.Or(cmp.Compare(a.Slot, b.Slot), cmp.Compare(a.Holder, b.Holder), slices.Compare(a.Replica[:], b.Replica[:]))
@@ -263,4 +268,8 @@ func (s *serviceVerdict) sort() {
 	slices.SortFunc(s.releases, func(a, b shoal.Release) int {
 		return cmp.Or(cmp.Compare(a.Slot, b.Slot), cmp.Compare(a.Holder, b.Holder), slices.Compare(a.Replica[:], b.Replica[:]))
 	})
+	slices.SortFunc(s.homes, func(a, b shoal.Home) int {
+		return cmp.Or(cmp.Compare(a.Slot, b.Slot), cmp.Compare(a.Peer, b.Peer))
+	})
+	s.homes = slices.Compact(s.homes)
 }

@@ -29,9 +29,9 @@ type dated struct {
 }
 
 // drafts returns the claim records that carry out a plan: for every service that
-// changes, all that this peer holds of it afterwards, and what it let go. mint
-// makes replica identities.
-func drafts(self shoal.PeerID, own []shoal.Claim, plan *placement.Plan, recent []dated, mint func() shoal.ReplicaID) []*shoal.ClaimBody {
+// changes, all that this peer holds of it afterwards, what it let go, and which
+// slots' data it has (homes: so far). mint makes replica identities.
+func drafts(self shoal.PeerID, own []shoal.Claim, homes []shoal.Home, plan *placement.Plan, recent []dated, mint func() shoal.ReplicaID) []*shoal.ClaimBody {
 	bodies := make(map[string]*shoal.ClaimBody)
 	body := func(service string) *shoal.ClaimBody {
 		if b := bodies[service]; b != nil {
@@ -41,6 +41,11 @@ func drafts(self shoal.PeerID, own []shoal.Claim, plan *placement.Plan, recent [
 		for _, c := range own {
 			if c.Service == service {
 				b.Holds = append(b.Holds, shoal.Holding{Slot: c.Slot, Replica: c.Replica, Revision: c.Revision, Since: c.Since})
+			}
+		}
+		for _, h := range homes {
+			if h.Service == service {
+				b.Data = append(b.Data, h.Slot)
 			}
 		}
 		for _, d := range recent {
@@ -58,8 +63,14 @@ func drafts(self shoal.PeerID, own []shoal.Claim, plan *placement.Plan, recent [
 		b.Released = slices.DeleteFunc(b.Released, func(r shoal.Release) bool { return r.Slot == l.release.Slot })
 		b.Released = append(b.Released, l.release)
 	}
+	for _, d := range plan.Releases {
+		keepData(body(d.Service), d.Slot, d.Data)
+	}
 	for _, n := range plan.Claims {
 		claim(body(n.Service), n, mint)
+		if n.Data {
+			keepData(body(n.Service), n.Slot, true)
+		}
 	}
 	out := make([]*shoal.ClaimBody, 0, len(bodies))
 	for _, b := range bodies {
@@ -71,6 +82,32 @@ func drafts(self shoal.PeerID, own []shoal.Claim, plan *placement.Plan, recent [
 		out = append(out, b)
 	}
 	slices.SortFunc(out, func(a, b *shoal.ClaimBody) int { return cmp.Compare(a.Service, b.Service) })
+	return out
+}
+
+// keepData notes in a record whether a slot's data is here.
+func keepData(b *shoal.ClaimBody, slot int, is bool) {
+	switch at, there := slices.BinarySearch(b.Data, slot); {
+	case is && !there && len(b.Data) < maxData:
+		b.Data = slices.Insert(b.Data, at, slot)
+	case !is && there:
+		b.Data = slices.Delete(b.Data, at, at+1)
+	}
+}
+
+// maxData is the bound of ClaimBody.Data: as many slots as a service may have.
+const maxData = 10_000
+
+// homesOf returns the slots whose data this peer has, as far as that still matters:
+// not of services that may move now. Those of a service that was removed are kept,
+// it may come back with its volumes.
+func homesOf(v *shoal.View, self shoal.PeerID) []shoal.Home {
+	var out []shoal.Home
+	for _, h := range v.Desired().Homes {
+		if s, ok := v.Service(h.Service); h.Peer == self && (!ok || s.Spec.StaysHome()) {
+			out = append(out, h)
+		}
+	}
 	return out
 }
 
@@ -106,13 +143,14 @@ func claim(b *shoal.ClaimBody, n placement.NewClaim, mint func() shoal.ReplicaID
 	b.Holds = append(b.Holds, h)
 }
 
-// releaseAll returns the records of a peer that leaves: it holds nothing any more.
+// releaseAll returns the records of a peer that leaves: it holds nothing any more,
+// and is nobody's home.
 func releaseAll(self shoal.PeerID, own []shoal.Claim) []*shoal.ClaimBody {
 	var plan placement.Plan
 	for _, c := range own {
 		plan.Releases = append(plan.Releases, placement.Drop{Service: c.Service, Slot: c.Slot, Replica: c.Replica})
 	}
-	return drafts(self, own, &plan, nil, nil)
+	return drafts(self, own, nil, &plan, nil, nil)
 }
 
 // sameClaims reports whether the store still holds what a decision was made from.

@@ -42,7 +42,7 @@ func TestDrafts(t *testing.T) {
 		{service: "web", release: shoal.Release{Slot: 6, Replica: id(8), YieldTo: "newer"}},
 		{service: "api", release: shoal.Release{Slot: 1, Replica: id(7)}}, // not written now
 	}
-	got := drafts("me", own, &plan, recent, mint)
+	got := drafts("me", own, nil, &plan, recent, mint)
 	want := []*shoal.ClaimBody{
 		{Peer: "me", Service: "db", Holds: []shoal.Holding{{Slot: 7, Replica: id(101), Revision: rev(9)}}},
 		{
@@ -64,6 +64,45 @@ func TestDrafts(t *testing.T) {
 	all := releaseAll("me", own)
 	if len(all) != 2 || len(all[0].Holds)+len(all[1].Holds) != 0 || len(all[0].Released)+len(all[1].Released) != 4 {
 		t.Errorf("releaseAll = %+v", all)
+	}
+}
+
+func TestDraftsOfData(t *testing.T) {
+	id := func(n byte) shoal.ReplicaID { return shoal.ReplicaID{n} }
+	own := []shoal.Claim{
+		{Holder: "me", Service: "db", Slot: 0, Replica: id(1)},
+		{Holder: "me", Service: "db", Slot: 1, Replica: id(2)},
+		{Holder: "me", Service: "db", Slot: 4, Replica: id(3)},
+	}
+	homes := []shoal.Home{{Peer: "me", Service: "db", Slot: 1}, {Peer: "me", Service: "db", Slot: 7}, {Peer: "me", Service: "other", Slot: 5}}
+	plan := placement.Plan{
+		Claims: []placement.NewClaim{{Service: "db", Slot: 4, Replaces: id(3), Data: true}, {Service: "db", Slot: 9}},
+		Releases: []placement.Drop{
+			{Service: "db", Slot: 0, Replica: id(1), Data: true},
+			{Service: "db", Slot: 1, Replica: id(2), YieldTo: "winner"},
+		},
+	}
+	got := drafts("me", own, homes, &plan, nil, func() shoal.ReplicaID { return id(9) })
+	if len(got) != 1 || !cmp.Equal(got[0].Data, []int{0, 4, 7}) {
+		t.Errorf("drafts = %+v, want data of 0 (let go), 4 (changed in place) and 7 (as before), not of 1 (lost)", got)
+	}
+}
+
+func TestHomesOf(t *testing.T) {
+	volume := shoal.Setup{Mounts: []shoal.Mount{{Kind: shoal.MountVolume, Source: "data", Target: "/data"}}}
+	d := &shoal.Desired{
+		Services: []shoal.Service{
+			{Spec: shoal.Spec{Name: "anywhere", Setup: volume, VolumesAnywhere: true}},
+			{Spec: shoal.Spec{Name: "db", Setup: volume}},
+		},
+		Homes: []shoal.Home{
+			{Peer: "me", Service: "anywhere"}, {Peer: "me", Service: "db", Slot: 1}, {Peer: "you", Service: "db", Slot: 1}, {Peer: "me", Service: "gone"},
+		},
+	}
+	got := homesOf(shoal.NewView("me", d, nil, nil), "me")
+	want := []shoal.Home{{Peer: "me", Service: "db", Slot: 1}, {Peer: "me", Service: "gone"}}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("homesOf (-want +got):\n%s", diff)
 	}
 }
 

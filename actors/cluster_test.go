@@ -5,6 +5,7 @@ package actors
 
 import (
 	"fmt"
+	"maps"
 	"testing"
 	"time"
 
@@ -242,4 +243,60 @@ func TestManyActors(t *testing.T) {
 		}
 	})
 	t.Logf("100 replicas on 5 peers, 13 simulated minutes: %s", time.Since(begin).Round(time.Millisecond))
+}
+
+// TestDataStays: the slots of a service with a volume return to the peers that ran
+// them: after they were stopped and started, after the service was removed and
+// deployed again, and after a rollout; and while their peer is away nobody has them.
+func TestDataStays(t *testing.T) {
+	inSea(t, 3, func(s *sea) {
+		s.startAll()
+		s.wait(3 * time.Minute)
+		spec := shoal.Spec{Name: "db", Setup: shoal.Setup{Mounts: []shoal.Mount{{Kind: shoal.MountVolume, Source: "data", Target: "/data"}}}}
+		s.wish(spec, 1, 3, s.deal(3)...)
+		s.until(3*time.Second, "deployed", func() bool { return s.exact("db", 3) })
+		s.wait(10 * time.Second)
+		home := s.holders("db")
+		back := func(what string) {
+			t.Helper()
+			s.until(10*time.Second, what, func() bool { return s.exact("db", 3) })
+			if now := s.holders("db"); !maps.Equal(now, home) {
+				t.Errorf("%s: held by %v, the data is on %v", what, now, home)
+			}
+			s.wait(10 * time.Second)
+		}
+		others := []shoal.PeerID{s.ids[2], s.ids[0], s.ids[1]} // proposed against the data
+		s.wish(spec, 1, 0)
+		s.until(5*time.Second, "stopped", func() bool { return s.exact("db", 0) })
+		s.wish(spec, 1, 3, others...)
+		back("started again")
+
+		s.remove("db")
+		s.until(5*time.Second, "removed", func() bool { return s.exact("db", 0) })
+		s.wish(spec, 2, 3, others...)
+		back("deployed again")
+
+		victim := s.peers[s.ids[1]]
+		victim.stop()
+		victim.engine.KillAll()
+		s.wait(2 * time.Minute)
+		for _, id := range s.ids {
+			if n, _ := s.peers[id].engine.Running("db"); id != victim.id && n != 1 {
+				t.Errorf("%s runs %d while the third peer is away, want its own", id, n)
+			}
+		}
+		victim.start()
+		back("back")
+	})
+}
+
+// holders returns who claims each slot of a service, as the first peer knows.
+func (s *sea) holders(service string) map[int]shoal.PeerID {
+	out := map[int]shoal.PeerID{}
+	for _, c := range s.first().Desired().Claims {
+		if c.Service == service {
+			out[c.Slot] = c.Holder
+		}
+	}
+	return out
 }

@@ -240,7 +240,7 @@ func (p *peerActor) write(ctx actor.Context, v *shoal.View, plan *placement.Plan
 	now := p.r.now()
 	p.recent = slices.DeleteFunc(p.recent, func(d dated) bool { return now-d.at > releaseMemory })
 	own := v.ClaimsBy(p.r.deps.Self)
-	bodies := drafts(p.r.deps.Self, own, plan, p.recent, p.mint)
+	bodies := drafts(p.r.deps.Self, own, homesOf(v, p.r.deps.Self), plan, p.recent, p.mint)
 	for _, l := range letGo(plan) {
 		l.at = now
 		p.recent = append(p.recent, l)

@@ -258,6 +258,9 @@ func (p *tank) refold() {
 				r.Holder, r.Service = holder, name
 				d.Releases = append(d.Releases, r)
 			}
+			for _, slot := range b.Data {
+				d.Homes = append(d.Homes, shoal.Home{Peer: holder, Service: name, Slot: slot})
+			}
 		}
 	}
 	slices.SortFunc(d.Claims, func(a, b shoal.Claim) int {
@@ -265,6 +268,9 @@ func (p *tank) refold() {
 	})
 	slices.SortFunc(d.Releases, func(a, b shoal.Release) int {
 		return cmp.Or(cmp.Compare(a.Service, b.Service), cmp.Compare(a.Slot, b.Slot), cmp.Compare(a.Holder, b.Holder))
+	})
+	slices.SortFunc(d.Homes, func(a, b shoal.Home) int {
+		return cmp.Or(cmp.Compare(a.Service, b.Service), cmp.Compare(a.Slot, b.Slot), cmp.Compare(a.Peer, b.Peer))
 	})
 	for name := range p.gone {
 		d.Gone = append(d.Gone, shoal.GoneBody{Service: name})

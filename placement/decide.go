@@ -198,6 +198,7 @@ func (d *decision) survey(s *serviceRow) {
 	d.handStuck(s, slots, turns)
 	losers := d.losers(s, slots)
 	reuse := d.matchReuse(s, slots, losers)
+	d.sayAway(s, slots)
 	row := d.w.newListRow(s, d.wants(s, slots, reuse))
 	if len(row.wants) > 0 {
 		d.list.rows = append(d.list.rows, row)
@@ -237,9 +238,12 @@ func (d *decision) claimKind(s *serviceRow, i int) slotKind {
 	case stands:
 		return held
 	case hands:
+		if d.w.staying(s, int(s.holders[i])) {
+			return held
+		}
 		return handed
 	case dead:
-		if pinned(s.spec) {
+		if s.pinned() {
 			return held
 		}
 		return lost
@@ -279,7 +283,7 @@ func (d *decision) turns(s *serviceRow, slots []slotState) []bool {
 	if !slices.ContainsFunc(slots, behind) {
 		return nil
 	}
-	elsewhere := d.anyAble(s)
+	elsewhere := !s.stays && d.anyAble(s)
 	view := make([]rollout.Slot, len(slots))
 	for i, st := range slots {
 		if st.kind != held {
@@ -326,8 +330,11 @@ func (d *decision) unableToChange(s *serviceRow, p int) string {
 }
 
 // handStuck opens slots whose turn has come but whose holder cannot run the
-// current revision: somebody else takes them before it lets go.
+// current revision: somebody else takes them before it lets go. Slots with data wait.
 func (d *decision) handStuck(s *serviceRow, slots []slotState, turns []bool) {
+	if s.stays {
+		return
+	}
 	for i := range turns {
 		if turns[i] && d.unableToChange(s, int(s.holders[slots[i].claim])) != "" {
 			slots[i].kind = handed

@@ -15,7 +15,7 @@ import (
 type Verdict struct {
 	Peer     shoal.PeerID
 	Feasible bool
-	Never    bool   // it could not, whatever is freed, lifted or loaded: labels or size forbid it
+	Never    bool   // it could not, whatever is freed, lifted or loaded: labels, its owner or size forbid it
 	Reason   string // "" if feasible; a sentence about the peer without its name
 	Score    string // "2 held, 31% full after": what spread and binpack compare
 }
@@ -42,7 +42,8 @@ func Explain(v *shoal.View, spec *shoal.Spec) []Verdict {
 
 // Hopeless returns the sentence why no member could ever run spec, as the cluster
 // is recorded: "no peer has 512 GiB (largest 24 GiB)", "0 of 5 peers match
-// region=eu"; "" if some peer could, now or later.
+// region=eu", "no peer's owner allows privileged (0 of 5)"; "" if some peer could,
+// now or later. A member that is not heard counts as it is recorded.
 func Hopeless(v *shoal.View, spec *shoal.Spec) string {
 	w, s := explainWorld(v, spec)
 	return w.hopeless(s)
@@ -65,6 +66,9 @@ func (w *world) verdict(p int, s *serviceRow, held int) string {
 	if sel, no := unmatched(row.peer, s.spec.Constraints); no {
 		return "does not match " + selectorText(sel)
 	}
+	if rule := w.forbidden(p, s); rule != "" {
+		return "its owner does not allow " + rule
+	}
 	if !fits(row.alloc, s.size) {
 		return roomText(row.alloc, row.alloc, s.size)
 	}
@@ -77,14 +81,24 @@ func (w *world) verdict(p int, s *serviceRow, held int) string {
 	return w.cramped(p, s, held)
 }
 
-// never reports whether labels or size alone forbid the peer.
+// never reports whether labels, its owner or size alone forbid the peer.
 func (w *world) never(p int, s *serviceRow) bool {
 	_, no := unmatched(w.peers[p].peer, s.spec.Constraints)
-	return no || !fits(w.peers[p].alloc, s.size)
+	return no || w.forbidden(p, s) != "" || !fits(w.peers[p].alloc, s.size)
+}
+
+// blank reports whether a member's facts have not arrived yet: it was admitted, and
+// might be able to do anything.
+func (w *world) blank(p int) bool {
+	f := &w.peers[p].peer.Facts
+	return f.Name == "" && f.Capacity == (shoal.Resources{})
 }
 
 func (w *world) hopeless(s *serviceRow) string {
 	members := slices.DeleteFunc(w.indices(), func(p int) bool { return w.peers[p].removed })
+	if slices.ContainsFunc(members, w.blank) {
+		return ""
+	}
 	matching := slices.DeleteFunc(slices.Clone(members), func(p int) bool {
 		_, no := unmatched(w.peers[p].peer, s.spec.Constraints)
 		return no
@@ -96,8 +110,12 @@ func (w *world) hopeless(s *serviceRow) string {
 		}
 		return fmt.Sprintf("0 of %d peers match %s", len(members), strings.Join(words, " and "))
 	}
+	willing := slices.DeleteFunc(slices.Clone(matching), func(p int) bool { return w.forbidden(p, s) != "" })
+	if len(willing) == 0 {
+		return w.disallowed(s, matching)
+	}
 	var largest shoal.Resources
-	for _, p := range matching {
+	for _, p := range willing {
 		alloc := w.peers[p].alloc
 		if fits(alloc, s.size) {
 			return ""
@@ -112,6 +130,21 @@ func (w *world) hopeless(s *serviceRow) string {
 		return fmt.Sprintf("no peer has %s CPUs (largest %s)", cpuText(s.size.CPUMilli), cpuText(largest.CPUMilli))
 	}
 	return fmt.Sprintf("no peer has %s CPUs and %s together", cpuText(s.size.CPUMilli), bytesText(s.size.MemBytes))
+}
+
+// disallowed says what no owner of these peers allows: one thing, or what each lacks
+// together.
+func (w *world) disallowed(s *serviceRow, peers []int) string {
+	lacks := s.demands
+	for _, demand := range s.demands {
+		if !slices.ContainsFunc(peers, func(p int) bool {
+			return shoal.Forbidden(w.peers[p].peer.Facts.AllowedPolicy, []string{demand}) == ""
+		}) {
+			lacks = []string{demand}
+			break
+		}
+	}
+	return fmt.Sprintf("no peer's owner allows %s (0 of %d)", strings.Join(lacks, " and "), len(peers))
 }
 
 func (w *world) indices() []int {

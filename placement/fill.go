@@ -22,8 +22,12 @@ func (d *decision) wants(s *serviceRow, slots []slotState, reuse map[int]int) []
 		if st.kind == held {
 			continue
 		}
+		x := want{slot: slot, target: -1, home: d.w.home(s, slot), kind: st.kind}
+		if x.home >= 0 { // nobody competes for it, so nothing is to be waited for
+			out = append(out, x)
+			continue
+		}
 		key := slotKey{s.spec.Name, slot}
-		x := want{slot: slot, target: -1, kind: st.kind}
 		if d.gated(st.kind) {
 			if st.kind == lost || slot >= len(s.svc.Proposed) {
 				waiting++
@@ -77,6 +81,7 @@ func (d *decision) due(kind slotKind, since time.Duration) time.Duration {
 // fill finds a peer for each open slot and claims those that fall to this one.
 func (d *decision) fill() {
 	d.list.sortRows()
+	d.list.nameHomes()
 	if !d.cfg.NoProposal {
 		d.list.nameProposed()
 	}
@@ -90,6 +95,8 @@ func (d *decision) fill() {
 				d.stepIn(r, x)
 			case x.target == d.w.self:
 				d.claimTarget(r, *x)
+			case x.home >= 0 && x.target < 0:
+				d.say(r.s.spec.Name, x.slot, "%s", d.w.waitsFor(x.home, d.w.keptFrom(r.s, x.home, int(r.held[x.home]))))
 			case x.gated && x.target < 0:
 				d.wake(d.freeGate)
 			case x.target < 0 && !said:
@@ -110,6 +117,13 @@ func (d *decision) claimTarget(r *listRow, x want) {
 		return
 	}
 	young := mem.fresh && d.now-mem.at < d.cfg.Young
+	if x.home >= 0 {
+		d.claim(r, x.slot, true)
+		d.plan.Claims[len(d.plan.Claims)-1].Data = true
+		d.say(r.s.spec.Name, x.slot, "claimed: its data is here")
+		return
+	}
+	d.sayLost(r.s, x.slot)
 	switch {
 	case x.named && young:
 		d.claim(r, x.slot, true)
@@ -161,6 +175,7 @@ func (d *decision) stepIn(r *listRow, x *want) {
 	x.target = d.w.self
 	r.held[d.w.self]++
 	d.w.give(d.w.self, r.s)
+	d.sayLost(r.s, x.slot)
 	d.claim(r, x.slot, false)
 	d.say(r.s.spec.Name, x.slot, "claimed: open for %v, stepped in", d.now-x.mem.since)
 }

@@ -153,6 +153,9 @@ func (w *world) unable(p int, s *serviceRow) string {
 	if sel, no := unmatched(row.peer, s.spec.Constraints); no {
 		return "does not match " + selectorText(sel)
 	}
+	if rule := w.forbidden(p, s); rule != "" {
+		return "its owner does not allow " + rule
+	}
 	if row.state != nil && row.state.Engine.Down {
 		return "its engine is down" + because(row.state.Engine.Reason)
 	}
@@ -165,6 +168,15 @@ func (w *world) unable(p int, s *serviceRow) string {
 	return ""
 }
 
+// forbidden returns the first of a service's demands that the owner of a peer does
+// not allow, as far as its recorded rules tell; "" if all are allowed.
+func (w *world) forbidden(p int, s *serviceRow) string {
+	if len(s.demands) == 0 {
+		return ""
+	}
+	return shoal.Forbidden(w.peers[p].peer.Facts.AllowedPolicy, s.demands)
+}
+
 // barred says why a peer takes no new slots of any service; "" if it does.
 func (w *world) barred(p int) string {
 	row := &w.peers[p]
@@ -172,7 +184,7 @@ func (w *world) barred(p int) string {
 	case row.removed:
 		return "was removed from the cluster"
 	case !row.up:
-		return "is not heard"
+		return notHeard
 	case row.peer.Facts.Leaving:
 		return "is leaving"
 	case row.peer.Draining:

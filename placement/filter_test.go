@@ -238,6 +238,33 @@ func TestHopeless(t *testing.T) {
 	}
 }
 
+func TestHopelessPolicy(t *testing.T) {
+	k := newKit(3)
+	spec := shoal.Spec{Name: "web", Setup: shoal.Setup{
+		Privileged: true, Mounts: []shoal.Mount{{Kind: shoal.MountBind, Source: "/etc", Target: "/host"}},
+	}}
+	check := func(want string) {
+		t.Helper()
+		if got := Hopeless(k.view("p000"), &spec); got != want {
+			t.Errorf("Hopeless = %q, want %q", got, want)
+		}
+	}
+	check("no peer's owner allows mount:/etc (0 of 3)")
+	k.peers[0].Facts.AllowedPolicy = []string{"mount:/"}
+	check("no peer's owner allows privileged (0 of 3)")
+	k.peers[1].Facts.AllowedPolicy = []string{"privileged"}
+	check("no peer's owner allows mount:/etc and privileged (0 of 3)")
+	if v := Explain(k.view("p000"), &spec)[1]; !v.Never || v.Reason != "its owner does not allow mount:/etc" {
+		t.Errorf("Explain of p001 = %+v", v)
+	}
+	k.dead("p001", 0) // away, but recorded: nothing is more hopeless by that
+	k.peers[1].Facts.AllowedPolicy = []string{"mount-ro:/etc", "mount:/etc", "privileged"}
+	check("")
+	k.peers[1].Facts.AllowedPolicy = nil
+	k.peers = append(k.peers, shoal.Peer{ID: "p003", Role: shoal.RoleOperator})
+	check("") // just admitted: what it allows is not known yet
+}
+
 func TestBytesText(t *testing.T) {
 	for n, want := range map[int64]string{
 		0: "0 B", 512: "512 B", 1024: "1 KiB", 1536: "1.5 KiB", 64 << 20: "64 MiB", 3 * gib / 2: "1.5 GiB", 5 << 40: "5 TiB", 9000 << 40: "9000 TiB",

@@ -16,6 +16,7 @@ type want struct {
 	slot   int
 	kind   slotKind
 	target int  // peer index; -1 none
+	home   int  // peer index: nobody else may take it; -1: anybody may
 	named  bool // by the proposal
 	gated  bool // only a proposal may fill it for now
 	late   bool // overdue: filled by stepping in
@@ -24,7 +25,7 @@ type want struct {
 }
 
 // unmet reports whether the schedule should find a peer for it.
-func (x *want) unmet() bool { return x.target < 0 && !x.gated && !x.late }
+func (x *want) unmet() bool { return x.target < 0 && x.home < 0 && !x.gated && !x.late }
 
 // list schedules the open slots of several services: greedy list scheduling in the
 // order of priority, size (largest first), service, slot. Within a service spread
@@ -111,7 +112,7 @@ func (l *list) nameProposed() {
 		proposed := r.s.svc.Proposed
 		for i := range r.wants {
 			slot := r.wants[i].slot
-			if r.wants[i].target >= 0 || r.wants[i].late || slot >= len(proposed) || proposed[slot] == "" {
+			if r.wants[i].target >= 0 || r.wants[i].home >= 0 || r.wants[i].late || slot >= len(proposed) || proposed[slot] == "" {
 				continue
 			}
 			p, ok := l.w.index[proposed[slot]]
@@ -134,11 +135,17 @@ func (l *list) fill() {
 
 func (l *list) fillRow(r *listRow) {
 	var zoneOf []int
-	zones := r.s.spec.Strategy != shoal.StrategyBinpack && len(l.w.zones) > 1
-	if zones {
-		zoneOf = l.w.slotZones(r.s, r.wants[len(r.wants)-1].slot+1)
+	var z *zoning
+	if r.s.spec.Strategy != shoal.StrategyBinpack {
+		z = l.w.zoned(r.s.spec.SpreadBy)
 	}
-	b := newBench(l.w, r, zones)
+	zones := z != nil && len(z.names) > 1
+	if zones {
+		zoneOf = l.w.slotZones(z, r.s, r.wants[len(r.wants)-1].slot+1)
+	} else {
+		z = nil
+	}
+	b := newBench(l.w, r, z)
 	for i := range r.wants {
 		if !r.wants[i].unmet() {
 			continue
@@ -164,7 +171,7 @@ func (l *list) fillRow(r *listRow) {
 type bench struct {
 	w     *world
 	r     *listRow
-	zones int // 1: one heap of all peers
+	zones *zoning // nil: one heap of all peers
 	heaps [][]candidate
 	made  []bool
 	less  func(a, b candidate) bool
@@ -196,25 +203,26 @@ func packLess(a, b candidate) bool {
 
 // newBench returns the candidates for a row of the list. Heaps are made when their
 // zone is first asked for.
-func newBench(w *world, r *listRow, zones bool) *bench {
-	b := &bench{w: w, r: r, less: spreadLess, zones: 1}
+func newBench(w *world, r *listRow, zones *zoning) *bench {
+	b := &bench{w: w, r: r, less: spreadLess, zones: zones}
 	if r.s.spec.Strategy == shoal.StrategyBinpack {
 		b.less = packLess
 	}
-	if zones {
-		b.zones = len(w.zones)
+	n := 1
+	if zones != nil {
+		n = len(zones.names)
 	}
-	b.heaps = make([][]candidate, b.zones)
-	b.made = make([]bool, b.zones)
+	b.heaps = make([][]candidate, n)
+	b.made = make([]bool, n)
 	return b
 }
 
 // members returns the peers of a zone that take new slots.
 func (b *bench) members(zone int) []int32 {
-	if b.zones == 1 {
-		return b.w.openPeers(-1)
+	if b.zones == nil {
+		return b.w.all
 	}
-	return b.w.openPeers(zone)
+	return b.zones.open[zone]
 }
 
 func (b *bench) heap(zone int) {

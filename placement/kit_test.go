@@ -20,6 +20,7 @@ type kit struct {
 	services []shoal.Service
 	claims   []shoal.Claim
 	releases []shoal.Release
+	homes    []shoal.Home
 	gone     []shoal.GoneBody
 	lives    map[shoal.PeerID]shoal.Life
 	states   map[shoal.PeerID]*shoal.PeerState
@@ -82,6 +83,15 @@ func (k *kit) hold(service string, slot int, holder shoal.PeerID) shoal.Claim {
 	return c
 }
 
+// home records that a slot's data is on a peer, or that it is not.
+func (k *kit) home(service string, slot int, peer shoal.PeerID, is bool) {
+	h := shoal.Home{Peer: peer, Service: service, Slot: slot}
+	k.homes = slices.DeleteFunc(slices.Clone(k.homes), func(o shoal.Home) bool { return o == h })
+	if is {
+		k.homes = append(k.homes, h)
+	}
+}
+
 // phase publishes a replica's phase.
 func (k *kit) phase(c shoal.Claim, phase shoal.Phase) {
 	old := k.states[c.Holder]
@@ -101,6 +111,7 @@ func (k *kit) apply(self shoal.PeerID, plan Plan) {
 		k.releases = append(k.releases, shoal.Release{
 			Holder: self, Service: d.Service, Slot: d.Slot, Replica: d.Replica, YieldTo: d.YieldTo,
 		})
+		k.home(d.Service, d.Slot, self, d.Data)
 	}
 	for _, n := range plan.Claims {
 		c := k.hold(n.Service, n.Slot, self)
@@ -118,8 +129,11 @@ func (k *kit) apply(self shoal.PeerID, plan Plan) {
 func (k *kit) view(self shoal.PeerID) *shoal.View {
 	d := &shoal.Desired{
 		Services: slices.Clone(k.services), Peers: slices.Clone(k.peers),
-		Claims: slices.Clone(k.claims), Releases: slices.Clone(k.releases), Gone: k.gone,
+		Claims: slices.Clone(k.claims), Releases: slices.Clone(k.releases), Homes: slices.Clone(k.homes), Gone: k.gone,
 	}
+	slices.SortFunc(d.Homes, func(a, b shoal.Home) int {
+		return cmp.Or(cmp.Compare(a.Service, b.Service), cmp.Compare(a.Slot, b.Slot), cmp.Compare(a.Peer, b.Peer))
+	})
 	slices.SortFunc(d.Services, func(a, b shoal.Service) int { return cmp.Compare(a.Spec.Name, b.Spec.Name) })
 	slices.SortFunc(d.Peers, func(a, b shoal.Peer) int { return cmp.Compare(a.ID, b.ID) })
 	slices.SortFunc(d.Claims, func(a, b shoal.Claim) int {

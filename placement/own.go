@@ -41,10 +41,19 @@ func (d *decision) own(s *serviceRow, slots []slotState, i int, c shoal.Claim, o
 		d.change(c, s.rev)
 	default:
 		if d.w.peers[d.w.self].standing == hands {
-			d.say(c.Service, c.Slot, "kept until another peer can take it: this one %s", d.leavingWord())
+			d.sayKept(s, c)
 		}
 		d.keep(c)
 	}
+}
+
+// sayKept explains why a peer that hands over its slots still has one.
+func (d *decision) sayKept(s *serviceRow, c shoal.Claim) {
+	if d.w.staying(s, d.w.self) {
+		d.say(c.Service, c.Slot, "stays, its data is here: this peer %s", d.leavingWord())
+		return
+	}
+	d.say(c.Service, c.Slot, "kept until another peer can take it: this one %s", d.leavingWord())
 }
 
 // leavingWord says why this peer hands its slots over.
@@ -110,6 +119,7 @@ func (d *decision) hasStarted(c shoal.Claim) bool {
 func (d *decision) drop(c shoal.Claim, to shoal.PeerID, format string, args ...any) {
 	d.plan.Releases = append(d.plan.Releases, Drop{
 		Service: c.Service, Slot: c.Slot, Replica: c.Replica, YieldTo: to,
+		Data: to == "" && d.leavesData(c),
 	})
 	d.say(c.Service, c.Slot, "released: "+format, args...)
 }
@@ -121,7 +131,7 @@ func (d *decision) declines(c shoal.Claim) bool {
 
 // change takes an own slot to the current revision.
 func (d *decision) change(c shoal.Claim, to shoal.RevisionID) {
-	d.plan.Claims = append(d.plan.Claims, NewClaim{Service: c.Service, Slot: c.Slot, Revision: to, Replaces: c.Replica})
+	d.plan.Claims = append(d.plan.Claims, NewClaim{Service: c.Service, Slot: c.Slot, Revision: to, Replaces: c.Replica, Data: d.leavesData(c)})
 	d.m.claimed[slotKey{c.Service, c.Slot}] = claimMemory{at: d.now, once: true}
 	d.keep(c)
 	d.say(c.Service, c.Slot, "changes to revision %d: its turn", to.Seq)
@@ -237,7 +247,7 @@ func (d *decision) losers(s *serviceRow, slots []slotState) []int {
 // matchReuse pairs running losers with open slots, the same on every peer with an
 // equal view: each takes one instead of stopping while another peer starts.
 func (d *decision) matchReuse(s *serviceRow, slots []slotState, losers []int) map[int]int {
-	if d.cfg.NoReuse || len(losers) == 0 {
+	if d.cfg.NoReuse || len(losers) == 0 || s.stays { // a replica with data keeps its slot
 		return nil
 	}
 	out := make(map[int]int)

@@ -42,6 +42,9 @@ type NewClaim struct {
 	// nothing is stopped, and no Drop is listed for it.
 	LeavesSlot int
 	YieldTo    shoal.PeerID
+	// Data says that the slot's data is here already: the record must list the slot
+	// in ClaimBody.Data.
+	Data bool
 }
 
 // Drop is a slot to let go.
@@ -50,6 +53,9 @@ type Drop struct {
 	Slot    int
 	Replica shoal.ReplicaID
 	YieldTo shoal.PeerID // the winner, "" if there is none
+	// Data says that the slot's data stays here and makes this peer its home: the
+	// record must list the slot in ClaimBody.Data, and must not if false.
+	Data bool
 }
 
 // Reason is one sentence about one slot, for explain and the log.

@@ -31,7 +31,8 @@ type Placed struct {
 // Propose computes the greedy schedule of PLACEMENT.md for the services a wish
 // creates or changes, beside everything that is claimed or proposed already. It
 // moves nothing: a slot with a living holder that can go on stays there, also one
-// whose claim is still on its way to the peer an earlier proposal named.
+// whose claim is still on its way to the peer an earlier proposal named. A slot with
+// data goes to where its data is, or nowhere.
 //
 // The result is advice; every holder checks its own room again.
 func Propose(v *shoal.View, wanted []Wanted) []Placed {
@@ -62,8 +63,10 @@ func Propose(v *shoal.View, wanted []Wanted) []Placed {
 		}
 	}
 	pending.sortRows()
+	pending.nameHomes()
 	pending.nameProposed() // claims on their way are load
 	fresh.sortRows()
+	fresh.nameHomes()
 	fresh.nameProposed()
 	fresh.fill()
 	out := make([]Placed, len(wanted))
@@ -109,7 +112,7 @@ func (w *world) unheld(s *serviceRow) []want {
 	keep := w.keepers(s)
 	for slot, p := range keep {
 		if p < 0 {
-			out = append(out, want{slot: slot, target: -1})
+			out = append(out, want{slot: slot, target: -1, home: w.home(s, slot)})
 		}
 	}
 	return out
@@ -126,16 +129,12 @@ func (w *world) keepers(s *serviceRow) []int {
 		if h < 0 || c.Slot < 0 || c.Slot >= s.n || keep[c.Slot] >= 0 {
 			continue
 		}
-		if w.peers[h].standing == stands || w.peers[h].standing == dead && pinned(s.spec) {
+		keeps := w.peers[h].standing
+		if keeps == stands || keeps == dead && s.pinned() || keeps == hands && w.staying(s, int(h)) {
 			keep[c.Slot] = int(h)
 		}
 	}
 	return keep
-}
-
-// pinned reports whether a silent holder's slots are never replaced elsewhere.
-func pinned(spec *shoal.Spec) bool {
-	return spec.OnPartition == shoal.PartitionSticky || spec.OnPartition == shoal.PartitionFixed
 }
 
 func (w *world) placed(s *serviceRow, r *listRow) Placed {
@@ -150,6 +149,11 @@ func (w *world) placed(s *serviceRow, r *listRow) Placed {
 		out.New[x.slot] = x.target >= 0
 		if x.target >= 0 {
 			out.Slots[x.slot] = w.peers[x.target].peer.ID
+			continue
+		}
+		if x.home >= 0 {
+			waits := w.waitsFor(x.home, w.keptFrom(s, x.home, int(r.held[x.home])))
+			out.Unplaced = append(out.Unplaced, fmt.Sprintf("slot %d: %s", x.slot, waits))
 			continue
 		}
 		if why == "" {

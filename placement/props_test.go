@@ -26,6 +26,12 @@ func drawCluster(t *rapid.T) *kit {
 		if rapid.IntRange(0, 4).Draw(t, "gpu") == 0 {
 			p.Facts.Labels["gpu"] = "yes"
 		}
+		if rack := rapid.IntRange(0, 2).Draw(t, "rack"); rack > 0 {
+			p.Facts.Labels["rack"] = fmt.Sprint(rack)
+		}
+		if rapid.Bool().Draw(t, "allows") {
+			p.Facts.AllowedPolicy = []string{"privileged"}
+		}
 		p.Cordoned = rapid.IntRange(0, 9).Draw(t, "cordoned") == 0
 	}
 	used := make(map[shoal.PeerID]int64)
@@ -42,6 +48,11 @@ func drawCluster(t *rapid.T) *kit {
 		if rapid.IntRange(0, 4).Draw(t, "constrained") == 0 {
 			svc.Spec.Constraints = []shoal.Selector{{Key: "gpu", Op: shoal.OpExists}}
 		}
+		svc.Spec.Setup.Privileged = rapid.IntRange(0, 4).Draw(t, "privileged") == 0
+		svc.Spec.SpreadBy = rapid.SampledFrom([]string{"", "", "rack", "peer"}).Draw(t, "spread by")
+		if rapid.IntRange(0, 2).Draw(t, "volume") == 0 {
+			svc.Spec.Setup.Mounts = []shoal.Mount{{Kind: shoal.MountVolume, Source: "data", Target: "/data"}}
+		}
 		n := svc.Replicas
 		for slot := range n {
 			if rapid.Bool().Draw(t, "held") {
@@ -50,6 +61,10 @@ func drawCluster(t *rapid.T) *kit {
 					used[p.ID] += size
 					k.hold(name, slot, p.ID)
 				}
+				continue
+			}
+			for range rapid.IntRange(0, 2).Draw(t, "homes") {
+				k.home(name, slot, k.peers[rapid.IntRange(0, len(k.peers)-1).Draw(t, "home")].ID, true)
 			}
 		}
 	}
@@ -146,8 +161,9 @@ func TestEverySlotFindsAPeer(t *testing.T) {
 		for i := range k.services {
 			k.services[i].Spec.MaxPerPeer, k.services[i].Spec.Ports = 0, nil
 		}
+		k.homes = nil // who waits for its data stays open
 		big := k.addPeer("big", "z0")
-		big.Facts.Labels["gpu"] = "yes"
+		big.Facts.Labels["gpu"], big.Facts.AllowedPolicy = "yes", []string{"privileged"}
 		big.Facts.Capacity = shoal.Resources{CPUMilli: 1e9, MemBytes: 1e6 * gib}
 		for id, plan := range k.decideAll(LAN()) {
 			k.apply(id, Plan{Claims: plan.Claims})
@@ -244,7 +260,7 @@ func TestZonesDoNotDependOnClaims(t *testing.T) {
 		k := drawCluster(t)
 		svc := k.services[0]
 		with := SlotZone(k.view(k.peers[0].ID), &svc.Spec, 20)
-		k.claims = nil
+		k.claims, k.homes = nil, nil
 		without := SlotZone(k.view(k.peers[0].ID), &svc.Spec, 20)
 		if !slices.Equal(with, without) {
 			t.Fatalf("SlotZone = %v with claims, %v without", with, without)

@@ -94,11 +94,15 @@ var verbs = map[string]func(*testing.T, *stage, []string){
 	"split":   doSplit,
 	"heal":    doHeal,
 	"drain":   doDrain,
+	"mark":    doMark,
+	"allow":   doAllow,
+	"label":   doLabel,
 	"images":  doImages,
 	"refuse":  doRefuse,
 	"run":     doRun,
 	"ps":      doPs,
 	"explain": doExplain,
+	"slots":   doSlots,
 }
 
 // where returns the peer named by "at=NAME" and the other words.
@@ -147,7 +151,7 @@ func (s *stage) accept(a *player, key string, n note, spec shoal.Spec, replicas 
 }
 
 // deploy SERVICE N [option=value...] [at=PEER]: mem=GIB, image=, policy=, max=,
-// constraint=key=value, parallelism=, global.
+// constraint=key=value, parallelism=, spread=LABEL, volume, mount=DIR, global.
 func doDeploy(t *testing.T, s *stage, words []string) {
 	a, words := where(t, s, words)
 	spec := shoal.Spec{
@@ -171,6 +175,12 @@ func doDeploy(t *testing.T, s *stage, words []string) {
 		case "constraint":
 			k, v, _ := strings.Cut(value, "=")
 			spec.Constraints = append(spec.Constraints, shoal.Selector{Key: k, Op: shoal.OpEqual, Values: []string{v}})
+		case "spread":
+			spec.SpreadBy = value
+		case "volume":
+			spec.Setup.Mounts = append(spec.Setup.Mounts, shoal.Mount{Kind: shoal.MountVolume, Source: "data", Target: "/data"})
+		case "mount":
+			spec.Setup.Mounts = append(spec.Setup.Mounts, shoal.Mount{Kind: shoal.MountBind, Source: value, Target: "/data"})
 		case "global":
 			spec.Mode = shoal.ModeGlobal
 		default:
@@ -257,10 +267,34 @@ func doHeal(_ *testing.T, s *stage, _ []string) {
 }
 
 // drain PEER.
-func doDrain(t *testing.T, s *stage, words []string) {
+func doDrain(_ *testing.T, s *stage, words []string) {
+	s.change(words[0], func(p *shoal.Peer) { p.Cordoned, p.Draining = true, true })
+}
+
+// mark PEER cordoned|removed|leaving|nothing.
+func doMark(_ *testing.T, s *stage, words []string) {
+	s.change(words[0], func(p *shoal.Peer) {
+		p.Cordoned, p.Draining = words[1] == "cordoned", false
+		p.Removed, p.Facts.Leaving, p.Facts.Addrs = words[1] == "removed", words[1] == "leaving", []string{"here"}
+	})
+}
+
+// allow PEER RULE...: what the peer's owner allows.
+func doAllow(_ *testing.T, s *stage, words []string) {
+	s.change(words[0], func(p *shoal.Peer) { p.Facts.AllowedPolicy = words[1:] })
+}
+
+// label PEER KEY=VALUE.
+func doLabel(_ *testing.T, s *stage, words []string) {
+	k, v, _ := strings.Cut(words[1], "=")
+	s.change(words[0], func(p *shoal.Peer) { p.Facts.Labels[k] = v })
+}
+
+// change records something about a peer; everybody sees it at once.
+func (s *stage) change(peer string, do func(p *shoal.Peer)) {
 	for i := range s.peers {
-		if string(s.peers[i].ID) == words[0] {
-			s.peers[i].Cordoned, s.peers[i].Draining = true, true
+		if string(s.peers[i].ID) == peer {
+			do(&s.peers[i])
 		}
 	}
 	for _, a := range s.players {
@@ -327,5 +361,13 @@ func doExplain(t *testing.T, s *stage, words []string) {
 			why = v.Reason
 		}
 		fmt.Fprintf(&s.out, "%s: %s (%s)\n", v.Peer, why, v.Score)
+	}
+}
+
+// slots SERVICE [at=PEER]: who holds each slot, where its data is, what it waits for.
+func doSlots(t *testing.T, s *stage, words []string) {
+	a, words := where(t, s, words)
+	for _, x := range Slots(s.view(a), words[0]) {
+		fmt.Fprintf(&s.out, "%s/%d proposed %q held by %q home %q %s\n", words[0], x.Slot, x.Proposed, x.Holders, x.Home, strings.Join(x.Waits, "; "))
 	}
 }

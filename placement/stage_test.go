@@ -62,6 +62,7 @@ type note struct {
 	from   int
 	holds  []shoal.Claim
 	let    []shoal.Release
+	data   []shoal.Home
 	prop   []shoal.PeerID
 }
 
@@ -262,6 +263,7 @@ func (s *stage) view(a *player) *shoal.View {
 	for key, n := range a.records {
 		k.claims = append(k.claims, n.holds...)
 		k.releases = append(k.releases, n.let...)
+		k.homes = append(k.homes, n.data...)
 		if n.gone {
 			k.gone = append(k.gone, shoal.GoneBody{Service: strings.TrimPrefix(key, "service/")})
 		}
@@ -356,9 +358,20 @@ func (s *stage) pull(a *player, from shoal.PeerID) {
 // draft returns a's claim record of a service, to be changed and written.
 func (a *player) draft(service string) note {
 	n := a.records["claim/"+service+"/"+string(a.id)]
-	n.holds, n.let = slices.Clone(n.holds), slices.Clone(n.let)
+	n.holds, n.let, n.data = slices.Clone(n.holds), slices.Clone(n.let), slices.Clone(n.data)
 	n.seq, n.author = n.seq+1, a.id
 	return n
+}
+
+// keep notes whether a slot's data is here: a claim only adds, a release decides.
+func (n *note) keep(self shoal.PeerID, service string, slot int, data, let bool) {
+	h := shoal.Home{Peer: self, Service: service, Slot: slot}
+	if data || let {
+		n.data = slices.DeleteFunc(n.data, func(o shoal.Home) bool { return o == h })
+	}
+	if data {
+		n.data = append(n.data, h)
+	}
 }
 
 func (a *player) write(service string, n note) {
@@ -388,6 +401,7 @@ func (s *stage) claim(a *player, c NewClaim, why string) {
 	}
 	n.holds = slices.DeleteFunc(n.holds, func(o shoal.Claim) bool { return o.Replica == c.Reuse || o.Replica == c.Replaces })
 	n.holds = append(n.holds, made)
+	n.keep(a.id, c.Service, c.Slot, c.Data, false)
 	a.write(c.Service, n)
 	s.log(a, "claims %s/%d%s: %s", c.Service, c.Slot, how, why)
 }
@@ -397,6 +411,7 @@ func (s *stage) release(a *player, d Drop, why string) {
 	n.holds = slices.DeleteFunc(n.holds, func(o shoal.Claim) bool { return o.Replica == d.Replica })
 	n.let = append(n.let, shoal.Release{Holder: a.id, Service: d.Service, Slot: d.Slot, Replica: d.Replica, YieldTo: d.YieldTo})
 	delete(a.boxes, d.Replica)
+	n.keep(a.id, d.Service, d.Slot, d.Data, true)
 	a.write(d.Service, n)
 	s.log(a, "drops  %s/%d: %s", d.Service, d.Slot, strings.TrimPrefix(why, "released: "))
 }

@@ -19,11 +19,9 @@ type world struct {
 	peers    []peerRow
 	index    map[shoal.PeerID]int32
 	services []serviceRow
-	zones    []string // sorted
 	ports    map[portKey]int
-	all      []int32   // peers that take new slots
-	byZone   [][]int32 // the same by zone
-	caps     []int64   // bulk of them by zone, for services without constraints
+	all      []int32            // peers that take new slots
+	zonings  map[string]*zoning // by label, made when first asked for
 }
 
 // standing is how a peer's claims count.
@@ -40,7 +38,6 @@ type peerRow struct {
 	peer     *shoal.Peer
 	state    *shoal.PeerState
 	hash     uint64
-	zone     int
 	alloc    shoal.Resources
 	used     shoal.Resources // stated sizes of its claims and of what is planned for it
 	load     shoal.Resources // the same in nominal sizes
@@ -58,6 +55,8 @@ type serviceRow struct {
 	size    shoal.Resources
 	nominal shoal.Resources
 	hash    uint64
+	stays   bool     // a slot with data belongs to the peer that has it
+	demands []string // what a peer's owner must allow
 	images  []string // spellings of the image's reference
 	claims  []shoal.Claim
 	holders []int32 // of each claim; -1: no member
@@ -79,7 +78,7 @@ func newWorld(v *shoal.View, changed []shoal.Service) *world {
 		v: v, self: -1,
 		peers: make([]peerRow, len(all)),
 		index: make(map[shoal.PeerID]int32, len(all)),
-		ports: make(map[portKey]int),
+		ports: make(map[portKey]int), zonings: make(map[string]*zoning),
 	}
 	for i := range all {
 		p := &all[i]
@@ -88,48 +87,17 @@ func newWorld(v *shoal.View, changed []shoal.Service) *world {
 			w.self = i
 		}
 		up := !p.Removed && v.Alive(p.ID)
+		open := up && !p.Cordoned && !p.Draining && !p.Facts.Leaving
 		w.peers[i] = peerRow{
 			peer: p, state: v.State(p.ID), hash: hash(p.ID), alloc: p.Facts.Allocatable(),
-			up: up, removed: p.Removed || p.Left(), open: up && !p.Cordoned && !p.Draining && !p.Facts.Leaving,
+			up: up, removed: p.Removed || p.Left(), open: open,
+		}
+		if open {
+			w.all = append(w.all, int32(i))
 		}
 	}
-	w.nameZones()
-	w.dealOpen()
 	w.addServices(changed)
 	return w
-}
-
-func (w *world) nameZones() {
-	for i := range w.peers {
-		zone := w.peers[i].peer.Zone()
-		if at, ok := slices.BinarySearch(w.zones, zone); !ok {
-			w.zones = slices.Insert(w.zones, at, zone)
-		}
-	}
-	for i := range w.peers {
-		w.peers[i].zone, _ = slices.BinarySearch(w.zones, w.peers[i].peer.Zone())
-	}
-}
-
-// dealOpen lists the peers that take new slots, by zone too.
-func (w *world) dealOpen() {
-	w.byZone = make([][]int32, len(w.zones))
-	w.caps = make([]int64, len(w.zones))
-	for i := range w.peers {
-		if p := &w.peers[i]; p.open {
-			w.all = append(w.all, int32(i))
-			w.byZone[p.zone] = append(w.byZone[p.zone], int32(i))
-			w.caps[p.zone] += bulk(p.alloc)
-		}
-	}
-}
-
-// openPeers returns the peers of a zone that take new slots; of all zones for -1.
-func (w *world) openPeers(zone int) []int32 {
-	if zone < 0 {
-		return w.all
-	}
-	return w.byZone[zone]
 }
 
 // addServices lays out the services and counts what their claims reserve.
@@ -155,10 +123,12 @@ func (w *world) addServices(changed []shoal.Service) {
 		*row = serviceRow{
 			svc: s, spec: &s.Spec, rev: s.Revision, n: max(0, s.Replicas),
 			size: size, nominal: nominal(size), hash: hash(s.Spec.Name),
-			images: spellings(s.Spec.Image), claims: w.v.ClaimsOf(s.Spec.Name),
+			images: spellings(s.Spec.Image), demands: s.Spec.Demands(), claims: w.v.ClaimsOf(s.Spec.Name),
 		}
 		if row.global() {
 			row.n = 0
+		} else {
+			row.stays = s.Spec.StaysHome()
 		}
 		row.holders, arena = arena[:len(row.claims):len(row.claims)], arena[len(row.claims):]
 		w.countClaims(row)

@@ -5,6 +5,7 @@ package placement
 
 import (
 	"cmp"
+	"slices"
 
 	"github.com/shoalnet/shoal"
 )
@@ -12,15 +13,55 @@ import (
 // SlotZone returns the zone of each slot 0..n-1 of a service: a list schedule over
 // the capacities that the living, unmarked peers of each zone have recorded, the
 // slot going where (count + 1) / capacity is least. It does not depend on claims:
-// a zone term that did would break the theorem of PLACEMENT.md section 1.
+// a zone term that did would break the theorem of PLACEMENT.md section 1. The zones
+// are the values of the label that the spec spreads by; peers without it are one.
 func SlotZone(v *shoal.View, spec *shoal.Spec, n int) []string {
 	w := newWorld(v, []shoal.Service{{Spec: *spec, Replicas: n}})
 	s := w.service(spec.Name)
+	z := w.zoned(spec.SpreadBy)
 	out := make([]string, 0, max(0, n))
-	for _, z := range w.slotZones(s, n) {
-		out = append(out, w.zones[z])
+	for _, i := range w.slotZones(z, s, n) {
+		out = append(out, z.names[i])
 	}
 	return out
+}
+
+// zoning is the peers by the value of one label.
+type zoning struct {
+	names []string  // sorted; "" are the peers without the label
+	of    []int     // by peer
+	open  [][]int32 // the peers that take new slots, by zone
+	caps  []int64   // bulk of them by zone, for services without constraints
+}
+
+// zoneKey is the label that slots are spread over unless the spec names another.
+const zoneKey = "zone"
+
+// zoned returns the peers by the values of a label, "" for the zone.
+func (w *world) zoned(key string) *zoning {
+	key = cmp.Or(key, zoneKey)
+	if z := w.zonings[key]; z != nil {
+		return z
+	}
+	z := &zoning{of: make([]int, len(w.peers))}
+	values := make([]string, len(w.peers))
+	for i := range w.peers {
+		values[i], _ = label(w.peers[i].peer, key)
+		if at, ok := slices.BinarySearch(z.names, values[i]); !ok {
+			z.names = slices.Insert(z.names, at, values[i])
+		}
+	}
+	z.open, z.caps = make([][]int32, len(z.names)), make([]int64, len(z.names))
+	for i := range w.peers {
+		at, _ := slices.BinarySearch(z.names, values[i])
+		z.of[i] = at
+		if p := &w.peers[i]; p.open {
+			z.open[at] = append(z.open[at], int32(i))
+			z.caps[at] += bulk(p.alloc)
+		}
+	}
+	w.zonings[key] = z
+	return z
 }
 
 // seat is one zone in the list schedule.
@@ -40,9 +81,9 @@ func (a seat) less(b seat) bool {
 }
 
 // slotZones is SlotZone by zone index; all 0 when there is one zone, or no peer.
-func (w *world) slotZones(s *serviceRow, n int) []int {
+func (w *world) slotZones(z *zoning, s *serviceRow, n int) []int {
 	out := make([]int, max(0, n))
-	seats := w.seats(s)
+	seats := w.seats(z, s)
 	if len(seats) == 0 {
 		return out
 	}
@@ -60,22 +101,22 @@ func (w *world) slotZones(s *serviceRow, n int) []int {
 }
 
 // seats returns the zones that could take slots of s, as a heap.
-func (w *world) seats(s *serviceRow) []seat {
-	caps := w.caps
-	if len(s.spec.Constraints) > 0 {
-		caps = make([]int64, len(w.zones))
+func (w *world) seats(z *zoning, s *serviceRow) []seat {
+	caps := z.caps
+	if len(s.spec.Constraints) > 0 || len(s.demands) > 0 {
+		caps = make([]int64, len(z.names))
 		for _, i := range w.all {
 			p := &w.peers[i]
-			if _, no := unmatched(p.peer, s.spec.Constraints); !no {
-				caps[p.zone] += bulk(p.alloc)
+			if _, no := unmatched(p.peer, s.spec.Constraints); !no && w.forbidden(int(i), s) == "" {
+				caps[z.of[i]] += bulk(p.alloc)
 			}
 		}
 	}
 	var seats []seat
-	for z, c := range caps {
+	for i, c := range caps {
 		if c > 0 {
 			seats = append(seats, seat{
-				zone: z, cap: c, rank: mix(s.hash ^ hash(w.zones[z])), cost: 1 / float64(c),
+				zone: i, cap: c, rank: mix(s.hash ^ hash(z.names[i])), cost: 1 / float64(c),
 			})
 		}
 	}

@@ -91,7 +91,7 @@ func (s *Spec) Demands() []string {
 		add("cap", capability(name))
 	}
 	for _, d := range c.Devices {
-		add("device", path.Clean(d.Host))
+		add("device", CleanPath(d.Host))
 	}
 	for _, g := range c.GroupAdd {
 		add("group", g)
@@ -99,7 +99,7 @@ func (s *Spec) Demands() []string {
 	for _, m := range c.Mounts {
 		switch {
 		case m.Kind == MountBind:
-			add(mountKind(&m), path.Clean(m.Source))
+			add(mountKind(&m), CleanPath(m.Source))
 		case m.External:
 			add("volume", m.Source)
 		}
@@ -117,6 +117,16 @@ func (s *Spec) Demands() []string {
 	}
 	slices.Sort(out)
 	return slices.Compact(out)
+}
+
+// CleanPath writes a path of a machine as demands and rules do: clean, and with /run
+// for /var/run, which is a link to it wherever engines run.
+func CleanPath(name string) string {
+	name = path.Clean(name)
+	if rest, ok := strings.CutPrefix(name, "/var/run"); ok && (rest == "" || rest[0] == '/') {
+		return "/run" + rest
+	}
+	return name
 }
 
 // mountKind says what a bind mount may do to what it shows.

@@ -35,6 +35,8 @@ func TestDemands(t *testing.T) {
 		{"devices", Setup{Devices: []Device{{Host: "/dev//snd/../snd/"}}}, []string{"device:/dev/snd"}},
 		{"groups", Setup{GroupAdd: []string{"video", "44"}}, []string{"group:44", "group:video"}},
 		{"bind", bind("/srv/../etc/", false, ""), []string{"mount:/etc"}},
+		{"the engine's socket by both names", bind("/var/run/docker.sock", false, ""), []string{"mount:/run/docker.sock"}},
+		{"what only looks like it", bind("/var/runner", false, ""), []string{"mount:/var/runner"}},
 		{"bind, read-only", bind("/srv", true, "rslave"), []string{"mount-ro:/srv"}},
 		{"bind, shared", bind("/srv", true, "rshared"), []string{"mount-shared:/srv"}},
 		{"bind, relative", bind("../etc", false, "rprivate"), []string{"mount:../etc"}},

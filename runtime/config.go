@@ -19,6 +19,13 @@ type Config struct {
 	Cluster shoal.PeerID
 	Peer    shoal.PeerID
 
+	// Rules returns what the machine's owner allows now, for shoal.Forbidden; nil:
+	// nothing is allowed.
+	Rules func() []string
+	// Guarded are paths of this machine, beside the engine's own, that only a rule
+	// about them alone allows to mount: a key, a control socket.
+	Guarded []string
+
 	// Quick bounds what an engine answers from memory: ping, list, inspect, the
 	// opening of a stream. 5s: a hanging engine is known within 10 s (FAILURES F4).
 	Quick time.Duration

@@ -41,6 +41,14 @@ func TestTwinContract(t *testing.T) {
 				id := twin.AddForeign("postgres")
 				return id, func() bool { return twin.ForeignRuns(id) }
 			},
+			SetRules: twin.SetRules,
+			Volume: func(_ testing.TB, ours bool) string {
+				if ours {
+					return "ours"
+				}
+				twin.AddVolume("theirs")
+				return "theirs"
+			},
 			Hang: twin.SetHang,
 		}
 	})

@@ -28,6 +28,8 @@ const (
 )
 
 // Create implements [shoal.Engine]. An empty spec.Publish publishes on every address.
+// What the machine's owner does not allow is a *shoal.PolicyError; a volume that is
+// not ours, or a path that is not there, is refused.
 func (d *Docker) Create(ctx context.Context, spec shoal.ContainerSpec) (string, error) {
 	if err := checkSpec(&spec, d.cfg.Cluster, d.cfg.Peer); err != nil {
 		return "", err
@@ -41,8 +43,20 @@ func (d *Docker) Create(ctx context.Context, spec shoal.ContainerSpec) (string, 
 	if id, err := d.find(ctx, what, spec.Replica); err != nil || id != "" {
 		return id, err
 	}
+	// Where it runs already, nobody asks again; a new one is judged anew.
+	if spec.Spec, err = d.gate.admit(spec.Spec); err != nil {
+		return "", err
+	}
+	if err := prepare(&spec.Spec.Setup); err != nil {
+		return "", err
+	}
+	if err := d.ensureVolumes(ctx, what, spec.Spec); err != nil {
+		return "", err
+	}
 	id, err := call(ctx, d, d.cfg.Slow, what, func(ctx context.Context, c *client.Client) (string, error) {
-		made, err := c.ContainerCreate(ctx, configOf(&spec, labels), hostConfigOf(&spec), nil, nil, nameOf(&spec))
+		cfg, host := configOf(&spec, labels), hostConfigOf(&spec)
+		setUp(&spec.Spec.Setup, d.cfg.Cluster, c.ClientVersion(), cfg, host)
+		made, err := c.ContainerCreate(ctx, cfg, host, nil, nil, nameOf(&spec))
 		if cerrdefs.IsNotFound(err) {
 			return "", &missingImage{ref: spec.Spec.Image}
 		}
@@ -109,7 +123,7 @@ func (d *Docker) ours() filters.Args {
 	)
 }
 
-// configOf translates what is the same on every peer.
+// configOf translates what is the same on every peer, but for the setup.
 func configOf(spec *shoal.ContainerSpec, labels map[string]string) *container.Config {
 	s := spec.Spec
 	grace := s.StopGrace
@@ -134,7 +148,7 @@ func configOf(spec *shoal.ContainerSpec, labels map[string]string) *container.Co
 	}
 }
 
-// hostConfigOf translates what binds a container to this machine.
+// hostConfigOf translates what binds a container to this machine, but for the setup.
 func hostConfigOf(spec *shoal.ContainerSpec) *container.HostConfig {
 	s := spec.Spec
 	pids := s.PidsLimit
@@ -150,13 +164,8 @@ func hostConfigOf(spec *shoal.ContainerSpec) *container.HostConfig {
 		ports[portOf(p)] = append(ports[portOf(p)], b)
 	}
 	return &container.HostConfig{
-		NetworkMode:   "bridge",
 		PortBindings:  ports,
 		RestartPolicy: container.RestartPolicy{Name: container.RestartPolicyDisabled}, // the lifecycle restarts
-		SecurityOpt:   []string{"no-new-privileges"},
-		LogConfig: container.LogConfig{
-			Type: "json-file", Config: map[string]string{"max-size": logMaxSize, "max-file": logMaxFiles},
-		},
 		Resources: container.Resources{
 			Memory:     s.Limits.MemBytes,
 			MemorySwap: s.Limits.MemBytes, // equal: no swap on top

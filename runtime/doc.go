@@ -10,6 +10,11 @@
 // record of its revision included, so that a daemon that restarts adopts what runs,
 // untouched. Which slot the replica fills is the claim's word, never a label's.
 //
+// What a container would do to the machine beyond its own confines is judged at
+// Create, the last gate, by the rules of the machine's owner (Config.Rules), with
+// every link in a path followed. Named volumes carry the cluster's label; a volume
+// without it is not ours, and none that has a name is ever removed.
+//
 // Every call has a deadline of its own; an engine that is absent or does not answer
 // is shoal.ErrEngineDown. The package refuses to touch a container that does not
 // carry its cluster's and its peer's label, to let users set labels under

@@ -43,6 +43,7 @@ type Docker struct {
 	cfg   Config
 	clock shoal.Clock
 	log   *slog.Logger
+	gate  gate
 
 	client atomic.Pointer[client.Client] // nil: negotiate before the next call
 
@@ -62,7 +63,7 @@ func NewDocker(cfg Config, clock shoal.Clock, log *slog.Logger) (*Docker, error)
 		return nil, err
 	}
 	return &Docker{
-		cfg: cfg, clock: clock, log: log,
+		cfg: cfg, clock: clock, log: log, gate: newGate(&cfg),
 		known: make(map[string]*knowledge), used: make(map[string]cpuSample),
 	}, nil
 }

@@ -20,6 +20,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -153,8 +154,14 @@ func newProxy(t testing.TB) (*proxy, string) {
 // newDocker returns the engine as a new cluster's peer sees it.
 func newDocker(t testing.TB, host string, p shoal.PeerID, c shoal.PeerID) *runtime.Docker {
 	t.Helper()
+	return newDockerWith(t, host, p, c, nil)
+}
+
+// newDockerWith is newDocker on a machine whose owner allows something.
+func newDockerWith(t testing.TB, host string, p shoal.PeerID, c shoal.PeerID, rules func() []string) *runtime.Docker {
+	t.Helper()
 	d, err := runtime.NewDocker(runtime.Config{
-		Host: host, Cluster: c, Peer: p, Quick: 4 * time.Second, Slow: 15 * time.Second,
+		Host: host, Cluster: c, Peer: p, Quick: 4 * time.Second, Slow: 15 * time.Second, Rules: rules,
 	}, shoal.NewSystemClock(), slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
@@ -168,7 +175,10 @@ func newCluster() shoal.PeerID { return shoal.PeerID("test-" + rand.Text()) }
 func dockerFixture(t testing.TB) *runtimetest.Fixture {
 	p, host := newProxy(t)
 	c := newCluster()
-	d := newDocker(t, host, peer, c)
+	made := newVolumes(t)
+	var rules atomic.Pointer[[]string]
+	rules.Store(&[]string{})
+	d := newDockerWith(t, host, peer, c, func() []string { return *rules.Load() })
 	check := func(cmd ...string) *shoal.Health {
 		return &shoal.Health{Test: append([]string{"CMD"}, cmd...), Interval: 200 * time.Millisecond, Timeout: 2 * time.Second, Retries: 1}
 	}
@@ -184,8 +194,9 @@ func dockerFixture(t testing.TB) *runtimetest.Fixture {
 		Greedy:  shoal.Spec{Name: "greedy", Image: testImage, Command: []string{"eat", "-mb", "200"}, Limits: limit},
 		Chatty:  shoal.Spec{Name: "chatty", Image: testImage, Command: []string{"work", "-every", "50ms"}},
 		Publish: "127.0.0.21", Patience: 60 * time.Second, Deadline: 18 * time.Second,
-		Foreign: func(t testing.TB) (string, func() bool) { return runForeign(t, nil) },
-		Hang:    p.hang,
+		Foreign:  func(t testing.TB) (string, func() bool) { return runForeign(t, nil) },
+		SetRules: func(allowed ...string) { rules.Store(&allowed) }, Volume: made.one,
+		Hang: p.hang,
 	}
 }
 

@@ -96,7 +96,7 @@ func checkSpec(spec *shoal.ContainerSpec, cluster, peer shoal.PeerID) error {
 	case spec.Cluster != cluster || spec.Peer != peer:
 		return fmt.Errorf("create container for peer %s of cluster %s: %w", spec.Peer.Short(), spec.Cluster.Short(), shoal.ErrRefused)
 	}
-	return nil
+	return checkSetup(&spec.Spec.Setup)
 }
 
 // envOf returns the environment, sorted: the user's, and ours on top. SHOAL_SLOT is

@@ -22,6 +22,7 @@ type TwinConfig struct {
 	Images   []string        // references it holds from the start
 	Latency  Latency
 	Deadline time.Duration // of every call; 0: 5s
+	Rules    []string      // what its machine's owner allows from the start
 }
 
 // Latency is how long an engine takes. FACTS section 7 has what a real one takes:
@@ -66,6 +67,8 @@ type Twin struct {
 	down       bool
 	hang       chan struct{} // closed when the hang ends; nil: not hanging
 	createErrs []error       // of the next creates
+	rules      []string
+	volumes    map[string]bool // by name, true: ours
 	watchers   map[*watcher]bool
 	history    []TwinEvent
 	counts     map[shoal.ReplicaID]TwinCounts
@@ -95,7 +98,8 @@ func NewTwin(cfg TwinConfig, clock shoal.Clock) *Twin {
 		cfg.Capacity = shoal.Resources{CPUMilli: 4000, MemBytes: 8 << 30}
 	}
 	t := &Twin{
-		cfg: cfg, clock: clock, latency: cfg.Latency,
+		cfg: cfg, clock: clock, latency: cfg.Latency, rules: cfg.Rules,
+		volumes:    make(map[string]bool),
 		containers: make(map[string]*twinContainer),
 		images:     make(map[string]bool),
 		programs:   make(map[string]Program),
@@ -125,6 +129,9 @@ func (t *Twin) Create(ctx context.Context, spec shoal.ContainerSpec) (string, er
 			return id, nil
 		}
 	}
+	if err := t.admit(spec.Spec); err != nil {
+		return "", err
+	}
 	ref := shoal.NormalizeRef(spec.Spec.Image)
 	if !t.images[ref] {
 		return "", fmt.Errorf("create container: %w", &missingImage{ref: spec.Spec.Image})
@@ -147,6 +154,30 @@ func (t *Twin) Create(ctx context.Context, spec shoal.ContainerSpec) (string, er
 	t.containers[id] = c
 	t.note(c, "create", "")
 	return id, nil
+}
+
+// admit asks the owner's rules and makes the volumes that are not there, as Docker
+// does; a twin has no paths, so every path is what it says. Callers hold t.mu.
+func (t *Twin) admit(s *shoal.Spec) error {
+	if d := shoal.Forbidden(t.rules, s.Demands()); d != "" {
+		return &shoal.PolicyError{Demand: d}
+	}
+	for _, m := range s.Setup.Mounts {
+		if m.Kind != shoal.MountVolume || m.Source == "" {
+			continue
+		}
+		ours, there := t.volumes[m.Source]
+		switch {
+		case m.External && !there:
+			return noVolume(m.Source)
+		case m.External:
+		case there && !ours:
+			return foreignVolume(m.Source)
+		default:
+			t.volumes[m.Source] = true
+		}
+	}
+	return nil
 }
 
 // newID returns the ID of a new container: 64 hexadecimal digits, as engines do.

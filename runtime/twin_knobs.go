@@ -4,6 +4,7 @@
 package runtime
 
 import (
+	"maps"
 	"slices"
 
 	"github.com/shoalnet/shoal"
@@ -17,6 +18,27 @@ func (t *Twin) SetImages(refs ...string) {
 	for _, ref := range refs {
 		t.images[shoal.NormalizeRef(ref)] = true
 	}
+}
+
+// SetRules makes the machine's owner allow exactly this. Running containers stay.
+func (t *Twin) SetRules(rules ...string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.rules = slices.Clone(rules)
+}
+
+// AddVolume makes a named volume that is not ours.
+func (t *Twin) AddVolume(name string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.volumes[name] = false
+}
+
+// Volumes returns the names of all volumes, sorted.
+func (t *Twin) Volumes() []string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return slices.Sorted(maps.Keys(t.volumes))
 }
 
 // SetProgram says how containers of an image behave that are created from now on.

@@ -68,6 +68,9 @@ func (t *Twin) own(id string) (*twinContainer, error) {
 
 // bind gives a container its address and its ports. Callers hold t.mu.
 func (t *Twin) bind(c *twinContainer) error {
+	if !networkOf(&c.spec.Spec.Setup).IsBridge() {
+		return nil
+	}
 	var ports []shoal.PortBinding
 	for _, p := range c.spec.Spec.Ports {
 		b := shoal.PortBinding{Container: p.Container, Protocol: p.Protocol, HostIP: c.spec.Publish, HostPort: p.Published}

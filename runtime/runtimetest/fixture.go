@@ -45,6 +45,11 @@ type Fixture struct {
 
 	// Foreign runs a container that is not ours, and tells whether it still runs.
 	Foreign func(t testing.TB) (id string, runs func() bool)
+	// SetRules makes the machine's owner allow exactly this.
+	SetRules func(rules ...string)
+	// Volume makes a volume that is not ours, or with ours its name only, and has it
+	// removed after the test.
+	Volume func(t testing.TB, ours bool) (name string)
 	// Hang makes the engine hang, or ends that.
 	Hang func(hang bool)
 }

@@ -27,6 +27,9 @@ func Run(t *testing.T, factory func(t testing.TB) *Fixture) {
 	}{
 		{"create is idempotent", createTwice},
 		{"create refuses", createRefuses},
+		{"the owner's policy", policy},
+		{"volumes", volumes},
+		{"networks", networks},
 		{"list tells what was created", listTells},
 		{"life", life},
 		{"absent", absent},

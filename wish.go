@@ -22,6 +22,9 @@ type DeployWish struct {
 	IfRevision map[string]RevisionID
 	// Prune names the project whose other services are removed; "": none are.
 	Prune string
+	// AllowUnplaced accepts services that no peer could ever run as the cluster is
+	// recorded: one that can will come. Without it they are ErrRefused.
+	AllowUnplaced bool
 }
 
 // ScaleWish asks for another number of replicas.

@@ -6,10 +6,12 @@ package actors
 import (
 	"fmt"
 	"maps"
+	"slices"
 	"testing"
 	"time"
 
 	"github.com/shoalnet/shoal"
+	"github.com/shoalnet/shoal/placement"
 )
 
 // deal proposes slots to peers in turn.
@@ -284,6 +286,14 @@ func TestDataStays(t *testing.T) {
 			if n, _ := s.peers[id].engine.Running("db"); id != victim.id && n != 1 {
 				t.Errorf("%s runs %d while the third peer is away, want its own", id, n)
 			}
+		}
+		said, decides := s.first().system.Reasons("db")
+		want := "waits for its data on " + string(victim.id) + ", which is not heard"
+		if !decides || !slices.ContainsFunc(said, func(r placement.Reason) bool { return r.Text == want }) {
+			t.Errorf("Reasons = %+v, %v, want %q", said, decides, want)
+		}
+		if _, decides := victim.system.Reasons("db"); decides {
+			t.Error("a stopped system still says what it decides")
 		}
 		victim.start()
 		back("back")

@@ -128,6 +128,8 @@ func (p *peerActor) decide(ctx actor.Context) {
 	}
 	plan, memory := p.r.deps.Decide(v, p.memory, p.r.deps.Self, now, p.r.cfg.Placement)
 	p.memory = memory
+	said := plan.Reasons
+	p.r.said.Store(&said)
 	p.next = now + 10*(p.r.now()-now)
 	p.r.board.know(v)
 	p.r.board.expect(v.ClaimsBy(p.r.deps.Self))

@@ -14,6 +14,7 @@ import (
 	"github.com/asynkron/protoactor-go/actor"
 
 	"github.com/shoalnet/shoal"
+	"github.com/shoalnet/shoal/placement"
 )
 
 // throttleInterval is how long protoactor keeps a goroutine after it dropped a
@@ -36,6 +37,7 @@ type run struct {
 	look      chan struct{} // holds one: list the containers now
 	refresh   chan struct{} // holds one: list the images now
 	poked     atomic.Bool   // a changed message is in the peer actor's mailbox
+	said      *atomic.Pointer[[]placement.Reason]
 	peer      atomic.Pointer[cell]
 
 	leaving atomic.Bool
@@ -48,7 +50,7 @@ type run struct {
 
 func newRun(s *System) *run {
 	r := &run{
-		cfg: s.cfg, deps: s.deps, log: s.deps.Log, board: s.board,
+		cfg: s.cfg, deps: s.deps, log: s.deps.Log, board: s.board, said: &s.said,
 		mailboxes: newMailboxes(),
 		creates:   make(chan struct{}, s.cfg.Creates),
 		pulls:     make(chan struct{}, s.cfg.Pulls),

@@ -10,6 +10,7 @@ import (
 	"io"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/shoalnet/shoal"
@@ -54,6 +55,8 @@ type System struct {
 	cfg   Config
 	deps  Deps
 	board *board
+
+	said atomic.Pointer[[]placement.Reason] // of the last decision; nil: none in this run
 
 	mu  sync.Mutex // guards run
 	run *run       // nil while Run does not run
@@ -112,12 +115,30 @@ func (s *System) Run(ctx context.Context) error {
 	}
 	s.run = r
 	s.mu.Unlock()
+	s.said.Store(nil)
 	defer func() {
+		s.said.Store(nil)
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		s.run = nil
 	}()
 	return r.main(ctx)
+}
+
+// Reasons returns what this peer's last decision said about a service, in the order
+// of its slots (-1: about the whole service). False: it has not decided since Run.
+func (s *System) Reasons(service string) ([]placement.Reason, bool) {
+	said := s.said.Load()
+	if said == nil {
+		return nil, false
+	}
+	var out []placement.Reason
+	for _, r := range *said {
+		if r.Service == service || r.Service == "" {
+			out = append(out, r)
+		}
+	}
+	return out, true
 }
 
 // Leave releases everything this peer holds, and stops and removes all its

@@ -169,7 +169,7 @@ func (c *Client) Peer(ctx context.Context, name string) (PeerDetail, error) {
 func (c *Client) Deploy(ctx context.Context, w shoal.DeployWish, opts WishOptions) (Outcome, error) {
 	req := &shoalv1.DeployRequest{
 		PlanOnly: opts.PlanOnly, ResetScale: w.ResetScale, Create: w.Create, Acks: int32(opts.Acks), AckTimeoutSeconds: opts.AckTimeout.Seconds(),
-		IfRevision: make(map[string]string, len(w.IfRevision)),
+		IfRevision: make(map[string]string, len(w.IfRevision)), AllowUnplaced: w.AllowUnplaced,
 	}
 	for i := range w.Specs {
 		req.Specs = append(req.Specs, proto.SpecMessage(&w.Specs[i]))

@@ -67,7 +67,7 @@ func realDesk(t *testing.T) (*api.Client, shoal.PeerID) {
 	store.Deliver(admissions)
 	put(store, &shoal.PeerBody{Peer: self.id, Facts: shoal.PeerFacts{Name: "tokyo", Capacity: shoal.Resources{CPUMilli: 4000, MemBytes: 8 << 30}}})
 	v := views{store, self.id}
-	ports := &api.Cluster{Wishes: wish.New(self.id, store, v), Views: v, Remote: apitest.New()}
+	ports := &api.Cluster{Wishes: wish.New(self.id, store, v, nil), Views: v, Remote: apitest.New()}
 	socket := t.TempDir()
 	socket = socket[:min(len(socket), 80)] + ".sock"
 	stop := apitest.Start(t, api.Deps{
@@ -114,6 +114,16 @@ func TestWithTheRealDesk(t *testing.T) {
 	wantError(t, err, api.CodeInvalid, `service x/y: name must match [a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?, got "x/y"`)
 	_, err = c.Scale(ctx, []shoal.ScaleTarget{{Service: "web", Relative: true, N: -6}}, api.WishOptions{})
 	wantError(t, err, api.CodeInvalid, `replicas must be 0–10000, got -1`)
+	picky := web
+	picky.Name, picky.Constraints = "picky", []shoal.Selector{{Key: "region", Op: shoal.OpEqual, Values: []string{"eu"}}}
+	_, err = c.Deploy(ctx, shoal.DeployWish{Specs: []shoal.Spec{picky}}, api.WishOptions{})
+	wantError(t, err, api.CodeRefused, `service "picky": 0 of 1 peers match region=eu; label a peer (shoal peer label) or use --allow-unplaced`)
+	if _, err := c.Deploy(ctx, shoal.DeployWish{Specs: []shoal.Spec{picky}, AllowUnplaced: true}, api.WishOptions{}); err != nil {
+		t.Errorf("Deploy(picky) with AllowUnplaced: %v", err)
+	}
+	if _, err := c.Remove(ctx, shoal.RemoveWish{Services: []string{"picky"}}, api.WishOptions{}); err != nil {
+		t.Fatal(err)
+	}
 	d, err := c.Service(ctx, "web", true)
 	if err != nil || d.Unplaced != 5 || len(d.Rows) != 5 || d.Rows[0].State != "unplaced" || d.Rows[0].Reason == "" {
 		t.Errorf("Service(web) = %+v, %v, want five slots without a holder, with reasons", d, err)

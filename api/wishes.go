@@ -104,7 +104,7 @@ func (s *Server) Deploy(ctx context.Context, req *connect.Request[shoalv1.Deploy
 		return nil, err
 	}
 	r := req.Msg
-	wish := &shoal.DeployWish{ResetScale: r.GetResetScale(), Create: r.GetCreate()}
+	wish := &shoal.DeployWish{ResetScale: r.GetResetScale(), Create: r.GetCreate(), AllowUnplaced: r.GetAllowUnplaced()}
 	if len(r.GetSpecs()) > maxSpecs {
 		return nil, &shoal.InvalidError{Field: "specs", Why: fmt.Sprintf("must be at most %d, got %d", maxSpecs, len(r.GetSpecs()))}
 	}

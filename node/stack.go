@@ -73,7 +73,7 @@ func newStack(ctx context.Context, p *Peer, wroteBefore bool) (_ *stack, err err
 	}); err != nil {
 		return nil, err
 	}
-	s.desk = wish.New(id.Self(), s.store, s.tracker)
+	s.desk = wish.New(id.Self(), s.store, s.tracker, s.system.Reasons)
 	return s, nil
 }
 

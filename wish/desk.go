@@ -25,11 +25,19 @@ type Desk struct {
 	self  shoal.PeerID
 	store shoal.Store
 	views shoal.Views
+	said  Reasons
 }
 
-// New returns a desk for the peer self.
-func New(self shoal.PeerID, store shoal.Store, views shoal.Views) *Desk {
-	return &Desk{self: self, store: store, views: views}
+// Reasons is what this peer's last decision said about a service; false: it does not
+// decide (yet).
+type Reasons func(service string) ([]placement.Reason, bool)
+
+// New returns a desk for the peer self. Without said this peer does not decide.
+func New(self shoal.PeerID, store shoal.Store, views shoal.Views, said Reasons) *Desk {
+	if said == nil {
+		said = func(string) ([]placement.Reason, bool) { return nil, false }
+	}
+	return &Desk{self: self, store: store, views: views, said: said}
 }
 
 // Submit implements shoal.Wishes. With too few confirmations it returns the
@@ -39,6 +47,9 @@ func (k *Desk) Submit(ctx context.Context, w shoal.Wish, opts shoal.UpdateOption
 	ack, err := k.store.Update(ctx, func(d *shoal.Desired, _ shoal.Stamp) ([]shoal.Body, error) {
 		steps, err := k.prepare(d, w)
 		if err != nil {
+			return nil, err
+		}
+		if err := k.hopeful(d, w, steps); err != nil {
 			return nil, err
 		}
 		out = outcome(steps)
@@ -57,35 +68,17 @@ func (k *Desk) Submit(ctx context.Context, w shoal.Wish, opts shoal.UpdateOption
 
 // Plan implements shoal.Wishes.
 func (k *Desk) Plan(_ context.Context, w shoal.Wish) (shoal.Outcome, error) {
-	steps, err := k.prepare(k.store.Desired(), w)
+	d := k.store.Desired()
+	steps, err := k.prepare(d, w)
 	if err != nil {
 		return shoal.Outcome{}, fmt.Errorf("plan wish: %w", err)
 	}
-	return outcome(steps), nil
-}
-
-// Explain implements shoal.Wishes.
-func (k *Desk) Explain(_ context.Context, service string) (shoal.Explanation, error) {
-	v := k.views.View().With(k.store.Desired())
-	s, ok := v.Service(service)
-	if !ok {
-		return shoal.Explanation{}, noService(v.Desired(), service)
-	}
-	out := shoal.Explanation{Service: service}
-	for _, x := range placement.Explain(v, &s.Spec) {
-		out.Lines = append(out.Lines, shoal.ExplainLine{Slot: -1, Peer: x.Peer, Feasible: x.Feasible, Score: x.Score, Reason: x.Reason})
-	}
-	for _, c := range v.ClaimsOf(service) {
-		line := shoal.ExplainLine{Slot: c.Slot, Peer: c.Holder, Feasible: true, Reason: "holds it"}
-		if r, ok := v.Replica(c.Replica); ok {
-			line.Reason = "holds it, " + r.Phase.String()
-			if r.Reason != "" {
-				line.Reason += ": " + r.Reason
-			}
+	for _, s := range steps {
+		if why, advice := k.hopeless(d, w, s); why != "" {
+			s.change.Notes = append(s.change.Notes, fmt.Sprintf("would be refused: %s; %s", why, advice))
 		}
-		out.Lines = append(out.Lines, line)
 	}
-	return out, nil
+	return outcome(steps), nil
 }
 
 // prepare checks who asks, stamps the wish, and proposes places for what it wants.

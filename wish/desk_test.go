@@ -80,7 +80,7 @@ func cluster(t rapid.TB, n int, roles ...shoal.Role) []*place {
 		}
 		write(t, admitting, &shoal.MemberBody{Peer: k.id, Role: role})
 		p := &place{store: gossip.NewMemory(root.id, shoal.NewSystemClock(), k), self: k.id}
-		p.Desk = wish.New(k.id, p.store, p)
+		p.Desk = wish.New(k.id, p.store, p, nil)
 		peers = append(peers, p)
 	}
 	admissions, _ := admitting.Since(0)
@@ -286,22 +286,6 @@ func TestRefusals(t *testing.T) {
 				t.Error("a refused wish changed the state")
 			}
 		})
-	}
-}
-
-func TestExplain(t *testing.T) {
-	p := cluster(t, 2)[0]
-	s := spec("web", 1)
-	s.Constraints = []shoal.Selector{{Key: "zone", Op: shoal.OpEqual, Values: []string{"eu"}}}
-	if got := p.must(t, deploy(s)); len(got.Unplaced) != 1 || !strings.Contains(got.Unplaced[0], "0 of 2 peers match zone=eu") {
-		t.Errorf("Unplaced = %q, want that no peer matches", got.Unplaced)
-	}
-	got, err := p.Explain(context.Background(), "web")
-	if err != nil || len(got.Lines) != 2 || got.Lines[0].Feasible || !strings.Contains(got.Lines[0].Reason, "zone=eu") {
-		t.Errorf("Explain = %+v, %v, want two peers that do not match zone=eu", got, err)
-	}
-	if _, err := p.Explain(context.Background(), "nosuch"); !errors.Is(err, shoal.ErrNotFound) {
-		t.Errorf("Explain(nosuch): %v, want ErrNotFound", err)
 	}
 }
 

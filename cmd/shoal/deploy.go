@@ -102,6 +102,12 @@ type deployFlags struct {
 	project         string
 	plan, exitCode  bool
 	resetScale      bool
+	allowUnplaced   bool
+}
+
+// unplacedFlag adds --allow-unplaced.
+func unplacedFlag(f *pflag.FlagSet, allow *bool) {
+	f.BoolVar(allow, "allow-unplaced", false, "accept what no peer could ever run as they are: one that can will come")
 }
 
 func (a *app) deployCmd() *cobra.Command {
@@ -130,6 +136,7 @@ changed or --reset-scale is given.`,
 	f.BoolVar(&d.plan, "plan", false, "only show the plan")
 	f.BoolVar(&d.exitCode, "exit-code", false, "with --plan: exit 3 if the plan has changes")
 	f.BoolVar(&d.resetScale, "reset-scale", false, "set the numbers of replicas to the file's")
+	unplacedFlag(f, &d.allowUnplaced)
 	d.add(f)
 	return cmd
 }
@@ -142,7 +149,7 @@ func (a *app) deploy(cmd *cobra.Command, d *deployFlags, services []string) erro
 	if err != nil {
 		return err
 	}
-	wish := shoal.DeployWish{Specs: project.Specs, ResetScale: d.resetScale}
+	wish := shoal.DeployWish{Specs: project.Specs, ResetScale: d.resetScale, AllowUnplaced: d.allowUnplaced}
 	_, c, done, err := a.client(cmd, 0)
 	if err != nil {
 		return err
@@ -206,7 +213,7 @@ type runFlags struct {
 	wishFlags
 	name, cpus, memory, restart, partition string
 	replicas                               int
-	global                                 bool
+	global, allowUnplaced                  bool
 	publish, env, constraints, labels      []string
 }
 
@@ -234,7 +241,7 @@ A service of that name must not exist.`,
 			}
 			defer done()
 			out, err := a.submit(cmd.Context(), func(ctx context.Context) (api.Outcome, error) {
-				wish := shoal.DeployWish{Specs: []shoal.Spec{spec}, Create: true}
+				wish := shoal.DeployWish{Specs: []shoal.Spec{spec}, Create: true, AllowUnplaced: r.allowUnplaced}
 				return c.Deploy(ctx, wish, api.WishOptions{Acks: r.acks, AckTimeout: time.Duration(a.timeout)})
 			})
 			if err != nil {
@@ -258,6 +265,7 @@ A service of that name must not exist.`,
 	f.StringArrayVar(&r.constraints, "constraint", nil, "only peers whose labels match: zone=a, disk!=hdd, 'zone in (a,b)'")
 	f.StringArrayVar(&r.labels, "label", nil, "KEY=VALUE label of the service")
 	f.StringVar(&r.restart, "restart", "always", "no, on-failure[:N] or always")
+	unplacedFlag(f, &r.allowUnplaced)
 	f.StringVar(&r.partition, "on-partition", string(shoal.PartitionAvailable), "available or sticky")
 	r.add(f)
 	return cmd

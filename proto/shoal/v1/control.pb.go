@@ -1170,7 +1170,8 @@ type DeployRequest struct {
 	AckTimeoutSeconds float64                `protobuf:"fixed64,6,opt,name=ack_timeout_seconds,json=ackTimeoutSeconds,proto3" json:"ack_timeout_seconds,omitempty"` // 0: 5
 	// By service: "SEQ@AUTHOR", the revision that must be current, else a conflict.
 	IfRevision    map[string]string `protobuf:"bytes,7,rep,name=if_revision,json=ifRevision,proto3" json:"if_revision,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	PruneProject  string            `protobuf:"bytes,8,opt,name=prune_project,json=pruneProject,proto3" json:"prune_project,omitempty"` // remove the other services of this project; "": none
+	PruneProject  string            `protobuf:"bytes,8,opt,name=prune_project,json=pruneProject,proto3" json:"prune_project,omitempty"`     // remove the other services of this project; "": none
+	AllowUnplaced bool              `protobuf:"varint,9,opt,name=allow_unplaced,json=allowUnplaced,proto3" json:"allow_unplaced,omitempty"` // accept services that no peer could ever run, as recorded
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1259,6 +1260,13 @@ func (x *DeployRequest) GetPruneProject() string {
 		return x.PruneProject
 	}
 	return ""
+}
+
+func (x *DeployRequest) GetAllowUnplaced() bool {
+	if x != nil {
+		return x.AllowUnplaced
+	}
+	return false
 }
 
 // DeployResponse answers Deploy.
@@ -5165,7 +5173,7 @@ const file_shoal_v1_control_proto_rawDesc = "" +
 	"isAccepted\x12\x12\n" +
 	"\x04acks\x18\x03 \x01(\x05R\x04acks\x12\x1f\n" +
 	"\vacks_wanted\x18\x04 \x01(\x05R\n" +
-	"acksWanted\"\xfd\x02\n" +
+	"acksWanted\"\xa4\x03\n" +
 	"\rDeployRequest\x12$\n" +
 	"\x05specs\x18\x01 \x03(\v2\x0e.shoal.v1.SpecR\x05specs\x12\x1b\n" +
 	"\tplan_only\x18\x02 \x01(\bR\bplanOnly\x12\x1f\n" +
@@ -5176,7 +5184,8 @@ const file_shoal_v1_control_proto_rawDesc = "" +
 	"\x13ack_timeout_seconds\x18\x06 \x01(\x01R\x11ackTimeoutSeconds\x12H\n" +
 	"\vif_revision\x18\a \x03(\v2'.shoal.v1.DeployRequest.IfRevisionEntryR\n" +
 	"ifRevision\x12#\n" +
-	"\rprune_project\x18\b \x01(\tR\fpruneProject\x1a=\n" +
+	"\rprune_project\x18\b \x01(\tR\fpruneProject\x12%\n" +
+	"\x0eallow_unplaced\x18\t \x01(\bR\rallowUnplaced\x1a=\n" +
 	"\x0fIfRevisionEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"t\n" +

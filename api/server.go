@@ -67,6 +67,9 @@ type Deps struct {
 	Doctor     shoal.Doctor
 	Clock      shoal.Clock // the clock of View's Life
 	Log        *slog.Logger
+	// Report calls fn for each file that the daemon itself adds to a report of a fault;
+	// nil: it adds none.
+	Report func(ctx context.Context, fn func(name string, data []byte) error) error
 }
 
 func (d Deps) validate() error {

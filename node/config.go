@@ -39,6 +39,7 @@ type Config struct {
 	Docker    string          // engine's address; "": the engine's default socket
 	MDNS      bool            // look for members on the local network
 	Version   string
+	Tail      *Tail `json:"-"` // what was logged last, for reports of faults; nil: none
 }
 
 // Validate checks the configuration before anything is touched.

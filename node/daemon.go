@@ -56,7 +56,7 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) (err error) {
 		return err
 	}
 	server, err := api.NewServer(api.Config{Socket: cfg.Socket}, api.Deps{
-		Membership: peer, Cluster: peer.Cluster, Doctor: peer, Clock: clock, Log: log,
+		Membership: peer, Cluster: peer.Cluster, Doctor: peer, Report: peer.Report, Clock: clock, Log: log,
 	})
 	if err != nil {
 		return errors.Join(err, peer.links.Close())
@@ -82,6 +82,7 @@ func (c *Config) parts(id *links.Identity, clock shoal.Clock, log *slog.Logger) 
 			Name: c.Name, Labels: c.Labels, Reserved: c.Reserved, Version: c.Version, PublishAddr: c.Publish,
 		},
 		HostName: hostName(id.Self()), Clock: clock, Rand: rand.Reader, Log: log, BackBy: backBy,
+		Settings: c, Tail: c.Tail,
 	}
 	if c.Profile == ProfileWAN {
 		p.Links, p.Store, p.Beats, p.Actors = links.WAN(), gossip.WAN(), beats.WAN(), actors.WAN()

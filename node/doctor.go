@@ -8,10 +8,14 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
 	"time"
+
+	ma "github.com/multiformats/go-multiaddr"
+	manet "github.com/multiformats/go-multiaddr/net"
 
 	"github.com/shoalnet/shoal"
 )
@@ -233,7 +237,7 @@ func readNumber(path string) (int64, bool) {
 // memberChecks says where this daemon stands.
 func (p *Peer) memberChecks(context.Context) []shoal.Check {
 	st := p.Status()
-	ports := shoal.Check{Area: "network", Name: "listens", State: shoal.CheckOK, Detail: strings.Join(st.Listen, ", ")}
+	ports := shoal.Check{Area: "network", Name: "listens", State: shoal.CheckOK, Detail: strings.Join(plainAddrs(st.Listen), ", ")}
 	if len(st.Listen) == 0 {
 		ports.State, ports.Detail, ports.Remedy = shoal.CheckFail, "on no address that others could dial", "see --listen and --advertise of shoald"
 	}
@@ -262,6 +266,21 @@ func (p *Peer) memberChecks(context.Context) []shoal.Check {
 			c.State, c.Remedy = shoal.CheckWarn, "shoal peer ls names the silent ones; shoal doctor PEER looks at one"
 		}
 		out = append(out, c)
+	}
+	return out
+}
+
+// plainAddrs writes multiaddresses as HOST:PORT, each once.
+func plainAddrs(texts []string) []string {
+	var out []string
+	for _, text := range texts {
+		a, err := ma.NewMultiaddr(text)
+		if err != nil {
+			continue
+		}
+		if _, at, err := manet.DialArgs(a); err == nil && !slices.Contains(out, at) {
+			out = append(out, at)
+		}
 	}
 	return out
 }

@@ -54,6 +54,8 @@ type Parts struct {
 	Log      *slog.Logger
 	Forget   func() error  // removes what belongs to a cluster that was left; nil: nothing does
 	BackBy   time.Duration // how long a stopped daemon asks others to leave its slots alone
+	Settings any           // what the owner configured, for reports of faults; encoded as JSON
+	Tail     *Tail         // what was logged last, for the same; nil: not kept
 }
 
 // Peer is one daemon without its control socket: its links, and while it is a

@@ -15,50 +15,6 @@ import (
 	"github.com/shoalnet/shoal/api"
 )
 
-// specJSON is a spec with the stable names of -o json.
-type specJSON struct {
-	Image        string            `json:"image"`
-	Entrypoint   []string          `json:"entrypoint,omitempty"`
-	Command      []string          `json:"command,omitempty"`
-	Env          map[string]string `json:"environment,omitempty"`
-	Labels       map[string]string `json:"labels,omitempty"`
-	Ports        []api.Port        `json:"ports,omitempty"`
-	LimitCPU     int64             `json:"limit_cpu_milli,omitempty"`
-	LimitMem     int64             `json:"limit_mem_bytes,omitempty"`
-	ReserveCPU   int64             `json:"reserve_cpu_milli,omitempty"`
-	ReserveMem   int64             `json:"reserve_mem_bytes,omitempty"`
-	PidsLimit    int64             `json:"pids_limit,omitempty"`
-	Mode         string            `json:"mode"`
-	FileReplicas int               `json:"file_replicas"`
-	Constraints  []string          `json:"constraints,omitempty"`
-	Strategy     string            `json:"strategy"`
-	MaxPerPeer   int               `json:"max_per_peer,omitempty"`
-	Priority     int               `json:"priority,omitempty"`
-	OnPartition  string            `json:"on_partition"`
-	Health       *healthJSON       `json:"health,omitempty"`
-	Restart      restartJSON       `json:"restart"`
-	StopSignal   string            `json:"stop_signal,omitempty"`
-	StopGrace    float64           `json:"stop_grace_seconds,omitempty"`
-	Parallelism  int               `json:"rollout_parallelism,omitempty"`
-	StartFirst   bool              `json:"rollout_start_first,omitempty"`
-}
-
-type healthJSON struct {
-	Disable     bool     `json:"disable,omitempty"`
-	Test        []string `json:"test,omitempty"`
-	Interval    float64  `json:"interval_seconds,omitempty"`
-	Timeout     float64  `json:"timeout_seconds,omitempty"`
-	StartPeriod float64  `json:"start_period_seconds,omitempty"`
-	Retries     int      `json:"retries,omitempty"`
-}
-
-type restartJSON struct {
-	Condition   string  `json:"condition"`
-	Delay       float64 `json:"delay_seconds,omitempty"`
-	MaxAttempts int     `json:"max_attempts,omitempty"`
-	Window      float64 `json:"window_seconds,omitempty"`
-}
-
 // serviceJSON is a service with all that is known of it.
 type serviceJSON struct {
 	api.Service
@@ -82,35 +38,6 @@ func lostOf(in []shoal.Conflict) []lostJSON {
 		out[i] = lostJSON{c.Loser.String(), c.Winner.String(), c.Rule}
 	}
 	return out
-}
-
-func specOf(s *shoal.Spec) specJSON {
-	out := specJSON{
-		Image: s.Image, Entrypoint: s.Entrypoint, Command: s.Command, Env: s.Env, Labels: s.Labels,
-		LimitCPU: s.Limits.CPUMilli, LimitMem: s.Limits.MemBytes, ReserveCPU: s.Reservations.CPUMilli, ReserveMem: s.Reservations.MemBytes,
-		PidsLimit: s.PidsLimit, Mode: string(s.Mode), FileReplicas: s.Replicas, Strategy: string(s.Strategy), MaxPerPeer: s.MaxPerPeer,
-		Priority: s.Priority, OnPartition: string(s.OnPartition), StopSignal: s.StopSignal, StopGrace: s.StopGrace.Seconds(),
-		Parallelism: s.Rollout.Parallelism, StartFirst: s.Rollout.StartFirst,
-		Restart: restartJSON{string(s.Restart.Condition), s.Restart.Delay.Seconds(), s.Restart.MaxAttempts, s.Restart.Window.Seconds()},
-	}
-	for _, p := range s.Ports {
-		out.Ports = append(out.Ports, api.Port{Container: p.Container, Protocol: p.Protocol, HostPort: p.Published})
-	}
-	for _, c := range s.Constraints {
-		out.Constraints = append(out.Constraints, c.String())
-	}
-	if h := s.Health; h != nil {
-		out.Health = &healthJSON{h.Disable, h.Test, h.Interval.Seconds(), h.Timeout.Seconds(), h.StartPeriod.Seconds(), h.Retries}
-	}
-	return out
-}
-
-// text is the policy in a few words.
-func (r restartJSON) text() string {
-	if r.MaxAttempts > 0 {
-		return fmt.Sprintf("%s, at most %s", r.Condition, count(r.MaxAttempts, "time"))
-	}
-	return r.Condition
 }
 
 func (a *app) inspectCmd() *cobra.Command {
@@ -163,6 +90,9 @@ func (a *app) describeService(s serviceJSON) error {
 		{"Environment", pairs(s.Spec.Env)},
 		{"Labels", pairs(s.Labels)},
 		{"Ports", ports(s.Ports)},
+		{"Volumes", mounts(s.Spec.Setup)},
+		{"Set-up", s.Spec.Setup.words()},
+		{"Demands", strings.Join(s.Spec.Demands, ", ")},
 		{"Limits", amount(s.Spec.LimitCPU, s.Spec.LimitMem)},
 		{"Reserves", amount(s.Spec.ReserveCPU, s.Spec.ReserveMem)},
 		{"Constraints", strings.Join(s.Spec.Constraints, ", ")},

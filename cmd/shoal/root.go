@@ -63,7 +63,7 @@ A first cluster:
 	root.AddCommand(
 		a.initCmd(), a.joinCmd(), a.leaveCmd(), a.tokenCmd(), a.peerCmd(),
 		a.deployCmd(), a.runCmd(), a.lsCmd(), a.psCmd(), a.inspectCmd(), a.scaleCmd(), a.rmCmd(),
-		a.logsCmd(), a.eventsCmd(), a.doctorCmd(), a.versionCmd(),
+		a.logsCmd(), a.eventsCmd(), a.doctorCmd(), a.debugCmd(), a.versionCmd(),
 	)
 	root.PersistentPreRunE = func(*cobra.Command, []string) error { return a.checkOutput() }
 	return root

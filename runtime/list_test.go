@@ -96,6 +96,28 @@ func TestListKnowsADeathBeforeTheEngineListsIt(t *testing.T) {
 	}
 }
 
+// TestListDoesNotWaitForAStart: an engine answers no inspection of a container that it
+// is starting, and one that never ran has nothing to tell.
+func TestListDoesNotWaitForAStart(t *testing.T) {
+	f := &fakeEngine{api: "1.41", inspected: shown("running", 0, false), containers: []map[string]any{listed(1, "created", "Created")}}
+	d := newFakeDocker(t, serveFake(t, f), patient)
+	for _, want := range []struct {
+		state       shoal.ContainerState
+		inspections int
+	}{{shoal.ContainerCreated, 0}, {shoal.ContainerRunning, 1}} {
+		all, err := d.List(t.Context())
+		if err != nil || len(all) != 1 || all[0].State != want.state || all[0].Started.IsZero() != (want.inspections == 0) {
+			t.Errorf("List = %+v, %v; want one, %s", all, err, want.state)
+		}
+		if got := inspections(f.requests()); got != want.inspections {
+			t.Errorf("%d inspections of a container that is %s, want %d", got, want.state, want.inspections)
+		}
+		f.mu.Lock()
+		f.containers[0] = listed(1, "running", "Up Less than a second")
+		f.mu.Unlock()
+	}
+}
+
 func TestListLeavesOutWhatItCannotRead(t *testing.T) {
 	f := &fakeEngine{api: "1.41", containers: []map[string]any{
 		listed(1, "running", "Up 1 second"), listed(2, "running", "Up 1 second"), listed(3, "running", "Up 1 second"),

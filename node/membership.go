@@ -22,6 +22,9 @@ const (
 	removeTime  = time.Minute      // for the containers of a peer that leaves
 	forcedTime  = 10 * time.Second // the same, of one that does not wait
 	farewellAck = 2 * time.Second  // for somebody to confirm a leaver's last records
+
+	startPause = 20 * time.Millisecond // between looks whether a new member's actors run
+	startTries = 100
 )
 
 // Init implements shoal.Membership.
@@ -173,6 +176,10 @@ func (s *stack) removeAll(ctx context.Context, limit time.Duration, force bool) 
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	err := s.system.Leave(ctx)
+	for tries := 0; errors.Is(err, shoal.ErrNotMember) && tries < startTries && ctx.Err() == nil; tries++ {
+		pause(ctx, startPause) // the actors of a new member are about to run
+		err = s.system.Leave(ctx)
+	}
 	if err == nil {
 		return nil
 	}
@@ -183,6 +190,16 @@ func (s *stack) removeAll(ctx context.Context, limit time.Duration, force bool) 
 	return &shoal.AdviceError{
 		Err:    fmt.Errorf("not all containers of this machine could be stopped: %w", err),
 		Advice: "see the engine, or leave them behind with --force",
+	}
+}
+
+// pause returns after d, or when ctx ends.
+func pause(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-ctx.Done():
 	}
 }
 

@@ -80,6 +80,11 @@ bench-test: ## the tests of the bench itself, which is a module of its own
 proto: tools ## regenerate the wire messages, lint them
 	cd proto && PATH="$(CURDIR)/$(TOOLS):$$PATH" buf lint && PATH="$(CURDIR)/$(TOOLS):$$PATH" buf generate
 
+.PHONY: docs
+docs: ## regenerate what is generated from the code's tables: one line for each
+	go run ./cmd/shoald --print-reference > docs/configuration.md
+	go run ./cmd/shoald --print-config > packaging/shoald.yaml
+
 .PHONY: lint
 lint: tools house ## gofumpt, golangci-lint, buf lint, the house test
 	@test -z "$$($(TOOLS)/gofumpt -l . | grep -v '\.pb\.go' | tee /dev/stderr)"

@@ -70,6 +70,7 @@ type Deps struct {
 	// Report calls fn for each file that the daemon itself adds to a report of a fault;
 	// nil: it adds none.
 	Report func(ctx context.Context, fn func(name string, data []byte) error) error
+	Open       func() // called once the socket is open; may be nil
 }
 
 func (d Deps) validate() error {
@@ -113,6 +114,9 @@ func (s *Server) Run(ctx context.Context) error {
 	}
 	defer l.remove()
 	s.deps.Log.Info("control socket open", "path", s.cfg.Socket)
+	if s.deps.Open != nil {
+		s.deps.Open()
+	}
 	g, ctx := errgroup.WithContext(ctx)
 	srv := s.httpServer(ctx)
 	g.Go(func() error {

@@ -10,14 +10,21 @@ import (
 	"net/netip"
 	"slices"
 	"strconv"
+	"strings"
+	"time"
 
 	"github.com/shoalnet/shoal"
 	"github.com/shoalnet/shoal/api"
+	"github.com/shoalnet/shoal/gossip/beats"
 	"github.com/shoalnet/shoal/runtime"
 )
 
 // DefaultPort is where a daemon listens, TCP and UDP, unless told otherwise.
 const DefaultPort = 4710
+
+// DefaultBackBy is how long the slots of a daemon that was stopped are left alone
+// (DESIGN.md section 5).
+const DefaultBackBy = time.Minute
 
 // The profiles: thresholds and periods for the distance between peers.
 const (
@@ -38,8 +45,10 @@ type Config struct {
 	Profile   string          // ProfileLAN or ProfileWAN
 	Docker    string          // engine's address; "": the engine's default socket
 	MDNS      bool            // look for members on the local network
+	BackBy    time.Duration   // how long the others leave this peer's slots alone after it was stopped
 	Version   string
 	Tail      *Tail `json:"-"` // what was logged last, for reports of faults; nil: none
+	Ready     func() `json:"-"` // called once the control socket answers; may be nil
 }
 
 // Validate checks the configuration before anything is touched.
@@ -79,11 +88,26 @@ func (c *Config) Validate() error {
 	if c.Reserved.CPUMilli < 0 || c.Reserved.MemBytes < 0 {
 		return &shoal.InvalidError{Field: "reserve", Why: "must not be negative"}
 	}
+	if longest := beats.LAN().MaxBackBy; c.BackBy < 0 || c.BackBy > longest {
+		return &shoal.InvalidError{Field: "back-by", Why: fmt.Sprintf("must be 0s-%s, got %s", shortly(longest), shortly(c.BackBy))}
+	}
 	if _, err := multiaddrs("listen", c.Listen); err != nil {
 		return err
 	}
 	_, err := multiaddrs("advertise", c.Advertise)
 	return err
+}
+
+// shortly returns "2m" where a duration says "2m0s".
+func shortly(d time.Duration) string {
+	s := d.String()
+	if strings.HasSuffix(s, "m0s") {
+		s = strings.TrimSuffix(s, "0s")
+	}
+	if strings.HasSuffix(s, "h0m") {
+		s = strings.TrimSuffix(s, "0m")
+	}
+	return s
 }
 
 // multiaddrs turns "IP" and "IP:PORT" into the TCP and QUIC addresses of libp2p.

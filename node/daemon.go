@@ -18,7 +18,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -30,10 +29,6 @@ import (
 	"github.com/shoalnet/shoal/links"
 	"github.com/shoalnet/shoal/runtime"
 )
-
-// backBy is how long the slots of a daemon that was stopped are left alone
-// (DESIGN.md section 5).
-const backBy = time.Minute
 
 // Run is the daemon. It returns when ctx ends, after everything it started has
 // ended; containers are left running.
@@ -56,7 +51,7 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) (err error) {
 		return err
 	}
 	server, err := api.NewServer(api.Config{Socket: cfg.Socket}, api.Deps{
-		Membership: peer, Cluster: peer.Cluster, Doctor: peer, Report: peer.Report, Clock: clock, Log: log,
+		Membership: peer, Cluster: peer.Cluster, Doctor: peer, Report: peer.Report, Clock: clock, Log: log, Open: cfg.Ready,
 	})
 	if err != nil {
 		return errors.Join(err, peer.links.Close())
@@ -81,7 +76,7 @@ func (c *Config) parts(id *links.Identity, clock shoal.Clock, log *slog.Logger) 
 		Facts: shoal.PeerFacts{
 			Name: c.Name, Labels: c.Labels, Reserved: c.Reserved, Version: c.Version, PublishAddr: c.Publish,
 		},
-		HostName: hostName(id.Self()), Clock: clock, Rand: rand.Reader, Log: log, BackBy: backBy,
+		HostName: hostName(id.Self()), Clock: clock, Rand: rand.Reader, Log: log, BackBy: c.BackBy,
 		Settings: c, Tail: c.Tail,
 	}
 	if c.Profile == ProfileWAN {

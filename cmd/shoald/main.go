@@ -9,8 +9,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
-	"math"
 	"os"
 	"os/signal"
 	"strings"
@@ -50,9 +50,9 @@ func exitCode(err error) int {
 }
 
 func command() *cobra.Command {
-	cfg := node.Config{Version: version}
-	var level slog.Level
-	var memory int64
+	var flags []*flagValue
+	var file string
+	var isCheck, isDocs, isSample bool
 	cmd := &cobra.Command{
 		Use:   "shoald",
 		Short: "Run this machine's share of a Shoal cluster",
@@ -61,7 +61,10 @@ one cluster with "shoal init" on the first and "shoal join TOKEN" on the others.
 
 It keeps its identity and its records in the data directory, answers "shoal" on a
 unix socket, and listens for other members only. Stopping it leaves the containers
-running; it adopts them when it starts again.`,
+running; it adopts them when it starts again.
+
+What the flags say can also stand in a configuration file (--print-config writes one
+to start from); a flag replaces what the file says.`,
 		Example: `  shoald
   shoald --listen 192.0.2.11 --label zone=eu
   shoald --data /tmp/a --socket /tmp/a.sock --listen 127.0.0.11 --publish 127.0.0.11`,
@@ -70,30 +73,73 @@ running; it adopts them when it starts again.`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if memory > math.MaxInt64>>20 {
-				return usageError{fmt.Errorf("--reserve-memory: %d MiB is no number in range", memory)}
+			switch {
+			case isDocs:
+				return reference(cmd.OutOrStdout())
+			case isSample:
+				return sample(cmd.OutOrStdout())
 			}
-			cfg.Reserved.MemBytes = memory << 20
-			log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
-			return node.Run(cmd.Context(), cfg, log)
+			cfg, read, err := configure(file, cmd.Flags().Changed("config"), flags)
+			if err != nil {
+				return err
+			}
+			if isCheck {
+				return checked(cmd.OutOrStdout(), file, read)
+			}
+			return serve(cmd.Context(), cfg)
 		},
 	}
 	cmd.SetFlagErrorFunc(flagError)
 	f := cmd.Flags()
-	f.StringVar(&cfg.Dir, "data", "/var/lib/shoal", "data directory")
-	f.StringVar(&cfg.Socket, "socket", "/run/shoal.sock", "control socket")
-	f.StringSliceVar(&cfg.Listen, "listen", nil, fmt.Sprintf("IP or IP:PORT to listen on (default every address, port %d)", node.DefaultPort))
-	f.StringSliceVar(&cfg.Advertise, "advertise", nil, "IP or IP:PORT that others should dial (default what listening shows)")
-	f.StringVar(&cfg.Publish, "publish", "", "IP that containers' ports are published on (default every address)")
-	f.StringVar(&cfg.Name, "name", "", "name of this peer in listings (default the host's name)")
-	f.StringToStringVar(&cfg.Labels, "label", nil, "label of this peer, such as zone=eu (repeatable)")
-	f.Int64Var(&cfg.Reserved.CPUMilli, "reserve-cpu", 0, "thousandths of a core kept from containers")
-	f.Int64Var(&memory, "reserve-memory", 0, "MiB of memory kept from containers")
-	f.StringVar(&cfg.Profile, "profile", node.ProfileLAN, "distance between peers: lan or wan")
-	f.StringVar(&cfg.Docker, "docker", "", "address of the Docker Engine (default its own socket)")
-	f.BoolVar(&cfg.MDNS, "mdns", false, "look for members on the local network")
-	f.TextVar(&level, "log-level", slog.LevelInfo, "debug, info, warn or error")
+	f.StringVar(&file, "config", defaultFile, "configuration `FILE`; the default one may be absent")
+	for i := range settings {
+		v := &flagValue{setting: &settings[i]}
+		flags = append(flags, v)
+		usage := v.usage
+		if v.normal != "" && v.form != truth {
+			usage += " (default " + v.normal + ")"
+		}
+		if f.Var(v, v.flag, usage); v.form == truth {
+			f.Lookup(v.flag).NoOptDefVal = "true"
+		}
+	}
+	f.BoolVar(&isCheck, "check-config", false, "check the configuration and end: 0 if it is right, 2 if not")
+	f.BoolVar(&isSample, "print-config", false, "print a configuration file with every key at its default, and end")
+	f.BoolVar(&isDocs, "print-reference", false, "print the reference of the configuration as Markdown, and end")
+	_ = f.MarkHidden("print-reference") // it is there: the line above made it
 	return cmd
+}
+
+// configure reads the file, puts the flags over it, and checks the whole.
+func configure(file string, isNamed bool, flags []*flagValue) (cfg config, read bool, err error) {
+	cfg = defaults()
+	if read, err = loadFile(file, isNamed, &cfg); err != nil {
+		return cfg, read, err
+	}
+	for _, f := range flags {
+		if err := f.apply(&cfg); err != nil {
+			return cfg, read, usageError{fmt.Errorf("--%s: %w", f.flag, err)}
+		}
+	}
+	return cfg, read, cfg.Validate()
+}
+
+func checked(w io.Writer, file string, read bool) error {
+	what := file + " is right"
+	if !read {
+		what = "no " + file + "; the defaults and flags are right"
+	}
+	_, err := fmt.Fprintln(w, what)
+	return err
+}
+
+// serve runs the daemon, and tells the service manager when it answers and when it stops.
+func serve(ctx context.Context, cfg config) error {
+	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: cfg.level}))
+	tell := notifier(ctx, os.Getenv("NOTIFY_SOCKET"), log)
+	cfg.Ready = func() { tell("READY=1") }
+	defer context.AfterFunc(ctx, func() { tell("STOPPING=1") })()
+	return node.Run(ctx, cfg.Config, log)
 }
 
 // flagError puts pflag's errors into our words.
@@ -104,20 +150,17 @@ func flagError(cmd *cobra.Command, err error) error {
 		if unknown.GetSpecifiedShortnames() != "" {
 			return usageError{fmt.Errorf("unknown flag -%s%s", name, see)}
 		}
-		if near := nearest(cmd, name); near != "" {
+		var names []string
+		cmd.Flags().VisitAll(func(f *pflag.Flag) { names = append(names, f.Name) })
+		if near := nearest(names, name); near != "" {
 			return usageError{fmt.Errorf("unknown flag --%s; did you mean --%s?", name, near)}
 		}
 		return usageError{fmt.Errorf("unknown flag --%s%s", name, see)}
 	}
 	if bad, ok := errors.AsType[*pflag.InvalidValueError](err); ok {
 		cause := bad.Unwrap().Error()
-		switch {
-		case strings.HasPrefix(cause, "strconv.ParseBool"):
+		if strings.HasPrefix(cause, "strconv.ParseBool") {
 			cause = fmt.Sprintf("must be true or false, got %q", bad.GetValue())
-		case strings.HasPrefix(cause, "strconv."):
-			cause = fmt.Sprintf("%q is no number in range", bad.GetValue())
-		case strings.HasPrefix(cause, "slog: "):
-			cause = fmt.Sprintf("must be %s, got %q", bad.GetFlag().Usage, bad.GetValue())
 		}
 		return usageError{fmt.Errorf("--%s: %s", bad.GetFlag().Name, cause)}
 	}
@@ -127,14 +170,14 @@ func flagError(cmd *cobra.Command, err error) error {
 	return usageError{fmt.Errorf("%w%s", err, see)}
 }
 
-// nearest returns the flag whose name is near to what was typed, "" if none is. Cobra
-// knows near names of commands only.
-func nearest(cmd *cobra.Command, name string) string {
-	flags := &cobra.Command{SuggestionsMinimumDistance: 2}
-	cmd.Flags().VisitAll(func(f *pflag.Flag) {
-		flags.AddCommand(&cobra.Command{Use: f.Name, Run: func(*cobra.Command, []string) {}})
-	})
-	near := flags.SuggestionsFor(name)
+// nearest returns the one of names that is near to what was typed, "" if none is.
+// Cobra knows near names of commands only.
+func nearest(names []string, got string) string {
+	candidates := &cobra.Command{SuggestionsMinimumDistance: 2}
+	for _, n := range names {
+		candidates.AddCommand(&cobra.Command{Use: n, Run: func(*cobra.Command, []string) {}})
+	}
+	near := candidates.SuggestionsFor(got)
 	if len(near) == 0 {
 		return ""
 	}

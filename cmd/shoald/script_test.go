@@ -226,7 +226,7 @@ func (d *daemon) start(ts *testscript.TestScript, flags []string) {
 	ts.Check(err)
 	defer func() { _ = log.Close() }() // the process has its own
 	args := append([]string{
-		"--data", d.data, "--socket", d.sock, "--listen", d.addr, "--publish", d.addr, "--name", d.name, "--docker", "unix:///nonexistent.sock",
+		"--config", "/dev/null", "--data", d.data, "--socket", d.sock, "--listen", d.addr, "--publish", d.addr, "--name", d.name, "--docker", "unix:///nonexistent.sock",
 	}, flags...)
 	cmd := exec.Command(filepath.Join(binaries, "shoald"), args...)
 	cmd.Stdout, cmd.Stderr = log, log

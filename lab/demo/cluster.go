@@ -82,7 +82,7 @@ func (d *demo) start(ctx context.Context, p *peer) error {
 	}
 	defer log.Close() //nolint:errcheck // the daemon has its own descriptor
 	args := []string{
-		"bin/shoald", "--data", d.path(p, ""), "--socket", d.path(p, ".sock"),
+		"bin/shoald", "--config", "/dev/null", "--data", d.path(p, ""), "--socket", d.path(p, ".sock"),
 		"--listen", p.ip, "--publish", p.ip, "--name", p.name,
 	}
 	fmt.Printf("\n$ %s &\n", d.show(args))

@@ -1,0 +1,258 @@
+// Copyright The Shoal Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"math"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/shoalnet/shoal/node"
+)
+
+// config is what one run of the daemon works with.
+type config struct {
+	node.Config
+	level slog.Level
+}
+
+func defaults() config {
+	return config{level: slog.LevelInfo, Config: node.Config{
+		Dir: "/var/lib/shoal", Socket: "/run/shoal.sock", Profile: node.ProfileLAN, BackBy: node.DefaultBackBy, Version: version,
+	}}
+}
+
+// form is how the value of a setting looks in the file.
+type form int
+
+const (
+	text   form = iota
+	number      // a number without a unit
+	truth       // true or false
+	size        // a number with a unit
+	period      // the same, of time
+	list        // one text or several
+	pairs       // a map from text to text
+)
+
+// setting is one thing that the machine's owner decides: a key of the file and a flag
+// of the same meaning. A dot in a key is one level down in the file.
+type setting struct {
+	key, flag string
+	form      form
+	shape     string // of a value, as help shows it
+	usage     string // one line: what it is
+	normal    string // the default, as help shows it; "": nothing
+	note      string // more for the reference; may be empty
+	example   string // as the file writes it
+	// set takes one value; of list and pairs it adds one.
+	set   func(c *config, value string) error
+	clear func(c *config) // of list and pairs: forgets what was set
+}
+
+// settings is the one table of what can be configured: the file, the flags and their
+// reference are all read off it.
+var settings = []setting{
+	{
+		key: "data", flag: "data", shape: "DIR", usage: "data directory", normal: "/var/lib/shoal", example: "/srv/shoal",
+		note: "Identity, membership and records. One daemon uses it at a time. Its key must be its owner's alone (mode 0600).",
+		set:  func(c *config, v string) error { c.Dir = v; return nil },
+	},
+	{
+		key: "socket", flag: "socket", shape: "PATH", usage: "control socket", normal: "/run/shoal.sock", example: "/run/shoal/control.sock",
+		note: "The socket that `shoal` talks to, mode 0660, of the group `shoal` where there is one. An absolute path.",
+		set:  func(c *config, v string) error { c.Socket = v; return nil },
+	},
+	{
+		key: "listen", flag: "listen", form: list, shape: "IP[:PORT]", usage: "IP or IP:PORT to listen on",
+		normal: fmt.Sprintf("every address, port %d", node.DefaultPort), example: "[192.0.2.11]",
+		note:  "TCP and UDP. Members only get further than the handshake.",
+		set:   func(c *config, v string) error { c.Listen = append(c.Listen, v); return nil },
+		clear: func(c *config) { c.Listen = nil },
+	},
+	{
+		key: "advertise", flag: "advertise", form: list, shape: "IP[:PORT]", usage: "IP or IP:PORT that others should dial",
+		normal: "what listening shows", example: "[203.0.113.7:4710]",
+		note:  "For a machine behind a forwarded port.",
+		set:   func(c *config, v string) error { c.Advertise = append(c.Advertise, v); return nil },
+		clear: func(c *config) { c.Advertise = nil },
+	},
+	{
+		key: "publish", flag: "publish", shape: "IP", usage: "IP that containers' ports are published on", normal: "every address", example: "192.0.2.11",
+		set: func(c *config, v string) error { c.Publish = v; return nil },
+	},
+	{
+		key: "name", flag: "name", shape: "NAME", usage: "name of this peer in listings", normal: "the host's name", example: "osaka",
+		note: "A name given by `shoal init` or `shoal join` counts more.",
+		set:  func(c *config, v string) error { c.Name = v; return nil },
+	},
+	{
+		key: "labels", flag: "label", form: pairs, shape: "KEY=VALUE", usage: "label of this peer, such as zone=eu (repeatable)", normal: "", example: "{zone: eu, disk: ssd}",
+		note:  "What constraints and spreading look at. Labels given by `shoal init` or `shoal join` are added.",
+		set:   setLabel,
+		clear: func(c *config) { c.Labels = nil },
+	},
+	{
+		key: "reserve.cpu", flag: "reserve-cpu", form: number, shape: "CORES", usage: "cores kept from containers, like 0.5", normal: "0", example: "0.5",
+		set: func(c *config, v string) (err error) { c.Reserved.CPUMilli, err = parseCores(v); return err },
+	},
+	{
+		key: "reserve.memory", flag: "reserve-memory", form: size, shape: "SIZE", usage: "memory kept from containers, like 512MiB", normal: "0", example: "512MiB",
+		set: func(c *config, v string) (err error) { c.Reserved.MemBytes, err = parseSize(v); return err },
+	},
+	{
+		key: "profile", flag: "profile", shape: "lan|wan", usage: "distance between peers: lan or wan", normal: node.ProfileLAN, example: "wan",
+		note: "`wan` has more patience with pings and transfers. Use the same on all peers.",
+		set:  func(c *config, v string) error { c.Profile = v; return nil },
+	},
+	{
+		key: "docker", flag: "docker", shape: "URL", usage: "address of the Docker Engine", normal: "its own socket", example: "unix:///run/docker.sock",
+		set: func(c *config, v string) error { c.Docker = v; return nil },
+	},
+	{
+		key: "mdns", flag: "mdns", form: truth, shape: "BOOL", usage: "look for members on the local network", normal: "false", example: "true",
+		set: func(c *config, v string) (err error) { c.MDNS, err = parseTruth(v); return err },
+	},
+	{
+		key: "back-by", flag: "back-by", form: period, shape: "DURATION", usage: "how long others leave this machine's slots alone after the daemon was stopped", normal: "1m", example: "30s",
+		note: "0s to 2m. Long enough for an upgrade or a reboot; `0s` lets the others replace its replicas at once. A daemon that dies without a word gets no such time.",
+		set:  func(c *config, v string) (err error) { c.BackBy, err = parsePeriod(v); return err },
+	},
+	{
+		key: "log-level", flag: "log-level", shape: "LEVEL", usage: "debug, info, warn or error", normal: "info", example: "debug",
+		note: "The log goes to stderr.",
+		set:  setLevel,
+	},
+}
+
+func setLabel(c *config, pair string) error {
+	k, v, ok := strings.Cut(pair, "=")
+	if !ok {
+		return fmt.Errorf("%q is not KEY=VALUE", pair)
+	}
+	if c.Labels == nil {
+		c.Labels = map[string]string{}
+	}
+	c.Labels[k] = v
+	return nil
+}
+
+func setLevel(c *config, v string) error {
+	if c.level.UnmarshalText([]byte(v)) != nil {
+		return fmt.Errorf("must be debug, info, warn or error, got %q", v)
+	}
+	return nil
+}
+
+func parseTruth(s string) (bool, error) {
+	switch s {
+	case "true":
+		return true, nil
+	case "false":
+		return false, nil
+	}
+	return false, fmt.Errorf("must be true or false, got %q", s)
+}
+
+// maxCores is more than any machine has.
+const maxCores = 4096
+
+// parseCores reads a number of cores into thousandths.
+func parseCores(s string) (int64, error) {
+	f, err := strconv.ParseFloat(s, 64)
+	if err != nil || math.IsNaN(f) || f < 0 || f > maxCores || strings.ContainsAny(s, "xX_") {
+		return 0, fmt.Errorf("must be a number of cores like 0.5, 0-%d, got %q", maxCores, s)
+	}
+	return int64(math.Round(f * 1000)), nil
+}
+
+// units of sizes are binary, as docker's are.
+var units = map[string]int64{
+	"b": 1, "k": 1 << 10, "kb": 1 << 10, "kib": 1 << 10, "m": 1 << 20, "mb": 1 << 20, "mib": 1 << 20,
+	"g": 1 << 30, "gb": 1 << 30, "gib": 1 << 30, "t": 1 << 40, "tb": 1 << 40, "tib": 1 << 40,
+}
+
+// parseSize reads a number with a unit, like 512MiB or 1.5g, into bytes.
+func parseSize(s string) (int64, error) {
+	digits := strings.TrimRight(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
+	unit := strings.ToLower(s[len(digits):])
+	digits = strings.TrimRight(digits, " ")
+	f, err := strconv.ParseFloat(digits, 64)
+	switch {
+	case err != nil || math.IsNaN(f) || strings.ContainsAny(digits, "xX_+-"):
+		return 0, fmt.Errorf("must be a size like 512MiB, got %q", s)
+	case f == 0:
+		return 0, nil
+	case unit == "":
+		return 0, fmt.Errorf("missing unit (try %q)", s+"MiB")
+	case units[unit] == 0:
+		return 0, fmt.Errorf("must be a size like 512MiB, got %q", s)
+	}
+	if f *= float64(units[unit]); f >= 1<<60 {
+		return 0, fmt.Errorf("%q is more than any machine has", s)
+	}
+	return int64(f), nil
+}
+
+// parsePeriod reads a number with a unit of time.
+func parsePeriod(s string) (time.Duration, error) {
+	if _, err := strconv.ParseFloat(s, 64); err == nil && s != "0" {
+		return 0, fmt.Errorf("missing unit (try %q)", s+"s")
+	}
+	d, err := time.ParseDuration(s)
+	if err != nil {
+		return 0, fmt.Errorf("must be a duration like 30s or 1m30s, got %q", s)
+	}
+	return d, nil
+}
+
+// flagValue is one setting on the command line: it keeps what was written until the
+// file has been read, which it overrides.
+type flagValue struct {
+	*setting
+	given []string
+}
+
+// Set implements pflag.Value.
+func (f *flagValue) Set(s string) error {
+	parts := []string{s}
+	if f.form == list || f.form == pairs {
+		parts = strings.Split(s, ",")
+	}
+	scratch := defaults()
+	for _, p := range parts {
+		if err := f.set(&scratch, p); err != nil {
+			return err
+		}
+	}
+	f.given = append(f.given, parts...)
+	return nil
+}
+
+// String implements pflag.Value.
+func (f *flagValue) String() string {
+	if f.setting == nil || f.form == truth {
+		return "" // help shows no default of it
+	}
+	return strings.Join(f.given, ",")
+}
+
+// Type implements pflag.Value.
+func (f *flagValue) Type() string { return f.shape }
+
+// apply puts what the command line said over what the file said.
+func (f *flagValue) apply(c *config) error {
+	if len(f.given) > 0 && f.clear != nil {
+		f.clear(c)
+	}
+	var err error
+	for _, v := range f.given {
+		err = errors.Join(err, f.set(c, v))
+	}
+	return err
+}

@@ -85,6 +85,18 @@ docs: ## regenerate what is generated from the code's tables: one line for each
 	go run ./cmd/shoald --print-reference > docs/configuration.md
 	go run ./cmd/shoald --print-config > packaging/shoald.yaml
 
+.PHONY: dist
+dist: ## static binaries for every platform, as archives with checksums, in bin/dist
+	scripts/dist.sh $(VERSION)
+
+.PHONY: deb
+deb: ## Debian packages, ARCH=amd64|arm64|armhf or all of them, in bin/dist
+	scripts/deb.sh $(VERSION) $(ARCH)
+
+.PHONY: packaging-test
+packaging-test: ## build a package and an archive, install the package into a root of its own, remove it
+	scripts/packaging-test.sh
+
 .PHONY: lint
 lint: tools house ## gofumpt, golangci-lint, buf lint, the house test
 	@test -z "$$($(TOOLS)/gofumpt -l . | grep -v '\.pb\.go' | tee /dev/stderr)"

@@ -70,7 +70,7 @@ type Deps struct {
 	// Report calls fn for each file that the daemon itself adds to a report of a fault;
 	// nil: it adds none.
 	Report func(ctx context.Context, fn func(name string, data []byte) error) error
-	Open       func() // called once the socket is open; may be nil
+	Open   func() // called once the socket is open; may be nil
 }
 
 func (d Deps) validate() error {

@@ -47,7 +47,7 @@ type Config struct {
 	MDNS      bool            // look for members on the local network
 	BackBy    time.Duration   // how long the others leave this peer's slots alone after it was stopped
 	Version   string
-	Tail      *Tail `json:"-"` // what was logged last, for reports of faults; nil: none
+	Tail      *Tail  `json:"-"` // what was logged last, for reports of faults; nil: none
 	Ready     func() `json:"-"` // called once the control socket answers; may be nil
 }
 

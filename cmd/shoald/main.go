@@ -135,7 +135,8 @@ func checked(w io.Writer, file string, read bool) error {
 
 // serve runs the daemon, and tells the service manager when it answers and when it stops.
 func serve(ctx context.Context, cfg config) error {
-	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: cfg.level}))
+	cfg.Tail = &node.Tail{}
+	log := slog.New(slog.NewTextHandler(io.MultiWriter(os.Stderr, cfg.Tail), &slog.HandlerOptions{Level: cfg.level}))
 	tell := notifier(ctx, os.Getenv("NOTIFY_SOCKET"), log)
 	cfg.Ready = func() { tell("READY=1") }
 	defer context.AfterFunc(ctx, func() { tell("STOPPING=1") })()

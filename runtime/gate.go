@@ -49,7 +49,7 @@ func newGate(cfg *Config) gate {
 // allows is a *shoal.PolicyError; what this machine does not have is refused, too.
 //
 // What remains is the time between this look and the engine's own: who can write to a
-// directory above a source may put a link there meanwhile. docs/policy.md says so.
+// directory above a source may put a link there meanwhile.
 func (g *gate) admit(s *shoal.Spec) (*shoal.Spec, error) {
 	rules := []string{}
 	if g.rules != nil {

@@ -24,7 +24,6 @@ before=$(ours | sort || true)
 step make lint
 step make build
 step make test
-step make packaging-test
 step make integration
 step make sim SUITE=all
 step make demo

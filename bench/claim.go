@@ -17,6 +17,9 @@ import (
 // that the next run finds the containers of one that was killed.
 const clusterFile = "cluster"
 
+// socketsFile names the directory of a run's sockets.
+const socketsFile = "sockets"
+
 // claim makes the directory this run's own and removes what a run left there that was
 // killed. Daemons end with their bench, their containers do not. unlock removes it.
 func (b *bench) claim(ctx context.Context) (unlock func() error, err error) {
@@ -36,7 +39,9 @@ func (b *bench) claim(ctx context.Context) (unlock func() error, err error) {
 	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
 		return nil, errors.Join(fmt.Errorf("another bench runs in %s; wait for it: %w", b.dir, err), lock.Close())
 	}
-	unlock = func() error { return errors.Join(os.RemoveAll(b.dir), lock.Close()) }
+	if left, err := os.ReadFile(filepath.Join(b.dir, socketsFile)); err == nil {
+		_ = os.RemoveAll(string(left)) // a leftover in /tmp harms nobody
+	}
 	if len(cluster) > 0 {
 		e, err := openEngine(ctx, b.docker)
 		if err != nil {
@@ -51,5 +56,9 @@ func (b *bench) claim(ctx context.Context) (unlock func() error, err error) {
 			return nil, errors.Join(err, lock.Close())
 		}
 	}
-	return unlock, os.WriteFile(mark, nil, 0o600)
+	if b.sockets, err = os.MkdirTemp("", "shoal-bench-"); err != nil {
+		return nil, errors.Join(err, lock.Close())
+	}
+	unlock = func() error { return errors.Join(os.RemoveAll(b.sockets), os.RemoveAll(b.dir), lock.Close()) }
+	return unlock, errors.Join(os.WriteFile(mark, nil, 0o600), os.WriteFile(filepath.Join(b.dir, socketsFile), []byte(b.sockets), 0o600))
 }

@@ -5,7 +5,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -34,7 +33,7 @@ type daemons struct {
 	list    []*daemon
 	engine  *engine
 	cluster string // after init
-	dir     string // of sockets, whose paths must be short
+	sockets string // directory
 }
 
 // settled returns the cluster, started at the first call and settled: grace over,
@@ -46,12 +45,8 @@ func (b *bench) settled(ctx context.Context) (*daemons, error) {
 	if err := built("bin/shoald", "bin/shoal"); err != nil {
 		return nil, err
 	}
-	sockets, err := os.MkdirTemp("", "shoal-bench-")
-	if err != nil {
-		return nil, err
-	}
-	b.daemons = &daemons{engine: b.engine, dir: sockets}
-	err = b.daemons.start(ctx, b.dir, b.docker)
+	b.daemons = &daemons{engine: b.engine, sockets: b.sockets}
+	err := b.daemons.start(ctx, b.dir, b.docker)
 	if err == nil {
 		err = sleep(ctx, graceTime+8*time.Second)
 	}
@@ -109,7 +104,7 @@ func (d *daemons) start(ctx context.Context, dir, docker string) error {
 
 func (d *daemons) startOne(ctx context.Context, i int, dir, docker string) error {
 	ip, name := fmt.Sprintf("127.0.0.%d", 41+i), fmt.Sprintf("d%d", i)
-	socket := filepath.Join(d.dir, name+".sock")
+	socket := filepath.Join(d.sockets, name+".sock")
 	one := &daemon{ended: make(chan struct{}), log: filepath.Join(dir, name+".log")}
 	log, err := os.Create(one.log)
 	if err != nil {
@@ -148,11 +143,10 @@ func (d *daemons) stop(ctx context.Context) error {
 		}
 		one.client.Close()
 	}
-	err := os.RemoveAll(d.dir)
-	if d.cluster != "" {
-		err = errors.Join(err, d.engine.sweep(ctx, d.cluster))
+	if d.cluster == "" {
+		return nil
 	}
-	return err
+	return d.engine.sweep(ctx, d.cluster)
 }
 
 // lastWords returns the end of each daemon's log.

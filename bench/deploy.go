@@ -38,19 +38,19 @@ func (b *bench) deploys(ctx context.Context) error {
 	}
 	alone, err := d.template(ctx)
 	if err != nil {
-		return d.explain(err)
+		return d.explain(ctx, err)
 	}
 	small := []*step{
 		{what: "deploy 3", to: 3}, {what: "scale 3 to 10", from: 3, to: 10}, {what: "scale 10 to 5", from: 10, to: 5}, {what: "remove 5", from: 5},
 	}
 	if err := d.rounds(ctx, alone, b.rounds, small); err != nil {
-		return d.explain(err)
+		return d.explain(ctx, err)
 	}
 	all := small
 	for _, n := range b.large {
 		large := []*step{{what: fmt.Sprintf("deploy %d", n), to: n}, {what: fmt.Sprintf("remove %d", n), from: n}}
 		if err := d.rounds(ctx, alone, max(b.rounds/3, 1), large); err != nil {
-			return d.explain(err)
+			return d.explain(ctx, err)
 		}
 		all = append(all, large...)
 	}
@@ -63,7 +63,12 @@ func (b *bench) deploys(ctx context.Context) error {
 }
 
 // explain adds what the daemons said last.
-func (d *daemons) explain(err error) error { return fmt.Errorf("%w%s", err, d.lastWords()) }
+func (d *daemons) explain(ctx context.Context, err error) error {
+	if ctx.Err() != nil { // they are not to blame
+		return err
+	}
+	return fmt.Errorf("%w%s", err, d.lastWords())
+}
 
 // template has one replica started, to copy its container.
 func (d *daemons) template(ctx context.Context) (*direct, error) {

@@ -51,12 +51,9 @@ type inside struct {
 }
 
 // startInside makes one cluster of n peers and waits until all hear all.
-func startInside(ctx context.Context, dir string, n int) (_ *inside, err error) {
+func (b *bench) startInside(ctx context.Context, name string, n int) (_ *inside, err error) {
+	dir := filepath.Join(b.dir, name)
 	if err := os.Mkdir(dir, 0o700); err != nil {
-		return nil, err
-	}
-	sockets, err := os.MkdirTemp("", "shoal-bench-") // a socket's path must be short
-	if err != nil {
 		return nil, err
 	}
 	running, cancel := context.WithCancel(ctx)
@@ -72,7 +69,7 @@ func startInside(ctx context.Context, dir string, n int) (_ *inside, err error) 
 			m.client.Close()
 			err = errors.Join(err, m.id.Close())
 		}
-		return errors.Join(err, os.RemoveAll(sockets), os.RemoveAll(dir))
+		return errors.Join(err, os.RemoveAll(dir))
 	}
 	defer func() {
 		if err != nil {
@@ -80,13 +77,15 @@ func startInside(ctx context.Context, dir string, n int) (_ *inside, err error) 
 		}
 	}()
 	for i := range n {
-		socket := filepath.Join(sockets, fmt.Sprintf("%d.sock", i))
+		socket := filepath.Join(b.sockets, fmt.Sprintf("%s-%d.sock", name, i))
 		m, err := newMember(filepath.Join(dir, fmt.Sprint(i)), socket, i, in.clock)
 		if err != nil {
 			return nil, err
 		}
 		in.members = append(in.members, m)
-		server, err := api.NewServer(api.Config{Socket: socket}, api.Deps{Membership: m, Cluster: m.Cluster, Clock: in.clock, Log: quiet()})
+		server, err := api.NewServer(api.Config{Socket: socket}, api.Deps{
+			Membership: m, Cluster: m.Cluster, Doctor: m.Peer, Report: m.Report, Clock: in.clock, Log: quiet(),
+		})
 		if err != nil {
 			return nil, err
 		}

@@ -74,6 +74,7 @@ var efforts = []effort{
 type bench struct {
 	effort
 	dir     string // of everything it writes; removed at the end
+	sockets string // directory; their paths must be short
 	docker  string // the engine's address
 	engine  *engine
 	daemons *daemons // nil before the first measurement that needs them

@@ -7,7 +7,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"path/filepath"
 	"time"
 
 	"github.com/shoalnet/shoal"
@@ -21,7 +20,7 @@ const notePs = "3 whole peers in one process hold 1,000 replicas, 50 each of 20 
 // listings measures what a listing of 1,000 replicas takes.
 func (b *bench) listings(ctx context.Context) (err error) {
 	const peers, services, each = 3, 20, 50
-	in, err := startInside(ctx, filepath.Join(b.dir, "ps"), peers)
+	in, err := b.startInside(ctx, "ps", peers)
 	if err != nil {
 		return err
 	}

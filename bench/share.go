@@ -6,7 +6,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"path/filepath"
 	"sync"
 	"time"
 
@@ -21,7 +20,7 @@ const noteShare = "our own share of a deploy of 3 replicas on 3 peers, from the 
 // until every holder's engine has been asked to create its container.
 func (b *bench) share(ctx context.Context) (err error) {
 	const peers = 3
-	in, err := startInside(ctx, filepath.Join(b.dir, "share"), peers)
+	in, err := b.startInside(ctx, "share", peers)
 	if err != nil {
 		return err
 	}

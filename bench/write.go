@@ -6,7 +6,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"path/filepath"
 	"sync"
 	"time"
 
@@ -53,7 +52,7 @@ func (b *bench) writes(ctx context.Context) error {
 }
 
 func (b *bench) writeTo(ctx context.Context, n int) (local, seen *figures.Series, err error) {
-	in, err := startInside(ctx, filepath.Join(b.dir, fmt.Sprintf("write-%d", n)), n)
+	in, err := b.startInside(ctx, fmt.Sprintf("write-%d", n), n)
 	if err != nil {
 		return nil, nil, err
 	}

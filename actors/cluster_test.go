@@ -194,6 +194,29 @@ func TestMissingImageMovesTheSlot(t *testing.T) {
 	})
 }
 
+// TestPolicyMovesTheSlot: what a peer's own gate refuses, although its published rules
+// seemed to allow it, runs where it is allowed, and the reason names the rule.
+func TestPolicyMovesTheSlot(t *testing.T) {
+	inSea(t, 3, func(s *sea) {
+		for _, id := range s.ids[1:] {
+			s.peers[id].engine.SetRules("mount:/srv")
+		}
+		s.startAll()
+		s.wait(3 * time.Minute)
+		bind := shoal.Setup{Mounts: []shoal.Mount{{Kind: shoal.MountBind, Source: "/srv/media", Target: "/media"}}}
+		s.wish(shoal.Spec{Name: "web", Setup: bind, VolumesAnywhere: true}, 1, 3, s.deal(3)...)
+		strict := s.peers[s.ids[0]]
+		s.until(10*time.Second, "refused", func() bool { return len(strict.state().Refusals) == 1 })
+		if got, want := strict.state().Refusals[0].Reason, (&shoal.PolicyError{Demand: "mount:/srv/media"}).Error(); got != want {
+			t.Errorf("refusal = %q, want %q", got, want)
+		}
+		s.until(10*time.Second, "running elsewhere", func() bool { return s.exact("web", 3) })
+		if n := strict.containers(); n != 0 {
+			t.Errorf("%d containers where the owner forbids them", n)
+		}
+	})
+}
+
 // TestRollout: every slot changes, one wave at a time, never fewer than n-1 ready
 // for 4 replicas (a quarter at once).
 func TestRollout(t *testing.T) {

@@ -247,6 +247,7 @@ func (p *tank) refold() {
 	for _, id := range p.sea.ids {
 		d.Peers = append(d.Peers, shoal.Peer{ID: id, Role: shoal.RoleOperator, Facts: shoal.PeerFacts{
 			Name: string(id), Capacity: shoal.Resources{CPUMilli: 8000, MemBytes: 16 << 30}, Platforms: []string{"linux/amd64"}, PublishAddr: "127.0.0.1",
+			AllowedPolicy: []string{"mount:/srv"}, // what an engine makes of it is the engine's
 		}})
 	}
 	for holder, bodies := range p.claims {

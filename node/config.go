@@ -8,6 +8,8 @@ import (
 	"maps"
 	"net"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -46,9 +48,11 @@ type Config struct {
 	Docker    string          // engine's address; "": the engine's default socket
 	MDNS      bool            // look for members on the local network
 	BackBy    time.Duration   // how long the others leave this peer's slots alone after it was stopped
+	Policy    string          // file in which the owner says what containers may do to the machine; "": nothing
 	Version   string
-	Tail      *Tail  `json:"-"` // what was logged last, for reports of faults; nil: none
-	Ready     func() `json:"-"` // called once the control socket answers; may be nil
+	Tail      *Tail            `json:"-"` // what was logged last, for reports of faults; nil: none
+	Reload    <-chan os.Signal `json:"-"` // tells to read the policy again; may be nil
+	Ready     func()           `json:"-"` // called once the control socket answers; may be nil
 }
 
 // Validate checks the configuration before anything is touched.
@@ -84,6 +88,9 @@ func (c *Config) Validate() error {
 		if err := runtime.CheckHost(c.Docker); err != nil {
 			return err
 		}
+	}
+	if c.Policy != "" && !filepath.IsAbs(c.Policy) {
+		return &shoal.InvalidError{Field: "policy", Why: fmt.Sprintf("must be an absolute path, got %q", c.Policy)}
 	}
 	if c.Reserved.CPUMilli < 0 || c.Reserved.MemBytes < 0 {
 		return &shoal.InvalidError{Field: "reserve", Why: "must not be negative"}

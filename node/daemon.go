@@ -36,13 +36,17 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) (err error) {
 	if err := cfg.Validate(); err != nil {
 		return err
 	}
+	rules, err := newOwner(cfg.Policy, log)
+	if err != nil {
+		return err
+	}
 	clock := shoal.NewSystemClock()
 	id, err := links.OpenIdentity(cfg.Dir, nil)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, id.Close()) }()
-	parts, err := cfg.parts(id, clock, log)
+	parts, err := cfg.parts(id, rules, clock, log)
 	if err != nil {
 		return err
 	}
@@ -66,18 +70,19 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) (err error) {
 		return server.Run(ctx)
 	})
 	g.Go(func() error { return peer.Run(ctx) })
+	g.Go(func() error { rules.run(ctx, cfg.Reload); return nil })
 	return g.Wait()
 }
 
 // parts picks what the machine's owner configured.
-func (c *Config) parts(id *links.Identity, clock shoal.Clock, log *slog.Logger) (Parts, error) {
+func (c *Config) parts(id *links.Identity, rules *owner, clock shoal.Clock, log *slog.Logger) (Parts, error) {
 	p := Parts{
 		Identity: id, Links: links.LAN(), Store: gossip.LAN(), Beats: beats.LAN(), Actors: actors.LAN(),
 		Facts: shoal.PeerFacts{
 			Name: c.Name, Labels: c.Labels, Reserved: c.Reserved, Version: c.Version, PublishAddr: c.Publish,
 		},
 		HostName: hostName(id.Self()), Clock: clock, Rand: rand.Reader, Log: log, BackBy: c.BackBy,
-		Settings: c, Tail: c.Tail,
+		Settings: c, Tail: c.Tail, Rules: rules.allows,
 	}
 	if c.Profile == ProfileWAN {
 		p.Links, p.Store, p.Beats, p.Actors = links.WAN(), gossip.WAN(), beats.WAN(), actors.WAN()
@@ -92,7 +97,10 @@ func (c *Config) parts(id *links.Identity, clock shoal.Clock, log *slog.Logger) 
 	p.Links.Version, p.Links.MDNS = c.Version, c.MDNS
 	p.Store.Dir = filepath.Join(c.Dir, "store")
 	p.Engine = func(cluster, self shoal.PeerID) (Engines, error) {
-		d, err := runtime.NewDocker(runtime.Config{Host: c.Docker, Cluster: cluster, Peer: self}, clock, log)
+		d, err := runtime.NewDocker(runtime.Config{
+			Host: c.Docker, Cluster: cluster, Peer: self, Guarded: c.guarded(),
+			Rules: func() []string { allowed, _ := rules.allows(); return allowed },
+		}, clock, log)
 		if err != nil {
 			return Engines{}, fmt.Errorf("set up the engine: %w", err)
 		}
@@ -100,6 +108,17 @@ func (c *Config) parts(id *links.Identity, clock shoal.Clock, log *slog.Logger) 
 	}
 	p.Forget = func() error { return os.RemoveAll(p.Store.Dir) }
 	return p, nil
+}
+
+// guarded returns what gives this daemon away: its key, its socket, its policy.
+func (c *Config) guarded() []string {
+	var out []string
+	for _, name := range []string{c.Dir, c.Socket, c.Policy} {
+		if abs, err := filepath.Abs(name); err == nil && name != "" {
+			out = append(out, abs)
+		}
+	}
+	return out
 }
 
 // hostName is the machine's name in the form that peers may have, or the end of

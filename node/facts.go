@@ -27,6 +27,7 @@ func (s *stack) tellFacts(ctx context.Context) {
 	said := "" // every trouble is told once
 	for {
 		wait, trouble := factsEvery, ""
+		_, ruled := s.rules() // asked for before the facts, which then hold what it tells of
 		var machine, err error
 		if s.tracker.Trouble() == "" { // two daemons with one identity would correct each other for ever
 			if !admitted {
@@ -47,6 +48,8 @@ func (s *stack) tellFacts(ctx context.Context) {
 		timer := time.NewTimer(wait)
 		select {
 		case <-timer.C:
+		case <-ruled:
+			timer.Stop()
 		case <-ctx.Done():
 			timer.Stop()
 			return
@@ -85,6 +88,7 @@ func (s *stack) facts(old shoal.PeerFacts) shoal.PeerFacts {
 	configured := p.parts.Facts
 	now := old
 	now.Version, now.Reserved, now.PublishAddr = configured.Version, configured.Reserved, configured.PublishAddr
+	now.AllowedPolicy, _ = s.rules()
 	now.Addrs, now.Leaving = p.links.Addrs(), s.leaving.Load()
 	if s.left.Load() {
 		now.Addrs = nil // it cannot be dialled any more
@@ -101,6 +105,15 @@ func (s *stack) facts(old shoal.PeerFacts) shoal.PeerFacts {
 	maps.Copy(now.Labels, configured.Labels)
 	maps.Copy(now.Labels, labels)
 	return now
+}
+
+// rules returns what the owner allows, and what is closed when that changes; nil if it
+// never does.
+func (s *stack) rules() ([]string, <-chan struct{}) {
+	if s.peer.parts.Rules == nil {
+		return nil, nil
+	}
+	return s.peer.parts.Rules()
 }
 
 // sameFacts compares; nil and empty are one, as they are on the wire.

@@ -54,8 +54,11 @@ type Parts struct {
 	Log      *slog.Logger
 	Forget   func() error  // removes what belongs to a cluster that was left; nil: nothing does
 	BackBy   time.Duration // how long a stopped daemon asks others to leave its slots alone
-	Settings any           // what the owner configured, for reports of faults; encoded as JSON
-	Tail     *Tail         // what was logged last, for the same; nil: not kept
+	// Rules returns what the machine's owner allows, and a channel that is closed when
+	// that changes; nil: nothing is allowed, ever.
+	Rules    func() (rules []string, changed <-chan struct{})
+	Settings any   // what the owner configured, for reports of faults; encoded as JSON
+	Tail     *Tail // what was logged last, for the same; nil: not kept
 }
 
 // Peer is one daemon without its control socket: its links, and while it is a

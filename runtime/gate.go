@@ -214,10 +214,26 @@ func prepare(s *shoal.Setup) error {
 		case !m.Create:
 			return &refusal{fmt.Sprintf("path %s is not there; make it on that machine, or ask for it with create_host_path: true", m.Source)}
 		default:
-			if err := os.MkdirAll(m.Source, 0o755); err != nil { //nolint:gosec // as engines make it: for a container's user
+			if err := makeDir(m.Source); err != nil {
 				return &refusal{fmt.Sprintf("path %s cannot be made: %v", m.Source, pathError(err))}
 			}
 		}
 	}
 	return nil
+}
+
+// makeDir makes a directory and those above it as engines do: open to a container's
+// user, whatever the daemon's umask.
+func makeDir(name string) error {
+	if err := os.Mkdir(name, 0o755); errors.Is(err, fs.ErrNotExist) { //nolint:gosec // see above
+		if err := makeDir(filepath.Dir(name)); err != nil {
+			return err
+		}
+		return makeDir(name)
+	} else if err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	} else if err != nil {
+		return nil // somebody else was faster
+	}
+	return os.Chmod(name, 0o755) //nolint:gosec // see above
 }

@@ -5,10 +5,12 @@ package runtime
 
 import (
 	"errors"
+	"io/fs"
 	"net"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/shoalnet/shoal"
@@ -181,11 +183,14 @@ func TestPrepare(t *testing.T) {
 	if err := prepare(mount("/absent", false)); !errors.Is(err, shoal.ErrRefused) {
 		t.Errorf("a path that is not there = %v, want ErrRefused", err)
 	}
+	defer syscall.Umask(syscall.Umask(0o077))
 	if err := prepare(mount("/absent/deep", true)); err != nil {
 		t.Error(err)
 	}
-	if info, err := os.Stat(y.root + "/absent/deep"); err != nil || !info.IsDir() {
-		t.Errorf("a path to be made = %v, %v", info, err)
+	for _, made := range []string{"/absent", "/absent/deep"} {
+		if info, err := os.Stat(y.root + made); err != nil || info.Mode() != fs.ModeDir|0o755 {
+			t.Errorf("%s, to be made = %v, %v; want a directory that others may enter", made, info, err)
+		}
 	}
 	if err := prepare(mount("/other/file", true)); err != nil { // as it is
 		t.Error(err)

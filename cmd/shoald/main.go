@@ -83,6 +83,9 @@ to start from); a flag replaces what the file says.`,
 			if err != nil {
 				return err
 			}
+			if err := cfg.CheckPolicy(); err != nil {
+				return err
+			}
 			if isCheck {
 				return checked(cmd.OutOrStdout(), file, read)
 			}
@@ -139,6 +142,10 @@ func serve(ctx context.Context, cfg config) error {
 	log := slog.New(slog.NewTextHandler(io.MultiWriter(os.Stderr, cfg.Tail), &slog.HandlerOptions{Level: cfg.level}))
 	tell := notifier(ctx, os.Getenv("NOTIFY_SOCKET"), log)
 	cfg.Ready = func() { tell("READY=1") }
+	reload := make(chan os.Signal, 1)
+	signal.Notify(reload, syscall.SIGHUP)
+	defer signal.Stop(reload)
+	cfg.Reload = reload
 	defer context.AfterFunc(ctx, func() { tell("STOPPING=1") })()
 	return node.Run(ctx, cfg.Config, log)
 }

@@ -23,7 +23,7 @@ type config struct {
 
 func defaults() config {
 	return config{level: slog.LevelInfo, Config: node.Config{
-		Dir: "/var/lib/shoal", Socket: "/run/shoal.sock", Profile: node.ProfileLAN, BackBy: node.DefaultBackBy, Version: version,
+		Dir: "/var/lib/shoal", Socket: "/run/shoal.sock", Profile: node.ProfileLAN, Policy: node.DefaultPolicy, BackBy: node.DefaultBackBy, Version: version,
 	}}
 }
 
@@ -113,6 +113,11 @@ var settings = []setting{
 	{
 		key: "docker", flag: "docker", shape: "URL", usage: "address of the Docker Engine", normal: "its own socket", example: "unix:///run/docker.sock",
 		set: func(c *config, v string) error { c.Docker = v; return nil },
+	},
+	{
+		key: "policy", flag: "policy", shape: "FILE", usage: "what containers may do to this machine", normal: node.DefaultPolicy, example: "/srv/shoal/policy.yaml",
+		note: "See [policy](policy.md). Where the default one is absent nothing is allowed. It is read again when it changes, and at `SIGHUP`; what runs is not touched.",
+		set:  func(c *config, v string) error { c.Policy = v; return nil },
 	},
 	{
 		key: "mdns", flag: "mdns", form: truth, shape: "BOOL", usage: "look for members on the local network", normal: "false", example: "true",

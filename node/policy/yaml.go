@@ -110,13 +110,12 @@ func isNull(n *yaml.Node) bool {
 
 // describe names what stands there in a few words.
 func describe(n *yaml.Node) string {
-	switch n.Kind {
-	case yaml.MappingNode:
+	switch {
+	case n.Kind == yaml.MappingNode:
 		return "keys and values"
-	case yaml.SequenceNode:
+	case n.Kind == yaml.SequenceNode:
 		return "a list"
-	}
-	if n.Value == "" {
+	case n.Value == "":
 		return "nothing"
 	}
 	return fmt.Sprintf("%.60q", n.Value)

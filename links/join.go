@@ -16,6 +16,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/sec"
 	"github.com/libp2p/go-libp2p/p2p/net/swarm"
+	ma "github.com/multiformats/go-multiaddr"
 
 	"github.com/shoalnet/shoal"
 	"github.com/shoalnet/shoal/proto/frame"
@@ -260,7 +261,7 @@ func oneLine(err error) string {
 		for next := errors.Unwrap(cause); next != nil; next = errors.Unwrap(cause) {
 			cause = next
 		}
-		parts = append(parts, fmt.Sprintf("%s: %v", e.Address, cause))
+		parts = append(parts, fmt.Sprintf("%s: %v", places([]ma.Multiaddr{e.Address}), cause))
 	}
 	return clip(strings.Join(parts, ", "))
 }

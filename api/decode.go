@@ -81,7 +81,7 @@ func peerOf(m *shoalv1.PeerRow) Peer {
 		Mem: m.GetAllocatable().GetMemBytes(), MemFree: m.GetFree().GetMemBytes(), MemUsed: m.GetUsed().GetMemBytes(),
 		Replicas: int(m.GetReplicas()), Engine: m.GetEngine(), EngineAPI: m.GetEngineApi(), EngineTrouble: m.GetEngineTrouble(),
 		Version: m.GetVersion(), Cordoned: m.GetIsCordoned(), Draining: m.GetIsDraining(),
-		Platforms: m.GetPlatforms(), Addrs: m.GetAddrs(), PublishAddr: m.GetPublishAddr(),
+		Platforms: m.GetPlatforms(), Addrs: m.GetAddrs(), PublishAddr: m.GetPublishAddr(), Allows: m.GetAllowedPolicy(),
 	}
 }
 

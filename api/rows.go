@@ -203,7 +203,8 @@ func (p *pane) peer(m *shoal.Peer) *shoalv1.PeerRow {
 		Capacity: resources(m.Facts.Capacity), Allocatable: resources(alloc), Free: resources(alloc), Used: resources(shoal.Resources{}),
 		Engine: m.Facts.Engine, EngineApi: m.Facts.EngineAPI, Version: m.Facts.Version,
 		IsCordoned: m.Cordoned, IsDraining: m.Draining, Platforms: m.Facts.Platforms, Addrs: plainAddrs(m.Facts.Addrs), PublishAddr: m.Facts.PublishAddr,
-		Replicas: int32(len(p.view.ClaimsBy(m.ID))),
+		AllowedPolicy: m.Facts.AllowedPolicy,
+		Replicas:      int32(len(p.view.ClaimsBy(m.ID))),
 	}
 	if st := p.view.State(m.ID); st != nil {
 		row.Free, row.Used = resources(st.Free), resources(st.Used)

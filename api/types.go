@@ -109,6 +109,7 @@ type Peer struct {
 	Platforms     []string          `json:"platforms,omitempty"`
 	Addrs         []string          `json:"addrs,omitempty"`
 	PublishAddr   string            `json:"publish_addr,omitempty"`
+	Allows        []string          `json:"allowed_policy,omitempty"` // rules of its owner
 }
 
 // Token is one invite; the token itself is shown only once, when it is made.

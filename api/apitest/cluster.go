@@ -77,7 +77,8 @@ func (c *Cluster) enter(names ...string) {
 			Facts: shoal.PeerFacts{
 				Name: name, Labels: map[string]string{"zone": string(rune('a' + i%2)), "disk": "ssd"},
 				Capacity: shoal.Resources{CPUMilli: 4000, MemBytes: 8 << 30}, Platforms: []string{"linux/amd64"},
-				Engine: "docker 20.10.24", EngineAPI: "1.41", Version: "test", PublishAddr: fmt.Sprintf("127.0.0.%d", 11+i),
+				AllowedPolicy: []string{"mount:/srv"},
+				Engine:        "docker 20.10.24", EngineAPI: "1.41", Version: "test", PublishAddr: fmt.Sprintf("127.0.0.%d", 11+i),
 			},
 		})
 		c.lives[PeerID(name)] = shoal.Life{State: shoal.LifeAlive, Heard: 800 * time.Millisecond, RTT: 12 * time.Millisecond}

@@ -225,6 +225,7 @@ func (a *app) describePeer(p peerJSON) error {
 		{"Version", p.Version},
 		{"Addresses", strings.Join(p.Addrs, ", ")},
 		{"Publishes on", p.PublishAddr},
+		{"Allows", strings.Join(p.Allows, ", ")},
 		{"Images", strings.Join(p.Images, ", ")},
 		{"Refuses", strings.Join(p.Refusals, "; ")},
 	})

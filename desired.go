@@ -15,6 +15,16 @@ type Service struct {
 	Fresh    bool       // the newest wish was written here or came by live push, not by a sync
 	Heads    []RevisionID
 	Scale    ScaleState
+	Stopped  bool   // a user stopped it: no replica is wanted, whatever Replicas says
+	OpSeq    uint64 // highest OpBody.Seq seen
+}
+
+// Wanted returns how many slots a replicated service wants now.
+func (s *Service) Wanted() int {
+	if s.Stopped {
+		return 0
+	}
+	return s.Replicas
 }
 
 // ScaleState is what the next scale intent needs to know.

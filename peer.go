@@ -16,11 +16,16 @@ const (
 type Peer struct {
 	ID        PeerID
 	Role      Role
-	Admission []byte // signed envelope of the record that admitted it
-	Facts     PeerFacts
-	Cordoned  bool // takes no new slots
-	Draining  bool // also hands over present ones
-	Removed   bool // its pen has ended; kept so that its records can be judged
+	Admission []byte    // signed envelope of the record that admitted it
+	Facts     PeerFacts // as they count: with the edits of operators
+	Own       PeerFacts // as the peer itself recorded them
+	Cordoned  bool      // takes no new slots
+	Draining  bool      // also hands over present ones
+	Removed   bool      // its pen has ended; kept so that its records can be judged
+	// Marks are those in force, sorted by ID: what lifting names.
+	Marks []Mark
+	// Edits are those that count, sorted by Label.
+	Edits []Edit
 }
 
 // Name returns the peer's name, or its short ID while it has none.

@@ -18,6 +18,7 @@ const (
 	KindGone    Kind = "gone"
 	KindClaim   Kind = "claim"
 	KindInvite  Kind = "invite"
+	KindOp      Kind = "op"
 )
 
 // Schema is the version of the record envelope this code writes.
@@ -73,11 +74,33 @@ type Mark struct {
 }
 
 // MarkBody is all marks its author laid on a peer and all it lifted, whoever laid
-// them. A mark is in force if no author lifts it. Author: an operator.
+// them. A mark is in force if no author lifts it. Edits is what its author last said
+// of each field; of several authors' edits of one field the highest (Seq, author)
+// counts (docs/adr/0004). Author: an operator.
 type MarkBody struct {
 	Peer  PeerID
 	Laid  []Mark
 	Lifts []string
+	Edits []Edit // sorted by Label
+}
+
+// Edit is an operator's word on a peer's name or one of its labels. It stands over
+// what the peer says of itself.
+type Edit struct {
+	Label string // the label's key; "": the name
+	Value string
+	Gone  bool   // the label is taken away; of a name: the peer's own counts again
+	Seq   uint64 // 1 + the highest Seq of this field that its author saw
+}
+
+// OpBody is the newest operation that its author asked for on a service. Of all
+// authors' the highest (Seq, author) counts. Author: an operator.
+type OpBody struct {
+	Service string
+	Seq     uint64 // 1 + the highest Seq its author saw
+	Stopped bool   // no replica is wanted, whatever the scale
+	// Of is the revision that was current. A newer one starts the service again.
+	Of RevisionID
 }
 
 // Proposal is advice, never an order: slot From+i goes to Peers[i]; "" where the
@@ -187,6 +210,9 @@ func (*ClaimBody) Kind() Kind { return KindClaim }
 // Kind implements [Body].
 func (*InviteBody) Kind() Kind { return KindInvite }
 
+// Kind implements [Body].
+func (*OpBody) Kind() Kind { return KindOp }
+
 // About implements [Body].
 func (b *MemberBody) About() string { return string(b.Peer) }
 
@@ -210,6 +236,9 @@ func (b *ClaimBody) About() string { return b.Service }
 
 // About implements [Body].
 func (b *InviteBody) About() string { return b.ID }
+
+// About implements [Body].
+func (b *OpBody) About() string { return b.Service }
 
 // Key returns the record's store key: "/<kind>/<name>/<author>/<authorSeq>". It is
 // immutable and written once, by the author it names.

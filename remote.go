@@ -5,6 +5,8 @@ package shoal
 
 import (
 	"context"
+	"io"
+	"io/fs"
 	"time"
 )
 
@@ -35,11 +37,55 @@ type LogLine struct {
 	Text    string // without the newline
 }
 
+// ExecOptions say what to run in a container.
+type ExecOptions struct {
+	Command    []string // at least one word
+	Env        map[string]string
+	User       string // "": the container's
+	WorkDir    string // "": the container's
+	TTY        bool   // a terminal; there is no separate standard error then
+	Stdin      bool   // read Terminal.In
+	Privileged bool   // refused unless the machine's owner allows it
+	Size       WindowSize
+}
+
+// WindowSize is that of a terminal, in characters; zero: not known.
+type WindowSize struct{ Width, Height uint16 }
+
+// Terminal is where a command reads and writes.
+type Terminal struct {
+	In       io.Reader // nil: nothing to read
+	Out, Err io.Writer
+	Resize   <-chan WindowSize // nil: it never changes
+}
+
+// PathStat says what a path in a container is.
+type PathStat struct {
+	Name  string // base name
+	Bytes int64
+	Mode  fs.FileMode
+	Link  string // target of a symbolic link
+}
+
+// ReplicaUsage is what one replica uses now.
+type ReplicaUsage struct {
+	Replica  ReplicaID
+	CPUMilli int64 // -1: not measured yet
+	MemBytes int64 // without the page cache
+	MemLimit int64 // 0: none
+}
+
 // LogQuery selects whose lines, and which.
 type LogQuery struct {
 	Service string
 	Slot    int // -1: all
 	LogOptions
+}
+
+// Target names a replica by what users type: SERVICE/SLOT.
+type Target struct {
+	Service string
+	Slot    int
 }
 
 // Remote reaches the replicas that a peer holds, over direct streams; this peer's own

@@ -148,6 +148,8 @@ type Spec struct {
 	SpreadBy string
 	// VolumesAnywhere lets slots with data move to peers that do not have it.
 	VolumesAnywhere bool
+	// Restarts counts the restarts that users asked for. It only makes a new revision.
+	Restarts int
 
 	Health     *Health // nil: the image's own, if any
 	Restart    Restart

@@ -203,5 +203,8 @@ func (s *Spec) checkPlace() error {
 	if s.SpreadBy != "" && !selectorKey.MatchString(s.SpreadBy) {
 		return invalid("x-shoal.spread", "must be the key of a label, got %q", s.SpreadBy)
 	}
+	if s.Restarts < 0 {
+		return invalid("restarts", "must not be negative, got %d", s.Restarts)
+	}
 	return nil
 }

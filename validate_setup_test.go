@@ -21,7 +21,7 @@ func validSpec() shoal.Spec {
 
 func TestValidateTakesAFullSetup(t *testing.T) {
 	s := validSpec()
-	s.SpreadBy = "rack"
+	s.SpreadBy, s.Restarts = "rack", 3
 	s.Setup = shoal.Setup{
 		User: "1000:www-data", WorkDir: "/srv", Hostname: "web-1.example", Init: true, ShmBytes: 64 << 20,
 		ExtraHosts: []string{"db:10.0.0.1", "v6:::1", "host:host-gateway"},
@@ -103,6 +103,7 @@ func TestValidateRefusesSetups(t *testing.T) {
 			s.Setup.HostNetwork, s.Ports = true, []shoal.Port{{Container: 80, Published: 80, Protocol: "tcp"}}
 		},
 		`x-shoal.spread must be the key of a label, got "a b"`: func(s *shoal.Spec) { s.SpreadBy = "a b" },
+		`restarts must not be negative, got -1`:                func(s *shoal.Spec) { s.Restarts = -1 },
 		`healthcheck.timeout 40s is longer than the interval 30s; one check that hangs would hide the next`: func(s *shoal.Spec) {
 			s.Health = &shoal.Health{Timeout: 40 * time.Second}
 		},

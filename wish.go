@@ -5,9 +5,11 @@ package shoal
 
 // Wish is one thing a user asks for. Exactly one of its fields is set.
 type Wish struct {
-	Deploy *DeployWish
-	Scale  *ScaleWish
-	Remove *RemoveWish
+	Deploy  *DeployWish
+	Scale   *ScaleWish
+	Remove  *RemoveWish
+	Operate *OperateWish
+	Peer    *PeerWish
 }
 
 // DeployWish asks for services in the shape of specs, all or none of them.
@@ -18,6 +20,8 @@ type DeployWish struct {
 	// IfRevision names, by service, the revision that must be current; another one
 	// is ErrConflict and nothing is written. The zero revision: it must not exist.
 	IfRevision map[string]RevisionID
+	// Prune names the project whose other services are removed; "": none are.
+	Prune string
 	// AllowUnplaced accepts services that no peer could ever run as the cluster is
 	// recorded: one that can will come. Without it they are ErrRefused.
 	AllowUnplaced bool
@@ -41,6 +45,48 @@ type RemoveWish struct {
 	IgnoreNotFound bool
 }
 
+// Operation is what a user asks of a running service.
+type Operation string
+
+// The operations.
+const (
+	OpStop    Operation = "stop"    // no replica runs, the service stays
+	OpStart   Operation = "start"   // as many as before run again
+	OpRestart Operation = "restart" // every replica is replaced by a new one, in waves
+)
+
+// OperateWish asks for an operation on services, all or none of them. Stopping what
+// is stopped and starting what is not changes nothing.
+type OperateWish struct {
+	Services []string
+	Op       Operation
+}
+
+// PeerChange is what a user asks of a peer.
+type PeerChange string
+
+// The changes of a peer.
+const (
+	PeerCordon   PeerChange = "cordon"   // takes no new slots
+	PeerUncordon PeerChange = "uncordon" // lifts all marks
+	PeerDrain    PeerChange = "drain"    // also hands over present ones
+	PeerUndrain  PeerChange = "undrain"  // lifts drains; what was only cordoned stays so
+	PeerEdit     PeerChange = "edit"     // its name or labels
+	PeerRemove   PeerChange = "remove"   // ends its membership
+)
+
+// PeerWish asks for a change of one peer.
+type PeerWish struct {
+	Peer   PeerID
+	Change PeerChange
+	// Of PeerEdit: the new name ("": as it is), labels to set and to take away.
+	Name  string
+	Set   map[string]string
+	Unset []string
+	// Force lets PeerRemove remove a peer that is alive and holds slots.
+	Force bool
+}
+
 // ChangeKind is the sign a plan line begins with.
 type ChangeKind string
 
@@ -55,7 +101,8 @@ const (
 // Change is one line of a plan.
 type Change struct {
 	Kind     ChangeKind
-	Service  string
+	Service  string     // "" for a change of a peer
+	Peer     PeerID     // "" for a change of a service
 	Revision RevisionID // the revision that would be, or is, current
 	Details  []string   // "image hello:1 -> hello:2", "replicas 3 -> 6"
 	Slots    []PeerID   // by slot: where replicas would go or are; "" unplaced

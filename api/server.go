@@ -82,6 +82,8 @@ func (d Deps) validate() error {
 
 // Server answers on the control socket of one daemon.
 type Server struct {
+	shoalv1connect.UnimplementedControlServiceHandler
+
 	cfg     Config
 	deps    Deps
 	story   *story

@@ -29,6 +29,8 @@ func newMessage(kind shoal.Kind) pb.Message {
 		return &shoalv1.ClaimBody{}
 	case shoal.KindInvite:
 		return &shoalv1.InviteBody{}
+	case shoal.KindOp:
+		return &shoalv1.OpBody{}
 	default:
 		return nil
 	}
@@ -49,6 +51,9 @@ func bodyMessage(b shoal.Body) pb.Message {
 		for _, l := range b.Laid {
 			m.Laid = append(m.Laid, &shoalv1.Mark{Id: l.ID, Drain: l.Drain})
 		}
+		for _, e := range b.Edits {
+			m.Edits = append(m.Edits, &shoalv1.Edit{Label: e.Label, Value: e.Value, Gone: e.Gone, Seq: e.Seq})
+		}
 		return m
 	case *shoal.RevisionBody:
 		return &shoalv1.RevisionBody{
@@ -66,6 +71,8 @@ func bodyMessage(b shoal.Body) pb.Message {
 			Id: b.ID, Role: string(b.Role), PublicKey: b.PublicKey, ExpiresAt: b.ExpiresAt,
 			Uses: int32(b.Uses), RedeemedBy: texts(b.RedeemedBy), Revoked: b.Revoked,
 		}
+	case *shoal.OpBody:
+		return &shoalv1.OpBody{Service: b.Service, Seq: b.Seq, Stopped: b.Stopped, Of: revisionMessage(b.Of)}
 	default:
 		return nil // checkBody refused it
 	}
@@ -85,6 +92,9 @@ func bodyOf(m pb.Message) (shoal.Body, error) {
 		b := &shoal.MarkBody{Peer: shoal.PeerID(m.GetPeer()), Lifts: m.GetLifts()}
 		for _, l := range m.GetLaid() {
 			b.Laid = append(b.Laid, shoal.Mark{ID: l.GetId(), Drain: l.GetDrain()})
+		}
+		for _, e := range m.GetEdits() {
+			b.Edits = append(b.Edits, shoal.Edit{Label: e.GetLabel(), Value: e.GetValue(), Gone: e.GetGone(), Seq: e.GetSeq()})
 		}
 		return b, nil
 	case *shoalv1.RevisionBody:
@@ -109,6 +119,8 @@ func bodyOf(m pb.Message) (shoal.Body, error) {
 			ExpiresAt: m.GetExpiresAt(), Uses: int(m.GetUses()),
 			RedeemedBy: peersOf(m.GetRedeemedBy()), Revoked: m.GetRevoked(),
 		}, nil
+	case *shoalv1.OpBody:
+		return &shoal.OpBody{Service: m.GetService(), Seq: m.GetSeq(), Stopped: m.GetStopped(), Of: revisionOf(m.GetOf())}, nil
 	default:
 		return nil, invalid("kind", "%T is not a body", m)
 	}

@@ -149,6 +149,10 @@ func checkBody(b shoal.Body) error {
 			c.text("laid", m.ID, maxWord)
 		}
 		c.list("lifts", b.Lifts, maxRefs, maxWord)
+		c.count("edits", len(b.Edits), maxRefs)
+		for _, e := range b.Edits {
+			c.words("edits", maxWord, e.Label, e.Value)
+		}
 	case *shoal.RevisionBody:
 		c.revision("revision", b.Revision, false)
 		c.revisions("replaces", b.Replaces)
@@ -163,6 +167,9 @@ func checkBody(b shoal.Body) error {
 		c.claim(b)
 	case *shoal.InviteBody:
 		c.invite(b)
+	case *shoal.OpBody:
+		c.service("service", b.Service)
+		c.revision("of", b.Of, false)
 	default:
 		c.fail("kind", "%T is not a body this version writes", b)
 	}
@@ -257,6 +264,7 @@ func (c *checker) spec(s *shoal.Spec) {
 	}
 	c.setup(&s.Setup)
 	c.text("spread_by", s.SpreadBy, maxText)
+	c.between("restarts", int64(s.Restarts), 0, math.MaxInt32)
 	if h := s.Health; h != nil {
 		c.list("health", h.Test, maxArgs, maxArg)
 		c.between("health", int64(min(h.Interval, h.Timeout, h.StartPeriod)), 0, math.MaxInt64)

@@ -14,7 +14,7 @@ import (
 
 var kinds = []shoal.Kind{
 	shoal.KindMember, shoal.KindPeer, shoal.KindMark, shoal.KindService,
-	shoal.KindScale, shoal.KindGone, shoal.KindClaim, shoal.KindInvite,
+	shoal.KindScale, shoal.KindGone, shoal.KindClaim, shoal.KindInvite, shoal.KindOp,
 }
 
 // Generators of nouns within bounds. Empty lists are nil, as they come back.
@@ -108,6 +108,7 @@ var genSpec = rapid.Custom(func(t *rapid.T) shoal.Spec {
 		StopSignal: genText.Draw(t, "signal"), StopGrace: genDuration.Draw(t, "grace"),
 		Rollout: shoal.Rollout{Parallelism: genCount.Draw(t, "parallel"), StartFirst: rapid.Bool().Draw(t, "first")},
 		Setup:   genSetup.Draw(t, "setup"), SpreadBy: genText.Draw(t, "spread by"), VolumesAnywhere: rapid.Bool().Draw(t, "anywhere"),
+		Restarts: genCount.Draw(t, "restarts asked"),
 	}
 })
 
@@ -118,6 +119,13 @@ var genFacts = rapid.Custom(func(t *rapid.T) shoal.PeerFacts {
 		Engine: genText.Draw(t, "engine"), EngineAPI: genText.Draw(t, "api"), Version: genText.Draw(t, "version"),
 		Addrs: sliceOf(genText, 3).Draw(t, "addrs"), PublishAddr: genText.Draw(t, "publish"),
 		Leaving: rapid.Bool().Draw(t, "leaving"), AllowedPolicy: sliceOf(genText, 2).Draw(t, "policy"),
+	}
+})
+
+var genEdit = rapid.Custom(func(t *rapid.T) shoal.Edit {
+	return shoal.Edit{
+		Label: genText.Draw(t, "label"), Value: genText.Draw(t, "value"),
+		Gone: rapid.Bool().Draw(t, "gone"), Seq: rapid.Uint64().Draw(t, "seq"),
 	}
 })
 
@@ -172,6 +180,7 @@ func genBody(kind shoal.Kind) *rapid.Generator[shoal.Body] {
 			})
 			return &shoal.MarkBody{
 				Peer: genPeer.Draw(t, "peer"), Laid: sliceOf(mark, 3).Draw(t, "laid"), Lifts: sliceOf(genText, 3).Draw(t, "lifts"),
+				Edits: sliceOf(genEdit, 3).Draw(t, "edits"),
 			}
 		case shoal.KindService:
 			return &shoal.RevisionBody{
@@ -184,6 +193,11 @@ func genBody(kind shoal.Kind) *rapid.Generator[shoal.Body] {
 			return &shoal.GoneBody{Service: genService.Draw(t, "service"), Removes: genRevs.Draw(t, "removes")}
 		case shoal.KindClaim:
 			return genClaim(t)
+		case shoal.KindOp:
+			return &shoal.OpBody{
+				Service: genService.Draw(t, "service"), Seq: rapid.Uint64().Draw(t, "seq"),
+				Stopped: rapid.Bool().Draw(t, "stopped"), Of: genRev.Draw(t, "of"),
+			}
 		default:
 			return &shoal.InviteBody{
 				ID: rapid.StringMatching(`[a-z0-9]{1,32}`).Draw(t, "id"), Role: shoal.Role(genText.Draw(t, "role")),

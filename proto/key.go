@@ -55,7 +55,7 @@ func checkKey(kind shoal.Kind, name string, author shoal.PeerID) error {
 	switch kind {
 	case shoal.KindMember, shoal.KindPeer, shoal.KindMark:
 		ok = isPeerID(shoal.PeerID(name))
-	case shoal.KindService, shoal.KindScale, shoal.KindGone, shoal.KindClaim:
+	case shoal.KindService, shoal.KindScale, shoal.KindGone, shoal.KindClaim, shoal.KindOp:
 		ok = isService(name)
 	case shoal.KindInvite:
 		ok = isInvite(name)

@@ -18,7 +18,7 @@ func specMessage(s *shoal.Spec) *shoalv1.Spec {
 		Replicas: int32(s.Replicas), Strategy: string(s.Strategy), MaxPerPeer: int32(s.MaxPerPeer),
 		Priority: int32(s.Priority), OnPartition: string(s.OnPartition),
 		StopSignal: s.StopSignal, StopGraceNs: int64(s.StopGrace), Setup: setupMessage(&s.Setup),
-		SpreadBy: s.SpreadBy, VolumesAnywhere: s.VolumesAnywhere,
+		SpreadBy: s.SpreadBy, VolumesAnywhere: s.VolumesAnywhere, Restarts: int32(s.Restarts),
 	}
 	for _, p := range s.Ports {
 		m.Ports = append(m.Ports, &shoalv1.Port{
@@ -55,7 +55,7 @@ func specOf(m *shoalv1.Spec) (shoal.Spec, error) {
 		Strategy: shoal.Strategy(m.GetStrategy()), MaxPerPeer: int(m.GetMaxPerPeer()),
 		Priority: int(m.GetPriority()), OnPartition: shoal.OnPartition(m.GetOnPartition()),
 		StopSignal: m.GetStopSignal(), StopGrace: time.Duration(m.GetStopGraceNs()), Setup: setupOf(m.GetSetup()),
-		SpreadBy: m.GetSpreadBy(), VolumesAnywhere: m.GetVolumesAnywhere(),
+		SpreadBy: m.GetSpreadBy(), VolumesAnywhere: m.GetVolumesAnywhere(), Restarts: int(m.GetRestarts()),
 	}
 	for _, p := range m.GetPorts() {
 		c, err := portOf(p.GetContainer())

@@ -42,6 +42,7 @@ type specJSON struct {
 	Setup        *setupJSON        `json:"setup,omitempty"`
 	SpreadBy     string            `json:"spread_by,omitempty"`
 	Anywhere     bool              `json:"volumes_anywhere,omitempty"`
+	RestartsSaid int               `json:"restarts_asked,omitempty"`
 	Demands      []string          `json:"demands,omitempty"` // what the owner of a machine has to allow
 }
 
@@ -126,7 +127,7 @@ func specOf(s *shoal.Spec) specJSON {
 		PidsLimit: s.PidsLimit, Mode: string(s.Mode), FileReplicas: s.Replicas, Strategy: string(s.Strategy), MaxPerPeer: s.MaxPerPeer,
 		Priority: s.Priority, OnPartition: string(s.OnPartition), StopSignal: s.StopSignal, StopGrace: s.StopGrace.Seconds(),
 		Parallelism: s.Rollout.Parallelism, StartFirst: s.Rollout.StartFirst, Setup: setupOf(&s.Setup),
-		SpreadBy: s.SpreadBy, Anywhere: s.VolumesAnywhere, Demands: s.Demands(),
+		SpreadBy: s.SpreadBy, Anywhere: s.VolumesAnywhere, RestartsSaid: s.Restarts, Demands: s.Demands(),
 		Restart: restartJSON{string(s.Restart.Condition), s.Restart.Delay.Seconds(), s.Restart.MaxAttempts, s.Restart.Window.Seconds()},
 	}
 	for _, p := range s.Ports {

@@ -111,7 +111,7 @@ func (r *Resolver) assemble(version uint64) *shoal.Desired {
 		m := r.authority.members[id]
 		p := shoal.Peer{ID: id, Role: m.role, Removed: m.removed, Admission: m.by}
 		if v := r.verdicts[topicKey{classPeer, string(id)}]; v != nil {
-			p.Facts, p.Cordoned, p.Draining = v.facts, v.cordoned, v.draining
+			p.Facts, p.Own, p.Cordoned, p.Draining = v.facts, v.facts, v.cordoned, v.draining
 		}
 		d.Peers = append(d.Peers, p)
 	}

@@ -212,7 +212,7 @@ func topicOf(r *shoal.Record) topicKey {
 		return topicKey{classPeer, r.Name}
 	case shoal.KindInvite:
 		return topicKey{classInvite, r.Name}
-	case shoal.KindService, shoal.KindScale, shoal.KindGone, shoal.KindClaim:
+	case shoal.KindService, shoal.KindScale, shoal.KindGone, shoal.KindClaim, shoal.KindOp:
 		return topicKey{classService, r.Name}
 	default:
 		return topicKey{classUnknown, string(r.Kind) + "/" + r.Name}

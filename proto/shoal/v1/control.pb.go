@@ -114,6 +114,7 @@ type Freshness struct {
 	NewestSeconds float64                `protobuf:"fixed64,4,opt,name=newest_seconds,json=newestSeconds,proto3" json:"newest_seconds,omitempty"` // age of the newest news from any other peer; -1: none
 	Silent        []*SilentPeer          `protobuf:"bytes,5,rep,name=silent,proto3" json:"silent,omitempty"`                                      // by name
 	Trouble       string                 `protobuf:"bytes,6,opt,name=trouble,proto3" json:"trouble,omitempty"`                                    // "" or what is wrong with this peer itself
+	Agree         int32                  `protobuf:"varint,7,opt,name=agree,proto3" json:"agree,omitempty"`                                       // peers heard whose records are the same, this one included
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -188,6 +189,13 @@ func (x *Freshness) GetTrouble() string {
 		return x.Trouble
 	}
 	return ""
+}
+
+func (x *Freshness) GetAgree() int32 {
+	if x != nil {
+		return x.Agree
+	}
+	return 0
 }
 
 // SilentPeer is a member not heard recently.
@@ -274,6 +282,7 @@ type ServiceRow struct {
 	Labels        map[string]string      `protobuf:"bytes,10,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	Accepted      *timestamppb.Timestamp `protobuf:"bytes,11,opt,name=accepted,proto3" json:"accepted,omitempty"`
 	Conflicts     int32                  `protobuf:"varint,12,opt,name=conflicts,proto3" json:"conflicts,omitempty"`
+	IsStopped     bool                   `protobuf:"varint,13,opt,name=is_stopped,json=isStopped,proto3" json:"is_stopped,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -390,6 +399,13 @@ func (x *ServiceRow) GetConflicts() int32 {
 		return x.Conflicts
 	}
 	return 0
+}
+
+func (x *ServiceRow) GetIsStopped() bool {
+	if x != nil {
+		return x.IsStopped
+	}
+	return false
 }
 
 // ReplicaRow is one replica, or one slot without any.
@@ -968,6 +984,8 @@ type PlanChange struct {
 	Unplaced      []string               `protobuf:"bytes,6,rep,name=unplaced,proto3" json:"unplaced,omitempty"` // why, for each unplaced slot
 	Replicas      int32                  `protobuf:"varint,7,opt,name=replicas,proto3" json:"replicas,omitempty"`
 	Notes         []string               `protobuf:"bytes,8,rep,name=notes,proto3" json:"notes,omitempty"`
+	Peer          string                 `protobuf:"bytes,9,opt,name=peer,proto3" json:"peer,omitempty"` // of a change of a peer, which has no service
+	PeerName      string                 `protobuf:"bytes,10,opt,name=peer_name,json=peerName,proto3" json:"peer_name,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1058,6 +1076,20 @@ func (x *PlanChange) GetNotes() []string {
 	return nil
 }
 
+func (x *PlanChange) GetPeer() string {
+	if x != nil {
+		return x.Peer
+	}
+	return ""
+}
+
+func (x *PlanChange) GetPeerName() string {
+	if x != nil {
+		return x.PeerName
+	}
+	return ""
+}
+
 // WishOutcome is the answer to a wish.
 type WishOutcome struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1138,6 +1170,7 @@ type DeployRequest struct {
 	AckTimeoutSeconds float64                `protobuf:"fixed64,6,opt,name=ack_timeout_seconds,json=ackTimeoutSeconds,proto3" json:"ack_timeout_seconds,omitempty"` // 0: 5
 	// By service: "SEQ@AUTHOR", the revision that must be current, else a conflict.
 	IfRevision    map[string]string `protobuf:"bytes,7,rep,name=if_revision,json=ifRevision,proto3" json:"if_revision,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	PruneProject  string            `protobuf:"bytes,8,opt,name=prune_project,json=pruneProject,proto3" json:"prune_project,omitempty"`     // remove the other services of this project; "": none
 	AllowUnplaced bool              `protobuf:"varint,9,opt,name=allow_unplaced,json=allowUnplaced,proto3" json:"allow_unplaced,omitempty"` // accept services that no peer could ever run, as recorded
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1220,6 +1253,13 @@ func (x *DeployRequest) GetIfRevision() map[string]string {
 		return x.IfRevision
 	}
 	return nil
+}
+
+func (x *DeployRequest) GetPruneProject() string {
+	if x != nil {
+		return x.PruneProject
+	}
+	return ""
 }
 
 func (x *DeployRequest) GetAllowUnplaced() bool {
@@ -1595,6 +1635,967 @@ func (x *RemoveResponse) GetFreshness() *Freshness {
 	return nil
 }
 
+// OperateRequest asks for an operation on services.
+type OperateRequest struct {
+	state             protoimpl.MessageState `protogen:"open.v1"`
+	Services          []string               `protobuf:"bytes,1,rep,name=services,proto3" json:"services,omitempty"`
+	Operation         string                 `protobuf:"bytes,2,opt,name=operation,proto3" json:"operation,omitempty"` // stop, start, restart
+	PlanOnly          bool                   `protobuf:"varint,3,opt,name=plan_only,json=planOnly,proto3" json:"plan_only,omitempty"`
+	Acks              int32                  `protobuf:"varint,4,opt,name=acks,proto3" json:"acks,omitempty"`
+	AckTimeoutSeconds float64                `protobuf:"fixed64,5,opt,name=ack_timeout_seconds,json=ackTimeoutSeconds,proto3" json:"ack_timeout_seconds,omitempty"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
+}
+
+func (x *OperateRequest) Reset() {
+	*x = OperateRequest{}
+	mi := &file_shoal_v1_control_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OperateRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OperateRequest) ProtoMessage() {}
+
+func (x *OperateRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_shoal_v1_control_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OperateRequest.ProtoReflect.Descriptor instead.
+func (*OperateRequest) Descriptor() ([]byte, []int) {
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *OperateRequest) GetServices() []string {
+	if x != nil {
+		return x.Services
+	}
+	return nil
+}
+
+func (x *OperateRequest) GetOperation() string {
+	if x != nil {
+		return x.Operation
+	}
+	return ""
+}
+
+func (x *OperateRequest) GetPlanOnly() bool {
+	if x != nil {
+		return x.PlanOnly
+	}
+	return false
+}
+
+func (x *OperateRequest) GetAcks() int32 {
+	if x != nil {
+		return x.Acks
+	}
+	return 0
+}
+
+func (x *OperateRequest) GetAckTimeoutSeconds() float64 {
+	if x != nil {
+		return x.AckTimeoutSeconds
+	}
+	return 0
+}
+
+// OperateResponse answers Operate.
+type OperateResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Outcome       *WishOutcome           `protobuf:"bytes,1,opt,name=outcome,proto3" json:"outcome,omitempty"`
+	Freshness     *Freshness             `protobuf:"bytes,2,opt,name=freshness,proto3" json:"freshness,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *OperateResponse) Reset() {
+	*x = OperateResponse{}
+	mi := &file_shoal_v1_control_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OperateResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OperateResponse) ProtoMessage() {}
+
+func (x *OperateResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_shoal_v1_control_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OperateResponse.ProtoReflect.Descriptor instead.
+func (*OperateResponse) Descriptor() ([]byte, []int) {
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *OperateResponse) GetOutcome() *WishOutcome {
+	if x != nil {
+		return x.Outcome
+	}
+	return nil
+}
+
+func (x *OperateResponse) GetFreshness() *Freshness {
+	if x != nil {
+		return x.Freshness
+	}
+	return nil
+}
+
+// ChangePeerRequest asks for a change of a peer.
+type ChangePeerRequest struct {
+	state             protoimpl.MessageState `protogen:"open.v1"`
+	Peer              string                 `protobuf:"bytes,1,opt,name=peer,proto3" json:"peer,omitempty"`     // name, ID or the end of its ID
+	Change            string                 `protobuf:"bytes,2,opt,name=change,proto3" json:"change,omitempty"` // cordon, uncordon, drain, undrain, edit, remove
+	Name              string                 `protobuf:"bytes,3,opt,name=name,proto3" json:"name,omitempty"`     // of edit: the new name
+	SetLabels         map[string]string      `protobuf:"bytes,4,rep,name=set_labels,json=setLabels,proto3" json:"set_labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	UnsetLabels       []string               `protobuf:"bytes,5,rep,name=unset_labels,json=unsetLabels,proto3" json:"unset_labels,omitempty"`
+	Force             bool                   `protobuf:"varint,6,opt,name=force,proto3" json:"force,omitempty"` // of remove: although it is alive and holds slots
+	PlanOnly          bool                   `protobuf:"varint,7,opt,name=plan_only,json=planOnly,proto3" json:"plan_only,omitempty"`
+	Acks              int32                  `protobuf:"varint,8,opt,name=acks,proto3" json:"acks,omitempty"`
+	AckTimeoutSeconds float64                `protobuf:"fixed64,9,opt,name=ack_timeout_seconds,json=ackTimeoutSeconds,proto3" json:"ack_timeout_seconds,omitempty"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
+}
+
+func (x *ChangePeerRequest) Reset() {
+	*x = ChangePeerRequest{}
+	mi := &file_shoal_v1_control_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ChangePeerRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ChangePeerRequest) ProtoMessage() {}
+
+func (x *ChangePeerRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_shoal_v1_control_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ChangePeerRequest.ProtoReflect.Descriptor instead.
+func (*ChangePeerRequest) Descriptor() ([]byte, []int) {
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *ChangePeerRequest) GetPeer() string {
+	if x != nil {
+		return x.Peer
+	}
+	return ""
+}
+
+func (x *ChangePeerRequest) GetChange() string {
+	if x != nil {
+		return x.Change
+	}
+	return ""
+}
+
+func (x *ChangePeerRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *ChangePeerRequest) GetSetLabels() map[string]string {
+	if x != nil {
+		return x.SetLabels
+	}
+	return nil
+}
+
+func (x *ChangePeerRequest) GetUnsetLabels() []string {
+	if x != nil {
+		return x.UnsetLabels
+	}
+	return nil
+}
+
+func (x *ChangePeerRequest) GetForce() bool {
+	if x != nil {
+		return x.Force
+	}
+	return false
+}
+
+func (x *ChangePeerRequest) GetPlanOnly() bool {
+	if x != nil {
+		return x.PlanOnly
+	}
+	return false
+}
+
+func (x *ChangePeerRequest) GetAcks() int32 {
+	if x != nil {
+		return x.Acks
+	}
+	return 0
+}
+
+func (x *ChangePeerRequest) GetAckTimeoutSeconds() float64 {
+	if x != nil {
+		return x.AckTimeoutSeconds
+	}
+	return 0
+}
+
+// ChangePeerResponse answers ChangePeer.
+type ChangePeerResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Outcome       *WishOutcome           `protobuf:"bytes,1,opt,name=outcome,proto3" json:"outcome,omitempty"`
+	Freshness     *Freshness             `protobuf:"bytes,2,opt,name=freshness,proto3" json:"freshness,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ChangePeerResponse) Reset() {
+	*x = ChangePeerResponse{}
+	mi := &file_shoal_v1_control_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ChangePeerResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ChangePeerResponse) ProtoMessage() {}
+
+func (x *ChangePeerResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_shoal_v1_control_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ChangePeerResponse.ProtoReflect.Descriptor instead.
+func (*ChangePeerResponse) Descriptor() ([]byte, []int) {
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *ChangePeerResponse) GetOutcome() *WishOutcome {
+	if x != nil {
+		return x.Outcome
+	}
+	return nil
+}
+
+func (x *ChangePeerResponse) GetFreshness() *Freshness {
+	if x != nil {
+		return x.Freshness
+	}
+	return nil
+}
+
+// ExplainServiceRequest names a service.
+type ExplainServiceRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Service       string                 `protobuf:"bytes,1,opt,name=service,proto3" json:"service,omitempty"`
+	Slot          *int32                 `protobuf:"varint,2,opt,name=slot,proto3,oneof" json:"slot,omitempty"` // absent: all
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExplainServiceRequest) Reset() {
+	*x = ExplainServiceRequest{}
+	mi := &file_shoal_v1_control_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExplainServiceRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExplainServiceRequest) ProtoMessage() {}
+
+func (x *ExplainServiceRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_shoal_v1_control_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExplainServiceRequest.ProtoReflect.Descriptor instead.
+func (*ExplainServiceRequest) Descriptor() ([]byte, []int) {
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *ExplainServiceRequest) GetService() string {
+	if x != nil {
+		return x.Service
+	}
+	return ""
+}
+
+func (x *ExplainServiceRequest) GetSlot() int32 {
+	if x != nil && x.Slot != nil {
+		return *x.Slot
+	}
+	return 0
+}
+
+// ExplainServiceResponse answers ExplainService.
+type ExplainServiceResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Service       *ServiceRow            `protobuf:"bytes,1,opt,name=service,proto3" json:"service,omitempty"`
+	Slots         []*ExplainedSlot       `protobuf:"bytes,2,rep,name=slots,proto3" json:"slots,omitempty"`
+	Verdicts      []*Verdict             `protobuf:"bytes,3,rep,name=verdicts,proto3" json:"verdicts,omitempty"` // on one more replica, by peer
+	Never         string                 `protobuf:"bytes,4,opt,name=never,proto3" json:"never,omitempty"`       // why no peer could ever hold a slot, "" if one could
+	Freshness     *Freshness             `protobuf:"bytes,5,opt,name=freshness,proto3" json:"freshness,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExplainServiceResponse) Reset() {
+	*x = ExplainServiceResponse{}
+	mi := &file_shoal_v1_control_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExplainServiceResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExplainServiceResponse) ProtoMessage() {}
+
+func (x *ExplainServiceResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_shoal_v1_control_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExplainServiceResponse.ProtoReflect.Descriptor instead.
+func (*ExplainServiceResponse) Descriptor() ([]byte, []int) {
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *ExplainServiceResponse) GetService() *ServiceRow {
+	if x != nil {
+		return x.Service
+	}
+	return nil
+}
+
+func (x *ExplainServiceResponse) GetSlots() []*ExplainedSlot {
+	if x != nil {
+		return x.Slots
+	}
+	return nil
+}
+
+func (x *ExplainServiceResponse) GetVerdicts() []*Verdict {
+	if x != nil {
+		return x.Verdicts
+	}
+	return nil
+}
+
+func (x *ExplainServiceResponse) GetNever() string {
+	if x != nil {
+		return x.Never
+	}
+	return ""
+}
+
+func (x *ExplainServiceResponse) GetFreshness() *Freshness {
+	if x != nil {
+		return x.Freshness
+	}
+	return nil
+}
+
+// ExplainedSlot says where one slot stands.
+type ExplainedSlot struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Slot          int32                  `protobuf:"varint,1,opt,name=slot,proto3" json:"slot,omitempty"`
+	Proposed      *Place                 `protobuf:"bytes,2,opt,name=proposed,proto3" json:"proposed,omitempty"` // absent: nobody was
+	Holders       []*ReplicaRow          `protobuf:"bytes,3,rep,name=holders,proto3" json:"holders,omitempty"`   // the winner first
+	Home          *Place                 `protobuf:"bytes,4,opt,name=home,proto3" json:"home,omitempty"`         // where its data is; absent: nowhere
+	Waits         []string               `protobuf:"bytes,5,rep,name=waits,proto3" json:"waits,omitempty"`       // what the asked peer's last decision said
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExplainedSlot) Reset() {
+	*x = ExplainedSlot{}
+	mi := &file_shoal_v1_control_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExplainedSlot) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExplainedSlot) ProtoMessage() {}
+
+func (x *ExplainedSlot) ProtoReflect() protoreflect.Message {
+	mi := &file_shoal_v1_control_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExplainedSlot.ProtoReflect.Descriptor instead.
+func (*ExplainedSlot) Descriptor() ([]byte, []int) {
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *ExplainedSlot) GetSlot() int32 {
+	if x != nil {
+		return x.Slot
+	}
+	return 0
+}
+
+func (x *ExplainedSlot) GetProposed() *Place {
+	if x != nil {
+		return x.Proposed
+	}
+	return nil
+}
+
+func (x *ExplainedSlot) GetHolders() []*ReplicaRow {
+	if x != nil {
+		return x.Holders
+	}
+	return nil
+}
+
+func (x *ExplainedSlot) GetHome() *Place {
+	if x != nil {
+		return x.Home
+	}
+	return nil
+}
+
+func (x *ExplainedSlot) GetWaits() []string {
+	if x != nil {
+		return x.Waits
+	}
+	return nil
+}
+
+// CopyFromRequest names a path in a replica.
+type CopyFromRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Target        *Target                `protobuf:"bytes,1,opt,name=target,proto3" json:"target,omitempty"`
+	Path          string                 `protobuf:"bytes,2,opt,name=path,proto3" json:"path,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CopyFromRequest) Reset() {
+	*x = CopyFromRequest{}
+	mi := &file_shoal_v1_control_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CopyFromRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CopyFromRequest) ProtoMessage() {}
+
+func (x *CopyFromRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_shoal_v1_control_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CopyFromRequest.ProtoReflect.Descriptor instead.
+func (*CopyFromRequest) Descriptor() ([]byte, []int) {
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *CopyFromRequest) GetTarget() *Target {
+	if x != nil {
+		return x.Target
+	}
+	return nil
+}
+
+func (x *CopyFromRequest) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
+// CopyFromResponse is a piece of the archive, its stat first and its end last.
+type CopyFromResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Chunk         *CopyChunk             `protobuf:"bytes,1,opt,name=chunk,proto3" json:"chunk,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CopyFromResponse) Reset() {
+	*x = CopyFromResponse{}
+	mi := &file_shoal_v1_control_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CopyFromResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CopyFromResponse) ProtoMessage() {}
+
+func (x *CopyFromResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_shoal_v1_control_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CopyFromResponse.ProtoReflect.Descriptor instead.
+func (*CopyFromResponse) Descriptor() ([]byte, []int) {
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *CopyFromResponse) GetChunk() *CopyChunk {
+	if x != nil {
+		return x.Chunk
+	}
+	return nil
+}
+
+// CopyToRequest is one start, then the archive.
+type CopyToRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Types that are valid to be assigned to What:
+	//
+	//	*CopyToRequest_Start
+	//	*CopyToRequest_Data
+	What          isCopyToRequest_What `protobuf_oneof:"what"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CopyToRequest) Reset() {
+	*x = CopyToRequest{}
+	mi := &file_shoal_v1_control_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CopyToRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CopyToRequest) ProtoMessage() {}
+
+func (x *CopyToRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_shoal_v1_control_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CopyToRequest.ProtoReflect.Descriptor instead.
+func (*CopyToRequest) Descriptor() ([]byte, []int) {
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *CopyToRequest) GetWhat() isCopyToRequest_What {
+	if x != nil {
+		return x.What
+	}
+	return nil
+}
+
+func (x *CopyToRequest) GetStart() *CopyStart {
+	if x != nil {
+		if x, ok := x.What.(*CopyToRequest_Start); ok {
+			return x.Start
+		}
+	}
+	return nil
+}
+
+func (x *CopyToRequest) GetData() []byte {
+	if x != nil {
+		if x, ok := x.What.(*CopyToRequest_Data); ok {
+			return x.Data
+		}
+	}
+	return nil
+}
+
+type isCopyToRequest_What interface {
+	isCopyToRequest_What()
+}
+
+type CopyToRequest_Start struct {
+	Start *CopyStart `protobuf:"bytes,1,opt,name=start,proto3,oneof"`
+}
+
+type CopyToRequest_Data struct {
+	Data []byte `protobuf:"bytes,2,opt,name=data,proto3,oneof"`
+}
+
+func (*CopyToRequest_Start) isCopyToRequest_What() {}
+
+func (*CopyToRequest_Data) isCopyToRequest_What() {}
+
+// CopyToResponse answers CopyTo: it is there.
+type CopyToResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CopyToResponse) Reset() {
+	*x = CopyToResponse{}
+	mi := &file_shoal_v1_control_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CopyToResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CopyToResponse) ProtoMessage() {}
+
+func (x *CopyToResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_shoal_v1_control_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CopyToResponse.ProtoReflect.Descriptor instead.
+func (*CopyToResponse) Descriptor() ([]byte, []int) {
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{27}
+}
+
+// WatchUsageRequest asks for measurements.
+type WatchUsageRequest struct {
+	state           protoimpl.MessageState `protogen:"open.v1"`
+	IntervalSeconds float64                `protobuf:"fixed64,1,opt,name=interval_seconds,json=intervalSeconds,proto3" json:"interval_seconds,omitempty"` // 0: 2
+	Once            bool                   `protobuf:"varint,2,opt,name=once,proto3" json:"once,omitempty"`                                               // two readings, one answer
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
+}
+
+func (x *WatchUsageRequest) Reset() {
+	*x = WatchUsageRequest{}
+	mi := &file_shoal_v1_control_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WatchUsageRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WatchUsageRequest) ProtoMessage() {}
+
+func (x *WatchUsageRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_shoal_v1_control_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WatchUsageRequest.ProtoReflect.Descriptor instead.
+func (*WatchUsageRequest) Descriptor() ([]byte, []int) {
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{28}
+}
+
+func (x *WatchUsageRequest) GetIntervalSeconds() float64 {
+	if x != nil {
+		return x.IntervalSeconds
+	}
+	return 0
+}
+
+func (x *WatchUsageRequest) GetOnce() bool {
+	if x != nil {
+		return x.Once
+	}
+	return false
+}
+
+// WatchUsageResponse is one round of measurements.
+type WatchUsageResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Peers         []*PeerUsage           `protobuf:"bytes,1,rep,name=peers,proto3" json:"peers,omitempty"` // by name
+	Services      []*ServiceRow          `protobuf:"bytes,2,rep,name=services,proto3" json:"services,omitempty"`
+	Freshness     *Freshness             `protobuf:"bytes,3,opt,name=freshness,proto3" json:"freshness,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WatchUsageResponse) Reset() {
+	*x = WatchUsageResponse{}
+	mi := &file_shoal_v1_control_proto_msgTypes[29]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WatchUsageResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WatchUsageResponse) ProtoMessage() {}
+
+func (x *WatchUsageResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_shoal_v1_control_proto_msgTypes[29]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WatchUsageResponse.ProtoReflect.Descriptor instead.
+func (*WatchUsageResponse) Descriptor() ([]byte, []int) {
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{29}
+}
+
+func (x *WatchUsageResponse) GetPeers() []*PeerUsage {
+	if x != nil {
+		return x.Peers
+	}
+	return nil
+}
+
+func (x *WatchUsageResponse) GetServices() []*ServiceRow {
+	if x != nil {
+		return x.Services
+	}
+	return nil
+}
+
+func (x *WatchUsageResponse) GetFreshness() *Freshness {
+	if x != nil {
+		return x.Freshness
+	}
+	return nil
+}
+
+// PeerUsage is what the replicas of one peer use.
+type PeerUsage struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Peer          *PeerRow               `protobuf:"bytes,1,opt,name=peer,proto3" json:"peer,omitempty"`
+	Replicas      []*UsedReplica         `protobuf:"bytes,2,rep,name=replicas,proto3" json:"replicas,omitempty"`
+	Trouble       string                 `protobuf:"bytes,3,opt,name=trouble,proto3" json:"trouble,omitempty"` // "" or why they are not measured
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PeerUsage) Reset() {
+	*x = PeerUsage{}
+	mi := &file_shoal_v1_control_proto_msgTypes[30]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PeerUsage) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PeerUsage) ProtoMessage() {}
+
+func (x *PeerUsage) ProtoReflect() protoreflect.Message {
+	mi := &file_shoal_v1_control_proto_msgTypes[30]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PeerUsage.ProtoReflect.Descriptor instead.
+func (*PeerUsage) Descriptor() ([]byte, []int) {
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{30}
+}
+
+func (x *PeerUsage) GetPeer() *PeerRow {
+	if x != nil {
+		return x.Peer
+	}
+	return nil
+}
+
+func (x *PeerUsage) GetReplicas() []*UsedReplica {
+	if x != nil {
+		return x.Replicas
+	}
+	return nil
+}
+
+func (x *PeerUsage) GetTrouble() string {
+	if x != nil {
+		return x.Trouble
+	}
+	return ""
+}
+
+// UsedReplica is one replica with what it uses.
+type UsedReplica struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Replica       *ReplicaRow            `protobuf:"bytes,1,opt,name=replica,proto3" json:"replica,omitempty"`
+	CpuMilli      int64                  `protobuf:"zigzag64,2,opt,name=cpu_milli,json=cpuMilli,proto3" json:"cpu_milli,omitempty"` // -1: not measured yet
+	MemBytes      int64                  `protobuf:"varint,3,opt,name=mem_bytes,json=memBytes,proto3" json:"mem_bytes,omitempty"`
+	MemLimit      int64                  `protobuf:"varint,4,opt,name=mem_limit,json=memLimit,proto3" json:"mem_limit,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UsedReplica) Reset() {
+	*x = UsedReplica{}
+	mi := &file_shoal_v1_control_proto_msgTypes[31]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UsedReplica) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UsedReplica) ProtoMessage() {}
+
+func (x *UsedReplica) ProtoReflect() protoreflect.Message {
+	mi := &file_shoal_v1_control_proto_msgTypes[31]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UsedReplica.ProtoReflect.Descriptor instead.
+func (*UsedReplica) Descriptor() ([]byte, []int) {
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{31}
+}
+
+func (x *UsedReplica) GetReplica() *ReplicaRow {
+	if x != nil {
+		return x.Replica
+	}
+	return nil
+}
+
+func (x *UsedReplica) GetCpuMilli() int64 {
+	if x != nil {
+		return x.CpuMilli
+	}
+	return 0
+}
+
+func (x *UsedReplica) GetMemBytes() int64 {
+	if x != nil {
+		return x.MemBytes
+	}
+	return 0
+}
+
+func (x *UsedReplica) GetMemLimit() int64 {
+	if x != nil {
+		return x.MemLimit
+	}
+	return 0
+}
+
 // RunDoctorRequest says what to look at.
 type RunDoctorRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1606,7 +2607,7 @@ type RunDoctorRequest struct {
 
 func (x *RunDoctorRequest) Reset() {
 	*x = RunDoctorRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[17]
+	mi := &file_shoal_v1_control_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1618,7 +2619,7 @@ func (x *RunDoctorRequest) String() string {
 func (*RunDoctorRequest) ProtoMessage() {}
 
 func (x *RunDoctorRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[17]
+	mi := &file_shoal_v1_control_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1631,7 +2632,7 @@ func (x *RunDoctorRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunDoctorRequest.ProtoReflect.Descriptor instead.
 func (*RunDoctorRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{17}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *RunDoctorRequest) GetPeer() string {
@@ -1659,7 +2660,7 @@ type RunDoctorResponse struct {
 
 func (x *RunDoctorResponse) Reset() {
 	*x = RunDoctorResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[18]
+	mi := &file_shoal_v1_control_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1671,7 +2672,7 @@ func (x *RunDoctorResponse) String() string {
 func (*RunDoctorResponse) ProtoMessage() {}
 
 func (x *RunDoctorResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[18]
+	mi := &file_shoal_v1_control_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1684,7 +2685,7 @@ func (x *RunDoctorResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunDoctorResponse.ProtoReflect.Descriptor instead.
 func (*RunDoctorResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{18}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *RunDoctorResponse) GetCheck() *DoctorCheck {
@@ -1710,7 +2711,7 @@ type GetDebugRequest struct {
 
 func (x *GetDebugRequest) Reset() {
 	*x = GetDebugRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[19]
+	mi := &file_shoal_v1_control_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1722,7 +2723,7 @@ func (x *GetDebugRequest) String() string {
 func (*GetDebugRequest) ProtoMessage() {}
 
 func (x *GetDebugRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[19]
+	mi := &file_shoal_v1_control_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1735,7 +2736,7 @@ func (x *GetDebugRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetDebugRequest.ProtoReflect.Descriptor instead.
 func (*GetDebugRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{19}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{34}
 }
 
 // GetDebugResponse is a piece of one file of the report.
@@ -1749,7 +2750,7 @@ type GetDebugResponse struct {
 
 func (x *GetDebugResponse) Reset() {
 	*x = GetDebugResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[20]
+	mi := &file_shoal_v1_control_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1761,7 +2762,7 @@ func (x *GetDebugResponse) String() string {
 func (*GetDebugResponse) ProtoMessage() {}
 
 func (x *GetDebugResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[20]
+	mi := &file_shoal_v1_control_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1774,7 +2775,7 @@ func (x *GetDebugResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetDebugResponse.ProtoReflect.Descriptor instead.
 func (*GetDebugResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{20}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *GetDebugResponse) GetName() string {
@@ -1800,7 +2801,7 @@ type ListServicesRequest struct {
 
 func (x *ListServicesRequest) Reset() {
 	*x = ListServicesRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[21]
+	mi := &file_shoal_v1_control_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1812,7 +2813,7 @@ func (x *ListServicesRequest) String() string {
 func (*ListServicesRequest) ProtoMessage() {}
 
 func (x *ListServicesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[21]
+	mi := &file_shoal_v1_control_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1825,7 +2826,7 @@ func (x *ListServicesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListServicesRequest.ProtoReflect.Descriptor instead.
 func (*ListServicesRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{21}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{36}
 }
 
 // ListServicesResponse answers ListServices.
@@ -1839,7 +2840,7 @@ type ListServicesResponse struct {
 
 func (x *ListServicesResponse) Reset() {
 	*x = ListServicesResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[22]
+	mi := &file_shoal_v1_control_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1851,7 +2852,7 @@ func (x *ListServicesResponse) String() string {
 func (*ListServicesResponse) ProtoMessage() {}
 
 func (x *ListServicesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[22]
+	mi := &file_shoal_v1_control_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1864,7 +2865,7 @@ func (x *ListServicesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListServicesResponse.ProtoReflect.Descriptor instead.
 func (*ListServicesResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{22}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *ListServicesResponse) GetServices() []*ServiceRow {
@@ -1891,7 +2892,7 @@ type ListReplicasRequest struct {
 
 func (x *ListReplicasRequest) Reset() {
 	*x = ListReplicasRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[23]
+	mi := &file_shoal_v1_control_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1903,7 +2904,7 @@ func (x *ListReplicasRequest) String() string {
 func (*ListReplicasRequest) ProtoMessage() {}
 
 func (x *ListReplicasRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[23]
+	mi := &file_shoal_v1_control_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1916,7 +2917,7 @@ func (x *ListReplicasRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListReplicasRequest.ProtoReflect.Descriptor instead.
 func (*ListReplicasRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{23}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *ListReplicasRequest) GetServices() []string {
@@ -1937,7 +2938,7 @@ type ListReplicasResponse struct {
 
 func (x *ListReplicasResponse) Reset() {
 	*x = ListReplicasResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[24]
+	mi := &file_shoal_v1_control_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1949,7 +2950,7 @@ func (x *ListReplicasResponse) String() string {
 func (*ListReplicasResponse) ProtoMessage() {}
 
 func (x *ListReplicasResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[24]
+	mi := &file_shoal_v1_control_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1962,7 +2963,7 @@ func (x *ListReplicasResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListReplicasResponse.ProtoReflect.Descriptor instead.
 func (*ListReplicasResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{24}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *ListReplicasResponse) GetReplicas() []*ReplicaRow {
@@ -1990,7 +2991,7 @@ type InspectServiceRequest struct {
 
 func (x *InspectServiceRequest) Reset() {
 	*x = InspectServiceRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[25]
+	mi := &file_shoal_v1_control_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2002,7 +3003,7 @@ func (x *InspectServiceRequest) String() string {
 func (*InspectServiceRequest) ProtoMessage() {}
 
 func (x *InspectServiceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[25]
+	mi := &file_shoal_v1_control_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2015,7 +3016,7 @@ func (x *InspectServiceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InspectServiceRequest.ProtoReflect.Descriptor instead.
 func (*InspectServiceRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{25}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *InspectServiceRequest) GetService() string {
@@ -2048,7 +3049,7 @@ type InspectServiceResponse struct {
 
 func (x *InspectServiceResponse) Reset() {
 	*x = InspectServiceResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[26]
+	mi := &file_shoal_v1_control_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2060,7 +3061,7 @@ func (x *InspectServiceResponse) String() string {
 func (*InspectServiceResponse) ProtoMessage() {}
 
 func (x *InspectServiceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[26]
+	mi := &file_shoal_v1_control_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2073,7 +3074,7 @@ func (x *InspectServiceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InspectServiceResponse.ProtoReflect.Descriptor instead.
 func (*InspectServiceResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{26}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *InspectServiceResponse) GetService() *ServiceRow {
@@ -2137,7 +3138,7 @@ type WishConflict struct {
 
 func (x *WishConflict) Reset() {
 	*x = WishConflict{}
-	mi := &file_shoal_v1_control_proto_msgTypes[27]
+	mi := &file_shoal_v1_control_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2149,7 +3150,7 @@ func (x *WishConflict) String() string {
 func (*WishConflict) ProtoMessage() {}
 
 func (x *WishConflict) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[27]
+	mi := &file_shoal_v1_control_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2162,7 +3163,7 @@ func (x *WishConflict) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WishConflict.ProtoReflect.Descriptor instead.
 func (*WishConflict) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{27}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *WishConflict) GetLoser() *RevisionID {
@@ -2201,7 +3202,7 @@ type Verdict struct {
 
 func (x *Verdict) Reset() {
 	*x = Verdict{}
-	mi := &file_shoal_v1_control_proto_msgTypes[28]
+	mi := &file_shoal_v1_control_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2213,7 +3214,7 @@ func (x *Verdict) String() string {
 func (*Verdict) ProtoMessage() {}
 
 func (x *Verdict) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[28]
+	mi := &file_shoal_v1_control_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2226,7 +3227,7 @@ func (x *Verdict) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Verdict.ProtoReflect.Descriptor instead.
 func (*Verdict) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{28}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *Verdict) GetSlot() int32 {
@@ -2281,7 +3282,7 @@ type ListPeersRequest struct {
 
 func (x *ListPeersRequest) Reset() {
 	*x = ListPeersRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[29]
+	mi := &file_shoal_v1_control_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2293,7 +3294,7 @@ func (x *ListPeersRequest) String() string {
 func (*ListPeersRequest) ProtoMessage() {}
 
 func (x *ListPeersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[29]
+	mi := &file_shoal_v1_control_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2306,7 +3307,7 @@ func (x *ListPeersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPeersRequest.ProtoReflect.Descriptor instead.
 func (*ListPeersRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{29}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *ListPeersRequest) GetIncludeRemoved() bool {
@@ -2327,7 +3328,7 @@ type ListPeersResponse struct {
 
 func (x *ListPeersResponse) Reset() {
 	*x = ListPeersResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[30]
+	mi := &file_shoal_v1_control_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2339,7 +3340,7 @@ func (x *ListPeersResponse) String() string {
 func (*ListPeersResponse) ProtoMessage() {}
 
 func (x *ListPeersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[30]
+	mi := &file_shoal_v1_control_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2352,7 +3353,7 @@ func (x *ListPeersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPeersResponse.ProtoReflect.Descriptor instead.
 func (*ListPeersResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{30}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *ListPeersResponse) GetPeers() []*PeerRow {
@@ -2379,7 +3380,7 @@ type InspectPeerRequest struct {
 
 func (x *InspectPeerRequest) Reset() {
 	*x = InspectPeerRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[31]
+	mi := &file_shoal_v1_control_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2391,7 +3392,7 @@ func (x *InspectPeerRequest) String() string {
 func (*InspectPeerRequest) ProtoMessage() {}
 
 func (x *InspectPeerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[31]
+	mi := &file_shoal_v1_control_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2404,7 +3405,7 @@ func (x *InspectPeerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InspectPeerRequest.ProtoReflect.Descriptor instead.
 func (*InspectPeerRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{31}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *InspectPeerRequest) GetPeer() string {
@@ -2428,7 +3429,7 @@ type InspectPeerResponse struct {
 
 func (x *InspectPeerResponse) Reset() {
 	*x = InspectPeerResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[32]
+	mi := &file_shoal_v1_control_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2440,7 +3441,7 @@ func (x *InspectPeerResponse) String() string {
 func (*InspectPeerResponse) ProtoMessage() {}
 
 func (x *InspectPeerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[32]
+	mi := &file_shoal_v1_control_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2453,7 +3454,7 @@ func (x *InspectPeerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InspectPeerResponse.ProtoReflect.Descriptor instead.
 func (*InspectPeerResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{32}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *InspectPeerResponse) GetPeer() *PeerRow {
@@ -2501,7 +3502,7 @@ type WatchRequest struct {
 
 func (x *WatchRequest) Reset() {
 	*x = WatchRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[33]
+	mi := &file_shoal_v1_control_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2513,7 +3514,7 @@ func (x *WatchRequest) String() string {
 func (*WatchRequest) ProtoMessage() {}
 
 func (x *WatchRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[33]
+	mi := &file_shoal_v1_control_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2526,7 +3527,7 @@ func (x *WatchRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchRequest.ProtoReflect.Descriptor instead.
 func (*WatchRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{33}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *WatchRequest) GetServices() []string {
@@ -2547,7 +3548,7 @@ type WatchResponse struct {
 
 func (x *WatchResponse) Reset() {
 	*x = WatchResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[34]
+	mi := &file_shoal_v1_control_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2559,7 +3560,7 @@ func (x *WatchResponse) String() string {
 func (*WatchResponse) ProtoMessage() {}
 
 func (x *WatchResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[34]
+	mi := &file_shoal_v1_control_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2572,7 +3573,7 @@ func (x *WatchResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchResponse.ProtoReflect.Descriptor instead.
 func (*WatchResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{34}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *WatchResponse) GetServices() []*ServiceProgress {
@@ -2606,7 +3607,7 @@ type ServiceProgress struct {
 
 func (x *ServiceProgress) Reset() {
 	*x = ServiceProgress{}
-	mi := &file_shoal_v1_control_proto_msgTypes[35]
+	mi := &file_shoal_v1_control_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2618,7 +3619,7 @@ func (x *ServiceProgress) String() string {
 func (*ServiceProgress) ProtoMessage() {}
 
 func (x *ServiceProgress) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[35]
+	mi := &file_shoal_v1_control_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2631,7 +3632,7 @@ func (x *ServiceProgress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ServiceProgress.ProtoReflect.Descriptor instead.
 func (*ServiceProgress) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{35}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *ServiceProgress) GetService() *ServiceRow {
@@ -2692,7 +3693,7 @@ type StreamLogsRequest struct {
 
 func (x *StreamLogsRequest) Reset() {
 	*x = StreamLogsRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[36]
+	mi := &file_shoal_v1_control_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2704,7 +3705,7 @@ func (x *StreamLogsRequest) String() string {
 func (*StreamLogsRequest) ProtoMessage() {}
 
 func (x *StreamLogsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[36]
+	mi := &file_shoal_v1_control_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2717,7 +3718,7 @@ func (x *StreamLogsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamLogsRequest.ProtoReflect.Descriptor instead.
 func (*StreamLogsRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{36}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *StreamLogsRequest) GetService() string {
@@ -2783,7 +3784,7 @@ type StreamLogsResponse struct {
 
 func (x *StreamLogsResponse) Reset() {
 	*x = StreamLogsResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[37]
+	mi := &file_shoal_v1_control_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2795,7 +3796,7 @@ func (x *StreamLogsResponse) String() string {
 func (*StreamLogsResponse) ProtoMessage() {}
 
 func (x *StreamLogsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[37]
+	mi := &file_shoal_v1_control_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2808,7 +3809,7 @@ func (x *StreamLogsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamLogsResponse.ProtoReflect.Descriptor instead.
 func (*StreamLogsResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{37}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *StreamLogsResponse) GetWhat() isStreamLogsResponse_What {
@@ -2869,7 +3870,7 @@ type LogRow struct {
 
 func (x *LogRow) Reset() {
 	*x = LogRow{}
-	mi := &file_shoal_v1_control_proto_msgTypes[38]
+	mi := &file_shoal_v1_control_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2881,7 +3882,7 @@ func (x *LogRow) String() string {
 func (*LogRow) ProtoMessage() {}
 
 func (x *LogRow) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[38]
+	mi := &file_shoal_v1_control_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2894,7 +3895,7 @@ func (x *LogRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogRow.ProtoReflect.Descriptor instead.
 func (*LogRow) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{38}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *LogRow) GetPeer() string {
@@ -2965,7 +3966,7 @@ type LostHolder struct {
 
 func (x *LostHolder) Reset() {
 	*x = LostHolder{}
-	mi := &file_shoal_v1_control_proto_msgTypes[39]
+	mi := &file_shoal_v1_control_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2977,7 +3978,7 @@ func (x *LostHolder) String() string {
 func (*LostHolder) ProtoMessage() {}
 
 func (x *LostHolder) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[39]
+	mi := &file_shoal_v1_control_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2990,7 +3991,7 @@ func (x *LostHolder) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LostHolder.ProtoReflect.Descriptor instead.
 func (*LostHolder) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{39}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *LostHolder) GetPeer() string {
@@ -3026,7 +4027,7 @@ type StreamEventsRequest struct {
 
 func (x *StreamEventsRequest) Reset() {
 	*x = StreamEventsRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[40]
+	mi := &file_shoal_v1_control_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3038,7 +4039,7 @@ func (x *StreamEventsRequest) String() string {
 func (*StreamEventsRequest) ProtoMessage() {}
 
 func (x *StreamEventsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[40]
+	mi := &file_shoal_v1_control_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3051,7 +4052,7 @@ func (x *StreamEventsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamEventsRequest.ProtoReflect.Descriptor instead.
 func (*StreamEventsRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{40}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *StreamEventsRequest) GetFollow() bool {
@@ -3085,7 +4086,7 @@ type StreamEventsResponse struct {
 
 func (x *StreamEventsResponse) Reset() {
 	*x = StreamEventsResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[41]
+	mi := &file_shoal_v1_control_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3097,7 +4098,7 @@ func (x *StreamEventsResponse) String() string {
 func (*StreamEventsResponse) ProtoMessage() {}
 
 func (x *StreamEventsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[41]
+	mi := &file_shoal_v1_control_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3110,7 +4111,7 @@ func (x *StreamEventsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamEventsResponse.ProtoReflect.Descriptor instead.
 func (*StreamEventsResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{41}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *StreamEventsResponse) GetEvent() *EventRow {
@@ -3136,7 +4137,7 @@ type EventRow struct {
 
 func (x *EventRow) Reset() {
 	*x = EventRow{}
-	mi := &file_shoal_v1_control_proto_msgTypes[42]
+	mi := &file_shoal_v1_control_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3148,7 +4149,7 @@ func (x *EventRow) String() string {
 func (*EventRow) ProtoMessage() {}
 
 func (x *EventRow) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[42]
+	mi := &file_shoal_v1_control_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3161,7 +4162,7 @@ func (x *EventRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventRow.ProtoReflect.Descriptor instead.
 func (*EventRow) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{42}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *EventRow) GetTime() *timestamppb.Timestamp {
@@ -3222,7 +4223,7 @@ type GetStatusRequest struct {
 
 func (x *GetStatusRequest) Reset() {
 	*x = GetStatusRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[43]
+	mi := &file_shoal_v1_control_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3234,7 +4235,7 @@ func (x *GetStatusRequest) String() string {
 func (*GetStatusRequest) ProtoMessage() {}
 
 func (x *GetStatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[43]
+	mi := &file_shoal_v1_control_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3247,7 +4248,7 @@ func (x *GetStatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStatusRequest.ProtoReflect.Descriptor instead.
 func (*GetStatusRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{43}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{58}
 }
 
 // GetStatusResponse answers GetStatus.
@@ -3268,7 +4269,7 @@ type GetStatusResponse struct {
 
 func (x *GetStatusResponse) Reset() {
 	*x = GetStatusResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[44]
+	mi := &file_shoal_v1_control_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3280,7 +4281,7 @@ func (x *GetStatusResponse) String() string {
 func (*GetStatusResponse) ProtoMessage() {}
 
 func (x *GetStatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[44]
+	mi := &file_shoal_v1_control_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3293,7 +4294,7 @@ func (x *GetStatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStatusResponse.ProtoReflect.Descriptor instead.
 func (*GetStatusResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{44}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *GetStatusResponse) GetSelf() string {
@@ -3373,7 +4374,7 @@ type StoreStatus struct {
 
 func (x *StoreStatus) Reset() {
 	*x = StoreStatus{}
-	mi := &file_shoal_v1_control_proto_msgTypes[45]
+	mi := &file_shoal_v1_control_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3385,7 +4386,7 @@ func (x *StoreStatus) String() string {
 func (*StoreStatus) ProtoMessage() {}
 
 func (x *StoreStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[45]
+	mi := &file_shoal_v1_control_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3398,7 +4399,7 @@ func (x *StoreStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StoreStatus.ProtoReflect.Descriptor instead.
 func (*StoreStatus) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{45}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *StoreStatus) GetDigest() string {
@@ -3447,7 +4448,7 @@ type InitRequest struct {
 
 func (x *InitRequest) Reset() {
 	*x = InitRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[46]
+	mi := &file_shoal_v1_control_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3459,7 +4460,7 @@ func (x *InitRequest) String() string {
 func (*InitRequest) ProtoMessage() {}
 
 func (x *InitRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[46]
+	mi := &file_shoal_v1_control_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3472,7 +4473,7 @@ func (x *InitRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InitRequest.ProtoReflect.Descriptor instead.
 func (*InitRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{46}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *InitRequest) GetName() string {
@@ -3501,7 +4502,7 @@ type InitResponse struct {
 
 func (x *InitResponse) Reset() {
 	*x = InitResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[47]
+	mi := &file_shoal_v1_control_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3513,7 +4514,7 @@ func (x *InitResponse) String() string {
 func (*InitResponse) ProtoMessage() {}
 
 func (x *InitResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[47]
+	mi := &file_shoal_v1_control_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3526,7 +4527,7 @@ func (x *InitResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InitResponse.ProtoReflect.Descriptor instead.
 func (*InitResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{47}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *InitResponse) GetToken() string {
@@ -3563,7 +4564,7 @@ type JoinRequest struct {
 
 func (x *JoinRequest) Reset() {
 	*x = JoinRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[48]
+	mi := &file_shoal_v1_control_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3575,7 +4576,7 @@ func (x *JoinRequest) String() string {
 func (*JoinRequest) ProtoMessage() {}
 
 func (x *JoinRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[48]
+	mi := &file_shoal_v1_control_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3588,7 +4589,7 @@ func (x *JoinRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinRequest.ProtoReflect.Descriptor instead.
 func (*JoinRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{48}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *JoinRequest) GetToken() string {
@@ -3630,7 +4631,7 @@ type JoinResponse struct {
 
 func (x *JoinResponse) Reset() {
 	*x = JoinResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[49]
+	mi := &file_shoal_v1_control_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3642,7 +4643,7 @@ func (x *JoinResponse) String() string {
 func (*JoinResponse) ProtoMessage() {}
 
 func (x *JoinResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[49]
+	mi := &file_shoal_v1_control_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3655,7 +4656,7 @@ func (x *JoinResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinResponse.ProtoReflect.Descriptor instead.
 func (*JoinResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{49}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *JoinResponse) GetSelf() string {
@@ -3683,7 +4684,7 @@ type LeaveRequest struct {
 
 func (x *LeaveRequest) Reset() {
 	*x = LeaveRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[50]
+	mi := &file_shoal_v1_control_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3695,7 +4696,7 @@ func (x *LeaveRequest) String() string {
 func (*LeaveRequest) ProtoMessage() {}
 
 func (x *LeaveRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[50]
+	mi := &file_shoal_v1_control_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3708,7 +4709,7 @@ func (x *LeaveRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeaveRequest.ProtoReflect.Descriptor instead.
 func (*LeaveRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{50}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *LeaveRequest) GetTimeoutSeconds() float64 {
@@ -3734,7 +4735,7 @@ type LeaveResponse struct {
 
 func (x *LeaveResponse) Reset() {
 	*x = LeaveResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[51]
+	mi := &file_shoal_v1_control_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3746,7 +4747,7 @@ func (x *LeaveResponse) String() string {
 func (*LeaveResponse) ProtoMessage() {}
 
 func (x *LeaveResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[51]
+	mi := &file_shoal_v1_control_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3759,7 +4760,7 @@ func (x *LeaveResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeaveResponse.ProtoReflect.Descriptor instead.
 func (*LeaveResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{51}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{66}
 }
 
 // CreateTokenRequest asks for an invite.
@@ -3774,7 +4775,7 @@ type CreateTokenRequest struct {
 
 func (x *CreateTokenRequest) Reset() {
 	*x = CreateTokenRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[52]
+	mi := &file_shoal_v1_control_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3786,7 +4787,7 @@ func (x *CreateTokenRequest) String() string {
 func (*CreateTokenRequest) ProtoMessage() {}
 
 func (x *CreateTokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[52]
+	mi := &file_shoal_v1_control_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3799,7 +4800,7 @@ func (x *CreateTokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTokenRequest.ProtoReflect.Descriptor instead.
 func (*CreateTokenRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{52}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *CreateTokenRequest) GetTtlSeconds() float64 {
@@ -3833,7 +4834,7 @@ type CreateTokenResponse struct {
 
 func (x *CreateTokenResponse) Reset() {
 	*x = CreateTokenResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[53]
+	mi := &file_shoal_v1_control_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3845,7 +4846,7 @@ func (x *CreateTokenResponse) String() string {
 func (*CreateTokenResponse) ProtoMessage() {}
 
 func (x *CreateTokenResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[53]
+	mi := &file_shoal_v1_control_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3858,7 +4859,7 @@ func (x *CreateTokenResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTokenResponse.ProtoReflect.Descriptor instead.
 func (*CreateTokenResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{53}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *CreateTokenResponse) GetToken() string {
@@ -3877,7 +4878,7 @@ type ListTokensRequest struct {
 
 func (x *ListTokensRequest) Reset() {
 	*x = ListTokensRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[54]
+	mi := &file_shoal_v1_control_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3889,7 +4890,7 @@ func (x *ListTokensRequest) String() string {
 func (*ListTokensRequest) ProtoMessage() {}
 
 func (x *ListTokensRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[54]
+	mi := &file_shoal_v1_control_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3902,7 +4903,7 @@ func (x *ListTokensRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTokensRequest.ProtoReflect.Descriptor instead.
 func (*ListTokensRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{54}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{69}
 }
 
 // ListTokensResponse answers ListTokens.
@@ -3916,7 +4917,7 @@ type ListTokensResponse struct {
 
 func (x *ListTokensResponse) Reset() {
 	*x = ListTokensResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[55]
+	mi := &file_shoal_v1_control_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3928,7 +4929,7 @@ func (x *ListTokensResponse) String() string {
 func (*ListTokensResponse) ProtoMessage() {}
 
 func (x *ListTokensResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[55]
+	mi := &file_shoal_v1_control_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3941,7 +4942,7 @@ func (x *ListTokensResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTokensResponse.ProtoReflect.Descriptor instead.
 func (*ListTokensResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{55}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *ListTokensResponse) GetTokens() []*TokenRow {
@@ -3968,7 +4969,7 @@ type RevokeTokenRequest struct {
 
 func (x *RevokeTokenRequest) Reset() {
 	*x = RevokeTokenRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[56]
+	mi := &file_shoal_v1_control_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3980,7 +4981,7 @@ func (x *RevokeTokenRequest) String() string {
 func (*RevokeTokenRequest) ProtoMessage() {}
 
 func (x *RevokeTokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[56]
+	mi := &file_shoal_v1_control_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3993,7 +4994,7 @@ func (x *RevokeTokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeTokenRequest.ProtoReflect.Descriptor instead.
 func (*RevokeTokenRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{56}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *RevokeTokenRequest) GetId() string {
@@ -4012,7 +5013,7 @@ type RevokeTokenResponse struct {
 
 func (x *RevokeTokenResponse) Reset() {
 	*x = RevokeTokenResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[57]
+	mi := &file_shoal_v1_control_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4024,7 +5025,7 @@ func (x *RevokeTokenResponse) String() string {
 func (*RevokeTokenResponse) ProtoMessage() {}
 
 func (x *RevokeTokenResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[57]
+	mi := &file_shoal_v1_control_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4037,7 +5038,7 @@ func (x *RevokeTokenResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeTokenResponse.ProtoReflect.Descriptor instead.
 func (*RevokeTokenResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{57}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{72}
 }
 
 var File_shoal_v1_control_proto protoreflect.FileDescriptor
@@ -4049,21 +5050,22 @@ const file_shoal_v1_control_proto_rawDesc = "" +
 	"\x04code\x18\x01 \x01(\tR\x04code\x12\x12\n" +
 	"\x04what\x18\x02 \x01(\tR\x04what\x12\x10\n" +
 	"\x03why\x18\x03 \x01(\tR\x03why\x12\x12\n" +
-	"\x04todo\x18\x04 \x01(\tR\x04todo\"\xd1\x01\n" +
+	"\x04todo\x18\x04 \x01(\tR\x04todo\"\xe7\x01\n" +
 	"\tFreshness\x12\x18\n" +
 	"\amembers\x18\x01 \x01(\x05R\amembers\x12\x14\n" +
 	"\x05heard\x18\x02 \x01(\x05R\x05heard\x12%\n" +
 	"\x0eoldest_seconds\x18\x03 \x01(\x01R\roldestSeconds\x12%\n" +
 	"\x0enewest_seconds\x18\x04 \x01(\x01R\rnewestSeconds\x12,\n" +
 	"\x06silent\x18\x05 \x03(\v2\x14.shoal.v1.SilentPeerR\x06silent\x12\x18\n" +
-	"\atrouble\x18\x06 \x01(\tR\atrouble\"g\n" +
+	"\atrouble\x18\x06 \x01(\tR\atrouble\x12\x14\n" +
+	"\x05agree\x18\a \x01(\x05R\x05agree\"g\n" +
 	"\n" +
 	"SilentPeer\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x14\n" +
 	"\x05state\x18\x03 \x01(\tR\x05state\x12\x1f\n" +
 	"\vage_seconds\x18\x04 \x01(\x01R\n" +
-	"ageSeconds\"\xcd\x03\n" +
+	"ageSeconds\"\xec\x03\n" +
 	"\n" +
 	"ServiceRow\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
@@ -4078,7 +5080,9 @@ const file_shoal_v1_control_proto_rawDesc = "" +
 	"\x06labels\x18\n" +
 	" \x03(\v2 .shoal.v1.ServiceRow.LabelsEntryR\x06labels\x126\n" +
 	"\baccepted\x18\v \x01(\v2\x1a.google.protobuf.TimestampR\baccepted\x12\x1c\n" +
-	"\tconflicts\x18\f \x01(\x05R\tconflicts\x1a9\n" +
+	"\tconflicts\x18\f \x01(\x05R\tconflicts\x12\x1d\n" +
+	"\n" +
+	"is_stopped\x18\r \x01(\bR\tisStopped\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x98\x04\n" +
@@ -4149,7 +5153,7 @@ const file_shoal_v1_control_proto_rawDesc = "" +
 	"\x05state\x18\b \x01(\tR\x05state\"/\n" +
 	"\x05Place\x12\x12\n" +
 	"\x04peer\x18\x01 \x01(\tR\x04peer\x12\x12\n" +
-	"\x04name\x18\x02 \x01(\tR\x04name\"\xfd\x01\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\"\xae\x02\n" +
 	"\n" +
 	"PlanChange\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x18\n" +
@@ -4159,14 +5163,17 @@ const file_shoal_v1_control_proto_rawDesc = "" +
 	"\x06places\x18\x05 \x03(\v2\x0f.shoal.v1.PlaceR\x06places\x12\x1a\n" +
 	"\bunplaced\x18\x06 \x03(\tR\bunplaced\x12\x1a\n" +
 	"\breplicas\x18\a \x01(\x05R\breplicas\x12\x14\n" +
-	"\x05notes\x18\b \x03(\tR\x05notes\"\x93\x01\n" +
+	"\x05notes\x18\b \x03(\tR\x05notes\x12\x12\n" +
+	"\x04peer\x18\t \x01(\tR\x04peer\x12\x1b\n" +
+	"\tpeer_name\x18\n" +
+	" \x01(\tR\bpeerName\"\x93\x01\n" +
 	"\vWishOutcome\x12.\n" +
 	"\achanges\x18\x01 \x03(\v2\x14.shoal.v1.PlanChangeR\achanges\x12\x1f\n" +
 	"\vis_accepted\x18\x02 \x01(\bR\n" +
 	"isAccepted\x12\x12\n" +
 	"\x04acks\x18\x03 \x01(\x05R\x04acks\x12\x1f\n" +
 	"\vacks_wanted\x18\x04 \x01(\x05R\n" +
-	"acksWanted\"\xff\x02\n" +
+	"acksWanted\"\xa4\x03\n" +
 	"\rDeployRequest\x12$\n" +
 	"\x05specs\x18\x01 \x03(\v2\x0e.shoal.v1.SpecR\x05specs\x12\x1b\n" +
 	"\tplan_only\x18\x02 \x01(\bR\bplanOnly\x12\x1f\n" +
@@ -4176,7 +5183,8 @@ const file_shoal_v1_control_proto_rawDesc = "" +
 	"\x04acks\x18\x05 \x01(\x05R\x04acks\x12.\n" +
 	"\x13ack_timeout_seconds\x18\x06 \x01(\x01R\x11ackTimeoutSeconds\x12H\n" +
 	"\vif_revision\x18\a \x03(\v2'.shoal.v1.DeployRequest.IfRevisionEntryR\n" +
-	"ifRevision\x12%\n" +
+	"ifRevision\x12#\n" +
+	"\rprune_project\x18\b \x01(\tR\fpruneProject\x12%\n" +
 	"\x0eallow_unplaced\x18\t \x01(\bR\rallowUnplaced\x1a=\n" +
 	"\x0fIfRevisionEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
@@ -4205,7 +5213,75 @@ const file_shoal_v1_control_proto_rawDesc = "" +
 	"\x13ack_timeout_seconds\x18\x05 \x01(\x01R\x11ackTimeoutSeconds\"t\n" +
 	"\x0eRemoveResponse\x12/\n" +
 	"\aoutcome\x18\x01 \x01(\v2\x15.shoal.v1.WishOutcomeR\aoutcome\x121\n" +
-	"\tfreshness\x18\x02 \x01(\v2\x13.shoal.v1.FreshnessR\tfreshness\"<\n" +
+	"\tfreshness\x18\x02 \x01(\v2\x13.shoal.v1.FreshnessR\tfreshness\"\xab\x01\n" +
+	"\x0eOperateRequest\x12\x1a\n" +
+	"\bservices\x18\x01 \x03(\tR\bservices\x12\x1c\n" +
+	"\toperation\x18\x02 \x01(\tR\toperation\x12\x1b\n" +
+	"\tplan_only\x18\x03 \x01(\bR\bplanOnly\x12\x12\n" +
+	"\x04acks\x18\x04 \x01(\x05R\x04acks\x12.\n" +
+	"\x13ack_timeout_seconds\x18\x05 \x01(\x01R\x11ackTimeoutSeconds\"u\n" +
+	"\x0fOperateResponse\x12/\n" +
+	"\aoutcome\x18\x01 \x01(\v2\x15.shoal.v1.WishOutcomeR\aoutcome\x121\n" +
+	"\tfreshness\x18\x02 \x01(\v2\x13.shoal.v1.FreshnessR\tfreshness\"\xf6\x02\n" +
+	"\x11ChangePeerRequest\x12\x12\n" +
+	"\x04peer\x18\x01 \x01(\tR\x04peer\x12\x16\n" +
+	"\x06change\x18\x02 \x01(\tR\x06change\x12\x12\n" +
+	"\x04name\x18\x03 \x01(\tR\x04name\x12I\n" +
+	"\n" +
+	"set_labels\x18\x04 \x03(\v2*.shoal.v1.ChangePeerRequest.SetLabelsEntryR\tsetLabels\x12!\n" +
+	"\funset_labels\x18\x05 \x03(\tR\vunsetLabels\x12\x14\n" +
+	"\x05force\x18\x06 \x01(\bR\x05force\x12\x1b\n" +
+	"\tplan_only\x18\a \x01(\bR\bplanOnly\x12\x12\n" +
+	"\x04acks\x18\b \x01(\x05R\x04acks\x12.\n" +
+	"\x13ack_timeout_seconds\x18\t \x01(\x01R\x11ackTimeoutSeconds\x1a<\n" +
+	"\x0eSetLabelsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"x\n" +
+	"\x12ChangePeerResponse\x12/\n" +
+	"\aoutcome\x18\x01 \x01(\v2\x15.shoal.v1.WishOutcomeR\aoutcome\x121\n" +
+	"\tfreshness\x18\x02 \x01(\v2\x13.shoal.v1.FreshnessR\tfreshness\"S\n" +
+	"\x15ExplainServiceRequest\x12\x18\n" +
+	"\aservice\x18\x01 \x01(\tR\aservice\x12\x17\n" +
+	"\x04slot\x18\x02 \x01(\x05H\x00R\x04slot\x88\x01\x01B\a\n" +
+	"\x05_slot\"\xef\x01\n" +
+	"\x16ExplainServiceResponse\x12.\n" +
+	"\aservice\x18\x01 \x01(\v2\x14.shoal.v1.ServiceRowR\aservice\x12-\n" +
+	"\x05slots\x18\x02 \x03(\v2\x17.shoal.v1.ExplainedSlotR\x05slots\x12-\n" +
+	"\bverdicts\x18\x03 \x03(\v2\x11.shoal.v1.VerdictR\bverdicts\x12\x14\n" +
+	"\x05never\x18\x04 \x01(\tR\x05never\x121\n" +
+	"\tfreshness\x18\x05 \x01(\v2\x13.shoal.v1.FreshnessR\tfreshness\"\xbb\x01\n" +
+	"\rExplainedSlot\x12\x12\n" +
+	"\x04slot\x18\x01 \x01(\x05R\x04slot\x12+\n" +
+	"\bproposed\x18\x02 \x01(\v2\x0f.shoal.v1.PlaceR\bproposed\x12.\n" +
+	"\aholders\x18\x03 \x03(\v2\x14.shoal.v1.ReplicaRowR\aholders\x12#\n" +
+	"\x04home\x18\x04 \x01(\v2\x0f.shoal.v1.PlaceR\x04home\x12\x14\n" +
+	"\x05waits\x18\x05 \x03(\tR\x05waits\"O\n" +
+	"\x0fCopyFromRequest\x12(\n" +
+	"\x06target\x18\x01 \x01(\v2\x10.shoal.v1.TargetR\x06target\x12\x12\n" +
+	"\x04path\x18\x02 \x01(\tR\x04path\"=\n" +
+	"\x10CopyFromResponse\x12)\n" +
+	"\x05chunk\x18\x01 \x01(\v2\x13.shoal.v1.CopyChunkR\x05chunk\"Z\n" +
+	"\rCopyToRequest\x12+\n" +
+	"\x05start\x18\x01 \x01(\v2\x13.shoal.v1.CopyStartH\x00R\x05start\x12\x14\n" +
+	"\x04data\x18\x02 \x01(\fH\x00R\x04dataB\x06\n" +
+	"\x04what\"\x10\n" +
+	"\x0eCopyToResponse\"R\n" +
+	"\x11WatchUsageRequest\x12)\n" +
+	"\x10interval_seconds\x18\x01 \x01(\x01R\x0fintervalSeconds\x12\x12\n" +
+	"\x04once\x18\x02 \x01(\bR\x04once\"\xa4\x01\n" +
+	"\x12WatchUsageResponse\x12)\n" +
+	"\x05peers\x18\x01 \x03(\v2\x13.shoal.v1.PeerUsageR\x05peers\x120\n" +
+	"\bservices\x18\x02 \x03(\v2\x14.shoal.v1.ServiceRowR\bservices\x121\n" +
+	"\tfreshness\x18\x03 \x01(\v2\x13.shoal.v1.FreshnessR\tfreshness\"\x7f\n" +
+	"\tPeerUsage\x12%\n" +
+	"\x04peer\x18\x01 \x01(\v2\x11.shoal.v1.PeerRowR\x04peer\x121\n" +
+	"\breplicas\x18\x02 \x03(\v2\x15.shoal.v1.UsedReplicaR\breplicas\x12\x18\n" +
+	"\atrouble\x18\x03 \x01(\tR\atrouble\"\x94\x01\n" +
+	"\vUsedReplica\x12.\n" +
+	"\areplica\x18\x01 \x01(\v2\x14.shoal.v1.ReplicaRowR\areplica\x12\x1b\n" +
+	"\tcpu_milli\x18\x02 \x01(\x12R\bcpuMilli\x12\x1b\n" +
+	"\tmem_bytes\x18\x03 \x01(\x03R\bmemBytes\x12\x1b\n" +
+	"\tmem_limit\x18\x04 \x01(\x03R\bmemLimit\"<\n" +
 	"\x10RunDoctorRequest\x12\x12\n" +
 	"\x04peer\x18\x01 \x01(\tR\x04peer\x12\x14\n" +
 	"\x05token\x18\x02 \x01(\tR\x05token\"]\n" +
@@ -4376,21 +5452,29 @@ const file_shoal_v1_control_proto_rawDesc = "" +
 	"\tfreshness\x18\x02 \x01(\v2\x13.shoal.v1.FreshnessR\tfreshness\"$\n" +
 	"\x12RevokeTokenRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\"\x15\n" +
-	"\x13RevokeTokenResponse2\xfd\n" +
-	"\n" +
+	"\x13RevokeTokenResponse2\xe5\x0e\n" +
 	"\x0eControlService\x12;\n" +
 	"\x06Deploy\x12\x17.shoal.v1.DeployRequest\x1a\x18.shoal.v1.DeployResponse\x128\n" +
 	"\x05Scale\x12\x16.shoal.v1.ScaleRequest\x1a\x17.shoal.v1.ScaleResponse\x12;\n" +
-	"\x06Remove\x12\x17.shoal.v1.RemoveRequest\x1a\x18.shoal.v1.RemoveResponse\x12M\n" +
+	"\x06Remove\x12\x17.shoal.v1.RemoveRequest\x1a\x18.shoal.v1.RemoveResponse\x12>\n" +
+	"\aOperate\x12\x18.shoal.v1.OperateRequest\x1a\x19.shoal.v1.OperateResponse\x12G\n" +
+	"\n" +
+	"ChangePeer\x12\x1b.shoal.v1.ChangePeerRequest\x1a\x1c.shoal.v1.ChangePeerResponse\x12M\n" +
 	"\fListServices\x12\x1d.shoal.v1.ListServicesRequest\x1a\x1e.shoal.v1.ListServicesResponse\x12M\n" +
 	"\fListReplicas\x12\x1d.shoal.v1.ListReplicasRequest\x1a\x1e.shoal.v1.ListReplicasResponse\x12S\n" +
-	"\x0eInspectService\x12\x1f.shoal.v1.InspectServiceRequest\x1a .shoal.v1.InspectServiceResponse\x12D\n" +
+	"\x0eInspectService\x12\x1f.shoal.v1.InspectServiceRequest\x1a .shoal.v1.InspectServiceResponse\x12S\n" +
+	"\x0eExplainService\x12\x1f.shoal.v1.ExplainServiceRequest\x1a .shoal.v1.ExplainServiceResponse\x12D\n" +
 	"\tListPeers\x12\x1a.shoal.v1.ListPeersRequest\x1a\x1b.shoal.v1.ListPeersResponse\x12J\n" +
 	"\vInspectPeer\x12\x1c.shoal.v1.InspectPeerRequest\x1a\x1d.shoal.v1.InspectPeerResponse\x12:\n" +
 	"\x05Watch\x12\x16.shoal.v1.WatchRequest\x1a\x17.shoal.v1.WatchResponse0\x01\x12I\n" +
 	"\n" +
 	"StreamLogs\x12\x1b.shoal.v1.StreamLogsRequest\x1a\x1c.shoal.v1.StreamLogsResponse0\x01\x12O\n" +
-	"\fStreamEvents\x12\x1d.shoal.v1.StreamEventsRequest\x1a\x1e.shoal.v1.StreamEventsResponse0\x01\x12F\n" +
+	"\fStreamEvents\x12\x1d.shoal.v1.StreamEventsRequest\x1a\x1e.shoal.v1.StreamEventsResponse0\x01\x129\n" +
+	"\x04Exec\x12\x15.shoal.v1.ExecRequest\x1a\x16.shoal.v1.ExecResponse(\x010\x01\x12C\n" +
+	"\bCopyFrom\x12\x19.shoal.v1.CopyFromRequest\x1a\x1a.shoal.v1.CopyFromResponse0\x01\x12=\n" +
+	"\x06CopyTo\x12\x17.shoal.v1.CopyToRequest\x1a\x18.shoal.v1.CopyToResponse(\x01\x12I\n" +
+	"\n" +
+	"WatchUsage\x12\x1b.shoal.v1.WatchUsageRequest\x1a\x1c.shoal.v1.WatchUsageResponse0\x01\x12F\n" +
 	"\tRunDoctor\x12\x1a.shoal.v1.RunDoctorRequest\x1a\x1b.shoal.v1.RunDoctorResponse0\x01\x12C\n" +
 	"\bGetDebug\x12\x19.shoal.v1.GetDebugRequest\x1a\x1a.shoal.v1.GetDebugResponse0\x01\x12D\n" +
 	"\tGetStatus\x12\x1a.shoal.v1.GetStatusRequest\x1a\x1b.shoal.v1.GetStatusResponse\x125\n" +
@@ -4414,7 +5498,7 @@ func file_shoal_v1_control_proto_rawDescGZIP() []byte {
 	return file_shoal_v1_control_proto_rawDescData
 }
 
-var file_shoal_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 64)
+var file_shoal_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 80)
 var file_shoal_v1_control_proto_goTypes = []any{
 	(*ErrorDetail)(nil),            // 0: shoal.v1.ErrorDetail
 	(*Freshness)(nil),              // 1: shoal.v1.Freshness
@@ -4433,171 +5517,227 @@ var file_shoal_v1_control_proto_goTypes = []any{
 	(*ScaleResponse)(nil),          // 14: shoal.v1.ScaleResponse
 	(*RemoveRequest)(nil),          // 15: shoal.v1.RemoveRequest
 	(*RemoveResponse)(nil),         // 16: shoal.v1.RemoveResponse
-	(*RunDoctorRequest)(nil),       // 17: shoal.v1.RunDoctorRequest
-	(*RunDoctorResponse)(nil),      // 18: shoal.v1.RunDoctorResponse
-	(*GetDebugRequest)(nil),        // 19: shoal.v1.GetDebugRequest
-	(*GetDebugResponse)(nil),       // 20: shoal.v1.GetDebugResponse
-	(*ListServicesRequest)(nil),    // 21: shoal.v1.ListServicesRequest
-	(*ListServicesResponse)(nil),   // 22: shoal.v1.ListServicesResponse
-	(*ListReplicasRequest)(nil),    // 23: shoal.v1.ListReplicasRequest
-	(*ListReplicasResponse)(nil),   // 24: shoal.v1.ListReplicasResponse
-	(*InspectServiceRequest)(nil),  // 25: shoal.v1.InspectServiceRequest
-	(*InspectServiceResponse)(nil), // 26: shoal.v1.InspectServiceResponse
-	(*WishConflict)(nil),           // 27: shoal.v1.WishConflict
-	(*Verdict)(nil),                // 28: shoal.v1.Verdict
-	(*ListPeersRequest)(nil),       // 29: shoal.v1.ListPeersRequest
-	(*ListPeersResponse)(nil),      // 30: shoal.v1.ListPeersResponse
-	(*InspectPeerRequest)(nil),     // 31: shoal.v1.InspectPeerRequest
-	(*InspectPeerResponse)(nil),    // 32: shoal.v1.InspectPeerResponse
-	(*WatchRequest)(nil),           // 33: shoal.v1.WatchRequest
-	(*WatchResponse)(nil),          // 34: shoal.v1.WatchResponse
-	(*ServiceProgress)(nil),        // 35: shoal.v1.ServiceProgress
-	(*StreamLogsRequest)(nil),      // 36: shoal.v1.StreamLogsRequest
-	(*StreamLogsResponse)(nil),     // 37: shoal.v1.StreamLogsResponse
-	(*LogRow)(nil),                 // 38: shoal.v1.LogRow
-	(*LostHolder)(nil),             // 39: shoal.v1.LostHolder
-	(*StreamEventsRequest)(nil),    // 40: shoal.v1.StreamEventsRequest
-	(*StreamEventsResponse)(nil),   // 41: shoal.v1.StreamEventsResponse
-	(*EventRow)(nil),               // 42: shoal.v1.EventRow
-	(*GetStatusRequest)(nil),       // 43: shoal.v1.GetStatusRequest
-	(*GetStatusResponse)(nil),      // 44: shoal.v1.GetStatusResponse
-	(*StoreStatus)(nil),            // 45: shoal.v1.StoreStatus
-	(*InitRequest)(nil),            // 46: shoal.v1.InitRequest
-	(*InitResponse)(nil),           // 47: shoal.v1.InitResponse
-	(*JoinRequest)(nil),            // 48: shoal.v1.JoinRequest
-	(*JoinResponse)(nil),           // 49: shoal.v1.JoinResponse
-	(*LeaveRequest)(nil),           // 50: shoal.v1.LeaveRequest
-	(*LeaveResponse)(nil),          // 51: shoal.v1.LeaveResponse
-	(*CreateTokenRequest)(nil),     // 52: shoal.v1.CreateTokenRequest
-	(*CreateTokenResponse)(nil),    // 53: shoal.v1.CreateTokenResponse
-	(*ListTokensRequest)(nil),      // 54: shoal.v1.ListTokensRequest
-	(*ListTokensResponse)(nil),     // 55: shoal.v1.ListTokensResponse
-	(*RevokeTokenRequest)(nil),     // 56: shoal.v1.RevokeTokenRequest
-	(*RevokeTokenResponse)(nil),    // 57: shoal.v1.RevokeTokenResponse
-	nil,                            // 58: shoal.v1.ServiceRow.LabelsEntry
-	nil,                            // 59: shoal.v1.PeerRow.LabelsEntry
-	nil,                            // 60: shoal.v1.DeployRequest.IfRevisionEntry
-	nil,                            // 61: shoal.v1.StoreStatus.RefusedEntry
-	nil,                            // 62: shoal.v1.InitRequest.LabelsEntry
-	nil,                            // 63: shoal.v1.JoinRequest.LabelsEntry
-	(*RevisionID)(nil),             // 64: shoal.v1.RevisionID
-	(*Port)(nil),                   // 65: shoal.v1.Port
-	(*timestamppb.Timestamp)(nil),  // 66: google.protobuf.Timestamp
-	(*PortBinding)(nil),            // 67: shoal.v1.PortBinding
-	(*Resources)(nil),              // 68: shoal.v1.Resources
-	(*Spec)(nil),                   // 69: shoal.v1.Spec
-	(*DoctorCheck)(nil),            // 70: shoal.v1.DoctorCheck
+	(*OperateRequest)(nil),         // 17: shoal.v1.OperateRequest
+	(*OperateResponse)(nil),        // 18: shoal.v1.OperateResponse
+	(*ChangePeerRequest)(nil),      // 19: shoal.v1.ChangePeerRequest
+	(*ChangePeerResponse)(nil),     // 20: shoal.v1.ChangePeerResponse
+	(*ExplainServiceRequest)(nil),  // 21: shoal.v1.ExplainServiceRequest
+	(*ExplainServiceResponse)(nil), // 22: shoal.v1.ExplainServiceResponse
+	(*ExplainedSlot)(nil),          // 23: shoal.v1.ExplainedSlot
+	(*CopyFromRequest)(nil),        // 24: shoal.v1.CopyFromRequest
+	(*CopyFromResponse)(nil),       // 25: shoal.v1.CopyFromResponse
+	(*CopyToRequest)(nil),          // 26: shoal.v1.CopyToRequest
+	(*CopyToResponse)(nil),         // 27: shoal.v1.CopyToResponse
+	(*WatchUsageRequest)(nil),      // 28: shoal.v1.WatchUsageRequest
+	(*WatchUsageResponse)(nil),     // 29: shoal.v1.WatchUsageResponse
+	(*PeerUsage)(nil),              // 30: shoal.v1.PeerUsage
+	(*UsedReplica)(nil),            // 31: shoal.v1.UsedReplica
+	(*RunDoctorRequest)(nil),       // 32: shoal.v1.RunDoctorRequest
+	(*RunDoctorResponse)(nil),      // 33: shoal.v1.RunDoctorResponse
+	(*GetDebugRequest)(nil),        // 34: shoal.v1.GetDebugRequest
+	(*GetDebugResponse)(nil),       // 35: shoal.v1.GetDebugResponse
+	(*ListServicesRequest)(nil),    // 36: shoal.v1.ListServicesRequest
+	(*ListServicesResponse)(nil),   // 37: shoal.v1.ListServicesResponse
+	(*ListReplicasRequest)(nil),    // 38: shoal.v1.ListReplicasRequest
+	(*ListReplicasResponse)(nil),   // 39: shoal.v1.ListReplicasResponse
+	(*InspectServiceRequest)(nil),  // 40: shoal.v1.InspectServiceRequest
+	(*InspectServiceResponse)(nil), // 41: shoal.v1.InspectServiceResponse
+	(*WishConflict)(nil),           // 42: shoal.v1.WishConflict
+	(*Verdict)(nil),                // 43: shoal.v1.Verdict
+	(*ListPeersRequest)(nil),       // 44: shoal.v1.ListPeersRequest
+	(*ListPeersResponse)(nil),      // 45: shoal.v1.ListPeersResponse
+	(*InspectPeerRequest)(nil),     // 46: shoal.v1.InspectPeerRequest
+	(*InspectPeerResponse)(nil),    // 47: shoal.v1.InspectPeerResponse
+	(*WatchRequest)(nil),           // 48: shoal.v1.WatchRequest
+	(*WatchResponse)(nil),          // 49: shoal.v1.WatchResponse
+	(*ServiceProgress)(nil),        // 50: shoal.v1.ServiceProgress
+	(*StreamLogsRequest)(nil),      // 51: shoal.v1.StreamLogsRequest
+	(*StreamLogsResponse)(nil),     // 52: shoal.v1.StreamLogsResponse
+	(*LogRow)(nil),                 // 53: shoal.v1.LogRow
+	(*LostHolder)(nil),             // 54: shoal.v1.LostHolder
+	(*StreamEventsRequest)(nil),    // 55: shoal.v1.StreamEventsRequest
+	(*StreamEventsResponse)(nil),   // 56: shoal.v1.StreamEventsResponse
+	(*EventRow)(nil),               // 57: shoal.v1.EventRow
+	(*GetStatusRequest)(nil),       // 58: shoal.v1.GetStatusRequest
+	(*GetStatusResponse)(nil),      // 59: shoal.v1.GetStatusResponse
+	(*StoreStatus)(nil),            // 60: shoal.v1.StoreStatus
+	(*InitRequest)(nil),            // 61: shoal.v1.InitRequest
+	(*InitResponse)(nil),           // 62: shoal.v1.InitResponse
+	(*JoinRequest)(nil),            // 63: shoal.v1.JoinRequest
+	(*JoinResponse)(nil),           // 64: shoal.v1.JoinResponse
+	(*LeaveRequest)(nil),           // 65: shoal.v1.LeaveRequest
+	(*LeaveResponse)(nil),          // 66: shoal.v1.LeaveResponse
+	(*CreateTokenRequest)(nil),     // 67: shoal.v1.CreateTokenRequest
+	(*CreateTokenResponse)(nil),    // 68: shoal.v1.CreateTokenResponse
+	(*ListTokensRequest)(nil),      // 69: shoal.v1.ListTokensRequest
+	(*ListTokensResponse)(nil),     // 70: shoal.v1.ListTokensResponse
+	(*RevokeTokenRequest)(nil),     // 71: shoal.v1.RevokeTokenRequest
+	(*RevokeTokenResponse)(nil),    // 72: shoal.v1.RevokeTokenResponse
+	nil,                            // 73: shoal.v1.ServiceRow.LabelsEntry
+	nil,                            // 74: shoal.v1.PeerRow.LabelsEntry
+	nil,                            // 75: shoal.v1.DeployRequest.IfRevisionEntry
+	nil,                            // 76: shoal.v1.ChangePeerRequest.SetLabelsEntry
+	nil,                            // 77: shoal.v1.StoreStatus.RefusedEntry
+	nil,                            // 78: shoal.v1.InitRequest.LabelsEntry
+	nil,                            // 79: shoal.v1.JoinRequest.LabelsEntry
+	(*RevisionID)(nil),             // 80: shoal.v1.RevisionID
+	(*Port)(nil),                   // 81: shoal.v1.Port
+	(*timestamppb.Timestamp)(nil),  // 82: google.protobuf.Timestamp
+	(*PortBinding)(nil),            // 83: shoal.v1.PortBinding
+	(*Resources)(nil),              // 84: shoal.v1.Resources
+	(*Spec)(nil),                   // 85: shoal.v1.Spec
+	(*Target)(nil),                 // 86: shoal.v1.Target
+	(*CopyChunk)(nil),              // 87: shoal.v1.CopyChunk
+	(*CopyStart)(nil),              // 88: shoal.v1.CopyStart
+	(*DoctorCheck)(nil),            // 89: shoal.v1.DoctorCheck
+	(*ExecRequest)(nil),            // 90: shoal.v1.ExecRequest
+	(*ExecResponse)(nil),           // 91: shoal.v1.ExecResponse
 }
 var file_shoal_v1_control_proto_depIdxs = []int32{
-	2,  // 0: shoal.v1.Freshness.silent:type_name -> shoal.v1.SilentPeer
-	64, // 1: shoal.v1.ServiceRow.revision:type_name -> shoal.v1.RevisionID
-	65, // 2: shoal.v1.ServiceRow.ports:type_name -> shoal.v1.Port
-	58, // 3: shoal.v1.ServiceRow.labels:type_name -> shoal.v1.ServiceRow.LabelsEntry
-	66, // 4: shoal.v1.ServiceRow.accepted:type_name -> google.protobuf.Timestamp
-	67, // 5: shoal.v1.ReplicaRow.ports:type_name -> shoal.v1.PortBinding
-	64, // 6: shoal.v1.ReplicaRow.revision:type_name -> shoal.v1.RevisionID
-	66, // 7: shoal.v1.ReplicaRow.started:type_name -> google.protobuf.Timestamp
-	59, // 8: shoal.v1.PeerRow.labels:type_name -> shoal.v1.PeerRow.LabelsEntry
-	68, // 9: shoal.v1.PeerRow.capacity:type_name -> shoal.v1.Resources
-	68, // 10: shoal.v1.PeerRow.allocatable:type_name -> shoal.v1.Resources
-	68, // 11: shoal.v1.PeerRow.free:type_name -> shoal.v1.Resources
-	68, // 12: shoal.v1.PeerRow.used:type_name -> shoal.v1.Resources
-	66, // 13: shoal.v1.TokenRow.expires:type_name -> google.protobuf.Timestamp
-	64, // 14: shoal.v1.PlanChange.revision:type_name -> shoal.v1.RevisionID
-	7,  // 15: shoal.v1.PlanChange.places:type_name -> shoal.v1.Place
-	8,  // 16: shoal.v1.WishOutcome.changes:type_name -> shoal.v1.PlanChange
-	69, // 17: shoal.v1.DeployRequest.specs:type_name -> shoal.v1.Spec
-	60, // 18: shoal.v1.DeployRequest.if_revision:type_name -> shoal.v1.DeployRequest.IfRevisionEntry
-	9,  // 19: shoal.v1.DeployResponse.outcome:type_name -> shoal.v1.WishOutcome
-	1,  // 20: shoal.v1.DeployResponse.freshness:type_name -> shoal.v1.Freshness
-	12, // 21: shoal.v1.ScaleRequest.targets:type_name -> shoal.v1.ScaleTarget
-	9,  // 22: shoal.v1.ScaleResponse.outcome:type_name -> shoal.v1.WishOutcome
-	1,  // 23: shoal.v1.ScaleResponse.freshness:type_name -> shoal.v1.Freshness
-	9,  // 24: shoal.v1.RemoveResponse.outcome:type_name -> shoal.v1.WishOutcome
-	1,  // 25: shoal.v1.RemoveResponse.freshness:type_name -> shoal.v1.Freshness
-	70, // 26: shoal.v1.RunDoctorResponse.check:type_name -> shoal.v1.DoctorCheck
-	3,  // 27: shoal.v1.ListServicesResponse.services:type_name -> shoal.v1.ServiceRow
-	1,  // 28: shoal.v1.ListServicesResponse.freshness:type_name -> shoal.v1.Freshness
-	4,  // 29: shoal.v1.ListReplicasResponse.replicas:type_name -> shoal.v1.ReplicaRow
-	1,  // 30: shoal.v1.ListReplicasResponse.freshness:type_name -> shoal.v1.Freshness
-	3,  // 31: shoal.v1.InspectServiceResponse.service:type_name -> shoal.v1.ServiceRow
-	69, // 32: shoal.v1.InspectServiceResponse.spec:type_name -> shoal.v1.Spec
-	4,  // 33: shoal.v1.InspectServiceResponse.replicas:type_name -> shoal.v1.ReplicaRow
-	64, // 34: shoal.v1.InspectServiceResponse.heads:type_name -> shoal.v1.RevisionID
-	27, // 35: shoal.v1.InspectServiceResponse.conflicts:type_name -> shoal.v1.WishConflict
-	28, // 36: shoal.v1.InspectServiceResponse.verdicts:type_name -> shoal.v1.Verdict
-	1,  // 37: shoal.v1.InspectServiceResponse.freshness:type_name -> shoal.v1.Freshness
-	64, // 38: shoal.v1.WishConflict.loser:type_name -> shoal.v1.RevisionID
-	64, // 39: shoal.v1.WishConflict.winner:type_name -> shoal.v1.RevisionID
-	5,  // 40: shoal.v1.ListPeersResponse.peers:type_name -> shoal.v1.PeerRow
-	1,  // 41: shoal.v1.ListPeersResponse.freshness:type_name -> shoal.v1.Freshness
-	5,  // 42: shoal.v1.InspectPeerResponse.peer:type_name -> shoal.v1.PeerRow
-	4,  // 43: shoal.v1.InspectPeerResponse.replicas:type_name -> shoal.v1.ReplicaRow
-	1,  // 44: shoal.v1.InspectPeerResponse.freshness:type_name -> shoal.v1.Freshness
-	35, // 45: shoal.v1.WatchResponse.services:type_name -> shoal.v1.ServiceProgress
-	1,  // 46: shoal.v1.WatchResponse.freshness:type_name -> shoal.v1.Freshness
-	3,  // 47: shoal.v1.ServiceProgress.service:type_name -> shoal.v1.ServiceRow
-	4,  // 48: shoal.v1.ServiceProgress.replicas:type_name -> shoal.v1.ReplicaRow
-	66, // 49: shoal.v1.StreamLogsRequest.since:type_name -> google.protobuf.Timestamp
-	66, // 50: shoal.v1.StreamLogsRequest.until:type_name -> google.protobuf.Timestamp
-	38, // 51: shoal.v1.StreamLogsResponse.line:type_name -> shoal.v1.LogRow
-	39, // 52: shoal.v1.StreamLogsResponse.lost:type_name -> shoal.v1.LostHolder
-	66, // 53: shoal.v1.LogRow.time:type_name -> google.protobuf.Timestamp
-	66, // 54: shoal.v1.StreamEventsRequest.since:type_name -> google.protobuf.Timestamp
-	42, // 55: shoal.v1.StreamEventsResponse.event:type_name -> shoal.v1.EventRow
-	66, // 56: shoal.v1.EventRow.time:type_name -> google.protobuf.Timestamp
-	1,  // 57: shoal.v1.GetStatusResponse.freshness:type_name -> shoal.v1.Freshness
-	45, // 58: shoal.v1.GetStatusResponse.store:type_name -> shoal.v1.StoreStatus
-	61, // 59: shoal.v1.StoreStatus.refused:type_name -> shoal.v1.StoreStatus.RefusedEntry
-	62, // 60: shoal.v1.InitRequest.labels:type_name -> shoal.v1.InitRequest.LabelsEntry
-	63, // 61: shoal.v1.JoinRequest.labels:type_name -> shoal.v1.JoinRequest.LabelsEntry
-	6,  // 62: shoal.v1.ListTokensResponse.tokens:type_name -> shoal.v1.TokenRow
-	1,  // 63: shoal.v1.ListTokensResponse.freshness:type_name -> shoal.v1.Freshness
-	10, // 64: shoal.v1.ControlService.Deploy:input_type -> shoal.v1.DeployRequest
-	13, // 65: shoal.v1.ControlService.Scale:input_type -> shoal.v1.ScaleRequest
-	15, // 66: shoal.v1.ControlService.Remove:input_type -> shoal.v1.RemoveRequest
-	21, // 67: shoal.v1.ControlService.ListServices:input_type -> shoal.v1.ListServicesRequest
-	23, // 68: shoal.v1.ControlService.ListReplicas:input_type -> shoal.v1.ListReplicasRequest
-	25, // 69: shoal.v1.ControlService.InspectService:input_type -> shoal.v1.InspectServiceRequest
-	29, // 70: shoal.v1.ControlService.ListPeers:input_type -> shoal.v1.ListPeersRequest
-	31, // 71: shoal.v1.ControlService.InspectPeer:input_type -> shoal.v1.InspectPeerRequest
-	33, // 72: shoal.v1.ControlService.Watch:input_type -> shoal.v1.WatchRequest
-	36, // 73: shoal.v1.ControlService.StreamLogs:input_type -> shoal.v1.StreamLogsRequest
-	40, // 74: shoal.v1.ControlService.StreamEvents:input_type -> shoal.v1.StreamEventsRequest
-	17, // 75: shoal.v1.ControlService.RunDoctor:input_type -> shoal.v1.RunDoctorRequest
-	19, // 76: shoal.v1.ControlService.GetDebug:input_type -> shoal.v1.GetDebugRequest
-	43, // 77: shoal.v1.ControlService.GetStatus:input_type -> shoal.v1.GetStatusRequest
-	46, // 78: shoal.v1.ControlService.Init:input_type -> shoal.v1.InitRequest
-	48, // 79: shoal.v1.ControlService.Join:input_type -> shoal.v1.JoinRequest
-	50, // 80: shoal.v1.ControlService.Leave:input_type -> shoal.v1.LeaveRequest
-	52, // 81: shoal.v1.ControlService.CreateToken:input_type -> shoal.v1.CreateTokenRequest
-	54, // 82: shoal.v1.ControlService.ListTokens:input_type -> shoal.v1.ListTokensRequest
-	56, // 83: shoal.v1.ControlService.RevokeToken:input_type -> shoal.v1.RevokeTokenRequest
-	11, // 84: shoal.v1.ControlService.Deploy:output_type -> shoal.v1.DeployResponse
-	14, // 85: shoal.v1.ControlService.Scale:output_type -> shoal.v1.ScaleResponse
-	16, // 86: shoal.v1.ControlService.Remove:output_type -> shoal.v1.RemoveResponse
-	22, // 87: shoal.v1.ControlService.ListServices:output_type -> shoal.v1.ListServicesResponse
-	24, // 88: shoal.v1.ControlService.ListReplicas:output_type -> shoal.v1.ListReplicasResponse
-	26, // 89: shoal.v1.ControlService.InspectService:output_type -> shoal.v1.InspectServiceResponse
-	30, // 90: shoal.v1.ControlService.ListPeers:output_type -> shoal.v1.ListPeersResponse
-	32, // 91: shoal.v1.ControlService.InspectPeer:output_type -> shoal.v1.InspectPeerResponse
-	34, // 92: shoal.v1.ControlService.Watch:output_type -> shoal.v1.WatchResponse
-	37, // 93: shoal.v1.ControlService.StreamLogs:output_type -> shoal.v1.StreamLogsResponse
-	41, // 94: shoal.v1.ControlService.StreamEvents:output_type -> shoal.v1.StreamEventsResponse
-	18, // 95: shoal.v1.ControlService.RunDoctor:output_type -> shoal.v1.RunDoctorResponse
-	20, // 96: shoal.v1.ControlService.GetDebug:output_type -> shoal.v1.GetDebugResponse
-	44, // 97: shoal.v1.ControlService.GetStatus:output_type -> shoal.v1.GetStatusResponse
-	47, // 98: shoal.v1.ControlService.Init:output_type -> shoal.v1.InitResponse
-	49, // 99: shoal.v1.ControlService.Join:output_type -> shoal.v1.JoinResponse
-	51, // 100: shoal.v1.ControlService.Leave:output_type -> shoal.v1.LeaveResponse
-	53, // 101: shoal.v1.ControlService.CreateToken:output_type -> shoal.v1.CreateTokenResponse
-	55, // 102: shoal.v1.ControlService.ListTokens:output_type -> shoal.v1.ListTokensResponse
-	57, // 103: shoal.v1.ControlService.RevokeToken:output_type -> shoal.v1.RevokeTokenResponse
-	84, // [84:104] is the sub-list for method output_type
-	64, // [64:84] is the sub-list for method input_type
-	64, // [64:64] is the sub-list for extension type_name
-	64, // [64:64] is the sub-list for extension extendee
-	0,  // [0:64] is the sub-list for field type_name
+	2,   // 0: shoal.v1.Freshness.silent:type_name -> shoal.v1.SilentPeer
+	80,  // 1: shoal.v1.ServiceRow.revision:type_name -> shoal.v1.RevisionID
+	81,  // 2: shoal.v1.ServiceRow.ports:type_name -> shoal.v1.Port
+	73,  // 3: shoal.v1.ServiceRow.labels:type_name -> shoal.v1.ServiceRow.LabelsEntry
+	82,  // 4: shoal.v1.ServiceRow.accepted:type_name -> google.protobuf.Timestamp
+	83,  // 5: shoal.v1.ReplicaRow.ports:type_name -> shoal.v1.PortBinding
+	80,  // 6: shoal.v1.ReplicaRow.revision:type_name -> shoal.v1.RevisionID
+	82,  // 7: shoal.v1.ReplicaRow.started:type_name -> google.protobuf.Timestamp
+	74,  // 8: shoal.v1.PeerRow.labels:type_name -> shoal.v1.PeerRow.LabelsEntry
+	84,  // 9: shoal.v1.PeerRow.capacity:type_name -> shoal.v1.Resources
+	84,  // 10: shoal.v1.PeerRow.allocatable:type_name -> shoal.v1.Resources
+	84,  // 11: shoal.v1.PeerRow.free:type_name -> shoal.v1.Resources
+	84,  // 12: shoal.v1.PeerRow.used:type_name -> shoal.v1.Resources
+	82,  // 13: shoal.v1.TokenRow.expires:type_name -> google.protobuf.Timestamp
+	80,  // 14: shoal.v1.PlanChange.revision:type_name -> shoal.v1.RevisionID
+	7,   // 15: shoal.v1.PlanChange.places:type_name -> shoal.v1.Place
+	8,   // 16: shoal.v1.WishOutcome.changes:type_name -> shoal.v1.PlanChange
+	85,  // 17: shoal.v1.DeployRequest.specs:type_name -> shoal.v1.Spec
+	75,  // 18: shoal.v1.DeployRequest.if_revision:type_name -> shoal.v1.DeployRequest.IfRevisionEntry
+	9,   // 19: shoal.v1.DeployResponse.outcome:type_name -> shoal.v1.WishOutcome
+	1,   // 20: shoal.v1.DeployResponse.freshness:type_name -> shoal.v1.Freshness
+	12,  // 21: shoal.v1.ScaleRequest.targets:type_name -> shoal.v1.ScaleTarget
+	9,   // 22: shoal.v1.ScaleResponse.outcome:type_name -> shoal.v1.WishOutcome
+	1,   // 23: shoal.v1.ScaleResponse.freshness:type_name -> shoal.v1.Freshness
+	9,   // 24: shoal.v1.RemoveResponse.outcome:type_name -> shoal.v1.WishOutcome
+	1,   // 25: shoal.v1.RemoveResponse.freshness:type_name -> shoal.v1.Freshness
+	9,   // 26: shoal.v1.OperateResponse.outcome:type_name -> shoal.v1.WishOutcome
+	1,   // 27: shoal.v1.OperateResponse.freshness:type_name -> shoal.v1.Freshness
+	76,  // 28: shoal.v1.ChangePeerRequest.set_labels:type_name -> shoal.v1.ChangePeerRequest.SetLabelsEntry
+	9,   // 29: shoal.v1.ChangePeerResponse.outcome:type_name -> shoal.v1.WishOutcome
+	1,   // 30: shoal.v1.ChangePeerResponse.freshness:type_name -> shoal.v1.Freshness
+	3,   // 31: shoal.v1.ExplainServiceResponse.service:type_name -> shoal.v1.ServiceRow
+	23,  // 32: shoal.v1.ExplainServiceResponse.slots:type_name -> shoal.v1.ExplainedSlot
+	43,  // 33: shoal.v1.ExplainServiceResponse.verdicts:type_name -> shoal.v1.Verdict
+	1,   // 34: shoal.v1.ExplainServiceResponse.freshness:type_name -> shoal.v1.Freshness
+	7,   // 35: shoal.v1.ExplainedSlot.proposed:type_name -> shoal.v1.Place
+	4,   // 36: shoal.v1.ExplainedSlot.holders:type_name -> shoal.v1.ReplicaRow
+	7,   // 37: shoal.v1.ExplainedSlot.home:type_name -> shoal.v1.Place
+	86,  // 38: shoal.v1.CopyFromRequest.target:type_name -> shoal.v1.Target
+	87,  // 39: shoal.v1.CopyFromResponse.chunk:type_name -> shoal.v1.CopyChunk
+	88,  // 40: shoal.v1.CopyToRequest.start:type_name -> shoal.v1.CopyStart
+	30,  // 41: shoal.v1.WatchUsageResponse.peers:type_name -> shoal.v1.PeerUsage
+	3,   // 42: shoal.v1.WatchUsageResponse.services:type_name -> shoal.v1.ServiceRow
+	1,   // 43: shoal.v1.WatchUsageResponse.freshness:type_name -> shoal.v1.Freshness
+	5,   // 44: shoal.v1.PeerUsage.peer:type_name -> shoal.v1.PeerRow
+	31,  // 45: shoal.v1.PeerUsage.replicas:type_name -> shoal.v1.UsedReplica
+	4,   // 46: shoal.v1.UsedReplica.replica:type_name -> shoal.v1.ReplicaRow
+	89,  // 47: shoal.v1.RunDoctorResponse.check:type_name -> shoal.v1.DoctorCheck
+	3,   // 48: shoal.v1.ListServicesResponse.services:type_name -> shoal.v1.ServiceRow
+	1,   // 49: shoal.v1.ListServicesResponse.freshness:type_name -> shoal.v1.Freshness
+	4,   // 50: shoal.v1.ListReplicasResponse.replicas:type_name -> shoal.v1.ReplicaRow
+	1,   // 51: shoal.v1.ListReplicasResponse.freshness:type_name -> shoal.v1.Freshness
+	3,   // 52: shoal.v1.InspectServiceResponse.service:type_name -> shoal.v1.ServiceRow
+	85,  // 53: shoal.v1.InspectServiceResponse.spec:type_name -> shoal.v1.Spec
+	4,   // 54: shoal.v1.InspectServiceResponse.replicas:type_name -> shoal.v1.ReplicaRow
+	80,  // 55: shoal.v1.InspectServiceResponse.heads:type_name -> shoal.v1.RevisionID
+	42,  // 56: shoal.v1.InspectServiceResponse.conflicts:type_name -> shoal.v1.WishConflict
+	43,  // 57: shoal.v1.InspectServiceResponse.verdicts:type_name -> shoal.v1.Verdict
+	1,   // 58: shoal.v1.InspectServiceResponse.freshness:type_name -> shoal.v1.Freshness
+	80,  // 59: shoal.v1.WishConflict.loser:type_name -> shoal.v1.RevisionID
+	80,  // 60: shoal.v1.WishConflict.winner:type_name -> shoal.v1.RevisionID
+	5,   // 61: shoal.v1.ListPeersResponse.peers:type_name -> shoal.v1.PeerRow
+	1,   // 62: shoal.v1.ListPeersResponse.freshness:type_name -> shoal.v1.Freshness
+	5,   // 63: shoal.v1.InspectPeerResponse.peer:type_name -> shoal.v1.PeerRow
+	4,   // 64: shoal.v1.InspectPeerResponse.replicas:type_name -> shoal.v1.ReplicaRow
+	1,   // 65: shoal.v1.InspectPeerResponse.freshness:type_name -> shoal.v1.Freshness
+	50,  // 66: shoal.v1.WatchResponse.services:type_name -> shoal.v1.ServiceProgress
+	1,   // 67: shoal.v1.WatchResponse.freshness:type_name -> shoal.v1.Freshness
+	3,   // 68: shoal.v1.ServiceProgress.service:type_name -> shoal.v1.ServiceRow
+	4,   // 69: shoal.v1.ServiceProgress.replicas:type_name -> shoal.v1.ReplicaRow
+	82,  // 70: shoal.v1.StreamLogsRequest.since:type_name -> google.protobuf.Timestamp
+	82,  // 71: shoal.v1.StreamLogsRequest.until:type_name -> google.protobuf.Timestamp
+	53,  // 72: shoal.v1.StreamLogsResponse.line:type_name -> shoal.v1.LogRow
+	54,  // 73: shoal.v1.StreamLogsResponse.lost:type_name -> shoal.v1.LostHolder
+	82,  // 74: shoal.v1.LogRow.time:type_name -> google.protobuf.Timestamp
+	82,  // 75: shoal.v1.StreamEventsRequest.since:type_name -> google.protobuf.Timestamp
+	57,  // 76: shoal.v1.StreamEventsResponse.event:type_name -> shoal.v1.EventRow
+	82,  // 77: shoal.v1.EventRow.time:type_name -> google.protobuf.Timestamp
+	1,   // 78: shoal.v1.GetStatusResponse.freshness:type_name -> shoal.v1.Freshness
+	60,  // 79: shoal.v1.GetStatusResponse.store:type_name -> shoal.v1.StoreStatus
+	77,  // 80: shoal.v1.StoreStatus.refused:type_name -> shoal.v1.StoreStatus.RefusedEntry
+	78,  // 81: shoal.v1.InitRequest.labels:type_name -> shoal.v1.InitRequest.LabelsEntry
+	79,  // 82: shoal.v1.JoinRequest.labels:type_name -> shoal.v1.JoinRequest.LabelsEntry
+	6,   // 83: shoal.v1.ListTokensResponse.tokens:type_name -> shoal.v1.TokenRow
+	1,   // 84: shoal.v1.ListTokensResponse.freshness:type_name -> shoal.v1.Freshness
+	10,  // 85: shoal.v1.ControlService.Deploy:input_type -> shoal.v1.DeployRequest
+	13,  // 86: shoal.v1.ControlService.Scale:input_type -> shoal.v1.ScaleRequest
+	15,  // 87: shoal.v1.ControlService.Remove:input_type -> shoal.v1.RemoveRequest
+	17,  // 88: shoal.v1.ControlService.Operate:input_type -> shoal.v1.OperateRequest
+	19,  // 89: shoal.v1.ControlService.ChangePeer:input_type -> shoal.v1.ChangePeerRequest
+	36,  // 90: shoal.v1.ControlService.ListServices:input_type -> shoal.v1.ListServicesRequest
+	38,  // 91: shoal.v1.ControlService.ListReplicas:input_type -> shoal.v1.ListReplicasRequest
+	40,  // 92: shoal.v1.ControlService.InspectService:input_type -> shoal.v1.InspectServiceRequest
+	21,  // 93: shoal.v1.ControlService.ExplainService:input_type -> shoal.v1.ExplainServiceRequest
+	44,  // 94: shoal.v1.ControlService.ListPeers:input_type -> shoal.v1.ListPeersRequest
+	46,  // 95: shoal.v1.ControlService.InspectPeer:input_type -> shoal.v1.InspectPeerRequest
+	48,  // 96: shoal.v1.ControlService.Watch:input_type -> shoal.v1.WatchRequest
+	51,  // 97: shoal.v1.ControlService.StreamLogs:input_type -> shoal.v1.StreamLogsRequest
+	55,  // 98: shoal.v1.ControlService.StreamEvents:input_type -> shoal.v1.StreamEventsRequest
+	90,  // 99: shoal.v1.ControlService.Exec:input_type -> shoal.v1.ExecRequest
+	24,  // 100: shoal.v1.ControlService.CopyFrom:input_type -> shoal.v1.CopyFromRequest
+	26,  // 101: shoal.v1.ControlService.CopyTo:input_type -> shoal.v1.CopyToRequest
+	28,  // 102: shoal.v1.ControlService.WatchUsage:input_type -> shoal.v1.WatchUsageRequest
+	32,  // 103: shoal.v1.ControlService.RunDoctor:input_type -> shoal.v1.RunDoctorRequest
+	34,  // 104: shoal.v1.ControlService.GetDebug:input_type -> shoal.v1.GetDebugRequest
+	58,  // 105: shoal.v1.ControlService.GetStatus:input_type -> shoal.v1.GetStatusRequest
+	61,  // 106: shoal.v1.ControlService.Init:input_type -> shoal.v1.InitRequest
+	63,  // 107: shoal.v1.ControlService.Join:input_type -> shoal.v1.JoinRequest
+	65,  // 108: shoal.v1.ControlService.Leave:input_type -> shoal.v1.LeaveRequest
+	67,  // 109: shoal.v1.ControlService.CreateToken:input_type -> shoal.v1.CreateTokenRequest
+	69,  // 110: shoal.v1.ControlService.ListTokens:input_type -> shoal.v1.ListTokensRequest
+	71,  // 111: shoal.v1.ControlService.RevokeToken:input_type -> shoal.v1.RevokeTokenRequest
+	11,  // 112: shoal.v1.ControlService.Deploy:output_type -> shoal.v1.DeployResponse
+	14,  // 113: shoal.v1.ControlService.Scale:output_type -> shoal.v1.ScaleResponse
+	16,  // 114: shoal.v1.ControlService.Remove:output_type -> shoal.v1.RemoveResponse
+	18,  // 115: shoal.v1.ControlService.Operate:output_type -> shoal.v1.OperateResponse
+	20,  // 116: shoal.v1.ControlService.ChangePeer:output_type -> shoal.v1.ChangePeerResponse
+	37,  // 117: shoal.v1.ControlService.ListServices:output_type -> shoal.v1.ListServicesResponse
+	39,  // 118: shoal.v1.ControlService.ListReplicas:output_type -> shoal.v1.ListReplicasResponse
+	41,  // 119: shoal.v1.ControlService.InspectService:output_type -> shoal.v1.InspectServiceResponse
+	22,  // 120: shoal.v1.ControlService.ExplainService:output_type -> shoal.v1.ExplainServiceResponse
+	45,  // 121: shoal.v1.ControlService.ListPeers:output_type -> shoal.v1.ListPeersResponse
+	47,  // 122: shoal.v1.ControlService.InspectPeer:output_type -> shoal.v1.InspectPeerResponse
+	49,  // 123: shoal.v1.ControlService.Watch:output_type -> shoal.v1.WatchResponse
+	52,  // 124: shoal.v1.ControlService.StreamLogs:output_type -> shoal.v1.StreamLogsResponse
+	56,  // 125: shoal.v1.ControlService.StreamEvents:output_type -> shoal.v1.StreamEventsResponse
+	91,  // 126: shoal.v1.ControlService.Exec:output_type -> shoal.v1.ExecResponse
+	25,  // 127: shoal.v1.ControlService.CopyFrom:output_type -> shoal.v1.CopyFromResponse
+	27,  // 128: shoal.v1.ControlService.CopyTo:output_type -> shoal.v1.CopyToResponse
+	29,  // 129: shoal.v1.ControlService.WatchUsage:output_type -> shoal.v1.WatchUsageResponse
+	33,  // 130: shoal.v1.ControlService.RunDoctor:output_type -> shoal.v1.RunDoctorResponse
+	35,  // 131: shoal.v1.ControlService.GetDebug:output_type -> shoal.v1.GetDebugResponse
+	59,  // 132: shoal.v1.ControlService.GetStatus:output_type -> shoal.v1.GetStatusResponse
+	62,  // 133: shoal.v1.ControlService.Init:output_type -> shoal.v1.InitResponse
+	64,  // 134: shoal.v1.ControlService.Join:output_type -> shoal.v1.JoinResponse
+	66,  // 135: shoal.v1.ControlService.Leave:output_type -> shoal.v1.LeaveResponse
+	68,  // 136: shoal.v1.ControlService.CreateToken:output_type -> shoal.v1.CreateTokenResponse
+	70,  // 137: shoal.v1.ControlService.ListTokens:output_type -> shoal.v1.ListTokensResponse
+	72,  // 138: shoal.v1.ControlService.RevokeToken:output_type -> shoal.v1.RevokeTokenResponse
+	112, // [112:139] is the sub-list for method output_type
+	85,  // [85:112] is the sub-list for method input_type
+	85,  // [85:85] is the sub-list for extension type_name
+	85,  // [85:85] is the sub-list for extension extendee
+	0,   // [0:85] is the sub-list for field type_name
 }
 
 func init() { file_shoal_v1_control_proto_init() }
@@ -4608,19 +5748,24 @@ func file_shoal_v1_control_proto_init() {
 	file_shoal_v1_beat_proto_init()
 	file_shoal_v1_state_proto_init()
 	file_shoal_v1_stream_proto_init()
-	file_shoal_v1_control_proto_msgTypes[36].OneofWrappers = []any{}
-	file_shoal_v1_control_proto_msgTypes[37].OneofWrappers = []any{
+	file_shoal_v1_control_proto_msgTypes[21].OneofWrappers = []any{}
+	file_shoal_v1_control_proto_msgTypes[26].OneofWrappers = []any{
+		(*CopyToRequest_Start)(nil),
+		(*CopyToRequest_Data)(nil),
+	}
+	file_shoal_v1_control_proto_msgTypes[51].OneofWrappers = []any{}
+	file_shoal_v1_control_proto_msgTypes[52].OneofWrappers = []any{
 		(*StreamLogsResponse_Line)(nil),
 		(*StreamLogsResponse_Lost)(nil),
 	}
-	file_shoal_v1_control_proto_msgTypes[40].OneofWrappers = []any{}
+	file_shoal_v1_control_proto_msgTypes[55].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_shoal_v1_control_proto_rawDesc), len(file_shoal_v1_control_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   64,
+			NumMessages:   80,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

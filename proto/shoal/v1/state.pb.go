@@ -621,6 +621,7 @@ type MarkBody struct {
 	Peer          string                 `protobuf:"bytes,1,opt,name=peer,proto3" json:"peer,omitempty"`
 	Laid          []*Mark                `protobuf:"bytes,2,rep,name=laid,proto3" json:"laid,omitempty"`
 	Lifts         []string               `protobuf:"bytes,3,rep,name=lifts,proto3" json:"lifts,omitempty"`
+	Edits         []*Edit                `protobuf:"bytes,4,rep,name=edits,proto3" json:"edits,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -676,6 +677,151 @@ func (x *MarkBody) GetLifts() []string {
 	return nil
 }
 
+func (x *MarkBody) GetEdits() []*Edit {
+	if x != nil {
+		return x.Edits
+	}
+	return nil
+}
+
+// Edit is an operator's word on a peer's name or one of its labels.
+type Edit struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Label         string                 `protobuf:"bytes,1,opt,name=label,proto3" json:"label,omitempty"` // "": the name
+	Value         string                 `protobuf:"bytes,2,opt,name=value,proto3" json:"value,omitempty"`
+	Gone          bool                   `protobuf:"varint,3,opt,name=gone,proto3" json:"gone,omitempty"`
+	Seq           uint64                 `protobuf:"varint,4,opt,name=seq,proto3" json:"seq,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Edit) Reset() {
+	*x = Edit{}
+	mi := &file_shoal_v1_state_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Edit) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Edit) ProtoMessage() {}
+
+func (x *Edit) ProtoReflect() protoreflect.Message {
+	mi := &file_shoal_v1_state_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Edit.ProtoReflect.Descriptor instead.
+func (*Edit) Descriptor() ([]byte, []int) {
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *Edit) GetLabel() string {
+	if x != nil {
+		return x.Label
+	}
+	return ""
+}
+
+func (x *Edit) GetValue() string {
+	if x != nil {
+		return x.Value
+	}
+	return ""
+}
+
+func (x *Edit) GetGone() bool {
+	if x != nil {
+		return x.Gone
+	}
+	return false
+}
+
+func (x *Edit) GetSeq() uint64 {
+	if x != nil {
+		return x.Seq
+	}
+	return 0
+}
+
+// OpBody is the body of kind "op".
+type OpBody struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Service       string                 `protobuf:"bytes,1,opt,name=service,proto3" json:"service,omitempty"`
+	Seq           uint64                 `protobuf:"varint,2,opt,name=seq,proto3" json:"seq,omitempty"`
+	Stopped       bool                   `protobuf:"varint,3,opt,name=stopped,proto3" json:"stopped,omitempty"`
+	Of            *RevisionID            `protobuf:"bytes,4,opt,name=of,proto3" json:"of,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *OpBody) Reset() {
+	*x = OpBody{}
+	mi := &file_shoal_v1_state_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OpBody) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OpBody) ProtoMessage() {}
+
+func (x *OpBody) ProtoReflect() protoreflect.Message {
+	mi := &file_shoal_v1_state_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OpBody.ProtoReflect.Descriptor instead.
+func (*OpBody) Descriptor() ([]byte, []int) {
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *OpBody) GetService() string {
+	if x != nil {
+		return x.Service
+	}
+	return ""
+}
+
+func (x *OpBody) GetSeq() uint64 {
+	if x != nil {
+		return x.Seq
+	}
+	return 0
+}
+
+func (x *OpBody) GetStopped() bool {
+	if x != nil {
+		return x.Stopped
+	}
+	return false
+}
+
+func (x *OpBody) GetOf() *RevisionID {
+	if x != nil {
+		return x.Of
+	}
+	return nil
+}
+
 // Proposal advises that slot from+i goes to peers[picks[i]-1]; a pick of 0 advises
 // nothing. The table keeps 10,000 slots over 1,000 peers within one record.
 type Proposal struct {
@@ -689,7 +835,7 @@ type Proposal struct {
 
 func (x *Proposal) Reset() {
 	*x = Proposal{}
-	mi := &file_shoal_v1_state_proto_msgTypes[9]
+	mi := &file_shoal_v1_state_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -701,7 +847,7 @@ func (x *Proposal) String() string {
 func (*Proposal) ProtoMessage() {}
 
 func (x *Proposal) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[9]
+	mi := &file_shoal_v1_state_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -714,7 +860,7 @@ func (x *Proposal) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Proposal.ProtoReflect.Descriptor instead.
 func (*Proposal) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{9}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Proposal) GetFrom() int32 {
@@ -751,7 +897,7 @@ type RevisionBody struct {
 
 func (x *RevisionBody) Reset() {
 	*x = RevisionBody{}
-	mi := &file_shoal_v1_state_proto_msgTypes[10]
+	mi := &file_shoal_v1_state_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -763,7 +909,7 @@ func (x *RevisionBody) String() string {
 func (*RevisionBody) ProtoMessage() {}
 
 func (x *RevisionBody) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[10]
+	mi := &file_shoal_v1_state_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -776,7 +922,7 @@ func (x *RevisionBody) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevisionBody.ProtoReflect.Descriptor instead.
 func (*RevisionBody) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{10}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *RevisionBody) GetRevision() *RevisionID {
@@ -821,7 +967,7 @@ type ScaleBase struct {
 
 func (x *ScaleBase) Reset() {
 	*x = ScaleBase{}
-	mi := &file_shoal_v1_state_proto_msgTypes[11]
+	mi := &file_shoal_v1_state_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -833,7 +979,7 @@ func (x *ScaleBase) String() string {
 func (*ScaleBase) ProtoMessage() {}
 
 func (x *ScaleBase) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[11]
+	mi := &file_shoal_v1_state_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -846,7 +992,7 @@ func (x *ScaleBase) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ScaleBase.ProtoReflect.Descriptor instead.
 func (*ScaleBase) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{11}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *ScaleBase) GetId() *RevisionID {
@@ -888,7 +1034,7 @@ type ScaleAdd struct {
 
 func (x *ScaleAdd) Reset() {
 	*x = ScaleAdd{}
-	mi := &file_shoal_v1_state_proto_msgTypes[12]
+	mi := &file_shoal_v1_state_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -900,7 +1046,7 @@ func (x *ScaleAdd) String() string {
 func (*ScaleAdd) ProtoMessage() {}
 
 func (x *ScaleAdd) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[12]
+	mi := &file_shoal_v1_state_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -913,7 +1059,7 @@ func (x *ScaleAdd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ScaleAdd.ProtoReflect.Descriptor instead.
 func (*ScaleAdd) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{12}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *ScaleAdd) GetBase() *RevisionID {
@@ -944,7 +1090,7 @@ type ScaleBody struct {
 
 func (x *ScaleBody) Reset() {
 	*x = ScaleBody{}
-	mi := &file_shoal_v1_state_proto_msgTypes[13]
+	mi := &file_shoal_v1_state_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -956,7 +1102,7 @@ func (x *ScaleBody) String() string {
 func (*ScaleBody) ProtoMessage() {}
 
 func (x *ScaleBody) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[13]
+	mi := &file_shoal_v1_state_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -969,7 +1115,7 @@ func (x *ScaleBody) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ScaleBody.ProtoReflect.Descriptor instead.
 func (*ScaleBody) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{13}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *ScaleBody) GetService() string {
@@ -1018,7 +1164,7 @@ type GoneBody struct {
 
 func (x *GoneBody) Reset() {
 	*x = GoneBody{}
-	mi := &file_shoal_v1_state_proto_msgTypes[14]
+	mi := &file_shoal_v1_state_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1030,7 +1176,7 @@ func (x *GoneBody) String() string {
 func (*GoneBody) ProtoMessage() {}
 
 func (x *GoneBody) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[14]
+	mi := &file_shoal_v1_state_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1043,7 +1189,7 @@ func (x *GoneBody) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GoneBody.ProtoReflect.Descriptor instead.
 func (*GoneBody) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{14}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *GoneBody) GetService() string {
@@ -1074,7 +1220,7 @@ type Holding struct {
 
 func (x *Holding) Reset() {
 	*x = Holding{}
-	mi := &file_shoal_v1_state_proto_msgTypes[15]
+	mi := &file_shoal_v1_state_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1086,7 +1232,7 @@ func (x *Holding) String() string {
 func (*Holding) ProtoMessage() {}
 
 func (x *Holding) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[15]
+	mi := &file_shoal_v1_state_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1099,7 +1245,7 @@ func (x *Holding) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Holding.ProtoReflect.Descriptor instead.
 func (*Holding) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{15}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Holding) GetSlot() int32 {
@@ -1142,7 +1288,7 @@ type Released struct {
 
 func (x *Released) Reset() {
 	*x = Released{}
-	mi := &file_shoal_v1_state_proto_msgTypes[16]
+	mi := &file_shoal_v1_state_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1154,7 +1300,7 @@ func (x *Released) String() string {
 func (*Released) ProtoMessage() {}
 
 func (x *Released) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[16]
+	mi := &file_shoal_v1_state_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1167,7 +1313,7 @@ func (x *Released) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Released.ProtoReflect.Descriptor instead.
 func (*Released) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{16}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Released) GetSlot() int32 {
@@ -1206,7 +1352,7 @@ type ClaimBody struct {
 
 func (x *ClaimBody) Reset() {
 	*x = ClaimBody{}
-	mi := &file_shoal_v1_state_proto_msgTypes[17]
+	mi := &file_shoal_v1_state_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1218,7 +1364,7 @@ func (x *ClaimBody) String() string {
 func (*ClaimBody) ProtoMessage() {}
 
 func (x *ClaimBody) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[17]
+	mi := &file_shoal_v1_state_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1231,7 +1377,7 @@ func (x *ClaimBody) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClaimBody.ProtoReflect.Descriptor instead.
 func (*ClaimBody) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{17}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ClaimBody) GetPeer() string {
@@ -1292,7 +1438,7 @@ type InviteBody struct {
 
 func (x *InviteBody) Reset() {
 	*x = InviteBody{}
-	mi := &file_shoal_v1_state_proto_msgTypes[18]
+	mi := &file_shoal_v1_state_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1304,7 +1450,7 @@ func (x *InviteBody) String() string {
 func (*InviteBody) ProtoMessage() {}
 
 func (x *InviteBody) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[18]
+	mi := &file_shoal_v1_state_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1317,7 +1463,7 @@ func (x *InviteBody) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InviteBody.ProtoReflect.Descriptor instead.
 func (*InviteBody) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{18}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *InviteBody) GetId() string {
@@ -1399,13 +1545,14 @@ type Spec struct {
 	Setup           *Setup                 `protobuf:"bytes,24,opt,name=setup,proto3" json:"setup,omitempty"` // absent: nothing is said
 	SpreadBy        string                 `protobuf:"bytes,25,opt,name=spread_by,json=spreadBy,proto3" json:"spread_by,omitempty"`
 	VolumesAnywhere bool                   `protobuf:"varint,26,opt,name=volumes_anywhere,json=volumesAnywhere,proto3" json:"volumes_anywhere,omitempty"`
+	Restarts        int32                  `protobuf:"varint,27,opt,name=restarts,proto3" json:"restarts,omitempty"`
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
 
 func (x *Spec) Reset() {
 	*x = Spec{}
-	mi := &file_shoal_v1_state_proto_msgTypes[19]
+	mi := &file_shoal_v1_state_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1417,7 +1564,7 @@ func (x *Spec) String() string {
 func (*Spec) ProtoMessage() {}
 
 func (x *Spec) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[19]
+	mi := &file_shoal_v1_state_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1430,7 +1577,7 @@ func (x *Spec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Spec.ProtoReflect.Descriptor instead.
 func (*Spec) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{19}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Spec) GetName() string {
@@ -1615,6 +1762,13 @@ func (x *Spec) GetVolumesAnywhere() bool {
 	return false
 }
 
+func (x *Spec) GetRestarts() int32 {
+	if x != nil {
+		return x.Restarts
+	}
+	return 0
+}
+
 // Setup is how a replica's container is set up beyond image and command.
 type Setup struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1649,7 +1803,7 @@ type Setup struct {
 
 func (x *Setup) Reset() {
 	*x = Setup{}
-	mi := &file_shoal_v1_state_proto_msgTypes[20]
+	mi := &file_shoal_v1_state_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1661,7 +1815,7 @@ func (x *Setup) String() string {
 func (*Setup) ProtoMessage() {}
 
 func (x *Setup) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[20]
+	mi := &file_shoal_v1_state_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1674,7 +1828,7 @@ func (x *Setup) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Setup.ProtoReflect.Descriptor instead.
 func (*Setup) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{20}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Setup) GetUser() string {
@@ -1871,7 +2025,7 @@ type Mount struct {
 
 func (x *Mount) Reset() {
 	*x = Mount{}
-	mi := &file_shoal_v1_state_proto_msgTypes[21]
+	mi := &file_shoal_v1_state_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1883,7 +2037,7 @@ func (x *Mount) String() string {
 func (*Mount) ProtoMessage() {}
 
 func (x *Mount) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[21]
+	mi := &file_shoal_v1_state_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1896,7 +2050,7 @@ func (x *Mount) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Mount.ProtoReflect.Descriptor instead.
 func (*Mount) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{21}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Mount) GetKind() string {
@@ -1981,7 +2135,7 @@ type Device struct {
 
 func (x *Device) Reset() {
 	*x = Device{}
-	mi := &file_shoal_v1_state_proto_msgTypes[22]
+	mi := &file_shoal_v1_state_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1993,7 +2147,7 @@ func (x *Device) String() string {
 func (*Device) ProtoMessage() {}
 
 func (x *Device) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[22]
+	mi := &file_shoal_v1_state_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2006,7 +2160,7 @@ func (x *Device) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Device.ProtoReflect.Descriptor instead.
 func (*Device) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{22}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Device) GetHost() string {
@@ -2042,7 +2196,7 @@ type Ulimit struct {
 
 func (x *Ulimit) Reset() {
 	*x = Ulimit{}
-	mi := &file_shoal_v1_state_proto_msgTypes[23]
+	mi := &file_shoal_v1_state_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2054,7 +2208,7 @@ func (x *Ulimit) String() string {
 func (*Ulimit) ProtoMessage() {}
 
 func (x *Ulimit) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[23]
+	mi := &file_shoal_v1_state_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2067,7 +2221,7 @@ func (x *Ulimit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ulimit.ProtoReflect.Descriptor instead.
 func (*Ulimit) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{23}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Ulimit) GetName() string {
@@ -2102,7 +2256,7 @@ type Logging struct {
 
 func (x *Logging) Reset() {
 	*x = Logging{}
-	mi := &file_shoal_v1_state_proto_msgTypes[24]
+	mi := &file_shoal_v1_state_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2114,7 +2268,7 @@ func (x *Logging) String() string {
 func (*Logging) ProtoMessage() {}
 
 func (x *Logging) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[24]
+	mi := &file_shoal_v1_state_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2127,7 +2281,7 @@ func (x *Logging) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Logging.ProtoReflect.Descriptor instead.
 func (*Logging) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{24}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Logging) GetDriver() string {
@@ -2156,7 +2310,7 @@ type Port struct {
 
 func (x *Port) Reset() {
 	*x = Port{}
-	mi := &file_shoal_v1_state_proto_msgTypes[25]
+	mi := &file_shoal_v1_state_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2168,7 +2322,7 @@ func (x *Port) String() string {
 func (*Port) ProtoMessage() {}
 
 func (x *Port) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[25]
+	mi := &file_shoal_v1_state_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2181,7 +2335,7 @@ func (x *Port) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Port.ProtoReflect.Descriptor instead.
 func (*Port) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{25}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Port) GetContainer() uint32 {
@@ -2217,7 +2371,7 @@ type Selector struct {
 
 func (x *Selector) Reset() {
 	*x = Selector{}
-	mi := &file_shoal_v1_state_proto_msgTypes[26]
+	mi := &file_shoal_v1_state_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2229,7 +2383,7 @@ func (x *Selector) String() string {
 func (*Selector) ProtoMessage() {}
 
 func (x *Selector) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[26]
+	mi := &file_shoal_v1_state_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2242,7 +2396,7 @@ func (x *Selector) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Selector.ProtoReflect.Descriptor instead.
 func (*Selector) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{26}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Selector) GetKey() string {
@@ -2281,7 +2435,7 @@ type Health struct {
 
 func (x *Health) Reset() {
 	*x = Health{}
-	mi := &file_shoal_v1_state_proto_msgTypes[27]
+	mi := &file_shoal_v1_state_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2293,7 +2447,7 @@ func (x *Health) String() string {
 func (*Health) ProtoMessage() {}
 
 func (x *Health) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[27]
+	mi := &file_shoal_v1_state_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2306,7 +2460,7 @@ func (x *Health) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Health.ProtoReflect.Descriptor instead.
 func (*Health) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{27}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Health) GetDisable() bool {
@@ -2364,7 +2518,7 @@ type Restart struct {
 
 func (x *Restart) Reset() {
 	*x = Restart{}
-	mi := &file_shoal_v1_state_proto_msgTypes[28]
+	mi := &file_shoal_v1_state_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2376,7 +2530,7 @@ func (x *Restart) String() string {
 func (*Restart) ProtoMessage() {}
 
 func (x *Restart) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[28]
+	mi := &file_shoal_v1_state_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2389,7 +2543,7 @@ func (x *Restart) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Restart.ProtoReflect.Descriptor instead.
 func (*Restart) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{28}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Restart) GetCondition() string {
@@ -2431,7 +2585,7 @@ type Rollout struct {
 
 func (x *Rollout) Reset() {
 	*x = Rollout{}
-	mi := &file_shoal_v1_state_proto_msgTypes[29]
+	mi := &file_shoal_v1_state_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2443,7 +2597,7 @@ func (x *Rollout) String() string {
 func (*Rollout) ProtoMessage() {}
 
 func (x *Rollout) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[29]
+	mi := &file_shoal_v1_state_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2456,7 +2610,7 @@ func (x *Rollout) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Rollout.ProtoReflect.Descriptor instead.
 func (*Rollout) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{29}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Rollout) GetParallelism() int32 {
@@ -2532,11 +2686,22 @@ const file_shoal_v1_state_proto_rawDesc = "" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\",\n" +
 	"\x04Mark\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
-	"\x05drain\x18\x02 \x01(\bR\x05drain\"X\n" +
+	"\x05drain\x18\x02 \x01(\bR\x05drain\"~\n" +
 	"\bMarkBody\x12\x12\n" +
 	"\x04peer\x18\x01 \x01(\tR\x04peer\x12\"\n" +
 	"\x04laid\x18\x02 \x03(\v2\x0e.shoal.v1.MarkR\x04laid\x12\x14\n" +
-	"\x05lifts\x18\x03 \x03(\tR\x05lifts\"J\n" +
+	"\x05lifts\x18\x03 \x03(\tR\x05lifts\x12$\n" +
+	"\x05edits\x18\x04 \x03(\v2\x0e.shoal.v1.EditR\x05edits\"X\n" +
+	"\x04Edit\x12\x14\n" +
+	"\x05label\x18\x01 \x01(\tR\x05label\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value\x12\x12\n" +
+	"\x04gone\x18\x03 \x01(\bR\x04gone\x12\x10\n" +
+	"\x03seq\x18\x04 \x01(\x04R\x03seq\"t\n" +
+	"\x06OpBody\x12\x18\n" +
+	"\aservice\x18\x01 \x01(\tR\aservice\x12\x10\n" +
+	"\x03seq\x18\x02 \x01(\x04R\x03seq\x12\x18\n" +
+	"\astopped\x18\x03 \x01(\bR\astopped\x12$\n" +
+	"\x02of\x18\x04 \x01(\v2\x14.shoal.v1.RevisionIDR\x02of\"J\n" +
 	"\bProposal\x12\x12\n" +
 	"\x04from\x18\x01 \x01(\x05R\x04from\x12\x14\n" +
 	"\x05peers\x18\x02 \x03(\tR\x05peers\x12\x14\n" +
@@ -2590,7 +2755,7 @@ const file_shoal_v1_state_proto_rawDesc = "" +
 	"\x04uses\x18\x05 \x01(\x05R\x04uses\x12\x1f\n" +
 	"\vredeemed_by\x18\x06 \x03(\tR\n" +
 	"redeemedBy\x12\x18\n" +
-	"\arevoked\x18\a \x01(\bR\arevoked\"\x9c\b\n" +
+	"\arevoked\x18\a \x01(\bR\arevoked\"\xb8\b\n" +
 	"\x04Spec\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\aproject\x18\x02 \x01(\tR\aproject\x12\x14\n" +
@@ -2623,7 +2788,8 @@ const file_shoal_v1_state_proto_rawDesc = "" +
 	"\arollout\x18\x17 \x01(\v2\x11.shoal.v1.RolloutR\arollout\x12%\n" +
 	"\x05setup\x18\x18 \x01(\v2\x0f.shoal.v1.SetupR\x05setup\x12\x1b\n" +
 	"\tspread_by\x18\x19 \x01(\tR\bspreadBy\x12)\n" +
-	"\x10volumes_anywhere\x18\x1a \x01(\bR\x0fvolumesAnywhere\x1a6\n" +
+	"\x10volumes_anywhere\x18\x1a \x01(\bR\x0fvolumesAnywhere\x12\x1a\n" +
+	"\brestarts\x18\x1b \x01(\x05R\brestarts\x1a6\n" +
 	"\bEnvEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a9\n" +
@@ -2729,7 +2895,7 @@ func file_shoal_v1_state_proto_rawDescGZIP() []byte {
 	return file_shoal_v1_state_proto_rawDescData
 }
 
-var file_shoal_v1_state_proto_msgTypes = make([]protoimpl.MessageInfo, 35)
+var file_shoal_v1_state_proto_msgTypes = make([]protoimpl.MessageInfo, 37)
 var file_shoal_v1_state_proto_goTypes = []any{
 	(*Record)(nil),       // 0: shoal.v1.Record
 	(*Hlc)(nil),          // 1: shoal.v1.Hlc
@@ -2740,75 +2906,79 @@ var file_shoal_v1_state_proto_goTypes = []any{
 	(*PeerFacts)(nil),    // 6: shoal.v1.PeerFacts
 	(*Mark)(nil),         // 7: shoal.v1.Mark
 	(*MarkBody)(nil),     // 8: shoal.v1.MarkBody
-	(*Proposal)(nil),     // 9: shoal.v1.Proposal
-	(*RevisionBody)(nil), // 10: shoal.v1.RevisionBody
-	(*ScaleBase)(nil),    // 11: shoal.v1.ScaleBase
-	(*ScaleAdd)(nil),     // 12: shoal.v1.ScaleAdd
-	(*ScaleBody)(nil),    // 13: shoal.v1.ScaleBody
-	(*GoneBody)(nil),     // 14: shoal.v1.GoneBody
-	(*Holding)(nil),      // 15: shoal.v1.Holding
-	(*Released)(nil),     // 16: shoal.v1.Released
-	(*ClaimBody)(nil),    // 17: shoal.v1.ClaimBody
-	(*InviteBody)(nil),   // 18: shoal.v1.InviteBody
-	(*Spec)(nil),         // 19: shoal.v1.Spec
-	(*Setup)(nil),        // 20: shoal.v1.Setup
-	(*Mount)(nil),        // 21: shoal.v1.Mount
-	(*Device)(nil),       // 22: shoal.v1.Device
-	(*Ulimit)(nil),       // 23: shoal.v1.Ulimit
-	(*Logging)(nil),      // 24: shoal.v1.Logging
-	(*Port)(nil),         // 25: shoal.v1.Port
-	(*Selector)(nil),     // 26: shoal.v1.Selector
-	(*Health)(nil),       // 27: shoal.v1.Health
-	(*Restart)(nil),      // 28: shoal.v1.Restart
-	(*Rollout)(nil),      // 29: shoal.v1.Rollout
-	nil,                  // 30: shoal.v1.PeerFacts.LabelsEntry
-	nil,                  // 31: shoal.v1.Spec.EnvEntry
-	nil,                  // 32: shoal.v1.Spec.LabelsEntry
-	nil,                  // 33: shoal.v1.Setup.SysctlsEntry
-	nil,                  // 34: shoal.v1.Logging.OptionsEntry
+	(*Edit)(nil),         // 9: shoal.v1.Edit
+	(*OpBody)(nil),       // 10: shoal.v1.OpBody
+	(*Proposal)(nil),     // 11: shoal.v1.Proposal
+	(*RevisionBody)(nil), // 12: shoal.v1.RevisionBody
+	(*ScaleBase)(nil),    // 13: shoal.v1.ScaleBase
+	(*ScaleAdd)(nil),     // 14: shoal.v1.ScaleAdd
+	(*ScaleBody)(nil),    // 15: shoal.v1.ScaleBody
+	(*GoneBody)(nil),     // 16: shoal.v1.GoneBody
+	(*Holding)(nil),      // 17: shoal.v1.Holding
+	(*Released)(nil),     // 18: shoal.v1.Released
+	(*ClaimBody)(nil),    // 19: shoal.v1.ClaimBody
+	(*InviteBody)(nil),   // 20: shoal.v1.InviteBody
+	(*Spec)(nil),         // 21: shoal.v1.Spec
+	(*Setup)(nil),        // 22: shoal.v1.Setup
+	(*Mount)(nil),        // 23: shoal.v1.Mount
+	(*Device)(nil),       // 24: shoal.v1.Device
+	(*Ulimit)(nil),       // 25: shoal.v1.Ulimit
+	(*Logging)(nil),      // 26: shoal.v1.Logging
+	(*Port)(nil),         // 27: shoal.v1.Port
+	(*Selector)(nil),     // 28: shoal.v1.Selector
+	(*Health)(nil),       // 29: shoal.v1.Health
+	(*Restart)(nil),      // 30: shoal.v1.Restart
+	(*Rollout)(nil),      // 31: shoal.v1.Rollout
+	nil,                  // 32: shoal.v1.PeerFacts.LabelsEntry
+	nil,                  // 33: shoal.v1.Spec.EnvEntry
+	nil,                  // 34: shoal.v1.Spec.LabelsEntry
+	nil,                  // 35: shoal.v1.Setup.SysctlsEntry
+	nil,                  // 36: shoal.v1.Logging.OptionsEntry
 }
 var file_shoal_v1_state_proto_depIdxs = []int32{
 	6,  // 0: shoal.v1.PeerBody.facts:type_name -> shoal.v1.PeerFacts
-	30, // 1: shoal.v1.PeerFacts.labels:type_name -> shoal.v1.PeerFacts.LabelsEntry
+	32, // 1: shoal.v1.PeerFacts.labels:type_name -> shoal.v1.PeerFacts.LabelsEntry
 	3,  // 2: shoal.v1.PeerFacts.capacity:type_name -> shoal.v1.Resources
 	3,  // 3: shoal.v1.PeerFacts.reserved:type_name -> shoal.v1.Resources
 	7,  // 4: shoal.v1.MarkBody.laid:type_name -> shoal.v1.Mark
-	2,  // 5: shoal.v1.RevisionBody.revision:type_name -> shoal.v1.RevisionID
-	2,  // 6: shoal.v1.RevisionBody.replaces:type_name -> shoal.v1.RevisionID
-	19, // 7: shoal.v1.RevisionBody.spec:type_name -> shoal.v1.Spec
-	9,  // 8: shoal.v1.RevisionBody.proposal:type_name -> shoal.v1.Proposal
-	2,  // 9: shoal.v1.ScaleBase.id:type_name -> shoal.v1.RevisionID
-	2,  // 10: shoal.v1.ScaleBase.covers:type_name -> shoal.v1.RevisionID
-	2,  // 11: shoal.v1.ScaleAdd.base:type_name -> shoal.v1.RevisionID
-	11, // 12: shoal.v1.ScaleBody.base:type_name -> shoal.v1.ScaleBase
-	12, // 13: shoal.v1.ScaleBody.adds:type_name -> shoal.v1.ScaleAdd
-	9,  // 14: shoal.v1.ScaleBody.proposal:type_name -> shoal.v1.Proposal
-	2,  // 15: shoal.v1.GoneBody.removes:type_name -> shoal.v1.RevisionID
-	1,  // 16: shoal.v1.Holding.since:type_name -> shoal.v1.Hlc
-	15, // 17: shoal.v1.ClaimBody.holds:type_name -> shoal.v1.Holding
-	16, // 18: shoal.v1.ClaimBody.released:type_name -> shoal.v1.Released
-	2,  // 19: shoal.v1.ClaimBody.revisions:type_name -> shoal.v1.RevisionID
-	31, // 20: shoal.v1.Spec.env:type_name -> shoal.v1.Spec.EnvEntry
-	32, // 21: shoal.v1.Spec.labels:type_name -> shoal.v1.Spec.LabelsEntry
-	25, // 22: shoal.v1.Spec.ports:type_name -> shoal.v1.Port
-	3,  // 23: shoal.v1.Spec.limits:type_name -> shoal.v1.Resources
-	3,  // 24: shoal.v1.Spec.reservations:type_name -> shoal.v1.Resources
-	26, // 25: shoal.v1.Spec.constraints:type_name -> shoal.v1.Selector
-	27, // 26: shoal.v1.Spec.health:type_name -> shoal.v1.Health
-	28, // 27: shoal.v1.Spec.restart:type_name -> shoal.v1.Restart
-	29, // 28: shoal.v1.Spec.rollout:type_name -> shoal.v1.Rollout
-	20, // 29: shoal.v1.Spec.setup:type_name -> shoal.v1.Setup
-	21, // 30: shoal.v1.Setup.mounts:type_name -> shoal.v1.Mount
-	23, // 31: shoal.v1.Setup.ulimits:type_name -> shoal.v1.Ulimit
-	33, // 32: shoal.v1.Setup.sysctls:type_name -> shoal.v1.Setup.SysctlsEntry
-	24, // 33: shoal.v1.Setup.logging:type_name -> shoal.v1.Logging
-	22, // 34: shoal.v1.Setup.devices:type_name -> shoal.v1.Device
-	34, // 35: shoal.v1.Logging.options:type_name -> shoal.v1.Logging.OptionsEntry
-	36, // [36:36] is the sub-list for method output_type
-	36, // [36:36] is the sub-list for method input_type
-	36, // [36:36] is the sub-list for extension type_name
-	36, // [36:36] is the sub-list for extension extendee
-	0,  // [0:36] is the sub-list for field type_name
+	9,  // 5: shoal.v1.MarkBody.edits:type_name -> shoal.v1.Edit
+	2,  // 6: shoal.v1.OpBody.of:type_name -> shoal.v1.RevisionID
+	2,  // 7: shoal.v1.RevisionBody.revision:type_name -> shoal.v1.RevisionID
+	2,  // 8: shoal.v1.RevisionBody.replaces:type_name -> shoal.v1.RevisionID
+	21, // 9: shoal.v1.RevisionBody.spec:type_name -> shoal.v1.Spec
+	11, // 10: shoal.v1.RevisionBody.proposal:type_name -> shoal.v1.Proposal
+	2,  // 11: shoal.v1.ScaleBase.id:type_name -> shoal.v1.RevisionID
+	2,  // 12: shoal.v1.ScaleBase.covers:type_name -> shoal.v1.RevisionID
+	2,  // 13: shoal.v1.ScaleAdd.base:type_name -> shoal.v1.RevisionID
+	13, // 14: shoal.v1.ScaleBody.base:type_name -> shoal.v1.ScaleBase
+	14, // 15: shoal.v1.ScaleBody.adds:type_name -> shoal.v1.ScaleAdd
+	11, // 16: shoal.v1.ScaleBody.proposal:type_name -> shoal.v1.Proposal
+	2,  // 17: shoal.v1.GoneBody.removes:type_name -> shoal.v1.RevisionID
+	1,  // 18: shoal.v1.Holding.since:type_name -> shoal.v1.Hlc
+	17, // 19: shoal.v1.ClaimBody.holds:type_name -> shoal.v1.Holding
+	18, // 20: shoal.v1.ClaimBody.released:type_name -> shoal.v1.Released
+	2,  // 21: shoal.v1.ClaimBody.revisions:type_name -> shoal.v1.RevisionID
+	33, // 22: shoal.v1.Spec.env:type_name -> shoal.v1.Spec.EnvEntry
+	34, // 23: shoal.v1.Spec.labels:type_name -> shoal.v1.Spec.LabelsEntry
+	27, // 24: shoal.v1.Spec.ports:type_name -> shoal.v1.Port
+	3,  // 25: shoal.v1.Spec.limits:type_name -> shoal.v1.Resources
+	3,  // 26: shoal.v1.Spec.reservations:type_name -> shoal.v1.Resources
+	28, // 27: shoal.v1.Spec.constraints:type_name -> shoal.v1.Selector
+	29, // 28: shoal.v1.Spec.health:type_name -> shoal.v1.Health
+	30, // 29: shoal.v1.Spec.restart:type_name -> shoal.v1.Restart
+	31, // 30: shoal.v1.Spec.rollout:type_name -> shoal.v1.Rollout
+	22, // 31: shoal.v1.Spec.setup:type_name -> shoal.v1.Setup
+	23, // 32: shoal.v1.Setup.mounts:type_name -> shoal.v1.Mount
+	25, // 33: shoal.v1.Setup.ulimits:type_name -> shoal.v1.Ulimit
+	35, // 34: shoal.v1.Setup.sysctls:type_name -> shoal.v1.Setup.SysctlsEntry
+	26, // 35: shoal.v1.Setup.logging:type_name -> shoal.v1.Logging
+	24, // 36: shoal.v1.Setup.devices:type_name -> shoal.v1.Device
+	36, // 37: shoal.v1.Logging.options:type_name -> shoal.v1.Logging.OptionsEntry
+	38, // [38:38] is the sub-list for method output_type
+	38, // [38:38] is the sub-list for method input_type
+	38, // [38:38] is the sub-list for extension type_name
+	38, // [38:38] is the sub-list for extension extendee
+	0,  // [0:38] is the sub-list for field type_name
 }
 
 func init() { file_shoal_v1_state_proto_init() }
@@ -2822,7 +2992,7 @@ func file_shoal_v1_state_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_shoal_v1_state_proto_rawDesc), len(file_shoal_v1_state_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   35,
+			NumMessages:   37,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

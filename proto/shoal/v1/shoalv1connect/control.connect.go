@@ -51,6 +51,11 @@ const (
 	ControlServiceScaleProcedure = "/shoal.v1.ControlService/Scale"
 	// ControlServiceRemoveProcedure is the fully-qualified name of the ControlService's Remove RPC.
 	ControlServiceRemoveProcedure = "/shoal.v1.ControlService/Remove"
+	// ControlServiceOperateProcedure is the fully-qualified name of the ControlService's Operate RPC.
+	ControlServiceOperateProcedure = "/shoal.v1.ControlService/Operate"
+	// ControlServiceChangePeerProcedure is the fully-qualified name of the ControlService's ChangePeer
+	// RPC.
+	ControlServiceChangePeerProcedure = "/shoal.v1.ControlService/ChangePeer"
 	// ControlServiceListServicesProcedure is the fully-qualified name of the ControlService's
 	// ListServices RPC.
 	ControlServiceListServicesProcedure = "/shoal.v1.ControlService/ListServices"
@@ -60,6 +65,9 @@ const (
 	// ControlServiceInspectServiceProcedure is the fully-qualified name of the ControlService's
 	// InspectService RPC.
 	ControlServiceInspectServiceProcedure = "/shoal.v1.ControlService/InspectService"
+	// ControlServiceExplainServiceProcedure is the fully-qualified name of the ControlService's
+	// ExplainService RPC.
+	ControlServiceExplainServiceProcedure = "/shoal.v1.ControlService/ExplainService"
 	// ControlServiceListPeersProcedure is the fully-qualified name of the ControlService's ListPeers
 	// RPC.
 	ControlServiceListPeersProcedure = "/shoal.v1.ControlService/ListPeers"
@@ -74,6 +82,15 @@ const (
 	// ControlServiceStreamEventsProcedure is the fully-qualified name of the ControlService's
 	// StreamEvents RPC.
 	ControlServiceStreamEventsProcedure = "/shoal.v1.ControlService/StreamEvents"
+	// ControlServiceExecProcedure is the fully-qualified name of the ControlService's Exec RPC.
+	ControlServiceExecProcedure = "/shoal.v1.ControlService/Exec"
+	// ControlServiceCopyFromProcedure is the fully-qualified name of the ControlService's CopyFrom RPC.
+	ControlServiceCopyFromProcedure = "/shoal.v1.ControlService/CopyFrom"
+	// ControlServiceCopyToProcedure is the fully-qualified name of the ControlService's CopyTo RPC.
+	ControlServiceCopyToProcedure = "/shoal.v1.ControlService/CopyTo"
+	// ControlServiceWatchUsageProcedure is the fully-qualified name of the ControlService's WatchUsage
+	// RPC.
+	ControlServiceWatchUsageProcedure = "/shoal.v1.ControlService/WatchUsage"
 	// ControlServiceRunDoctorProcedure is the fully-qualified name of the ControlService's RunDoctor
 	// RPC.
 	ControlServiceRunDoctorProcedure = "/shoal.v1.ControlService/RunDoctor"
@@ -107,12 +124,18 @@ type ControlServiceClient interface {
 	Scale(context.Context, *connect.Request[v1.ScaleRequest]) (*connect.Response[v1.ScaleResponse], error)
 	// Remove removes services.
 	Remove(context.Context, *connect.Request[v1.RemoveRequest]) (*connect.Response[v1.RemoveResponse], error)
+	// Operate stops, starts or restarts services.
+	Operate(context.Context, *connect.Request[v1.OperateRequest]) (*connect.Response[v1.OperateResponse], error)
+	// ChangePeer cordons, drains, names, labels or removes a peer.
+	ChangePeer(context.Context, *connect.Request[v1.ChangePeerRequest]) (*connect.Response[v1.ChangePeerResponse], error)
 	// ListServices lists all services by name.
 	ListServices(context.Context, *connect.Request[v1.ListServicesRequest]) (*connect.Response[v1.ListServicesResponse], error)
 	// ListReplicas lists slots with their replicas, by service, slot and holder.
 	ListReplicas(context.Context, *connect.Request[v1.ListReplicasRequest]) (*connect.Response[v1.ListReplicasResponse], error)
 	// InspectService tells all about one service.
 	InspectService(context.Context, *connect.Request[v1.InspectServiceRequest]) (*connect.Response[v1.InspectServiceResponse], error)
+	// ExplainService says why a service's replicas are where they are.
+	ExplainService(context.Context, *connect.Request[v1.ExplainServiceRequest]) (*connect.Response[v1.ExplainServiceResponse], error)
 	// ListPeers lists the members by name.
 	ListPeers(context.Context, *connect.Request[v1.ListPeersRequest]) (*connect.Response[v1.ListPeersResponse], error)
 	// InspectPeer tells all about one peer.
@@ -123,6 +146,14 @@ type ControlServiceClient interface {
 	StreamLogs(context.Context, *connect.Request[v1.StreamLogsRequest]) (*connect.ServerStreamForClient[v1.StreamLogsResponse], error)
 	// StreamEvents sends what this peer saw happen.
 	StreamEvents(context.Context, *connect.Request[v1.StreamEventsRequest]) (*connect.ServerStreamForClient[v1.StreamEventsResponse], error)
+	// Exec runs a command in a replica. It needs HTTP/2.
+	Exec(context.Context) *connect.BidiStreamForClient[v1.ExecRequest, v1.ExecResponse]
+	// CopyFrom sends a tar archive of a path in a replica.
+	CopyFrom(context.Context, *connect.Request[v1.CopyFromRequest]) (*connect.ServerStreamForClient[v1.CopyFromResponse], error)
+	// CopyTo unpacks a tar archive in a replica.
+	CopyTo(context.Context) *connect.ClientStreamForClient[v1.CopyToRequest, v1.CopyToResponse]
+	// WatchUsage measures replicas again and again.
+	WatchUsage(context.Context, *connect.Request[v1.WatchUsageRequest]) (*connect.ServerStreamForClient[v1.WatchUsageResponse], error)
 	// RunDoctor looks for what is wrong; it works before init and join.
 	RunDoctor(context.Context, *connect.Request[v1.RunDoctorRequest]) (*connect.ServerStreamForClient[v1.RunDoctorResponse], error)
 	// GetDebug sends what a report of a fault needs, without secrets.
@@ -172,6 +203,18 @@ func NewControlServiceClient(httpClient connect.HTTPClient, baseURL string, opts
 			connect.WithSchema(controlServiceMethods.ByName("Remove")),
 			connect.WithClientOptions(opts...),
 		),
+		operate: connect.NewClient[v1.OperateRequest, v1.OperateResponse](
+			httpClient,
+			baseURL+ControlServiceOperateProcedure,
+			connect.WithSchema(controlServiceMethods.ByName("Operate")),
+			connect.WithClientOptions(opts...),
+		),
+		changePeer: connect.NewClient[v1.ChangePeerRequest, v1.ChangePeerResponse](
+			httpClient,
+			baseURL+ControlServiceChangePeerProcedure,
+			connect.WithSchema(controlServiceMethods.ByName("ChangePeer")),
+			connect.WithClientOptions(opts...),
+		),
 		listServices: connect.NewClient[v1.ListServicesRequest, v1.ListServicesResponse](
 			httpClient,
 			baseURL+ControlServiceListServicesProcedure,
@@ -188,6 +231,12 @@ func NewControlServiceClient(httpClient connect.HTTPClient, baseURL string, opts
 			httpClient,
 			baseURL+ControlServiceInspectServiceProcedure,
 			connect.WithSchema(controlServiceMethods.ByName("InspectService")),
+			connect.WithClientOptions(opts...),
+		),
+		explainService: connect.NewClient[v1.ExplainServiceRequest, v1.ExplainServiceResponse](
+			httpClient,
+			baseURL+ControlServiceExplainServiceProcedure,
+			connect.WithSchema(controlServiceMethods.ByName("ExplainService")),
 			connect.WithClientOptions(opts...),
 		),
 		listPeers: connect.NewClient[v1.ListPeersRequest, v1.ListPeersResponse](
@@ -218,6 +267,30 @@ func NewControlServiceClient(httpClient connect.HTTPClient, baseURL string, opts
 			httpClient,
 			baseURL+ControlServiceStreamEventsProcedure,
 			connect.WithSchema(controlServiceMethods.ByName("StreamEvents")),
+			connect.WithClientOptions(opts...),
+		),
+		exec: connect.NewClient[v1.ExecRequest, v1.ExecResponse](
+			httpClient,
+			baseURL+ControlServiceExecProcedure,
+			connect.WithSchema(controlServiceMethods.ByName("Exec")),
+			connect.WithClientOptions(opts...),
+		),
+		copyFrom: connect.NewClient[v1.CopyFromRequest, v1.CopyFromResponse](
+			httpClient,
+			baseURL+ControlServiceCopyFromProcedure,
+			connect.WithSchema(controlServiceMethods.ByName("CopyFrom")),
+			connect.WithClientOptions(opts...),
+		),
+		copyTo: connect.NewClient[v1.CopyToRequest, v1.CopyToResponse](
+			httpClient,
+			baseURL+ControlServiceCopyToProcedure,
+			connect.WithSchema(controlServiceMethods.ByName("CopyTo")),
+			connect.WithClientOptions(opts...),
+		),
+		watchUsage: connect.NewClient[v1.WatchUsageRequest, v1.WatchUsageResponse](
+			httpClient,
+			baseURL+ControlServiceWatchUsageProcedure,
+			connect.WithSchema(controlServiceMethods.ByName("WatchUsage")),
 			connect.WithClientOptions(opts...),
 		),
 		runDoctor: connect.NewClient[v1.RunDoctorRequest, v1.RunDoctorResponse](
@@ -282,14 +355,21 @@ type controlServiceClient struct {
 	deploy         *connect.Client[v1.DeployRequest, v1.DeployResponse]
 	scale          *connect.Client[v1.ScaleRequest, v1.ScaleResponse]
 	remove         *connect.Client[v1.RemoveRequest, v1.RemoveResponse]
+	operate        *connect.Client[v1.OperateRequest, v1.OperateResponse]
+	changePeer     *connect.Client[v1.ChangePeerRequest, v1.ChangePeerResponse]
 	listServices   *connect.Client[v1.ListServicesRequest, v1.ListServicesResponse]
 	listReplicas   *connect.Client[v1.ListReplicasRequest, v1.ListReplicasResponse]
 	inspectService *connect.Client[v1.InspectServiceRequest, v1.InspectServiceResponse]
+	explainService *connect.Client[v1.ExplainServiceRequest, v1.ExplainServiceResponse]
 	listPeers      *connect.Client[v1.ListPeersRequest, v1.ListPeersResponse]
 	inspectPeer    *connect.Client[v1.InspectPeerRequest, v1.InspectPeerResponse]
 	watch          *connect.Client[v1.WatchRequest, v1.WatchResponse]
 	streamLogs     *connect.Client[v1.StreamLogsRequest, v1.StreamLogsResponse]
 	streamEvents   *connect.Client[v1.StreamEventsRequest, v1.StreamEventsResponse]
+	exec           *connect.Client[v1.ExecRequest, v1.ExecResponse]
+	copyFrom       *connect.Client[v1.CopyFromRequest, v1.CopyFromResponse]
+	copyTo         *connect.Client[v1.CopyToRequest, v1.CopyToResponse]
+	watchUsage     *connect.Client[v1.WatchUsageRequest, v1.WatchUsageResponse]
 	runDoctor      *connect.Client[v1.RunDoctorRequest, v1.RunDoctorResponse]
 	getDebug       *connect.Client[v1.GetDebugRequest, v1.GetDebugResponse]
 	getStatus      *connect.Client[v1.GetStatusRequest, v1.GetStatusResponse]
@@ -316,6 +396,16 @@ func (c *controlServiceClient) Remove(ctx context.Context, req *connect.Request[
 	return c.remove.CallUnary(ctx, req)
 }
 
+// Operate calls shoal.v1.ControlService.Operate.
+func (c *controlServiceClient) Operate(ctx context.Context, req *connect.Request[v1.OperateRequest]) (*connect.Response[v1.OperateResponse], error) {
+	return c.operate.CallUnary(ctx, req)
+}
+
+// ChangePeer calls shoal.v1.ControlService.ChangePeer.
+func (c *controlServiceClient) ChangePeer(ctx context.Context, req *connect.Request[v1.ChangePeerRequest]) (*connect.Response[v1.ChangePeerResponse], error) {
+	return c.changePeer.CallUnary(ctx, req)
+}
+
 // ListServices calls shoal.v1.ControlService.ListServices.
 func (c *controlServiceClient) ListServices(ctx context.Context, req *connect.Request[v1.ListServicesRequest]) (*connect.Response[v1.ListServicesResponse], error) {
 	return c.listServices.CallUnary(ctx, req)
@@ -329,6 +419,11 @@ func (c *controlServiceClient) ListReplicas(ctx context.Context, req *connect.Re
 // InspectService calls shoal.v1.ControlService.InspectService.
 func (c *controlServiceClient) InspectService(ctx context.Context, req *connect.Request[v1.InspectServiceRequest]) (*connect.Response[v1.InspectServiceResponse], error) {
 	return c.inspectService.CallUnary(ctx, req)
+}
+
+// ExplainService calls shoal.v1.ControlService.ExplainService.
+func (c *controlServiceClient) ExplainService(ctx context.Context, req *connect.Request[v1.ExplainServiceRequest]) (*connect.Response[v1.ExplainServiceResponse], error) {
+	return c.explainService.CallUnary(ctx, req)
 }
 
 // ListPeers calls shoal.v1.ControlService.ListPeers.
@@ -354,6 +449,26 @@ func (c *controlServiceClient) StreamLogs(ctx context.Context, req *connect.Requ
 // StreamEvents calls shoal.v1.ControlService.StreamEvents.
 func (c *controlServiceClient) StreamEvents(ctx context.Context, req *connect.Request[v1.StreamEventsRequest]) (*connect.ServerStreamForClient[v1.StreamEventsResponse], error) {
 	return c.streamEvents.CallServerStream(ctx, req)
+}
+
+// Exec calls shoal.v1.ControlService.Exec.
+func (c *controlServiceClient) Exec(ctx context.Context) *connect.BidiStreamForClient[v1.ExecRequest, v1.ExecResponse] {
+	return c.exec.CallBidiStream(ctx)
+}
+
+// CopyFrom calls shoal.v1.ControlService.CopyFrom.
+func (c *controlServiceClient) CopyFrom(ctx context.Context, req *connect.Request[v1.CopyFromRequest]) (*connect.ServerStreamForClient[v1.CopyFromResponse], error) {
+	return c.copyFrom.CallServerStream(ctx, req)
+}
+
+// CopyTo calls shoal.v1.ControlService.CopyTo.
+func (c *controlServiceClient) CopyTo(ctx context.Context) *connect.ClientStreamForClient[v1.CopyToRequest, v1.CopyToResponse] {
+	return c.copyTo.CallClientStream(ctx)
+}
+
+// WatchUsage calls shoal.v1.ControlService.WatchUsage.
+func (c *controlServiceClient) WatchUsage(ctx context.Context, req *connect.Request[v1.WatchUsageRequest]) (*connect.ServerStreamForClient[v1.WatchUsageResponse], error) {
+	return c.watchUsage.CallServerStream(ctx, req)
 }
 
 // RunDoctor calls shoal.v1.ControlService.RunDoctor.
@@ -409,12 +524,18 @@ type ControlServiceHandler interface {
 	Scale(context.Context, *connect.Request[v1.ScaleRequest]) (*connect.Response[v1.ScaleResponse], error)
 	// Remove removes services.
 	Remove(context.Context, *connect.Request[v1.RemoveRequest]) (*connect.Response[v1.RemoveResponse], error)
+	// Operate stops, starts or restarts services.
+	Operate(context.Context, *connect.Request[v1.OperateRequest]) (*connect.Response[v1.OperateResponse], error)
+	// ChangePeer cordons, drains, names, labels or removes a peer.
+	ChangePeer(context.Context, *connect.Request[v1.ChangePeerRequest]) (*connect.Response[v1.ChangePeerResponse], error)
 	// ListServices lists all services by name.
 	ListServices(context.Context, *connect.Request[v1.ListServicesRequest]) (*connect.Response[v1.ListServicesResponse], error)
 	// ListReplicas lists slots with their replicas, by service, slot and holder.
 	ListReplicas(context.Context, *connect.Request[v1.ListReplicasRequest]) (*connect.Response[v1.ListReplicasResponse], error)
 	// InspectService tells all about one service.
 	InspectService(context.Context, *connect.Request[v1.InspectServiceRequest]) (*connect.Response[v1.InspectServiceResponse], error)
+	// ExplainService says why a service's replicas are where they are.
+	ExplainService(context.Context, *connect.Request[v1.ExplainServiceRequest]) (*connect.Response[v1.ExplainServiceResponse], error)
 	// ListPeers lists the members by name.
 	ListPeers(context.Context, *connect.Request[v1.ListPeersRequest]) (*connect.Response[v1.ListPeersResponse], error)
 	// InspectPeer tells all about one peer.
@@ -425,6 +546,14 @@ type ControlServiceHandler interface {
 	StreamLogs(context.Context, *connect.Request[v1.StreamLogsRequest], *connect.ServerStream[v1.StreamLogsResponse]) error
 	// StreamEvents sends what this peer saw happen.
 	StreamEvents(context.Context, *connect.Request[v1.StreamEventsRequest], *connect.ServerStream[v1.StreamEventsResponse]) error
+	// Exec runs a command in a replica. It needs HTTP/2.
+	Exec(context.Context, *connect.BidiStream[v1.ExecRequest, v1.ExecResponse]) error
+	// CopyFrom sends a tar archive of a path in a replica.
+	CopyFrom(context.Context, *connect.Request[v1.CopyFromRequest], *connect.ServerStream[v1.CopyFromResponse]) error
+	// CopyTo unpacks a tar archive in a replica.
+	CopyTo(context.Context, *connect.ClientStream[v1.CopyToRequest]) (*connect.Response[v1.CopyToResponse], error)
+	// WatchUsage measures replicas again and again.
+	WatchUsage(context.Context, *connect.Request[v1.WatchUsageRequest], *connect.ServerStream[v1.WatchUsageResponse]) error
 	// RunDoctor looks for what is wrong; it works before init and join.
 	RunDoctor(context.Context, *connect.Request[v1.RunDoctorRequest], *connect.ServerStream[v1.RunDoctorResponse]) error
 	// GetDebug sends what a report of a fault needs, without secrets.
@@ -470,6 +599,18 @@ func NewControlServiceHandler(svc ControlServiceHandler, opts ...connect.Handler
 		connect.WithSchema(controlServiceMethods.ByName("Remove")),
 		connect.WithHandlerOptions(opts...),
 	)
+	controlServiceOperateHandler := connect.NewUnaryHandler(
+		ControlServiceOperateProcedure,
+		svc.Operate,
+		connect.WithSchema(controlServiceMethods.ByName("Operate")),
+		connect.WithHandlerOptions(opts...),
+	)
+	controlServiceChangePeerHandler := connect.NewUnaryHandler(
+		ControlServiceChangePeerProcedure,
+		svc.ChangePeer,
+		connect.WithSchema(controlServiceMethods.ByName("ChangePeer")),
+		connect.WithHandlerOptions(opts...),
+	)
 	controlServiceListServicesHandler := connect.NewUnaryHandler(
 		ControlServiceListServicesProcedure,
 		svc.ListServices,
@@ -486,6 +627,12 @@ func NewControlServiceHandler(svc ControlServiceHandler, opts ...connect.Handler
 		ControlServiceInspectServiceProcedure,
 		svc.InspectService,
 		connect.WithSchema(controlServiceMethods.ByName("InspectService")),
+		connect.WithHandlerOptions(opts...),
+	)
+	controlServiceExplainServiceHandler := connect.NewUnaryHandler(
+		ControlServiceExplainServiceProcedure,
+		svc.ExplainService,
+		connect.WithSchema(controlServiceMethods.ByName("ExplainService")),
 		connect.WithHandlerOptions(opts...),
 	)
 	controlServiceListPeersHandler := connect.NewUnaryHandler(
@@ -516,6 +663,30 @@ func NewControlServiceHandler(svc ControlServiceHandler, opts ...connect.Handler
 		ControlServiceStreamEventsProcedure,
 		svc.StreamEvents,
 		connect.WithSchema(controlServiceMethods.ByName("StreamEvents")),
+		connect.WithHandlerOptions(opts...),
+	)
+	controlServiceExecHandler := connect.NewBidiStreamHandler(
+		ControlServiceExecProcedure,
+		svc.Exec,
+		connect.WithSchema(controlServiceMethods.ByName("Exec")),
+		connect.WithHandlerOptions(opts...),
+	)
+	controlServiceCopyFromHandler := connect.NewServerStreamHandler(
+		ControlServiceCopyFromProcedure,
+		svc.CopyFrom,
+		connect.WithSchema(controlServiceMethods.ByName("CopyFrom")),
+		connect.WithHandlerOptions(opts...),
+	)
+	controlServiceCopyToHandler := connect.NewClientStreamHandler(
+		ControlServiceCopyToProcedure,
+		svc.CopyTo,
+		connect.WithSchema(controlServiceMethods.ByName("CopyTo")),
+		connect.WithHandlerOptions(opts...),
+	)
+	controlServiceWatchUsageHandler := connect.NewServerStreamHandler(
+		ControlServiceWatchUsageProcedure,
+		svc.WatchUsage,
+		connect.WithSchema(controlServiceMethods.ByName("WatchUsage")),
 		connect.WithHandlerOptions(opts...),
 	)
 	controlServiceRunDoctorHandler := connect.NewServerStreamHandler(
@@ -580,12 +751,18 @@ func NewControlServiceHandler(svc ControlServiceHandler, opts ...connect.Handler
 			controlServiceScaleHandler.ServeHTTP(w, r)
 		case ControlServiceRemoveProcedure:
 			controlServiceRemoveHandler.ServeHTTP(w, r)
+		case ControlServiceOperateProcedure:
+			controlServiceOperateHandler.ServeHTTP(w, r)
+		case ControlServiceChangePeerProcedure:
+			controlServiceChangePeerHandler.ServeHTTP(w, r)
 		case ControlServiceListServicesProcedure:
 			controlServiceListServicesHandler.ServeHTTP(w, r)
 		case ControlServiceListReplicasProcedure:
 			controlServiceListReplicasHandler.ServeHTTP(w, r)
 		case ControlServiceInspectServiceProcedure:
 			controlServiceInspectServiceHandler.ServeHTTP(w, r)
+		case ControlServiceExplainServiceProcedure:
+			controlServiceExplainServiceHandler.ServeHTTP(w, r)
 		case ControlServiceListPeersProcedure:
 			controlServiceListPeersHandler.ServeHTTP(w, r)
 		case ControlServiceInspectPeerProcedure:
@@ -596,6 +773,14 @@ func NewControlServiceHandler(svc ControlServiceHandler, opts ...connect.Handler
 			controlServiceStreamLogsHandler.ServeHTTP(w, r)
 		case ControlServiceStreamEventsProcedure:
 			controlServiceStreamEventsHandler.ServeHTTP(w, r)
+		case ControlServiceExecProcedure:
+			controlServiceExecHandler.ServeHTTP(w, r)
+		case ControlServiceCopyFromProcedure:
+			controlServiceCopyFromHandler.ServeHTTP(w, r)
+		case ControlServiceCopyToProcedure:
+			controlServiceCopyToHandler.ServeHTTP(w, r)
+		case ControlServiceWatchUsageProcedure:
+			controlServiceWatchUsageHandler.ServeHTTP(w, r)
 		case ControlServiceRunDoctorProcedure:
 			controlServiceRunDoctorHandler.ServeHTTP(w, r)
 		case ControlServiceGetDebugProcedure:
@@ -635,6 +820,14 @@ func (UnimplementedControlServiceHandler) Remove(context.Context, *connect.Reque
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("shoal.v1.ControlService.Remove is not implemented"))
 }
 
+func (UnimplementedControlServiceHandler) Operate(context.Context, *connect.Request[v1.OperateRequest]) (*connect.Response[v1.OperateResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("shoal.v1.ControlService.Operate is not implemented"))
+}
+
+func (UnimplementedControlServiceHandler) ChangePeer(context.Context, *connect.Request[v1.ChangePeerRequest]) (*connect.Response[v1.ChangePeerResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("shoal.v1.ControlService.ChangePeer is not implemented"))
+}
+
 func (UnimplementedControlServiceHandler) ListServices(context.Context, *connect.Request[v1.ListServicesRequest]) (*connect.Response[v1.ListServicesResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("shoal.v1.ControlService.ListServices is not implemented"))
 }
@@ -645,6 +838,10 @@ func (UnimplementedControlServiceHandler) ListReplicas(context.Context, *connect
 
 func (UnimplementedControlServiceHandler) InspectService(context.Context, *connect.Request[v1.InspectServiceRequest]) (*connect.Response[v1.InspectServiceResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("shoal.v1.ControlService.InspectService is not implemented"))
+}
+
+func (UnimplementedControlServiceHandler) ExplainService(context.Context, *connect.Request[v1.ExplainServiceRequest]) (*connect.Response[v1.ExplainServiceResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("shoal.v1.ControlService.ExplainService is not implemented"))
 }
 
 func (UnimplementedControlServiceHandler) ListPeers(context.Context, *connect.Request[v1.ListPeersRequest]) (*connect.Response[v1.ListPeersResponse], error) {
@@ -665,6 +862,22 @@ func (UnimplementedControlServiceHandler) StreamLogs(context.Context, *connect.R
 
 func (UnimplementedControlServiceHandler) StreamEvents(context.Context, *connect.Request[v1.StreamEventsRequest], *connect.ServerStream[v1.StreamEventsResponse]) error {
 	return connect.NewError(connect.CodeUnimplemented, errors.New("shoal.v1.ControlService.StreamEvents is not implemented"))
+}
+
+func (UnimplementedControlServiceHandler) Exec(context.Context, *connect.BidiStream[v1.ExecRequest, v1.ExecResponse]) error {
+	return connect.NewError(connect.CodeUnimplemented, errors.New("shoal.v1.ControlService.Exec is not implemented"))
+}
+
+func (UnimplementedControlServiceHandler) CopyFrom(context.Context, *connect.Request[v1.CopyFromRequest], *connect.ServerStream[v1.CopyFromResponse]) error {
+	return connect.NewError(connect.CodeUnimplemented, errors.New("shoal.v1.ControlService.CopyFrom is not implemented"))
+}
+
+func (UnimplementedControlServiceHandler) CopyTo(context.Context, *connect.ClientStream[v1.CopyToRequest]) (*connect.Response[v1.CopyToResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("shoal.v1.ControlService.CopyTo is not implemented"))
+}
+
+func (UnimplementedControlServiceHandler) WatchUsage(context.Context, *connect.Request[v1.WatchUsageRequest], *connect.ServerStream[v1.WatchUsageResponse]) error {
+	return connect.NewError(connect.CodeUnimplemented, errors.New("shoal.v1.ControlService.WatchUsage is not implemented"))
 }
 
 func (UnimplementedControlServiceHandler) RunDoctor(context.Context, *connect.Request[v1.RunDoctorRequest], *connect.ServerStream[v1.RunDoctorResponse]) error {

@@ -26,6 +26,8 @@ type Peer struct {
 	Marks []Mark
 	// Edits are those that count, sorted by Label.
 	Edits []Edit
+	// By is what each operator's newest record says of it, read-only.
+	By map[PeerID]*MarkBody
 }
 
 // Name returns the peer's name, or its short ID while it has none.

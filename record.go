@@ -69,8 +69,10 @@ type PeerBody struct {
 
 // Mark is one cordon or drain laid on a peer.
 type Mark struct {
-	ID    string // "<author>/<authorSeq of the record that laid it>" or any unique text
-	Drain bool   // false: cordon only
+	// ID is "<author>/<authorSeq of the record that laid it>"; "" in a draft: the store
+	// fills it in.
+	ID    string
+	Drain bool // false: cordon only
 }
 
 // MarkBody is all marks its author laid on a peer and all it lifted, whoever laid

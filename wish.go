@@ -107,7 +107,7 @@ type Change struct {
 	Details  []string   // "image hello:1 -> hello:2", "replicas 3 -> 6"
 	Slots    []PeerID   // by slot: where replicas would go or are; "" unplaced
 	Unplaced []string   // for each unplaced slot, why
-	Replicas int        // wanted afterwards
+	Replicas int        // wanted afterwards; of a drain: that it moves or ends
 	Notes    []string   // "scale stays 6 (the file says 3; --reset-scale)"
 }
 

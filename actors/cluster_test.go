@@ -253,6 +253,54 @@ func TestRollout(t *testing.T) {
 	})
 }
 
+// F37: a drained peer stops a replica only when another is ready in its place, also
+// while a second peer dies under the drain; undrained it takes nothing back by itself.
+func TestDrain(t *testing.T) {
+	inSea(t, 4, func(s *sea) {
+		s.startAll()
+		s.wait(3 * time.Minute)
+		s.wish(shoal.Spec{Name: "web"}, 1, 8, s.deal(8)...)
+		s.until(3*time.Second, "deployed", func() bool { return s.exact("web", 8) })
+		s.wait(10 * time.Second)
+		drained, victim := s.peers[s.ids[1]], s.peers[s.ids[2]]
+		least, lost := 8, 0
+		handedOver := func() bool {
+			ready := 0
+			for _, id := range s.ids {
+				if p := s.peers[id]; p.cancel != nil {
+					ready += p.ready("web")
+				}
+			}
+			least = min(least, ready+lost)
+			return drained.containers() == 0 && s.exact("web", 8)
+		}
+		s.drain(drained.id)
+		took := s.until(20*time.Second, "drained", handedOver)
+		t.Logf("drained in %s, at least %d ready", took, least)
+		if least < 8 || s.starts() != 10 {
+			t.Errorf("at least %d of 8 ready with %d starts, want 8 and 10", least, s.starts())
+		}
+		s.drain()
+		s.wait(time.Minute)
+		if n := drained.containers(); n != 0 || !s.exact("web", 8) {
+			t.Errorf("%d replicas moved back by themselves", n)
+		}
+
+		full := s.peers[s.ids[3]]
+		s.drain(full.id)
+		s.wait(5 * time.Millisecond) // under way
+		lost = victim.ready("web")
+		victim.stop()
+		victim.engine.KillAll()
+		drained = full
+		took = s.until(60*time.Second, "drained beside a death", handedOver)
+		t.Logf("drained beside a death in %s, at least %d ready but for the lost", took, least)
+		if least < 8 {
+			t.Errorf("at least %d of 8 ready but for %d that died, want 8", least, lost)
+		}
+	})
+}
+
 // TestManyActors: FACTS section 4 wants hundreds of actors in virtual time to be
 // cheap.
 func TestManyActors(t *testing.T) {

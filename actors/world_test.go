@@ -49,6 +49,7 @@ type tank struct {
 	silent    time.Duration // since
 	services  map[string]shoal.Service
 	gone      map[string]bool
+	draining  map[shoal.PeerID]bool
 	claims    map[shoal.PeerID]map[string]shoal.ClaimBody
 	states    map[shoal.PeerID]*shoal.PeerState
 	published int
@@ -226,6 +227,16 @@ func (s *sea) remove(name string) {
 	s.all(func(p *tank) { delete(p.services, name); p.gone[name] = true })
 }
 
+// drain marks peers, and nobody else, as draining.
+func (s *sea) drain(ids ...shoal.PeerID) {
+	s.all(func(p *tank) {
+		p.draining = map[shoal.PeerID]bool{}
+		for _, id := range ids {
+			p.draining[id] = true
+		}
+	})
+}
+
 // all changes the records of every peer now.
 func (s *sea) all(fn func(*tank)) {
 	s.mu.Lock()
@@ -245,7 +256,8 @@ func (p *tank) refold() {
 	}
 	slices.SortFunc(d.Services, func(a, b shoal.Service) int { return cmp.Compare(a.Spec.Name, b.Spec.Name) })
 	for _, id := range p.sea.ids {
-		d.Peers = append(d.Peers, shoal.Peer{ID: id, Role: shoal.RoleOperator, Facts: shoal.PeerFacts{
+		drains := p.draining[id]
+		d.Peers = append(d.Peers, shoal.Peer{ID: id, Role: shoal.RoleOperator, Cordoned: drains, Draining: drains, Facts: shoal.PeerFacts{
 			Name: string(id), Capacity: shoal.Resources{CPUMilli: 8000, MemBytes: 16 << 30}, Platforms: []string{"linux/amd64"}, PublishAddr: "127.0.0.1",
 			AllowedPolicy: []string{"mount:/srv"}, // what an engine makes of it is the engine's
 		}})

@@ -161,6 +161,7 @@ func (c *Client) Peer(ctx context.Context, name string) (PeerDetail, error) {
 	}
 	return PeerDetail{
 		Peer: peerOf(r.GetPeer()), Rows: all(r.GetReplicas(), replicaOf), Images: r.GetImages(), Refusals: r.GetRefusals(),
+		Marks: all(r.GetMarks(), markOf), Edits: all(r.GetEdits(), editOf),
 		Freshness: freshnessOf(r.GetFreshness()),
 	}, nil
 }

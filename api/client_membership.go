@@ -45,3 +45,21 @@ func (c *Client) RevokeToken(ctx context.Context, id string) error {
 	_, err := call(ctx, c, c.rpc.RevokeToken, &shoalv1.RevokeTokenRequest{Id: id})
 	return err
 }
+
+// ChangePeer asks for a change of a peer, named by name, ID or the end of its ID;
+// w.Peer is not looked at.
+func (c *Client) ChangePeer(ctx context.Context, name string, w shoal.PeerWish, opts WishOptions) (Outcome, error) {
+	r, err := call(ctx, c, c.rpc.ChangePeer, &shoalv1.ChangePeerRequest{
+		Peer: name, Change: string(w.Change), Name: w.Name, SetLabels: w.Set, UnsetLabels: w.Unset, Force: w.Force,
+		PlanOnly: opts.PlanOnly, Acks: int32(opts.Acks), AckTimeoutSeconds: opts.AckTimeout.Seconds(),
+	})
+	return outcomeOf(r.GetOutcome(), r.GetFreshness()), err
+}
+
+// WatchPeer calls fn with what a peer still holds, now and at every change, until ctx
+// ends or fn fails.
+func (c *Client) WatchPeer(ctx context.Context, name string, fn func([]Held) error) error {
+	return each(ctx, c, c.rpc.WatchPeer, &shoalv1.WatchPeerRequest{Peer: name}, func(r *shoalv1.WatchPeerResponse) error {
+		return fn(all(r.GetHeld(), heldOf))
+	})
+}

@@ -101,10 +101,22 @@ func outcomeOf(m *shoalv1.WishOutcome, f *shoalv1.Freshness) Outcome {
 
 func changeOf(m *shoalv1.PlanChange) Change {
 	return Change{
-		Kind: m.GetKind(), Service: m.GetService(), Revision: revisionOf(m.GetRevision()), Details: m.GetDetails(),
-		Places:   all(m.GetPlaces(), func(p *shoalv1.Place) Place { return Place{Peer: p.GetPeer(), Name: p.GetName()} }),
+		Kind: m.GetKind(), Service: m.GetService(), Peer: m.GetPeer(), PeerName: m.GetPeerName(), Revision: revisionOf(m.GetRevision()), Details: m.GetDetails(),
+		Places:   all(m.GetPlaces(), placeOf),
 		Unplaced: m.GetUnplaced(), Replicas: int(m.GetReplicas()), Notes: m.GetNotes(),
 	}
+}
+
+func placeOf(m *shoalv1.Place) Place { return Place{Peer: m.GetPeer(), Name: m.GetName()} }
+
+func markOf(m *shoalv1.PeerMark) Mark { return Mark{Drain: m.GetDrain(), By: placeOf(m.GetBy())} }
+
+func editOf(m *shoalv1.PeerEdit) Edit {
+	return Edit{Label: m.GetLabel(), Value: m.GetValue(), Gone: m.GetGone(), Own: m.GetOwn(), By: placeOf(m.GetBy())}
+}
+
+func heldOf(m *shoalv1.HeldSlot) Held {
+	return Held{Replica: replicaOf(m.GetReplica()), Stays: m.GetDoesStay(), Stuck: m.GetIsStuck(), Why: m.GetWhy()}
 }
 
 func progressOf(m *shoalv1.ServiceProgress) Progress {

@@ -16,12 +16,15 @@ func (p *pane) findPeer(text string) (*shoal.Peer, error) {
 	if text == "" {
 		text = string(p.view.Self())
 	}
-	var found []*shoal.Peer
+	var found, named []*shoal.Peer
 	var known []string
 	for i := range p.view.Peers() {
 		m := &p.view.Peers()[i]
-		if string(m.ID) == text || m.Facts.Name == text && !m.Removed && !m.Left() {
+		if string(m.ID) == text {
 			return m, nil
+		}
+		if m.Facts.Name == text && !m.Removed && !m.Left() {
+			named = append(named, m)
 		}
 		if len(text) >= 4 && strings.HasSuffix(string(m.ID), text) {
 			found = append(found, m)
@@ -29,6 +32,12 @@ func (p *pane) findPeer(text string) (*shoal.Peer, error) {
 		if !m.Removed && !m.Left() {
 			known = append(known, m.Name())
 		}
+	}
+	if len(named) > 1 {
+		return nil, &Error{Code: CodeConflict, What: fmt.Sprintf("%d peers are named %q", len(named), text), Todo: "write the end of an ID: shoal peer ls -o wide"}
+	}
+	if len(named) == 1 {
+		return named[0], nil
 	}
 	switch len(found) {
 	case 1:

@@ -69,10 +69,15 @@ var lasting = regexp.MustCompile(` for [0-9.hms]+$`)
 
 // why says in one line why a slot has no holder.
 func (m *moment) why(service string, slot int) string {
+	return m.whyOf(service, func(l *shoal.ExplainLine) bool { return l.Slot < 0 || l.Slot == slot })
+}
+
+// whyOf says in one line why none of the verdicts that count lets a peer hold a slot.
+func (m *moment) whyOf(service string, counts func(*shoal.ExplainLine) bool) string {
 	count := map[string]int{}
 	var order []string
 	for _, l := range m.explain(service).Lines {
-		if l.Slot >= 0 && l.Slot != slot {
+		if !counts(&l) {
 			continue
 		}
 		if l.Feasible {
@@ -227,5 +232,6 @@ func (s *Server) InspectPeer(ctx context.Context, req *connect.Request[shoalv1.I
 			out.Refusals = append(out.Refusals, r.Service+": "+r.Reason)
 		}
 	}
+	out.Marks, out.Edits = m.said(p)
 	return connect.NewResponse(out), nil
 }

@@ -47,12 +47,16 @@ func (p *pane) progress(name string, want int, why func(slot int) string) *shoal
 // remains reports whether a peer that is alive still runs a replica not in held.
 func (p *pane) remains(name string, held map[shoal.ReplicaID]bool) bool {
 	for _, r := range p.runs[name] {
-		ended := r.status.Phase == shoal.PhaseStopped || r.status.Phase == shoal.PhaseFailed || r.status.Phase == shoal.PhaseLost
-		if !held[r.status.ID] && !ended && p.view.Alive(r.holder) {
+		if !held[r.status.ID] && !ended(r.status) && p.view.Alive(r.holder) {
 			return true
 		}
 	}
 	return held == nil && slices.ContainsFunc(p.view.ClaimsOf(name), func(c shoal.Claim) bool { return p.view.Alive(c.Holder) })
+}
+
+// ended reports whether nothing of a replica runs any more.
+func ended(st *shoal.ReplicaStatus) bool {
+	return st.Phase == shoal.PhaseStopped || st.Phase == shoal.PhaseFailed || st.Phase == shoal.PhaseLost
 }
 
 // finished reports whether a replica is what its spec wants: ready, or ended well

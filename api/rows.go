@@ -215,6 +215,32 @@ func (p *pane) peer(m *shoal.Peer) *shoalv1.PeerRow {
 	return row
 }
 
+// said tells which marks and edits of a peer count, and whose they are.
+func (p *pane) said(m *shoal.Peer) (marks []*shoalv1.PeerMark, edits []*shoalv1.PeerEdit) {
+	by := func(has func(*shoal.MarkBody) bool) *shoalv1.Place {
+		out := &shoalv1.Place{}
+		for _, author := range slices.Sorted(maps.Keys(m.By)) { // of equal edits the last one counts
+			if has(m.By[author]) {
+				out = &shoalv1.Place{Peer: string(author), Name: p.name(author)}
+			}
+		}
+		return out
+	}
+	for _, x := range m.Marks {
+		marks = append(marks, &shoalv1.PeerMark{Drain: x.Drain, By: by(func(b *shoal.MarkBody) bool { return slices.Contains(b.Laid, x) })})
+	}
+	for _, x := range m.Edits {
+		own := m.Own.Labels[x.Label]
+		if x.Label == "" {
+			own = m.Own.Name
+		}
+		edits = append(edits, &shoalv1.PeerEdit{
+			Label: x.Label, Value: x.Value, Gone: x.Gone, Own: own, By: by(func(b *shoal.MarkBody) bool { return slices.Contains(b.Edits, x) }),
+		})
+	}
+	return marks, edits
+}
+
 func peerState(m *shoal.Peer, life shoal.Life) string {
 	switch {
 	case m.Removed:

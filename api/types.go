@@ -131,13 +131,15 @@ type Place struct {
 
 // Change is one line of a plan.
 type Change struct {
-	Kind     string   `json:"change"` // + ~ - =
-	Service  string   `json:"service"`
+	Kind     string   `json:"change"`            // + ~ - =
+	Service  string   `json:"service,omitempty"` // or
+	Peer     string   `json:"peer,omitempty"`
+	PeerName string   `json:"peer_name,omitempty"`
 	Revision string   `json:"revision,omitempty"`
 	Details  []string `json:"details,omitempty"`
 	Places   []Place  `json:"slots,omitempty"`
 	Unplaced []string `json:"unplaced,omitempty"`
-	Replicas int      `json:"replicas"`
+	Replicas int      `json:"replicas"` // wanted afterwards; of a drain: that it moves or ends
 	Notes    []string `json:"notes,omitempty"`
 }
 
@@ -188,7 +190,32 @@ type PeerDetail struct {
 	Rows      []Replica
 	Images    []string
 	Refusals  []string
+	Marks     []Mark
+	Edits     []Edit
 	Freshness Freshness
+}
+
+// Mark is a cordon or drain in force on a peer.
+type Mark struct {
+	Drain bool  `json:"drain"`
+	By    Place `json:"by"`
+}
+
+// Edit is an operator's word on a peer's name (Label is "") or on one of its labels.
+type Edit struct {
+	Label string `json:"label"`
+	Value string `json:"value"`
+	Gone  bool   `json:"gone"`
+	Own   string `json:"own"` // what the peer says of itself
+	By    Place  `json:"by"`
+}
+
+// Held is a slot that a peer still answers for, or a replica that it is stopping.
+type Held struct {
+	Replica
+	Stays bool   // its data is there: a drain does not move it
+	Stuck bool   // no other peer could take it now
+	Why   string // what it waits for
 }
 
 // Status says where a daemon stands.

@@ -53,7 +53,9 @@ func (s *Server) grant(ctx context.Context, c *Cluster, w wishing) (*shoalv1.Wis
 		return nil, nil, err
 	}
 	if !w.plan {
-		awaitShown(ctx, c.Views, out)
+		awaitShown(ctx, c.Views, func(v *shoal.View) bool {
+			return shows(v, out) && (w.wish.Peer == nil || showsPeer(v, w.wish.Peer))
+		})
 	}
 	m := s.moment(ctx, c)
 	msg := outcomeMessage(m.pane, out)
@@ -62,13 +64,13 @@ func (s *Server) grant(ctx context.Context, c *Cluster, w wishing) (*shoalv1.Wis
 	return msg, s.freshness(m), nil
 }
 
-// awaitShown returns when the view holds the outcome, or something newer does.
-func awaitShown(ctx context.Context, views shoal.Views, out shoal.Outcome) {
+// awaitShown returns when the view shows what was written, or something newer.
+func awaitShown(ctx context.Context, views shoal.Views, shown func(*shoal.View) bool) {
 	ctx, cancel := context.WithTimeout(ctx, showTime)
 	defer cancel()
 	for {
 		changed := views.Changed()
-		if shows(views.View(), out) {
+		if shown(views.View()) {
 			return
 		}
 		select {
@@ -82,6 +84,9 @@ func awaitShown(ctx context.Context, views shoal.Views, out shoal.Outcome) {
 func shows(v *shoal.View, out shoal.Outcome) bool {
 	for i := range out.Changes {
 		ch := &out.Changes[i]
+		if ch.Peer != "" {
+			continue
+		}
 		svc, ok := v.Service(ch.Service)
 		switch {
 		case ch.Kind == shoal.ChangeRemove:
@@ -208,6 +213,7 @@ func outcomeMessage(p *pane, out shoal.Outcome) *shoalv1.WishOutcome {
 		m := &shoalv1.PlanChange{
 			Kind: string(ch.Kind), Service: ch.Service, Revision: revision(ch.Revision),
 			Details: ch.Details, Unplaced: ch.Unplaced, Replicas: int32(ch.Replicas), Notes: ch.Notes,
+			Peer: string(ch.Peer), PeerName: p.name(ch.Peer),
 		}
 		for _, id := range ch.Slots {
 			m.Places = append(m.Places, &shoalv1.Place{Peer: string(id), Name: p.name(id)})

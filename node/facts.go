@@ -66,7 +66,7 @@ func (s *stack) recordFacts(ctx context.Context) (machine, err error) {
 	_, err = s.store.Update(ctx, func(d *shoal.Desired, _ shoal.Stamp) ([]shoal.Body, error) {
 		var old shoal.PeerFacts
 		if me, ok := d.Peer(self); ok {
-			old = me.Facts
+			old = me.Own
 		}
 		now := s.facts(old)
 		if machine == nil {

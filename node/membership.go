@@ -100,7 +100,7 @@ func (s *stack) awaitPeers(ctx context.Context, n int) error {
 	for {
 		changed := s.store.Changed()
 		d := s.store.Desired()
-		if me, ok := d.Peer(self); ok && me.Facts.Name != "" && len(d.Peers) >= n {
+		if me, ok := d.Peer(self); ok && me.Own.Name != "" && len(d.Peers) >= n {
 			return nil
 		}
 		select {
@@ -287,7 +287,7 @@ func (s *stack) farewell(ctx context.Context) {
 		if !ok {
 			return nil, nil
 		}
-		facts := me.Facts
+		facts := me.Own
 		facts.Addrs = nil // it cannot be dialled any more
 		return []shoal.Body{&shoal.PeerBody{Peer: self, Facts: facts}}, nil
 	}, shoal.UpdateOptions{Acks: 1, Timeout: farewellAck})

@@ -86,6 +86,13 @@ func (k *Desk) prepare(d *shoal.Desired, w shoal.Wish) ([]*step, error) {
 	if err := k.mayWish(d); err != nil {
 		return nil, err
 	}
+	if w.Peer != nil {
+		s, err := changePeer(k.views.View().With(d), k.self, w.Peer)
+		if err != nil {
+			return nil, err
+		}
+		return []*step{s}, nil
+	}
 	steps, err := stamp(d, k.self, w)
 	if err != nil {
 		return nil, err

@@ -23,6 +23,7 @@ type step struct {
 	rev    *shoal.RevisionBody
 	scale  *shoal.ScaleBody
 	gone   *shoal.GoneBody
+	mark   *shoal.MarkBody
 	spec   *shoal.Spec // as it would be afterwards; nil when the service goes
 }
 
@@ -36,6 +37,9 @@ func (s *step) bodies() []shoal.Body {
 	}
 	if s.gone != nil {
 		out = append(out, s.gone)
+	}
+	if s.mark != nil {
+		out = append(out, s.mark)
 	}
 	return out
 }

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"reflect"
 	"slices"
+	"strings"
 
 	"github.com/shoalnet/shoal"
 )
@@ -33,6 +34,9 @@ func (c *Cluster) Submit(ctx context.Context, w shoal.Wish, opts shoal.UpdateOpt
 		return out, err
 	}
 	c.services = services
+	if w.Peer != nil {
+		_, c.peers, c.services = c.changePeer(w.Peer)
+	}
 	c.rebuild()
 	if c.onWish != nil {
 		c.onWish()
@@ -65,6 +69,9 @@ func (c *Cluster) Explain(_ context.Context, service string) (shoal.Explanation,
 	out := shoal.Explanation{Service: service}
 	for _, p := range c.peers {
 		line := shoal.ExplainLine{Slot: -1, Peer: p.ID, Feasible: true, Score: "0 held"}
+		if p.Cordoned {
+			line = shoal.ExplainLine{Slot: -1, Peer: p.ID, Reason: "is cordoned"}
+		}
 		if absent(c.services[i].Spec.Image) {
 			line = shoal.ExplainLine{Slot: -1, Peer: p.ID, Reason: "image " + c.services[i].Spec.Image + " is not there (docker load it)"}
 		}
@@ -106,6 +113,9 @@ func (c *Cluster) apply(w shoal.Wish) (shoal.Outcome, []shoal.Service, error) {
 			ch.Slots = s.Proposed
 			out.Changes = append(out.Changes, ch)
 		}
+	case w.Peer != nil:
+		ch, _, _ := c.changePeer(w.Peer)
+		out.Changes = append(out.Changes, ch)
 	case w.Remove != nil:
 		for _, name := range w.Remove.Services {
 			i := c.find(services, name)
@@ -148,6 +158,9 @@ func (c *Cluster) deploy(services *[]shoal.Service, spec shoal.Spec, w *shoal.De
 			ch.Kind = shoal.ChangeUpdate
 		}
 	}
+	if strings.HasPrefix(spec.Image, "data:") {
+		spec.Setup.Mounts = []shoal.Mount{{Kind: shoal.MountVolume, Source: "data", Target: "/data"}}
+	}
 	s := &(*services)[i]
 	if ch.Kind != shoal.ChangeNone {
 		c.seq++
@@ -165,12 +178,7 @@ func (c *Cluster) deploy(services *[]shoal.Service, spec shoal.Spec, w *shoal.De
 
 // place goes round the peers that are heard.
 func (c *Cluster) place(spec shoal.Spec, n int) []shoal.PeerID {
-	var alive []shoal.PeerID
-	for _, p := range c.peers {
-		if !c.lost[p.ID] {
-			alive = append(alive, p.ID)
-		}
-	}
+	alive := c.open()
 	if spec.Mode == shoal.ModeGlobal {
 		return alive
 	}

@@ -4,6 +4,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -33,9 +34,13 @@ type wishFlags struct {
 }
 
 func (w *wishFlags) add(f *pflag.FlagSet) {
-	f.IntVar(&w.acks, "ack", 0, "wait until so many other peers hold the record too")
+	ackFlag(f, &w.acks)
 	f.BoolVarP(&w.detach, "detach", "d", false, "do not wait until replicas are healthy")
 	f.BoolVar(&w.wait, "wait", true, "wait until replicas are healthy")
+}
+
+func ackFlag(f *pflag.FlagSet, acks *int) {
+	f.IntVar(acks, "ack", 0, "wait until so many other peers hold the record too")
 }
 
 func (w *wishFlags) waits() bool { return w.wait && !w.detach }
@@ -73,25 +78,29 @@ func interrupted(what string) error {
 // accepted tells what was accepted, and waits for it. The names are those to watch.
 func (a *app) accepted(ctx context.Context, c *api.Client, out api.Outcome, waits bool) error {
 	a.freshness(out.Freshness)
-	few := out.Acks < out.AcksWanted
-	if few {
-		a.say("warning: accepted, and on disk here; %d of %d other peers confirmed it in time", out.Acks, out.AcksWanted)
-	}
+	few := a.fewAcks(out)
 	if waits {
 		if err := a.await(ctx, c, names(out)); err != nil {
 			return err
 		}
 	}
-	if few {
-		return silent(exitTimeout)
+	return few
+}
+
+// fewAcks warns if fewer peers than asked confirmed, and returns what the command ends
+// with for that.
+func (a *app) fewAcks(out api.Outcome) error {
+	if out.Acks >= out.AcksWanted {
+		return nil
 	}
-	return nil
+	a.say("warning: accepted, and on disk here; %d of %d other peers confirmed it in time", out.Acks, out.AcksWanted)
+	return silent(exitTimeout)
 }
 
 func names(out api.Outcome) []string {
 	all := make([]string, len(out.Changes))
 	for i, ch := range out.Changes {
-		all[i] = ch.Service
+		all[i] = cmp.Or(ch.Service, ch.PeerName)
 	}
 	return all
 }

@@ -4,6 +4,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -18,10 +19,11 @@ import (
 
 func (a *app) peerCmd() *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "peer", Short: "List and inspect the peers", Args: noSuchCommand,
+		Use: "peer", Short: "List, inspect and change the peers", Args: noSuchCommand,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(a.peerLsCmd(), a.peerInspectCmd())
+	cmd.AddCommand(a.markCmds()...)
 	return cmd
 }
 
@@ -170,6 +172,8 @@ type peerJSON struct {
 	Slots    []api.Replica `json:"slots"`
 	Images   []string      `json:"images"`
 	Refusals []string      `json:"refusals"`
+	Marks    []api.Mark    `json:"marks"`
+	Edits    []api.Edit    `json:"edits"`
 }
 
 func (a *app) peerInspectCmd() *cobra.Command {
@@ -193,7 +197,7 @@ func (a *app) peerInspectCmd() *cobra.Command {
 				if err != nil {
 					return err
 				}
-				all = append(all, peerJSON{d.Peer, d.Rows, d.Images, d.Refusals})
+				all = append(all, peerJSON{d.Peer, d.Rows, d.Images, d.Refusals, d.Marks, d.Edits})
 				fresh = d.Freshness
 			}
 			if err := inspect(a, all, a.describePeer, func(p peerJSON) string { return p.Name }); err != nil {
@@ -212,6 +216,8 @@ func (a *app) describePeer(p peerJSON) error {
 		{"Name", p.Name},
 		{"ID", p.ID},
 		{"State", peerStateText(p.Peer)},
+		{"Marks", marksText(p.Marks)},
+		{"Edited", editsText(p.Edits)},
 		{"Seen", seen(p.Peer)},
 		{"RTT", rtt(p.Peer)},
 		{"Role", p.Role},
@@ -233,4 +239,36 @@ func (a *app) describePeer(p peerJSON) error {
 		return err
 	}
 	return tabulate(a.out, p.Slots, a.replicaTable().columns, false)
+}
+
+// marksText says who laid which mark.
+func marksText(marks []api.Mark) string {
+	var out []string
+	for _, m := range marks {
+		what := "cordon"
+		if m.Drain {
+			what = "drain"
+		}
+		out = append(out, what+" by "+m.By.Name)
+	}
+	return strings.Join(out, ", ")
+}
+
+// editsText says what operators changed, and what the peer itself says.
+func editsText(edits []api.Edit) string {
+	var out []string
+	for _, e := range edits {
+		if e.Label == "" && e.Gone {
+			continue // its own name counts
+		}
+		what := "name " + e.Value
+		switch {
+		case e.Gone:
+			what = e.Label + "-"
+		case e.Label != "":
+			what = e.Label + "=" + e.Value
+		}
+		out = append(out, fmt.Sprintf("%s by %s (itself: %s)", what, e.By.Name, cmp.Or(e.Own, "none")))
+	}
+	return strings.Join(out, ", ")
 }

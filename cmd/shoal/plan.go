@@ -5,6 +5,7 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"fmt"
 	"regexp"
@@ -34,7 +35,7 @@ var signs = map[string]string{"+": "\x1b[32m", "~": "\x1b[33m", "-": "\x1b[31m"}
 
 func (a *app) showChange(ch api.Change) error {
 	parts := append([]string{}, ch.Details...)
-	if ch.Kind != "-" {
+	if ch.Kind != "-" && ch.Peer == "" {
 		if ch.Replicas == 0 && len(ch.Places) > 0 { // a global service has no number
 			parts = append(parts, "one on each of "+count(len(ch.Places), "peer"))
 		} else {
@@ -44,7 +45,7 @@ func (a *app) showChange(ch api.Change) error {
 			parts = append(parts, "on "+where)
 		}
 	}
-	line := clean(fmt.Sprintf("%s %s: %s", ch.Kind, ch.Service, strings.Join(parts, ", ")))
+	line := clean(fmt.Sprintf("%s %s: %s", ch.Kind, cmp.Or(ch.Service, ch.PeerName), strings.Join(parts, ", ")))
 	if color := signs[ch.Kind]; color != "" && a.colors() {
 		line = color + line + "\x1b[0m"
 	}

@@ -65,6 +65,7 @@ A first cluster:
 		a.deployCmd(), a.runCmd(), a.lsCmd(), a.psCmd(), a.inspectCmd(), a.scaleCmd(), a.rmCmd(),
 		a.logsCmd(), a.eventsCmd(), a.doctorCmd(), a.debugCmd(), a.versionCmd(),
 	)
+	root.AddCommand(a.markCmds()...)
 	root.PersistentPreRunE = func(*cobra.Command, []string) error { return a.checkOutput() }
 	return root
 }

@@ -343,6 +343,10 @@ func TestMarks(t *testing.T) {
 		"lifted by another":          {[]Entry{at("A", 9, mark("a", true)), at("B", 9, lift)}, false, false},
 		"an unseen one survives":     {[]Entry{at("A", 9, mark("a", true)), at("C", 9, mark("c", false)), at("B", 9, lift)}, true, false},
 		"lifting before it was laid": {[]Entry{at("B", 9, lift), at("A", 9, mark("a", true))}, false, false},
+		"by a role-peer peer":        {[]Entry{at("P", 9, mark("a", true))}, false, false},
+		"the newest of one author": {
+			[]Entry{at("A", 9, mark("a", true)), at("A", 10, mark("b", false))}, true, false,
+		},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -361,6 +365,35 @@ func TestPeerFacts(t *testing.T) {
 	)...)
 	if p, ok := d.Peer("P"); !ok || p.Facts.Name != "new" {
 		t.Errorf("P = %+v, want the newest facts", p)
+	}
+}
+
+func TestEdits(t *testing.T) {
+	own := at("P", 1, &shoal.PeerBody{Peer: "P", Facts: shoal.PeerFacts{Name: "p", Labels: map[string]string{"zone": "a", "disk": "ssd"}}})
+	edits := func(e ...shoal.Edit) *shoal.MarkBody { return &shoal.MarkBody{Peer: "P", Edits: e} }
+	tests := map[string]struct {
+		entries []Entry
+		name    string
+		labels  map[string]string
+	}{
+		"none":               {nil, "p", map[string]string{"zone": "a", "disk": "ssd"}},
+		"a name and a label": {[]Entry{at("A", 9, edits(shoal.Edit{Value: "osaka", Seq: 1}, shoal.Edit{Label: "zone", Value: "b", Seq: 1}))}, "osaka", map[string]string{"zone": "b", "disk": "ssd"}},
+		"taken away":         {[]Entry{at("A", 9, edits(shoal.Edit{Label: "disk", Gone: true, Seq: 1}))}, "p", map[string]string{"zone": "a"}},
+		"its own name again": {[]Entry{at("A", 9, edits(shoal.Edit{Value: "osaka", Seq: 1})), at("B", 9, edits(shoal.Edit{Gone: true, Seq: 2}))}, "p", map[string]string{"zone": "a", "disk": "ssd"}},
+		"the highest counts": {[]Entry{at("B", 9, edits(shoal.Edit{Value: "kyoto", Seq: 2})), at("C", 9, edits(shoal.Edit{Value: "osaka", Seq: 1}))}, "kyoto", map[string]string{"zone": "a", "disk": "ssd"}},
+		"then the author":    {[]Entry{at("B", 9, edits(shoal.Edit{Value: "kyoto", Seq: 2})), at("C", 9, edits(shoal.Edit{Value: "osaka", Seq: 2}))}, "osaka", map[string]string{"zone": "a", "disk": "ssd"}},
+		"nobody edits itself without being an operator": {[]Entry{at("P", 9, edits(shoal.Edit{Value: "king", Seq: 9}))}, "p", map[string]string{"zone": "a", "disk": "ssd"}},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			p, ok := fold(t, with(append(tt.entries, own)...)...).Peer("P")
+			if !ok || p.Facts.Name != tt.name || !cmp.Equal(p.Facts.Labels, tt.labels) {
+				t.Errorf("Facts = %+v, want name %q, labels %v", p.Facts, tt.name, tt.labels)
+			}
+			if p.Own.Name != "p" || p.Own.Labels["zone"] != "a" {
+				t.Errorf("Own = %+v, want what P says of itself", p.Own)
+			}
+		})
 	}
 }
 

@@ -25,7 +25,7 @@ var genEntry = rapid.Custom(func(t *rapid.T) Entry {
 	})
 	ids := rapid.SliceOfN(id, 0, 3)
 	var b shoal.Body
-	switch rapid.IntRange(0, 8).Draw(t, "kind") {
+	switch rapid.IntRange(0, 9).Draw(t, "kind") {
 	case 0, 1:
 		b = &shoal.MemberBody{
 			Peer: peers.Draw(t, "peer"), Role: rapid.SampledFrom([]shoal.Role{shoal.RoleOperator, shoal.RolePeer, ""}).Draw(t, "role"),
@@ -48,7 +48,18 @@ var genEntry = rapid.Custom(func(t *rapid.T) Entry {
 	case 6:
 		b = &shoal.ClaimBody{Peer: author, Service: "web", Holds: []shoal.Holding{{Slot: rapid.IntRange(0, 3).Draw(t, "slot")}}, Data: rapid.SampledFrom([][]int{nil, {1}, {0, 2}}).Draw(t, "data")}
 	case 7:
-		b = &shoal.MarkBody{Peer: peers.Draw(t, "peer"), Laid: []shoal.Mark{{ID: rapid.SampledFrom([]string{"a", "b"}).Draw(t, "mark")}}, Lifts: rapid.SampledFrom([][]string{nil, {"a"}}).Draw(t, "lifts")}
+		b = &shoal.MarkBody{
+			Peer: peers.Draw(t, "peer"), Lifts: rapid.SampledFrom([][]string{nil, {"a"}}).Draw(t, "lifts"),
+			Laid: []shoal.Mark{{ID: rapid.SampledFrom([]string{"a", "b"}).Draw(t, "mark"), Drain: rapid.Bool().Draw(t, "drain")}},
+			Edits: rapid.SliceOfN(rapid.Custom(func(t *rapid.T) shoal.Edit {
+				return shoal.Edit{
+					Label: rapid.SampledFrom([]string{"", "zone"}).Draw(t, "label"), Value: rapid.SampledFrom([]string{"x", "y"}).Draw(t, "value"),
+					Gone: rapid.Bool().Draw(t, "gone"), Seq: rapid.Uint64Range(1, 3).Draw(t, "edit"),
+				}
+			}), 0, 3).Draw(t, "edits"),
+		}
+	case 8:
+		b = &shoal.PeerBody{Peer: author, Facts: shoal.PeerFacts{Name: "own", Labels: map[string]string{"zone": string(author)}}}
 	default:
 		return Entry{Record: &shoal.Record{Schema: 1, Kind: "epoch", Name: "e", Author: author, AuthorSeq: rapid.Uint64Range(1, 6).Draw(t, "aseq")}, Pushed: true}
 	}
@@ -183,6 +194,59 @@ func TestHonestAuthors(t *testing.T) {
 		kept, _ := State{}.Add(pens[0].resolver.Kept()...)
 		if again := Resolve(kept, cluster); again.Digest != d.Digest || !cmp.Equal(again.Services, d.Services) {
 			t.Fatal("the kept records come to something else")
+		}
+	})
+}
+
+// TestHonestMarks drives stores that cordon, drain, lift and sync at random, and
+// compares with a model that remembers all history: a mark is in force unless somebody
+// lifted it, having seen it.
+func TestHonestMarks(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		pens := []*pen{newPen("A"), newPen("B"), newPen("C")}
+		known := []map[string]bool{{}, {}, {}}
+		all, lifted := map[string]bool{}, map[string]bool{}
+		for _, p := range pens {
+			p.state, _ = p.state.Add(abc()...)
+			p.seq = 9
+		}
+		for range rapid.IntRange(1, 30).Draw(t, "steps") {
+			i := rapid.IntRange(0, 2).Draw(t, "who")
+			p := pens[i]
+			peer, _ := p.d().Peer("P")
+			body := &shoal.MarkBody{Peer: "P"}
+			if mine := peer.By[p.id]; mine != nil {
+				body.Laid, body.Lifts = slices.Clone(mine.Laid), slices.Clone(mine.Lifts)
+			}
+			switch rapid.IntRange(0, 2).Draw(t, "what") {
+			case 0:
+				body.Laid = append(body.Laid, shoal.Mark{Drain: rapid.Bool().Draw(t, "drain")})
+				id := fmt.Sprintf("%s/%d", p.id, p.seq+1)
+				p.write(body)
+				all[id], known[i][id] = true, true
+			case 1:
+				for _, m := range peer.Marks {
+					body.Lifts = append(body.Lifts, m.ID)
+				}
+				p.write(body)
+				maps.Copy(lifted, known[i])
+			case 2:
+				j := (i + rapid.IntRange(1, 2).Draw(t, "from")) % 3
+				p.learn(pens[j])
+				maps.Copy(known[i], known[j])
+			}
+		}
+		for _, p := range pens {
+			pens[0].learn(p)
+		}
+		maps.DeleteFunc(all, func(id string, _ bool) bool { return lifted[id] })
+		got := map[string]bool{}
+		peer, _ := pens[0].d().Peer("P")
+		for _, m := range peer.Marks {
+			got[m.ID] = true
+		}
+		if !maps.Equal(got, all) {
+			t.Fatalf("marks in force = %v, want %v", got, all)
 		}
 	})
 }

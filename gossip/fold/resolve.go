@@ -6,6 +6,7 @@ package fold
 import (
 	"cmp"
 	"encoding/binary"
+	"fmt"
 	"math/bits"
 	"slices"
 
@@ -49,9 +50,7 @@ type verdict struct {
 	live, void, unknown int
 
 	service   *serviceVerdict
-	facts     shoal.PeerFacts
-	cordoned  bool
-	draining  bool
+	peer      *shoal.Peer // what peer and mark records say of one
 	invite    *shoal.Invite
 	seenRevs  []shoal.RevisionID // newest valid revision of each author
 	seenBases []shoal.RevisionID // newest base of each author
@@ -111,7 +110,7 @@ func (r *Resolver) assemble(version uint64) *shoal.Desired {
 		m := r.authority.members[id]
 		p := shoal.Peer{ID: id, Role: m.role, Removed: m.removed, Admission: m.by}
 		if v := r.verdicts[topicKey{classPeer, string(id)}]; v != nil {
-			p.Facts, p.Own, p.Cordoned, p.Draining = v.facts, v.facts, v.cordoned, v.draining
+			v.addTo(&p)
 		}
 		d.Peers = append(d.Peers, p)
 	}
@@ -208,33 +207,6 @@ func (v *verdict) keep(it *item) {
 	v.sum = v.sum.plus(totalOf(it.hash))
 }
 
-// judgePeer joins a peer's facts and the marks laid on it: one is in force if no
-// author lifts it.
-func (v *verdict) judgePeer(versions []version) {
-	lifted := map[string]bool{}
-	var laid []shoal.Mark
-	for _, ver := range versions {
-		if ver.counts == nil {
-			continue
-		}
-		switch b := ver.counts.Record.Body.(type) {
-		case *shoal.PeerBody:
-			v.facts = b.Facts
-		case *shoal.MarkBody:
-			laid = append(laid, b.Laid...)
-			for _, id := range b.Lifts {
-				lifted[id] = true
-			}
-		}
-	}
-	for _, m := range laid {
-		if !lifted[m.ID] {
-			v.cordoned = true
-			v.draining = v.draining || m.Drain
-		}
-	}
-}
-
 // judgeInvite joins what all authors say of an invite. The issuer is the one that
 // gave it a role and a key, of several the lowest by ID; without one there is none.
 func (v *verdict) judgeInvite(id string, versions []version) {
@@ -294,7 +266,8 @@ func (t total) digest() shoal.Digest {
 //   - a revision replaces, and a scale base covers, also the newest known one of
 //     every author, so that each author's newest body alone tells all that it
 //     reaches (its sequence stays what the draft says);
-//   - a holding without a Since gets this record's time;
+//   - a holding without a Since gets this record's time, a mark without an ID this
+//     record's name;
 //   - a removal without HighestSeq voids nothing that counts by now, and carries the
 //     role the peer had.
 func (r *Resolver) Complete(draft shoal.Body, as shoal.Stamp, seq uint64) shoal.Body {
@@ -319,6 +292,15 @@ func (r *Resolver) Complete(draft shoal.Body, as shoal.Stamp, seq uint64) shoal.
 		for i := range c.Holds {
 			if c.Holds[i].Since.IsZero() {
 				c.Holds[i].Since = as.HLC
+			}
+		}
+		return &c
+	case *shoal.MarkBody:
+		c := *b
+		c.Laid = slices.Clone(b.Laid)
+		for i := range c.Laid {
+			if c.Laid[i].ID == "" {
+				c.Laid[i].ID = fmt.Sprintf("%s/%d", as.Author, seq)
 			}
 		}
 		return &c

@@ -1927,6 +1927,181 @@ func (x *ChangePeerResponse) GetFreshness() *Freshness {
 	return nil
 }
 
+// WatchPeerRequest names a peer by name, ID or the end of its ID.
+type WatchPeerRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Peer          string                 `protobuf:"bytes,1,opt,name=peer,proto3" json:"peer,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WatchPeerRequest) Reset() {
+	*x = WatchPeerRequest{}
+	mi := &file_shoal_v1_control_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WatchPeerRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WatchPeerRequest) ProtoMessage() {}
+
+func (x *WatchPeerRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_shoal_v1_control_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WatchPeerRequest.ProtoReflect.Descriptor instead.
+func (*WatchPeerRequest) Descriptor() ([]byte, []int) {
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *WatchPeerRequest) GetPeer() string {
+	if x != nil {
+		return x.Peer
+	}
+	return ""
+}
+
+// WatchPeerResponse is what a peer holds at one moment.
+type WatchPeerResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Peer          *PeerRow               `protobuf:"bytes,1,opt,name=peer,proto3" json:"peer,omitempty"`
+	Held          []*HeldSlot            `protobuf:"bytes,2,rep,name=held,proto3" json:"held,omitempty"`
+	Freshness     *Freshness             `protobuf:"bytes,3,opt,name=freshness,proto3" json:"freshness,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WatchPeerResponse) Reset() {
+	*x = WatchPeerResponse{}
+	mi := &file_shoal_v1_control_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WatchPeerResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WatchPeerResponse) ProtoMessage() {}
+
+func (x *WatchPeerResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_shoal_v1_control_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WatchPeerResponse.ProtoReflect.Descriptor instead.
+func (*WatchPeerResponse) Descriptor() ([]byte, []int) {
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *WatchPeerResponse) GetPeer() *PeerRow {
+	if x != nil {
+		return x.Peer
+	}
+	return nil
+}
+
+func (x *WatchPeerResponse) GetHeld() []*HeldSlot {
+	if x != nil {
+		return x.Held
+	}
+	return nil
+}
+
+func (x *WatchPeerResponse) GetFreshness() *Freshness {
+	if x != nil {
+		return x.Freshness
+	}
+	return nil
+}
+
+// HeldSlot is a slot that a peer still answers for.
+type HeldSlot struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Replica       *ReplicaRow            `protobuf:"bytes,1,opt,name=replica,proto3" json:"replica,omitempty"`
+	DoesStay      bool                   `protobuf:"varint,2,opt,name=does_stay,json=doesStay,proto3" json:"does_stay,omitempty"` // its data is there: a drain does not move it
+	IsStuck       bool                   `protobuf:"varint,3,opt,name=is_stuck,json=isStuck,proto3" json:"is_stuck,omitempty"`    // no other peer could take it now
+	Why           string                 `protobuf:"bytes,4,opt,name=why,proto3" json:"why,omitempty"`                            // what it waits for
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HeldSlot) Reset() {
+	*x = HeldSlot{}
+	mi := &file_shoal_v1_control_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HeldSlot) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HeldSlot) ProtoMessage() {}
+
+func (x *HeldSlot) ProtoReflect() protoreflect.Message {
+	mi := &file_shoal_v1_control_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HeldSlot.ProtoReflect.Descriptor instead.
+func (*HeldSlot) Descriptor() ([]byte, []int) {
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *HeldSlot) GetReplica() *ReplicaRow {
+	if x != nil {
+		return x.Replica
+	}
+	return nil
+}
+
+func (x *HeldSlot) GetDoesStay() bool {
+	if x != nil {
+		return x.DoesStay
+	}
+	return false
+}
+
+func (x *HeldSlot) GetIsStuck() bool {
+	if x != nil {
+		return x.IsStuck
+	}
+	return false
+}
+
+func (x *HeldSlot) GetWhy() string {
+	if x != nil {
+		return x.Why
+	}
+	return ""
+}
+
 // ExplainServiceRequest names a service.
 type ExplainServiceRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1938,7 +2113,7 @@ type ExplainServiceRequest struct {
 
 func (x *ExplainServiceRequest) Reset() {
 	*x = ExplainServiceRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[21]
+	mi := &file_shoal_v1_control_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1950,7 +2125,7 @@ func (x *ExplainServiceRequest) String() string {
 func (*ExplainServiceRequest) ProtoMessage() {}
 
 func (x *ExplainServiceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[21]
+	mi := &file_shoal_v1_control_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1963,7 +2138,7 @@ func (x *ExplainServiceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainServiceRequest.ProtoReflect.Descriptor instead.
 func (*ExplainServiceRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{21}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *ExplainServiceRequest) GetService() string {
@@ -1994,7 +2169,7 @@ type ExplainServiceResponse struct {
 
 func (x *ExplainServiceResponse) Reset() {
 	*x = ExplainServiceResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[22]
+	mi := &file_shoal_v1_control_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2006,7 +2181,7 @@ func (x *ExplainServiceResponse) String() string {
 func (*ExplainServiceResponse) ProtoMessage() {}
 
 func (x *ExplainServiceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[22]
+	mi := &file_shoal_v1_control_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2019,7 +2194,7 @@ func (x *ExplainServiceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainServiceResponse.ProtoReflect.Descriptor instead.
 func (*ExplainServiceResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{22}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *ExplainServiceResponse) GetService() *ServiceRow {
@@ -2071,7 +2246,7 @@ type ExplainedSlot struct {
 
 func (x *ExplainedSlot) Reset() {
 	*x = ExplainedSlot{}
-	mi := &file_shoal_v1_control_proto_msgTypes[23]
+	mi := &file_shoal_v1_control_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2083,7 +2258,7 @@ func (x *ExplainedSlot) String() string {
 func (*ExplainedSlot) ProtoMessage() {}
 
 func (x *ExplainedSlot) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[23]
+	mi := &file_shoal_v1_control_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2096,7 +2271,7 @@ func (x *ExplainedSlot) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainedSlot.ProtoReflect.Descriptor instead.
 func (*ExplainedSlot) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{23}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *ExplainedSlot) GetSlot() int32 {
@@ -2145,7 +2320,7 @@ type CopyFromRequest struct {
 
 func (x *CopyFromRequest) Reset() {
 	*x = CopyFromRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[24]
+	mi := &file_shoal_v1_control_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2157,7 +2332,7 @@ func (x *CopyFromRequest) String() string {
 func (*CopyFromRequest) ProtoMessage() {}
 
 func (x *CopyFromRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[24]
+	mi := &file_shoal_v1_control_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2170,7 +2345,7 @@ func (x *CopyFromRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CopyFromRequest.ProtoReflect.Descriptor instead.
 func (*CopyFromRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{24}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *CopyFromRequest) GetTarget() *Target {
@@ -2197,7 +2372,7 @@ type CopyFromResponse struct {
 
 func (x *CopyFromResponse) Reset() {
 	*x = CopyFromResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[25]
+	mi := &file_shoal_v1_control_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2209,7 +2384,7 @@ func (x *CopyFromResponse) String() string {
 func (*CopyFromResponse) ProtoMessage() {}
 
 func (x *CopyFromResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[25]
+	mi := &file_shoal_v1_control_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2222,7 +2397,7 @@ func (x *CopyFromResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CopyFromResponse.ProtoReflect.Descriptor instead.
 func (*CopyFromResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{25}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *CopyFromResponse) GetChunk() *CopyChunk {
@@ -2246,7 +2421,7 @@ type CopyToRequest struct {
 
 func (x *CopyToRequest) Reset() {
 	*x = CopyToRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[26]
+	mi := &file_shoal_v1_control_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2258,7 +2433,7 @@ func (x *CopyToRequest) String() string {
 func (*CopyToRequest) ProtoMessage() {}
 
 func (x *CopyToRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[26]
+	mi := &file_shoal_v1_control_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2271,7 +2446,7 @@ func (x *CopyToRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CopyToRequest.ProtoReflect.Descriptor instead.
 func (*CopyToRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{26}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *CopyToRequest) GetWhat() isCopyToRequest_What {
@@ -2324,7 +2499,7 @@ type CopyToResponse struct {
 
 func (x *CopyToResponse) Reset() {
 	*x = CopyToResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[27]
+	mi := &file_shoal_v1_control_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2336,7 +2511,7 @@ func (x *CopyToResponse) String() string {
 func (*CopyToResponse) ProtoMessage() {}
 
 func (x *CopyToResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[27]
+	mi := &file_shoal_v1_control_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2349,7 +2524,7 @@ func (x *CopyToResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CopyToResponse.ProtoReflect.Descriptor instead.
 func (*CopyToResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{27}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{30}
 }
 
 // WatchUsageRequest asks for measurements.
@@ -2363,7 +2538,7 @@ type WatchUsageRequest struct {
 
 func (x *WatchUsageRequest) Reset() {
 	*x = WatchUsageRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[28]
+	mi := &file_shoal_v1_control_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2375,7 +2550,7 @@ func (x *WatchUsageRequest) String() string {
 func (*WatchUsageRequest) ProtoMessage() {}
 
 func (x *WatchUsageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[28]
+	mi := &file_shoal_v1_control_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2388,7 +2563,7 @@ func (x *WatchUsageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchUsageRequest.ProtoReflect.Descriptor instead.
 func (*WatchUsageRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{28}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *WatchUsageRequest) GetIntervalSeconds() float64 {
@@ -2417,7 +2592,7 @@ type WatchUsageResponse struct {
 
 func (x *WatchUsageResponse) Reset() {
 	*x = WatchUsageResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[29]
+	mi := &file_shoal_v1_control_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2429,7 +2604,7 @@ func (x *WatchUsageResponse) String() string {
 func (*WatchUsageResponse) ProtoMessage() {}
 
 func (x *WatchUsageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[29]
+	mi := &file_shoal_v1_control_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2442,7 +2617,7 @@ func (x *WatchUsageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchUsageResponse.ProtoReflect.Descriptor instead.
 func (*WatchUsageResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{29}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *WatchUsageResponse) GetPeers() []*PeerUsage {
@@ -2478,7 +2653,7 @@ type PeerUsage struct {
 
 func (x *PeerUsage) Reset() {
 	*x = PeerUsage{}
-	mi := &file_shoal_v1_control_proto_msgTypes[30]
+	mi := &file_shoal_v1_control_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2490,7 +2665,7 @@ func (x *PeerUsage) String() string {
 func (*PeerUsage) ProtoMessage() {}
 
 func (x *PeerUsage) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[30]
+	mi := &file_shoal_v1_control_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2503,7 +2678,7 @@ func (x *PeerUsage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PeerUsage.ProtoReflect.Descriptor instead.
 func (*PeerUsage) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{30}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *PeerUsage) GetPeer() *PeerRow {
@@ -2540,7 +2715,7 @@ type UsedReplica struct {
 
 func (x *UsedReplica) Reset() {
 	*x = UsedReplica{}
-	mi := &file_shoal_v1_control_proto_msgTypes[31]
+	mi := &file_shoal_v1_control_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2552,7 +2727,7 @@ func (x *UsedReplica) String() string {
 func (*UsedReplica) ProtoMessage() {}
 
 func (x *UsedReplica) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[31]
+	mi := &file_shoal_v1_control_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2565,7 +2740,7 @@ func (x *UsedReplica) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UsedReplica.ProtoReflect.Descriptor instead.
 func (*UsedReplica) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{31}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *UsedReplica) GetReplica() *ReplicaRow {
@@ -2607,7 +2782,7 @@ type RunDoctorRequest struct {
 
 func (x *RunDoctorRequest) Reset() {
 	*x = RunDoctorRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[32]
+	mi := &file_shoal_v1_control_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2619,7 +2794,7 @@ func (x *RunDoctorRequest) String() string {
 func (*RunDoctorRequest) ProtoMessage() {}
 
 func (x *RunDoctorRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[32]
+	mi := &file_shoal_v1_control_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2632,7 +2807,7 @@ func (x *RunDoctorRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunDoctorRequest.ProtoReflect.Descriptor instead.
 func (*RunDoctorRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{32}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *RunDoctorRequest) GetPeer() string {
@@ -2660,7 +2835,7 @@ type RunDoctorResponse struct {
 
 func (x *RunDoctorResponse) Reset() {
 	*x = RunDoctorResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[33]
+	mi := &file_shoal_v1_control_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2672,7 +2847,7 @@ func (x *RunDoctorResponse) String() string {
 func (*RunDoctorResponse) ProtoMessage() {}
 
 func (x *RunDoctorResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[33]
+	mi := &file_shoal_v1_control_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2685,7 +2860,7 @@ func (x *RunDoctorResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunDoctorResponse.ProtoReflect.Descriptor instead.
 func (*RunDoctorResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{33}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *RunDoctorResponse) GetCheck() *DoctorCheck {
@@ -2711,7 +2886,7 @@ type GetDebugRequest struct {
 
 func (x *GetDebugRequest) Reset() {
 	*x = GetDebugRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[34]
+	mi := &file_shoal_v1_control_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2723,7 +2898,7 @@ func (x *GetDebugRequest) String() string {
 func (*GetDebugRequest) ProtoMessage() {}
 
 func (x *GetDebugRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[34]
+	mi := &file_shoal_v1_control_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2736,7 +2911,7 @@ func (x *GetDebugRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetDebugRequest.ProtoReflect.Descriptor instead.
 func (*GetDebugRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{34}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{37}
 }
 
 // GetDebugResponse is a piece of one file of the report.
@@ -2750,7 +2925,7 @@ type GetDebugResponse struct {
 
 func (x *GetDebugResponse) Reset() {
 	*x = GetDebugResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[35]
+	mi := &file_shoal_v1_control_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2762,7 +2937,7 @@ func (x *GetDebugResponse) String() string {
 func (*GetDebugResponse) ProtoMessage() {}
 
 func (x *GetDebugResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[35]
+	mi := &file_shoal_v1_control_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2775,7 +2950,7 @@ func (x *GetDebugResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetDebugResponse.ProtoReflect.Descriptor instead.
 func (*GetDebugResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{35}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *GetDebugResponse) GetName() string {
@@ -2801,7 +2976,7 @@ type ListServicesRequest struct {
 
 func (x *ListServicesRequest) Reset() {
 	*x = ListServicesRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[36]
+	mi := &file_shoal_v1_control_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2813,7 +2988,7 @@ func (x *ListServicesRequest) String() string {
 func (*ListServicesRequest) ProtoMessage() {}
 
 func (x *ListServicesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[36]
+	mi := &file_shoal_v1_control_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2826,7 +3001,7 @@ func (x *ListServicesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListServicesRequest.ProtoReflect.Descriptor instead.
 func (*ListServicesRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{36}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{39}
 }
 
 // ListServicesResponse answers ListServices.
@@ -2840,7 +3015,7 @@ type ListServicesResponse struct {
 
 func (x *ListServicesResponse) Reset() {
 	*x = ListServicesResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[37]
+	mi := &file_shoal_v1_control_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2852,7 +3027,7 @@ func (x *ListServicesResponse) String() string {
 func (*ListServicesResponse) ProtoMessage() {}
 
 func (x *ListServicesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[37]
+	mi := &file_shoal_v1_control_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2865,7 +3040,7 @@ func (x *ListServicesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListServicesResponse.ProtoReflect.Descriptor instead.
 func (*ListServicesResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{37}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *ListServicesResponse) GetServices() []*ServiceRow {
@@ -2892,7 +3067,7 @@ type ListReplicasRequest struct {
 
 func (x *ListReplicasRequest) Reset() {
 	*x = ListReplicasRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[38]
+	mi := &file_shoal_v1_control_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2904,7 +3079,7 @@ func (x *ListReplicasRequest) String() string {
 func (*ListReplicasRequest) ProtoMessage() {}
 
 func (x *ListReplicasRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[38]
+	mi := &file_shoal_v1_control_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2917,7 +3092,7 @@ func (x *ListReplicasRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListReplicasRequest.ProtoReflect.Descriptor instead.
 func (*ListReplicasRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{38}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *ListReplicasRequest) GetServices() []string {
@@ -2938,7 +3113,7 @@ type ListReplicasResponse struct {
 
 func (x *ListReplicasResponse) Reset() {
 	*x = ListReplicasResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[39]
+	mi := &file_shoal_v1_control_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2950,7 +3125,7 @@ func (x *ListReplicasResponse) String() string {
 func (*ListReplicasResponse) ProtoMessage() {}
 
 func (x *ListReplicasResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[39]
+	mi := &file_shoal_v1_control_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2963,7 +3138,7 @@ func (x *ListReplicasResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListReplicasResponse.ProtoReflect.Descriptor instead.
 func (*ListReplicasResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{39}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *ListReplicasResponse) GetReplicas() []*ReplicaRow {
@@ -2991,7 +3166,7 @@ type InspectServiceRequest struct {
 
 func (x *InspectServiceRequest) Reset() {
 	*x = InspectServiceRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[40]
+	mi := &file_shoal_v1_control_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3003,7 +3178,7 @@ func (x *InspectServiceRequest) String() string {
 func (*InspectServiceRequest) ProtoMessage() {}
 
 func (x *InspectServiceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[40]
+	mi := &file_shoal_v1_control_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3016,7 +3191,7 @@ func (x *InspectServiceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InspectServiceRequest.ProtoReflect.Descriptor instead.
 func (*InspectServiceRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{40}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *InspectServiceRequest) GetService() string {
@@ -3049,7 +3224,7 @@ type InspectServiceResponse struct {
 
 func (x *InspectServiceResponse) Reset() {
 	*x = InspectServiceResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[41]
+	mi := &file_shoal_v1_control_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3061,7 +3236,7 @@ func (x *InspectServiceResponse) String() string {
 func (*InspectServiceResponse) ProtoMessage() {}
 
 func (x *InspectServiceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[41]
+	mi := &file_shoal_v1_control_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3074,7 +3249,7 @@ func (x *InspectServiceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InspectServiceResponse.ProtoReflect.Descriptor instead.
 func (*InspectServiceResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{41}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *InspectServiceResponse) GetService() *ServiceRow {
@@ -3138,7 +3313,7 @@ type WishConflict struct {
 
 func (x *WishConflict) Reset() {
 	*x = WishConflict{}
-	mi := &file_shoal_v1_control_proto_msgTypes[42]
+	mi := &file_shoal_v1_control_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3150,7 +3325,7 @@ func (x *WishConflict) String() string {
 func (*WishConflict) ProtoMessage() {}
 
 func (x *WishConflict) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[42]
+	mi := &file_shoal_v1_control_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3163,7 +3338,7 @@ func (x *WishConflict) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WishConflict.ProtoReflect.Descriptor instead.
 func (*WishConflict) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{42}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *WishConflict) GetLoser() *RevisionID {
@@ -3202,7 +3377,7 @@ type Verdict struct {
 
 func (x *Verdict) Reset() {
 	*x = Verdict{}
-	mi := &file_shoal_v1_control_proto_msgTypes[43]
+	mi := &file_shoal_v1_control_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3214,7 +3389,7 @@ func (x *Verdict) String() string {
 func (*Verdict) ProtoMessage() {}
 
 func (x *Verdict) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[43]
+	mi := &file_shoal_v1_control_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3227,7 +3402,7 @@ func (x *Verdict) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Verdict.ProtoReflect.Descriptor instead.
 func (*Verdict) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{43}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *Verdict) GetSlot() int32 {
@@ -3282,7 +3457,7 @@ type ListPeersRequest struct {
 
 func (x *ListPeersRequest) Reset() {
 	*x = ListPeersRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[44]
+	mi := &file_shoal_v1_control_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3294,7 +3469,7 @@ func (x *ListPeersRequest) String() string {
 func (*ListPeersRequest) ProtoMessage() {}
 
 func (x *ListPeersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[44]
+	mi := &file_shoal_v1_control_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3307,7 +3482,7 @@ func (x *ListPeersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPeersRequest.ProtoReflect.Descriptor instead.
 func (*ListPeersRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{44}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *ListPeersRequest) GetIncludeRemoved() bool {
@@ -3328,7 +3503,7 @@ type ListPeersResponse struct {
 
 func (x *ListPeersResponse) Reset() {
 	*x = ListPeersResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[45]
+	mi := &file_shoal_v1_control_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3340,7 +3515,7 @@ func (x *ListPeersResponse) String() string {
 func (*ListPeersResponse) ProtoMessage() {}
 
 func (x *ListPeersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[45]
+	mi := &file_shoal_v1_control_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3353,7 +3528,7 @@ func (x *ListPeersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPeersResponse.ProtoReflect.Descriptor instead.
 func (*ListPeersResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{45}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *ListPeersResponse) GetPeers() []*PeerRow {
@@ -3380,7 +3555,7 @@ type InspectPeerRequest struct {
 
 func (x *InspectPeerRequest) Reset() {
 	*x = InspectPeerRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[46]
+	mi := &file_shoal_v1_control_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3392,7 +3567,7 @@ func (x *InspectPeerRequest) String() string {
 func (*InspectPeerRequest) ProtoMessage() {}
 
 func (x *InspectPeerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[46]
+	mi := &file_shoal_v1_control_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3405,7 +3580,7 @@ func (x *InspectPeerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InspectPeerRequest.ProtoReflect.Descriptor instead.
 func (*InspectPeerRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{46}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *InspectPeerRequest) GetPeer() string {
@@ -3423,13 +3598,15 @@ type InspectPeerResponse struct {
 	Images        []string               `protobuf:"bytes,3,rep,name=images,proto3" json:"images,omitempty"`
 	Refusals      []string               `protobuf:"bytes,4,rep,name=refusals,proto3" json:"refusals,omitempty"` // "SERVICE: why"
 	Freshness     *Freshness             `protobuf:"bytes,5,opt,name=freshness,proto3" json:"freshness,omitempty"`
+	Marks         []*PeerMark            `protobuf:"bytes,6,rep,name=marks,proto3" json:"marks,omitempty"` // in force
+	Edits         []*PeerEdit            `protobuf:"bytes,7,rep,name=edits,proto3" json:"edits,omitempty"` // that count
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *InspectPeerResponse) Reset() {
 	*x = InspectPeerResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[47]
+	mi := &file_shoal_v1_control_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3441,7 +3618,7 @@ func (x *InspectPeerResponse) String() string {
 func (*InspectPeerResponse) ProtoMessage() {}
 
 func (x *InspectPeerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[47]
+	mi := &file_shoal_v1_control_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3454,7 +3631,7 @@ func (x *InspectPeerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InspectPeerResponse.ProtoReflect.Descriptor instead.
 func (*InspectPeerResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{47}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *InspectPeerResponse) GetPeer() *PeerRow {
@@ -3492,6 +3669,150 @@ func (x *InspectPeerResponse) GetFreshness() *Freshness {
 	return nil
 }
 
+func (x *InspectPeerResponse) GetMarks() []*PeerMark {
+	if x != nil {
+		return x.Marks
+	}
+	return nil
+}
+
+func (x *InspectPeerResponse) GetEdits() []*PeerEdit {
+	if x != nil {
+		return x.Edits
+	}
+	return nil
+}
+
+// PeerMark is a cordon or drain in force.
+type PeerMark struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Drain         bool                   `protobuf:"varint,1,opt,name=drain,proto3" json:"drain,omitempty"`
+	By            *Place                 `protobuf:"bytes,2,opt,name=by,proto3" json:"by,omitempty"` // who laid it
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PeerMark) Reset() {
+	*x = PeerMark{}
+	mi := &file_shoal_v1_control_proto_msgTypes[51]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PeerMark) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PeerMark) ProtoMessage() {}
+
+func (x *PeerMark) ProtoReflect() protoreflect.Message {
+	mi := &file_shoal_v1_control_proto_msgTypes[51]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PeerMark.ProtoReflect.Descriptor instead.
+func (*PeerMark) Descriptor() ([]byte, []int) {
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{51}
+}
+
+func (x *PeerMark) GetDrain() bool {
+	if x != nil {
+		return x.Drain
+	}
+	return false
+}
+
+func (x *PeerMark) GetBy() *Place {
+	if x != nil {
+		return x.By
+	}
+	return nil
+}
+
+// PeerEdit is an operator's word on a name or label.
+type PeerEdit struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Label         string                 `protobuf:"bytes,1,opt,name=label,proto3" json:"label,omitempty"` // "": the name
+	Value         string                 `protobuf:"bytes,2,opt,name=value,proto3" json:"value,omitempty"`
+	Gone          bool                   `protobuf:"varint,3,opt,name=gone,proto3" json:"gone,omitempty"`
+	Own           string                 `protobuf:"bytes,4,opt,name=own,proto3" json:"own,omitempty"` // what the peer says of itself
+	By            *Place                 `protobuf:"bytes,5,opt,name=by,proto3" json:"by,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PeerEdit) Reset() {
+	*x = PeerEdit{}
+	mi := &file_shoal_v1_control_proto_msgTypes[52]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PeerEdit) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PeerEdit) ProtoMessage() {}
+
+func (x *PeerEdit) ProtoReflect() protoreflect.Message {
+	mi := &file_shoal_v1_control_proto_msgTypes[52]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PeerEdit.ProtoReflect.Descriptor instead.
+func (*PeerEdit) Descriptor() ([]byte, []int) {
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{52}
+}
+
+func (x *PeerEdit) GetLabel() string {
+	if x != nil {
+		return x.Label
+	}
+	return ""
+}
+
+func (x *PeerEdit) GetValue() string {
+	if x != nil {
+		return x.Value
+	}
+	return ""
+}
+
+func (x *PeerEdit) GetGone() bool {
+	if x != nil {
+		return x.Gone
+	}
+	return false
+}
+
+func (x *PeerEdit) GetOwn() string {
+	if x != nil {
+		return x.Own
+	}
+	return ""
+}
+
+func (x *PeerEdit) GetBy() *Place {
+	if x != nil {
+		return x.By
+	}
+	return nil
+}
+
 // WatchRequest names services, known or not.
 type WatchRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -3502,7 +3823,7 @@ type WatchRequest struct {
 
 func (x *WatchRequest) Reset() {
 	*x = WatchRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[48]
+	mi := &file_shoal_v1_control_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3514,7 +3835,7 @@ func (x *WatchRequest) String() string {
 func (*WatchRequest) ProtoMessage() {}
 
 func (x *WatchRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[48]
+	mi := &file_shoal_v1_control_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3527,7 +3848,7 @@ func (x *WatchRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchRequest.ProtoReflect.Descriptor instead.
 func (*WatchRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{48}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *WatchRequest) GetServices() []string {
@@ -3548,7 +3869,7 @@ type WatchResponse struct {
 
 func (x *WatchResponse) Reset() {
 	*x = WatchResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[49]
+	mi := &file_shoal_v1_control_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3560,7 +3881,7 @@ func (x *WatchResponse) String() string {
 func (*WatchResponse) ProtoMessage() {}
 
 func (x *WatchResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[49]
+	mi := &file_shoal_v1_control_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3573,7 +3894,7 @@ func (x *WatchResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchResponse.ProtoReflect.Descriptor instead.
 func (*WatchResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{49}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *WatchResponse) GetServices() []*ServiceProgress {
@@ -3607,7 +3928,7 @@ type ServiceProgress struct {
 
 func (x *ServiceProgress) Reset() {
 	*x = ServiceProgress{}
-	mi := &file_shoal_v1_control_proto_msgTypes[50]
+	mi := &file_shoal_v1_control_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3619,7 +3940,7 @@ func (x *ServiceProgress) String() string {
 func (*ServiceProgress) ProtoMessage() {}
 
 func (x *ServiceProgress) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[50]
+	mi := &file_shoal_v1_control_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3632,7 +3953,7 @@ func (x *ServiceProgress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ServiceProgress.ProtoReflect.Descriptor instead.
 func (*ServiceProgress) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{50}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *ServiceProgress) GetService() *ServiceRow {
@@ -3693,7 +4014,7 @@ type StreamLogsRequest struct {
 
 func (x *StreamLogsRequest) Reset() {
 	*x = StreamLogsRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[51]
+	mi := &file_shoal_v1_control_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3705,7 +4026,7 @@ func (x *StreamLogsRequest) String() string {
 func (*StreamLogsRequest) ProtoMessage() {}
 
 func (x *StreamLogsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[51]
+	mi := &file_shoal_v1_control_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3718,7 +4039,7 @@ func (x *StreamLogsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamLogsRequest.ProtoReflect.Descriptor instead.
 func (*StreamLogsRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{51}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *StreamLogsRequest) GetService() string {
@@ -3784,7 +4105,7 @@ type StreamLogsResponse struct {
 
 func (x *StreamLogsResponse) Reset() {
 	*x = StreamLogsResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[52]
+	mi := &file_shoal_v1_control_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3796,7 +4117,7 @@ func (x *StreamLogsResponse) String() string {
 func (*StreamLogsResponse) ProtoMessage() {}
 
 func (x *StreamLogsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[52]
+	mi := &file_shoal_v1_control_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3809,7 +4130,7 @@ func (x *StreamLogsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamLogsResponse.ProtoReflect.Descriptor instead.
 func (*StreamLogsResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{52}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *StreamLogsResponse) GetWhat() isStreamLogsResponse_What {
@@ -3870,7 +4191,7 @@ type LogRow struct {
 
 func (x *LogRow) Reset() {
 	*x = LogRow{}
-	mi := &file_shoal_v1_control_proto_msgTypes[53]
+	mi := &file_shoal_v1_control_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3882,7 +4203,7 @@ func (x *LogRow) String() string {
 func (*LogRow) ProtoMessage() {}
 
 func (x *LogRow) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[53]
+	mi := &file_shoal_v1_control_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3895,7 +4216,7 @@ func (x *LogRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogRow.ProtoReflect.Descriptor instead.
 func (*LogRow) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{53}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *LogRow) GetPeer() string {
@@ -3966,7 +4287,7 @@ type LostHolder struct {
 
 func (x *LostHolder) Reset() {
 	*x = LostHolder{}
-	mi := &file_shoal_v1_control_proto_msgTypes[54]
+	mi := &file_shoal_v1_control_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3978,7 +4299,7 @@ func (x *LostHolder) String() string {
 func (*LostHolder) ProtoMessage() {}
 
 func (x *LostHolder) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[54]
+	mi := &file_shoal_v1_control_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3991,7 +4312,7 @@ func (x *LostHolder) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LostHolder.ProtoReflect.Descriptor instead.
 func (*LostHolder) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{54}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *LostHolder) GetPeer() string {
@@ -4027,7 +4348,7 @@ type StreamEventsRequest struct {
 
 func (x *StreamEventsRequest) Reset() {
 	*x = StreamEventsRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[55]
+	mi := &file_shoal_v1_control_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4039,7 +4360,7 @@ func (x *StreamEventsRequest) String() string {
 func (*StreamEventsRequest) ProtoMessage() {}
 
 func (x *StreamEventsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[55]
+	mi := &file_shoal_v1_control_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4052,7 +4373,7 @@ func (x *StreamEventsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamEventsRequest.ProtoReflect.Descriptor instead.
 func (*StreamEventsRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{55}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *StreamEventsRequest) GetFollow() bool {
@@ -4086,7 +4407,7 @@ type StreamEventsResponse struct {
 
 func (x *StreamEventsResponse) Reset() {
 	*x = StreamEventsResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[56]
+	mi := &file_shoal_v1_control_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4098,7 +4419,7 @@ func (x *StreamEventsResponse) String() string {
 func (*StreamEventsResponse) ProtoMessage() {}
 
 func (x *StreamEventsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[56]
+	mi := &file_shoal_v1_control_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4111,7 +4432,7 @@ func (x *StreamEventsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamEventsResponse.ProtoReflect.Descriptor instead.
 func (*StreamEventsResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{56}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *StreamEventsResponse) GetEvent() *EventRow {
@@ -4137,7 +4458,7 @@ type EventRow struct {
 
 func (x *EventRow) Reset() {
 	*x = EventRow{}
-	mi := &file_shoal_v1_control_proto_msgTypes[57]
+	mi := &file_shoal_v1_control_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4149,7 +4470,7 @@ func (x *EventRow) String() string {
 func (*EventRow) ProtoMessage() {}
 
 func (x *EventRow) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[57]
+	mi := &file_shoal_v1_control_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4162,7 +4483,7 @@ func (x *EventRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventRow.ProtoReflect.Descriptor instead.
 func (*EventRow) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{57}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *EventRow) GetTime() *timestamppb.Timestamp {
@@ -4223,7 +4544,7 @@ type GetStatusRequest struct {
 
 func (x *GetStatusRequest) Reset() {
 	*x = GetStatusRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[58]
+	mi := &file_shoal_v1_control_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4235,7 +4556,7 @@ func (x *GetStatusRequest) String() string {
 func (*GetStatusRequest) ProtoMessage() {}
 
 func (x *GetStatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[58]
+	mi := &file_shoal_v1_control_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4248,7 +4569,7 @@ func (x *GetStatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStatusRequest.ProtoReflect.Descriptor instead.
 func (*GetStatusRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{58}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{63}
 }
 
 // GetStatusResponse answers GetStatus.
@@ -4269,7 +4590,7 @@ type GetStatusResponse struct {
 
 func (x *GetStatusResponse) Reset() {
 	*x = GetStatusResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[59]
+	mi := &file_shoal_v1_control_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4281,7 +4602,7 @@ func (x *GetStatusResponse) String() string {
 func (*GetStatusResponse) ProtoMessage() {}
 
 func (x *GetStatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[59]
+	mi := &file_shoal_v1_control_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4294,7 +4615,7 @@ func (x *GetStatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStatusResponse.ProtoReflect.Descriptor instead.
 func (*GetStatusResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{59}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *GetStatusResponse) GetSelf() string {
@@ -4374,7 +4695,7 @@ type StoreStatus struct {
 
 func (x *StoreStatus) Reset() {
 	*x = StoreStatus{}
-	mi := &file_shoal_v1_control_proto_msgTypes[60]
+	mi := &file_shoal_v1_control_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4386,7 +4707,7 @@ func (x *StoreStatus) String() string {
 func (*StoreStatus) ProtoMessage() {}
 
 func (x *StoreStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[60]
+	mi := &file_shoal_v1_control_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4399,7 +4720,7 @@ func (x *StoreStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StoreStatus.ProtoReflect.Descriptor instead.
 func (*StoreStatus) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{60}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *StoreStatus) GetDigest() string {
@@ -4448,7 +4769,7 @@ type InitRequest struct {
 
 func (x *InitRequest) Reset() {
 	*x = InitRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[61]
+	mi := &file_shoal_v1_control_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4460,7 +4781,7 @@ func (x *InitRequest) String() string {
 func (*InitRequest) ProtoMessage() {}
 
 func (x *InitRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[61]
+	mi := &file_shoal_v1_control_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4473,7 +4794,7 @@ func (x *InitRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InitRequest.ProtoReflect.Descriptor instead.
 func (*InitRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{61}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *InitRequest) GetName() string {
@@ -4502,7 +4823,7 @@ type InitResponse struct {
 
 func (x *InitResponse) Reset() {
 	*x = InitResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[62]
+	mi := &file_shoal_v1_control_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4514,7 +4835,7 @@ func (x *InitResponse) String() string {
 func (*InitResponse) ProtoMessage() {}
 
 func (x *InitResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[62]
+	mi := &file_shoal_v1_control_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4527,7 +4848,7 @@ func (x *InitResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InitResponse.ProtoReflect.Descriptor instead.
 func (*InitResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{62}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *InitResponse) GetToken() string {
@@ -4564,7 +4885,7 @@ type JoinRequest struct {
 
 func (x *JoinRequest) Reset() {
 	*x = JoinRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[63]
+	mi := &file_shoal_v1_control_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4576,7 +4897,7 @@ func (x *JoinRequest) String() string {
 func (*JoinRequest) ProtoMessage() {}
 
 func (x *JoinRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[63]
+	mi := &file_shoal_v1_control_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4589,7 +4910,7 @@ func (x *JoinRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinRequest.ProtoReflect.Descriptor instead.
 func (*JoinRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{63}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *JoinRequest) GetToken() string {
@@ -4631,7 +4952,7 @@ type JoinResponse struct {
 
 func (x *JoinResponse) Reset() {
 	*x = JoinResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[64]
+	mi := &file_shoal_v1_control_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4643,7 +4964,7 @@ func (x *JoinResponse) String() string {
 func (*JoinResponse) ProtoMessage() {}
 
 func (x *JoinResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[64]
+	mi := &file_shoal_v1_control_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4656,7 +4977,7 @@ func (x *JoinResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinResponse.ProtoReflect.Descriptor instead.
 func (*JoinResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{64}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *JoinResponse) GetSelf() string {
@@ -4684,7 +5005,7 @@ type LeaveRequest struct {
 
 func (x *LeaveRequest) Reset() {
 	*x = LeaveRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[65]
+	mi := &file_shoal_v1_control_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4696,7 +5017,7 @@ func (x *LeaveRequest) String() string {
 func (*LeaveRequest) ProtoMessage() {}
 
 func (x *LeaveRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[65]
+	mi := &file_shoal_v1_control_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4709,7 +5030,7 @@ func (x *LeaveRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeaveRequest.ProtoReflect.Descriptor instead.
 func (*LeaveRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{65}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *LeaveRequest) GetTimeoutSeconds() float64 {
@@ -4735,7 +5056,7 @@ type LeaveResponse struct {
 
 func (x *LeaveResponse) Reset() {
 	*x = LeaveResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[66]
+	mi := &file_shoal_v1_control_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4747,7 +5068,7 @@ func (x *LeaveResponse) String() string {
 func (*LeaveResponse) ProtoMessage() {}
 
 func (x *LeaveResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[66]
+	mi := &file_shoal_v1_control_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4760,7 +5081,7 @@ func (x *LeaveResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeaveResponse.ProtoReflect.Descriptor instead.
 func (*LeaveResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{66}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{71}
 }
 
 // CreateTokenRequest asks for an invite.
@@ -4775,7 +5096,7 @@ type CreateTokenRequest struct {
 
 func (x *CreateTokenRequest) Reset() {
 	*x = CreateTokenRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[67]
+	mi := &file_shoal_v1_control_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4787,7 +5108,7 @@ func (x *CreateTokenRequest) String() string {
 func (*CreateTokenRequest) ProtoMessage() {}
 
 func (x *CreateTokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[67]
+	mi := &file_shoal_v1_control_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4800,7 +5121,7 @@ func (x *CreateTokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTokenRequest.ProtoReflect.Descriptor instead.
 func (*CreateTokenRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{67}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *CreateTokenRequest) GetTtlSeconds() float64 {
@@ -4834,7 +5155,7 @@ type CreateTokenResponse struct {
 
 func (x *CreateTokenResponse) Reset() {
 	*x = CreateTokenResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[68]
+	mi := &file_shoal_v1_control_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4846,7 +5167,7 @@ func (x *CreateTokenResponse) String() string {
 func (*CreateTokenResponse) ProtoMessage() {}
 
 func (x *CreateTokenResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[68]
+	mi := &file_shoal_v1_control_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4859,7 +5180,7 @@ func (x *CreateTokenResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTokenResponse.ProtoReflect.Descriptor instead.
 func (*CreateTokenResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{68}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *CreateTokenResponse) GetToken() string {
@@ -4878,7 +5199,7 @@ type ListTokensRequest struct {
 
 func (x *ListTokensRequest) Reset() {
 	*x = ListTokensRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[69]
+	mi := &file_shoal_v1_control_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4890,7 +5211,7 @@ func (x *ListTokensRequest) String() string {
 func (*ListTokensRequest) ProtoMessage() {}
 
 func (x *ListTokensRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[69]
+	mi := &file_shoal_v1_control_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4903,7 +5224,7 @@ func (x *ListTokensRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTokensRequest.ProtoReflect.Descriptor instead.
 func (*ListTokensRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{69}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{74}
 }
 
 // ListTokensResponse answers ListTokens.
@@ -4917,7 +5238,7 @@ type ListTokensResponse struct {
 
 func (x *ListTokensResponse) Reset() {
 	*x = ListTokensResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[70]
+	mi := &file_shoal_v1_control_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4929,7 +5250,7 @@ func (x *ListTokensResponse) String() string {
 func (*ListTokensResponse) ProtoMessage() {}
 
 func (x *ListTokensResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[70]
+	mi := &file_shoal_v1_control_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4942,7 +5263,7 @@ func (x *ListTokensResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTokensResponse.ProtoReflect.Descriptor instead.
 func (*ListTokensResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{70}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{75}
 }
 
 func (x *ListTokensResponse) GetTokens() []*TokenRow {
@@ -4969,7 +5290,7 @@ type RevokeTokenRequest struct {
 
 func (x *RevokeTokenRequest) Reset() {
 	*x = RevokeTokenRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[71]
+	mi := &file_shoal_v1_control_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4981,7 +5302,7 @@ func (x *RevokeTokenRequest) String() string {
 func (*RevokeTokenRequest) ProtoMessage() {}
 
 func (x *RevokeTokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[71]
+	mi := &file_shoal_v1_control_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4994,7 +5315,7 @@ func (x *RevokeTokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeTokenRequest.ProtoReflect.Descriptor instead.
 func (*RevokeTokenRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{71}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{76}
 }
 
 func (x *RevokeTokenRequest) GetId() string {
@@ -5013,7 +5334,7 @@ type RevokeTokenResponse struct {
 
 func (x *RevokeTokenResponse) Reset() {
 	*x = RevokeTokenResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[72]
+	mi := &file_shoal_v1_control_proto_msgTypes[77]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5025,7 +5346,7 @@ func (x *RevokeTokenResponse) String() string {
 func (*RevokeTokenResponse) ProtoMessage() {}
 
 func (x *RevokeTokenResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[72]
+	mi := &file_shoal_v1_control_proto_msgTypes[77]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5038,7 +5359,7 @@ func (x *RevokeTokenResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeTokenResponse.ProtoReflect.Descriptor instead.
 func (*RevokeTokenResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{72}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{77}
 }
 
 var File_shoal_v1_control_proto protoreflect.FileDescriptor
@@ -5239,7 +5560,18 @@ const file_shoal_v1_control_proto_rawDesc = "" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"x\n" +
 	"\x12ChangePeerResponse\x12/\n" +
 	"\aoutcome\x18\x01 \x01(\v2\x15.shoal.v1.WishOutcomeR\aoutcome\x121\n" +
-	"\tfreshness\x18\x02 \x01(\v2\x13.shoal.v1.FreshnessR\tfreshness\"S\n" +
+	"\tfreshness\x18\x02 \x01(\v2\x13.shoal.v1.FreshnessR\tfreshness\"&\n" +
+	"\x10WatchPeerRequest\x12\x12\n" +
+	"\x04peer\x18\x01 \x01(\tR\x04peer\"\x95\x01\n" +
+	"\x11WatchPeerResponse\x12%\n" +
+	"\x04peer\x18\x01 \x01(\v2\x11.shoal.v1.PeerRowR\x04peer\x12&\n" +
+	"\x04held\x18\x02 \x03(\v2\x12.shoal.v1.HeldSlotR\x04held\x121\n" +
+	"\tfreshness\x18\x03 \x01(\v2\x13.shoal.v1.FreshnessR\tfreshness\"\x84\x01\n" +
+	"\bHeldSlot\x12.\n" +
+	"\areplica\x18\x01 \x01(\v2\x14.shoal.v1.ReplicaRowR\areplica\x12\x1b\n" +
+	"\tdoes_stay\x18\x02 \x01(\bR\bdoesStay\x12\x19\n" +
+	"\bis_stuck\x18\x03 \x01(\bR\aisStuck\x12\x10\n" +
+	"\x03why\x18\x04 \x01(\tR\x03why\"S\n" +
 	"\x15ExplainServiceRequest\x12\x18\n" +
 	"\aservice\x18\x01 \x01(\tR\aservice\x12\x17\n" +
 	"\x04slot\x18\x02 \x01(\x05H\x00R\x04slot\x88\x01\x01B\a\n" +
@@ -5330,13 +5662,24 @@ const file_shoal_v1_control_proto_rawDesc = "" +
 	"\x05peers\x18\x01 \x03(\v2\x11.shoal.v1.PeerRowR\x05peers\x121\n" +
 	"\tfreshness\x18\x02 \x01(\v2\x13.shoal.v1.FreshnessR\tfreshness\"(\n" +
 	"\x12InspectPeerRequest\x12\x12\n" +
-	"\x04peer\x18\x01 \x01(\tR\x04peer\"\xd5\x01\n" +
+	"\x04peer\x18\x01 \x01(\tR\x04peer\"\xa9\x02\n" +
 	"\x13InspectPeerResponse\x12%\n" +
 	"\x04peer\x18\x01 \x01(\v2\x11.shoal.v1.PeerRowR\x04peer\x120\n" +
 	"\breplicas\x18\x02 \x03(\v2\x14.shoal.v1.ReplicaRowR\breplicas\x12\x16\n" +
 	"\x06images\x18\x03 \x03(\tR\x06images\x12\x1a\n" +
 	"\brefusals\x18\x04 \x03(\tR\brefusals\x121\n" +
-	"\tfreshness\x18\x05 \x01(\v2\x13.shoal.v1.FreshnessR\tfreshness\"*\n" +
+	"\tfreshness\x18\x05 \x01(\v2\x13.shoal.v1.FreshnessR\tfreshness\x12(\n" +
+	"\x05marks\x18\x06 \x03(\v2\x12.shoal.v1.PeerMarkR\x05marks\x12(\n" +
+	"\x05edits\x18\a \x03(\v2\x12.shoal.v1.PeerEditR\x05edits\"A\n" +
+	"\bPeerMark\x12\x14\n" +
+	"\x05drain\x18\x01 \x01(\bR\x05drain\x12\x1f\n" +
+	"\x02by\x18\x02 \x01(\v2\x0f.shoal.v1.PlaceR\x02by\"}\n" +
+	"\bPeerEdit\x12\x14\n" +
+	"\x05label\x18\x01 \x01(\tR\x05label\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value\x12\x12\n" +
+	"\x04gone\x18\x03 \x01(\bR\x04gone\x12\x10\n" +
+	"\x03own\x18\x04 \x01(\tR\x03own\x12\x1f\n" +
+	"\x02by\x18\x05 \x01(\v2\x0f.shoal.v1.PlaceR\x02by\"*\n" +
 	"\fWatchRequest\x12\x1a\n" +
 	"\bservices\x18\x01 \x03(\tR\bservices\"y\n" +
 	"\rWatchResponse\x125\n" +
@@ -5452,14 +5795,15 @@ const file_shoal_v1_control_proto_rawDesc = "" +
 	"\tfreshness\x18\x02 \x01(\v2\x13.shoal.v1.FreshnessR\tfreshness\"$\n" +
 	"\x12RevokeTokenRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\"\x15\n" +
-	"\x13RevokeTokenResponse2\xe5\x0e\n" +
+	"\x13RevokeTokenResponse2\xad\x0f\n" +
 	"\x0eControlService\x12;\n" +
 	"\x06Deploy\x12\x17.shoal.v1.DeployRequest\x1a\x18.shoal.v1.DeployResponse\x128\n" +
 	"\x05Scale\x12\x16.shoal.v1.ScaleRequest\x1a\x17.shoal.v1.ScaleResponse\x12;\n" +
 	"\x06Remove\x12\x17.shoal.v1.RemoveRequest\x1a\x18.shoal.v1.RemoveResponse\x12>\n" +
 	"\aOperate\x12\x18.shoal.v1.OperateRequest\x1a\x19.shoal.v1.OperateResponse\x12G\n" +
 	"\n" +
-	"ChangePeer\x12\x1b.shoal.v1.ChangePeerRequest\x1a\x1c.shoal.v1.ChangePeerResponse\x12M\n" +
+	"ChangePeer\x12\x1b.shoal.v1.ChangePeerRequest\x1a\x1c.shoal.v1.ChangePeerResponse\x12F\n" +
+	"\tWatchPeer\x12\x1a.shoal.v1.WatchPeerRequest\x1a\x1b.shoal.v1.WatchPeerResponse0\x01\x12M\n" +
 	"\fListServices\x12\x1d.shoal.v1.ListServicesRequest\x1a\x1e.shoal.v1.ListServicesResponse\x12M\n" +
 	"\fListReplicas\x12\x1d.shoal.v1.ListReplicasRequest\x1a\x1e.shoal.v1.ListReplicasResponse\x12S\n" +
 	"\x0eInspectService\x12\x1f.shoal.v1.InspectServiceRequest\x1a .shoal.v1.InspectServiceResponse\x12S\n" +
@@ -5498,7 +5842,7 @@ func file_shoal_v1_control_proto_rawDescGZIP() []byte {
 	return file_shoal_v1_control_proto_rawDescData
 }
 
-var file_shoal_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 80)
+var file_shoal_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 85)
 var file_shoal_v1_control_proto_goTypes = []any{
 	(*ErrorDetail)(nil),            // 0: shoal.v1.ErrorDetail
 	(*Freshness)(nil),              // 1: shoal.v1.Freshness
@@ -5521,98 +5865,103 @@ var file_shoal_v1_control_proto_goTypes = []any{
 	(*OperateResponse)(nil),        // 18: shoal.v1.OperateResponse
 	(*ChangePeerRequest)(nil),      // 19: shoal.v1.ChangePeerRequest
 	(*ChangePeerResponse)(nil),     // 20: shoal.v1.ChangePeerResponse
-	(*ExplainServiceRequest)(nil),  // 21: shoal.v1.ExplainServiceRequest
-	(*ExplainServiceResponse)(nil), // 22: shoal.v1.ExplainServiceResponse
-	(*ExplainedSlot)(nil),          // 23: shoal.v1.ExplainedSlot
-	(*CopyFromRequest)(nil),        // 24: shoal.v1.CopyFromRequest
-	(*CopyFromResponse)(nil),       // 25: shoal.v1.CopyFromResponse
-	(*CopyToRequest)(nil),          // 26: shoal.v1.CopyToRequest
-	(*CopyToResponse)(nil),         // 27: shoal.v1.CopyToResponse
-	(*WatchUsageRequest)(nil),      // 28: shoal.v1.WatchUsageRequest
-	(*WatchUsageResponse)(nil),     // 29: shoal.v1.WatchUsageResponse
-	(*PeerUsage)(nil),              // 30: shoal.v1.PeerUsage
-	(*UsedReplica)(nil),            // 31: shoal.v1.UsedReplica
-	(*RunDoctorRequest)(nil),       // 32: shoal.v1.RunDoctorRequest
-	(*RunDoctorResponse)(nil),      // 33: shoal.v1.RunDoctorResponse
-	(*GetDebugRequest)(nil),        // 34: shoal.v1.GetDebugRequest
-	(*GetDebugResponse)(nil),       // 35: shoal.v1.GetDebugResponse
-	(*ListServicesRequest)(nil),    // 36: shoal.v1.ListServicesRequest
-	(*ListServicesResponse)(nil),   // 37: shoal.v1.ListServicesResponse
-	(*ListReplicasRequest)(nil),    // 38: shoal.v1.ListReplicasRequest
-	(*ListReplicasResponse)(nil),   // 39: shoal.v1.ListReplicasResponse
-	(*InspectServiceRequest)(nil),  // 40: shoal.v1.InspectServiceRequest
-	(*InspectServiceResponse)(nil), // 41: shoal.v1.InspectServiceResponse
-	(*WishConflict)(nil),           // 42: shoal.v1.WishConflict
-	(*Verdict)(nil),                // 43: shoal.v1.Verdict
-	(*ListPeersRequest)(nil),       // 44: shoal.v1.ListPeersRequest
-	(*ListPeersResponse)(nil),      // 45: shoal.v1.ListPeersResponse
-	(*InspectPeerRequest)(nil),     // 46: shoal.v1.InspectPeerRequest
-	(*InspectPeerResponse)(nil),    // 47: shoal.v1.InspectPeerResponse
-	(*WatchRequest)(nil),           // 48: shoal.v1.WatchRequest
-	(*WatchResponse)(nil),          // 49: shoal.v1.WatchResponse
-	(*ServiceProgress)(nil),        // 50: shoal.v1.ServiceProgress
-	(*StreamLogsRequest)(nil),      // 51: shoal.v1.StreamLogsRequest
-	(*StreamLogsResponse)(nil),     // 52: shoal.v1.StreamLogsResponse
-	(*LogRow)(nil),                 // 53: shoal.v1.LogRow
-	(*LostHolder)(nil),             // 54: shoal.v1.LostHolder
-	(*StreamEventsRequest)(nil),    // 55: shoal.v1.StreamEventsRequest
-	(*StreamEventsResponse)(nil),   // 56: shoal.v1.StreamEventsResponse
-	(*EventRow)(nil),               // 57: shoal.v1.EventRow
-	(*GetStatusRequest)(nil),       // 58: shoal.v1.GetStatusRequest
-	(*GetStatusResponse)(nil),      // 59: shoal.v1.GetStatusResponse
-	(*StoreStatus)(nil),            // 60: shoal.v1.StoreStatus
-	(*InitRequest)(nil),            // 61: shoal.v1.InitRequest
-	(*InitResponse)(nil),           // 62: shoal.v1.InitResponse
-	(*JoinRequest)(nil),            // 63: shoal.v1.JoinRequest
-	(*JoinResponse)(nil),           // 64: shoal.v1.JoinResponse
-	(*LeaveRequest)(nil),           // 65: shoal.v1.LeaveRequest
-	(*LeaveResponse)(nil),          // 66: shoal.v1.LeaveResponse
-	(*CreateTokenRequest)(nil),     // 67: shoal.v1.CreateTokenRequest
-	(*CreateTokenResponse)(nil),    // 68: shoal.v1.CreateTokenResponse
-	(*ListTokensRequest)(nil),      // 69: shoal.v1.ListTokensRequest
-	(*ListTokensResponse)(nil),     // 70: shoal.v1.ListTokensResponse
-	(*RevokeTokenRequest)(nil),     // 71: shoal.v1.RevokeTokenRequest
-	(*RevokeTokenResponse)(nil),    // 72: shoal.v1.RevokeTokenResponse
-	nil,                            // 73: shoal.v1.ServiceRow.LabelsEntry
-	nil,                            // 74: shoal.v1.PeerRow.LabelsEntry
-	nil,                            // 75: shoal.v1.DeployRequest.IfRevisionEntry
-	nil,                            // 76: shoal.v1.ChangePeerRequest.SetLabelsEntry
-	nil,                            // 77: shoal.v1.StoreStatus.RefusedEntry
-	nil,                            // 78: shoal.v1.InitRequest.LabelsEntry
-	nil,                            // 79: shoal.v1.JoinRequest.LabelsEntry
-	(*RevisionID)(nil),             // 80: shoal.v1.RevisionID
-	(*Port)(nil),                   // 81: shoal.v1.Port
-	(*timestamppb.Timestamp)(nil),  // 82: google.protobuf.Timestamp
-	(*PortBinding)(nil),            // 83: shoal.v1.PortBinding
-	(*Resources)(nil),              // 84: shoal.v1.Resources
-	(*Spec)(nil),                   // 85: shoal.v1.Spec
-	(*Target)(nil),                 // 86: shoal.v1.Target
-	(*CopyChunk)(nil),              // 87: shoal.v1.CopyChunk
-	(*CopyStart)(nil),              // 88: shoal.v1.CopyStart
-	(*DoctorCheck)(nil),            // 89: shoal.v1.DoctorCheck
-	(*ExecRequest)(nil),            // 90: shoal.v1.ExecRequest
-	(*ExecResponse)(nil),           // 91: shoal.v1.ExecResponse
+	(*WatchPeerRequest)(nil),       // 21: shoal.v1.WatchPeerRequest
+	(*WatchPeerResponse)(nil),      // 22: shoal.v1.WatchPeerResponse
+	(*HeldSlot)(nil),               // 23: shoal.v1.HeldSlot
+	(*ExplainServiceRequest)(nil),  // 24: shoal.v1.ExplainServiceRequest
+	(*ExplainServiceResponse)(nil), // 25: shoal.v1.ExplainServiceResponse
+	(*ExplainedSlot)(nil),          // 26: shoal.v1.ExplainedSlot
+	(*CopyFromRequest)(nil),        // 27: shoal.v1.CopyFromRequest
+	(*CopyFromResponse)(nil),       // 28: shoal.v1.CopyFromResponse
+	(*CopyToRequest)(nil),          // 29: shoal.v1.CopyToRequest
+	(*CopyToResponse)(nil),         // 30: shoal.v1.CopyToResponse
+	(*WatchUsageRequest)(nil),      // 31: shoal.v1.WatchUsageRequest
+	(*WatchUsageResponse)(nil),     // 32: shoal.v1.WatchUsageResponse
+	(*PeerUsage)(nil),              // 33: shoal.v1.PeerUsage
+	(*UsedReplica)(nil),            // 34: shoal.v1.UsedReplica
+	(*RunDoctorRequest)(nil),       // 35: shoal.v1.RunDoctorRequest
+	(*RunDoctorResponse)(nil),      // 36: shoal.v1.RunDoctorResponse
+	(*GetDebugRequest)(nil),        // 37: shoal.v1.GetDebugRequest
+	(*GetDebugResponse)(nil),       // 38: shoal.v1.GetDebugResponse
+	(*ListServicesRequest)(nil),    // 39: shoal.v1.ListServicesRequest
+	(*ListServicesResponse)(nil),   // 40: shoal.v1.ListServicesResponse
+	(*ListReplicasRequest)(nil),    // 41: shoal.v1.ListReplicasRequest
+	(*ListReplicasResponse)(nil),   // 42: shoal.v1.ListReplicasResponse
+	(*InspectServiceRequest)(nil),  // 43: shoal.v1.InspectServiceRequest
+	(*InspectServiceResponse)(nil), // 44: shoal.v1.InspectServiceResponse
+	(*WishConflict)(nil),           // 45: shoal.v1.WishConflict
+	(*Verdict)(nil),                // 46: shoal.v1.Verdict
+	(*ListPeersRequest)(nil),       // 47: shoal.v1.ListPeersRequest
+	(*ListPeersResponse)(nil),      // 48: shoal.v1.ListPeersResponse
+	(*InspectPeerRequest)(nil),     // 49: shoal.v1.InspectPeerRequest
+	(*InspectPeerResponse)(nil),    // 50: shoal.v1.InspectPeerResponse
+	(*PeerMark)(nil),               // 51: shoal.v1.PeerMark
+	(*PeerEdit)(nil),               // 52: shoal.v1.PeerEdit
+	(*WatchRequest)(nil),           // 53: shoal.v1.WatchRequest
+	(*WatchResponse)(nil),          // 54: shoal.v1.WatchResponse
+	(*ServiceProgress)(nil),        // 55: shoal.v1.ServiceProgress
+	(*StreamLogsRequest)(nil),      // 56: shoal.v1.StreamLogsRequest
+	(*StreamLogsResponse)(nil),     // 57: shoal.v1.StreamLogsResponse
+	(*LogRow)(nil),                 // 58: shoal.v1.LogRow
+	(*LostHolder)(nil),             // 59: shoal.v1.LostHolder
+	(*StreamEventsRequest)(nil),    // 60: shoal.v1.StreamEventsRequest
+	(*StreamEventsResponse)(nil),   // 61: shoal.v1.StreamEventsResponse
+	(*EventRow)(nil),               // 62: shoal.v1.EventRow
+	(*GetStatusRequest)(nil),       // 63: shoal.v1.GetStatusRequest
+	(*GetStatusResponse)(nil),      // 64: shoal.v1.GetStatusResponse
+	(*StoreStatus)(nil),            // 65: shoal.v1.StoreStatus
+	(*InitRequest)(nil),            // 66: shoal.v1.InitRequest
+	(*InitResponse)(nil),           // 67: shoal.v1.InitResponse
+	(*JoinRequest)(nil),            // 68: shoal.v1.JoinRequest
+	(*JoinResponse)(nil),           // 69: shoal.v1.JoinResponse
+	(*LeaveRequest)(nil),           // 70: shoal.v1.LeaveRequest
+	(*LeaveResponse)(nil),          // 71: shoal.v1.LeaveResponse
+	(*CreateTokenRequest)(nil),     // 72: shoal.v1.CreateTokenRequest
+	(*CreateTokenResponse)(nil),    // 73: shoal.v1.CreateTokenResponse
+	(*ListTokensRequest)(nil),      // 74: shoal.v1.ListTokensRequest
+	(*ListTokensResponse)(nil),     // 75: shoal.v1.ListTokensResponse
+	(*RevokeTokenRequest)(nil),     // 76: shoal.v1.RevokeTokenRequest
+	(*RevokeTokenResponse)(nil),    // 77: shoal.v1.RevokeTokenResponse
+	nil,                            // 78: shoal.v1.ServiceRow.LabelsEntry
+	nil,                            // 79: shoal.v1.PeerRow.LabelsEntry
+	nil,                            // 80: shoal.v1.DeployRequest.IfRevisionEntry
+	nil,                            // 81: shoal.v1.ChangePeerRequest.SetLabelsEntry
+	nil,                            // 82: shoal.v1.StoreStatus.RefusedEntry
+	nil,                            // 83: shoal.v1.InitRequest.LabelsEntry
+	nil,                            // 84: shoal.v1.JoinRequest.LabelsEntry
+	(*RevisionID)(nil),             // 85: shoal.v1.RevisionID
+	(*Port)(nil),                   // 86: shoal.v1.Port
+	(*timestamppb.Timestamp)(nil),  // 87: google.protobuf.Timestamp
+	(*PortBinding)(nil),            // 88: shoal.v1.PortBinding
+	(*Resources)(nil),              // 89: shoal.v1.Resources
+	(*Spec)(nil),                   // 90: shoal.v1.Spec
+	(*Target)(nil),                 // 91: shoal.v1.Target
+	(*CopyChunk)(nil),              // 92: shoal.v1.CopyChunk
+	(*CopyStart)(nil),              // 93: shoal.v1.CopyStart
+	(*DoctorCheck)(nil),            // 94: shoal.v1.DoctorCheck
+	(*ExecRequest)(nil),            // 95: shoal.v1.ExecRequest
+	(*ExecResponse)(nil),           // 96: shoal.v1.ExecResponse
 }
 var file_shoal_v1_control_proto_depIdxs = []int32{
 	2,   // 0: shoal.v1.Freshness.silent:type_name -> shoal.v1.SilentPeer
-	80,  // 1: shoal.v1.ServiceRow.revision:type_name -> shoal.v1.RevisionID
-	81,  // 2: shoal.v1.ServiceRow.ports:type_name -> shoal.v1.Port
-	73,  // 3: shoal.v1.ServiceRow.labels:type_name -> shoal.v1.ServiceRow.LabelsEntry
-	82,  // 4: shoal.v1.ServiceRow.accepted:type_name -> google.protobuf.Timestamp
-	83,  // 5: shoal.v1.ReplicaRow.ports:type_name -> shoal.v1.PortBinding
-	80,  // 6: shoal.v1.ReplicaRow.revision:type_name -> shoal.v1.RevisionID
-	82,  // 7: shoal.v1.ReplicaRow.started:type_name -> google.protobuf.Timestamp
-	74,  // 8: shoal.v1.PeerRow.labels:type_name -> shoal.v1.PeerRow.LabelsEntry
-	84,  // 9: shoal.v1.PeerRow.capacity:type_name -> shoal.v1.Resources
-	84,  // 10: shoal.v1.PeerRow.allocatable:type_name -> shoal.v1.Resources
-	84,  // 11: shoal.v1.PeerRow.free:type_name -> shoal.v1.Resources
-	84,  // 12: shoal.v1.PeerRow.used:type_name -> shoal.v1.Resources
-	82,  // 13: shoal.v1.TokenRow.expires:type_name -> google.protobuf.Timestamp
-	80,  // 14: shoal.v1.PlanChange.revision:type_name -> shoal.v1.RevisionID
+	85,  // 1: shoal.v1.ServiceRow.revision:type_name -> shoal.v1.RevisionID
+	86,  // 2: shoal.v1.ServiceRow.ports:type_name -> shoal.v1.Port
+	78,  // 3: shoal.v1.ServiceRow.labels:type_name -> shoal.v1.ServiceRow.LabelsEntry
+	87,  // 4: shoal.v1.ServiceRow.accepted:type_name -> google.protobuf.Timestamp
+	88,  // 5: shoal.v1.ReplicaRow.ports:type_name -> shoal.v1.PortBinding
+	85,  // 6: shoal.v1.ReplicaRow.revision:type_name -> shoal.v1.RevisionID
+	87,  // 7: shoal.v1.ReplicaRow.started:type_name -> google.protobuf.Timestamp
+	79,  // 8: shoal.v1.PeerRow.labels:type_name -> shoal.v1.PeerRow.LabelsEntry
+	89,  // 9: shoal.v1.PeerRow.capacity:type_name -> shoal.v1.Resources
+	89,  // 10: shoal.v1.PeerRow.allocatable:type_name -> shoal.v1.Resources
+	89,  // 11: shoal.v1.PeerRow.free:type_name -> shoal.v1.Resources
+	89,  // 12: shoal.v1.PeerRow.used:type_name -> shoal.v1.Resources
+	87,  // 13: shoal.v1.TokenRow.expires:type_name -> google.protobuf.Timestamp
+	85,  // 14: shoal.v1.PlanChange.revision:type_name -> shoal.v1.RevisionID
 	7,   // 15: shoal.v1.PlanChange.places:type_name -> shoal.v1.Place
 	8,   // 16: shoal.v1.WishOutcome.changes:type_name -> shoal.v1.PlanChange
-	85,  // 17: shoal.v1.DeployRequest.specs:type_name -> shoal.v1.Spec
-	75,  // 18: shoal.v1.DeployRequest.if_revision:type_name -> shoal.v1.DeployRequest.IfRevisionEntry
+	90,  // 17: shoal.v1.DeployRequest.specs:type_name -> shoal.v1.Spec
+	80,  // 18: shoal.v1.DeployRequest.if_revision:type_name -> shoal.v1.DeployRequest.IfRevisionEntry
 	9,   // 19: shoal.v1.DeployResponse.outcome:type_name -> shoal.v1.WishOutcome
 	1,   // 20: shoal.v1.DeployResponse.freshness:type_name -> shoal.v1.Freshness
 	12,  // 21: shoal.v1.ScaleRequest.targets:type_name -> shoal.v1.ScaleTarget
@@ -5622,122 +5971,132 @@ var file_shoal_v1_control_proto_depIdxs = []int32{
 	1,   // 25: shoal.v1.RemoveResponse.freshness:type_name -> shoal.v1.Freshness
 	9,   // 26: shoal.v1.OperateResponse.outcome:type_name -> shoal.v1.WishOutcome
 	1,   // 27: shoal.v1.OperateResponse.freshness:type_name -> shoal.v1.Freshness
-	76,  // 28: shoal.v1.ChangePeerRequest.set_labels:type_name -> shoal.v1.ChangePeerRequest.SetLabelsEntry
+	81,  // 28: shoal.v1.ChangePeerRequest.set_labels:type_name -> shoal.v1.ChangePeerRequest.SetLabelsEntry
 	9,   // 29: shoal.v1.ChangePeerResponse.outcome:type_name -> shoal.v1.WishOutcome
 	1,   // 30: shoal.v1.ChangePeerResponse.freshness:type_name -> shoal.v1.Freshness
-	3,   // 31: shoal.v1.ExplainServiceResponse.service:type_name -> shoal.v1.ServiceRow
-	23,  // 32: shoal.v1.ExplainServiceResponse.slots:type_name -> shoal.v1.ExplainedSlot
-	43,  // 33: shoal.v1.ExplainServiceResponse.verdicts:type_name -> shoal.v1.Verdict
-	1,   // 34: shoal.v1.ExplainServiceResponse.freshness:type_name -> shoal.v1.Freshness
-	7,   // 35: shoal.v1.ExplainedSlot.proposed:type_name -> shoal.v1.Place
-	4,   // 36: shoal.v1.ExplainedSlot.holders:type_name -> shoal.v1.ReplicaRow
-	7,   // 37: shoal.v1.ExplainedSlot.home:type_name -> shoal.v1.Place
-	86,  // 38: shoal.v1.CopyFromRequest.target:type_name -> shoal.v1.Target
-	87,  // 39: shoal.v1.CopyFromResponse.chunk:type_name -> shoal.v1.CopyChunk
-	88,  // 40: shoal.v1.CopyToRequest.start:type_name -> shoal.v1.CopyStart
-	30,  // 41: shoal.v1.WatchUsageResponse.peers:type_name -> shoal.v1.PeerUsage
-	3,   // 42: shoal.v1.WatchUsageResponse.services:type_name -> shoal.v1.ServiceRow
-	1,   // 43: shoal.v1.WatchUsageResponse.freshness:type_name -> shoal.v1.Freshness
-	5,   // 44: shoal.v1.PeerUsage.peer:type_name -> shoal.v1.PeerRow
-	31,  // 45: shoal.v1.PeerUsage.replicas:type_name -> shoal.v1.UsedReplica
-	4,   // 46: shoal.v1.UsedReplica.replica:type_name -> shoal.v1.ReplicaRow
-	89,  // 47: shoal.v1.RunDoctorResponse.check:type_name -> shoal.v1.DoctorCheck
-	3,   // 48: shoal.v1.ListServicesResponse.services:type_name -> shoal.v1.ServiceRow
-	1,   // 49: shoal.v1.ListServicesResponse.freshness:type_name -> shoal.v1.Freshness
-	4,   // 50: shoal.v1.ListReplicasResponse.replicas:type_name -> shoal.v1.ReplicaRow
-	1,   // 51: shoal.v1.ListReplicasResponse.freshness:type_name -> shoal.v1.Freshness
-	3,   // 52: shoal.v1.InspectServiceResponse.service:type_name -> shoal.v1.ServiceRow
-	85,  // 53: shoal.v1.InspectServiceResponse.spec:type_name -> shoal.v1.Spec
-	4,   // 54: shoal.v1.InspectServiceResponse.replicas:type_name -> shoal.v1.ReplicaRow
-	80,  // 55: shoal.v1.InspectServiceResponse.heads:type_name -> shoal.v1.RevisionID
-	42,  // 56: shoal.v1.InspectServiceResponse.conflicts:type_name -> shoal.v1.WishConflict
-	43,  // 57: shoal.v1.InspectServiceResponse.verdicts:type_name -> shoal.v1.Verdict
-	1,   // 58: shoal.v1.InspectServiceResponse.freshness:type_name -> shoal.v1.Freshness
-	80,  // 59: shoal.v1.WishConflict.loser:type_name -> shoal.v1.RevisionID
-	80,  // 60: shoal.v1.WishConflict.winner:type_name -> shoal.v1.RevisionID
-	5,   // 61: shoal.v1.ListPeersResponse.peers:type_name -> shoal.v1.PeerRow
-	1,   // 62: shoal.v1.ListPeersResponse.freshness:type_name -> shoal.v1.Freshness
-	5,   // 63: shoal.v1.InspectPeerResponse.peer:type_name -> shoal.v1.PeerRow
-	4,   // 64: shoal.v1.InspectPeerResponse.replicas:type_name -> shoal.v1.ReplicaRow
-	1,   // 65: shoal.v1.InspectPeerResponse.freshness:type_name -> shoal.v1.Freshness
-	50,  // 66: shoal.v1.WatchResponse.services:type_name -> shoal.v1.ServiceProgress
-	1,   // 67: shoal.v1.WatchResponse.freshness:type_name -> shoal.v1.Freshness
-	3,   // 68: shoal.v1.ServiceProgress.service:type_name -> shoal.v1.ServiceRow
-	4,   // 69: shoal.v1.ServiceProgress.replicas:type_name -> shoal.v1.ReplicaRow
-	82,  // 70: shoal.v1.StreamLogsRequest.since:type_name -> google.protobuf.Timestamp
-	82,  // 71: shoal.v1.StreamLogsRequest.until:type_name -> google.protobuf.Timestamp
-	53,  // 72: shoal.v1.StreamLogsResponse.line:type_name -> shoal.v1.LogRow
-	54,  // 73: shoal.v1.StreamLogsResponse.lost:type_name -> shoal.v1.LostHolder
-	82,  // 74: shoal.v1.LogRow.time:type_name -> google.protobuf.Timestamp
-	82,  // 75: shoal.v1.StreamEventsRequest.since:type_name -> google.protobuf.Timestamp
-	57,  // 76: shoal.v1.StreamEventsResponse.event:type_name -> shoal.v1.EventRow
-	82,  // 77: shoal.v1.EventRow.time:type_name -> google.protobuf.Timestamp
-	1,   // 78: shoal.v1.GetStatusResponse.freshness:type_name -> shoal.v1.Freshness
-	60,  // 79: shoal.v1.GetStatusResponse.store:type_name -> shoal.v1.StoreStatus
-	77,  // 80: shoal.v1.StoreStatus.refused:type_name -> shoal.v1.StoreStatus.RefusedEntry
-	78,  // 81: shoal.v1.InitRequest.labels:type_name -> shoal.v1.InitRequest.LabelsEntry
-	79,  // 82: shoal.v1.JoinRequest.labels:type_name -> shoal.v1.JoinRequest.LabelsEntry
-	6,   // 83: shoal.v1.ListTokensResponse.tokens:type_name -> shoal.v1.TokenRow
-	1,   // 84: shoal.v1.ListTokensResponse.freshness:type_name -> shoal.v1.Freshness
-	10,  // 85: shoal.v1.ControlService.Deploy:input_type -> shoal.v1.DeployRequest
-	13,  // 86: shoal.v1.ControlService.Scale:input_type -> shoal.v1.ScaleRequest
-	15,  // 87: shoal.v1.ControlService.Remove:input_type -> shoal.v1.RemoveRequest
-	17,  // 88: shoal.v1.ControlService.Operate:input_type -> shoal.v1.OperateRequest
-	19,  // 89: shoal.v1.ControlService.ChangePeer:input_type -> shoal.v1.ChangePeerRequest
-	36,  // 90: shoal.v1.ControlService.ListServices:input_type -> shoal.v1.ListServicesRequest
-	38,  // 91: shoal.v1.ControlService.ListReplicas:input_type -> shoal.v1.ListReplicasRequest
-	40,  // 92: shoal.v1.ControlService.InspectService:input_type -> shoal.v1.InspectServiceRequest
-	21,  // 93: shoal.v1.ControlService.ExplainService:input_type -> shoal.v1.ExplainServiceRequest
-	44,  // 94: shoal.v1.ControlService.ListPeers:input_type -> shoal.v1.ListPeersRequest
-	46,  // 95: shoal.v1.ControlService.InspectPeer:input_type -> shoal.v1.InspectPeerRequest
-	48,  // 96: shoal.v1.ControlService.Watch:input_type -> shoal.v1.WatchRequest
-	51,  // 97: shoal.v1.ControlService.StreamLogs:input_type -> shoal.v1.StreamLogsRequest
-	55,  // 98: shoal.v1.ControlService.StreamEvents:input_type -> shoal.v1.StreamEventsRequest
-	90,  // 99: shoal.v1.ControlService.Exec:input_type -> shoal.v1.ExecRequest
-	24,  // 100: shoal.v1.ControlService.CopyFrom:input_type -> shoal.v1.CopyFromRequest
-	26,  // 101: shoal.v1.ControlService.CopyTo:input_type -> shoal.v1.CopyToRequest
-	28,  // 102: shoal.v1.ControlService.WatchUsage:input_type -> shoal.v1.WatchUsageRequest
-	32,  // 103: shoal.v1.ControlService.RunDoctor:input_type -> shoal.v1.RunDoctorRequest
-	34,  // 104: shoal.v1.ControlService.GetDebug:input_type -> shoal.v1.GetDebugRequest
-	58,  // 105: shoal.v1.ControlService.GetStatus:input_type -> shoal.v1.GetStatusRequest
-	61,  // 106: shoal.v1.ControlService.Init:input_type -> shoal.v1.InitRequest
-	63,  // 107: shoal.v1.ControlService.Join:input_type -> shoal.v1.JoinRequest
-	65,  // 108: shoal.v1.ControlService.Leave:input_type -> shoal.v1.LeaveRequest
-	67,  // 109: shoal.v1.ControlService.CreateToken:input_type -> shoal.v1.CreateTokenRequest
-	69,  // 110: shoal.v1.ControlService.ListTokens:input_type -> shoal.v1.ListTokensRequest
-	71,  // 111: shoal.v1.ControlService.RevokeToken:input_type -> shoal.v1.RevokeTokenRequest
-	11,  // 112: shoal.v1.ControlService.Deploy:output_type -> shoal.v1.DeployResponse
-	14,  // 113: shoal.v1.ControlService.Scale:output_type -> shoal.v1.ScaleResponse
-	16,  // 114: shoal.v1.ControlService.Remove:output_type -> shoal.v1.RemoveResponse
-	18,  // 115: shoal.v1.ControlService.Operate:output_type -> shoal.v1.OperateResponse
-	20,  // 116: shoal.v1.ControlService.ChangePeer:output_type -> shoal.v1.ChangePeerResponse
-	37,  // 117: shoal.v1.ControlService.ListServices:output_type -> shoal.v1.ListServicesResponse
-	39,  // 118: shoal.v1.ControlService.ListReplicas:output_type -> shoal.v1.ListReplicasResponse
-	41,  // 119: shoal.v1.ControlService.InspectService:output_type -> shoal.v1.InspectServiceResponse
-	22,  // 120: shoal.v1.ControlService.ExplainService:output_type -> shoal.v1.ExplainServiceResponse
-	45,  // 121: shoal.v1.ControlService.ListPeers:output_type -> shoal.v1.ListPeersResponse
-	47,  // 122: shoal.v1.ControlService.InspectPeer:output_type -> shoal.v1.InspectPeerResponse
-	49,  // 123: shoal.v1.ControlService.Watch:output_type -> shoal.v1.WatchResponse
-	52,  // 124: shoal.v1.ControlService.StreamLogs:output_type -> shoal.v1.StreamLogsResponse
-	56,  // 125: shoal.v1.ControlService.StreamEvents:output_type -> shoal.v1.StreamEventsResponse
-	91,  // 126: shoal.v1.ControlService.Exec:output_type -> shoal.v1.ExecResponse
-	25,  // 127: shoal.v1.ControlService.CopyFrom:output_type -> shoal.v1.CopyFromResponse
-	27,  // 128: shoal.v1.ControlService.CopyTo:output_type -> shoal.v1.CopyToResponse
-	29,  // 129: shoal.v1.ControlService.WatchUsage:output_type -> shoal.v1.WatchUsageResponse
-	33,  // 130: shoal.v1.ControlService.RunDoctor:output_type -> shoal.v1.RunDoctorResponse
-	35,  // 131: shoal.v1.ControlService.GetDebug:output_type -> shoal.v1.GetDebugResponse
-	59,  // 132: shoal.v1.ControlService.GetStatus:output_type -> shoal.v1.GetStatusResponse
-	62,  // 133: shoal.v1.ControlService.Init:output_type -> shoal.v1.InitResponse
-	64,  // 134: shoal.v1.ControlService.Join:output_type -> shoal.v1.JoinResponse
-	66,  // 135: shoal.v1.ControlService.Leave:output_type -> shoal.v1.LeaveResponse
-	68,  // 136: shoal.v1.ControlService.CreateToken:output_type -> shoal.v1.CreateTokenResponse
-	70,  // 137: shoal.v1.ControlService.ListTokens:output_type -> shoal.v1.ListTokensResponse
-	72,  // 138: shoal.v1.ControlService.RevokeToken:output_type -> shoal.v1.RevokeTokenResponse
-	112, // [112:139] is the sub-list for method output_type
-	85,  // [85:112] is the sub-list for method input_type
-	85,  // [85:85] is the sub-list for extension type_name
-	85,  // [85:85] is the sub-list for extension extendee
-	0,   // [0:85] is the sub-list for field type_name
+	5,   // 31: shoal.v1.WatchPeerResponse.peer:type_name -> shoal.v1.PeerRow
+	23,  // 32: shoal.v1.WatchPeerResponse.held:type_name -> shoal.v1.HeldSlot
+	1,   // 33: shoal.v1.WatchPeerResponse.freshness:type_name -> shoal.v1.Freshness
+	4,   // 34: shoal.v1.HeldSlot.replica:type_name -> shoal.v1.ReplicaRow
+	3,   // 35: shoal.v1.ExplainServiceResponse.service:type_name -> shoal.v1.ServiceRow
+	26,  // 36: shoal.v1.ExplainServiceResponse.slots:type_name -> shoal.v1.ExplainedSlot
+	46,  // 37: shoal.v1.ExplainServiceResponse.verdicts:type_name -> shoal.v1.Verdict
+	1,   // 38: shoal.v1.ExplainServiceResponse.freshness:type_name -> shoal.v1.Freshness
+	7,   // 39: shoal.v1.ExplainedSlot.proposed:type_name -> shoal.v1.Place
+	4,   // 40: shoal.v1.ExplainedSlot.holders:type_name -> shoal.v1.ReplicaRow
+	7,   // 41: shoal.v1.ExplainedSlot.home:type_name -> shoal.v1.Place
+	91,  // 42: shoal.v1.CopyFromRequest.target:type_name -> shoal.v1.Target
+	92,  // 43: shoal.v1.CopyFromResponse.chunk:type_name -> shoal.v1.CopyChunk
+	93,  // 44: shoal.v1.CopyToRequest.start:type_name -> shoal.v1.CopyStart
+	33,  // 45: shoal.v1.WatchUsageResponse.peers:type_name -> shoal.v1.PeerUsage
+	3,   // 46: shoal.v1.WatchUsageResponse.services:type_name -> shoal.v1.ServiceRow
+	1,   // 47: shoal.v1.WatchUsageResponse.freshness:type_name -> shoal.v1.Freshness
+	5,   // 48: shoal.v1.PeerUsage.peer:type_name -> shoal.v1.PeerRow
+	34,  // 49: shoal.v1.PeerUsage.replicas:type_name -> shoal.v1.UsedReplica
+	4,   // 50: shoal.v1.UsedReplica.replica:type_name -> shoal.v1.ReplicaRow
+	94,  // 51: shoal.v1.RunDoctorResponse.check:type_name -> shoal.v1.DoctorCheck
+	3,   // 52: shoal.v1.ListServicesResponse.services:type_name -> shoal.v1.ServiceRow
+	1,   // 53: shoal.v1.ListServicesResponse.freshness:type_name -> shoal.v1.Freshness
+	4,   // 54: shoal.v1.ListReplicasResponse.replicas:type_name -> shoal.v1.ReplicaRow
+	1,   // 55: shoal.v1.ListReplicasResponse.freshness:type_name -> shoal.v1.Freshness
+	3,   // 56: shoal.v1.InspectServiceResponse.service:type_name -> shoal.v1.ServiceRow
+	90,  // 57: shoal.v1.InspectServiceResponse.spec:type_name -> shoal.v1.Spec
+	4,   // 58: shoal.v1.InspectServiceResponse.replicas:type_name -> shoal.v1.ReplicaRow
+	85,  // 59: shoal.v1.InspectServiceResponse.heads:type_name -> shoal.v1.RevisionID
+	45,  // 60: shoal.v1.InspectServiceResponse.conflicts:type_name -> shoal.v1.WishConflict
+	46,  // 61: shoal.v1.InspectServiceResponse.verdicts:type_name -> shoal.v1.Verdict
+	1,   // 62: shoal.v1.InspectServiceResponse.freshness:type_name -> shoal.v1.Freshness
+	85,  // 63: shoal.v1.WishConflict.loser:type_name -> shoal.v1.RevisionID
+	85,  // 64: shoal.v1.WishConflict.winner:type_name -> shoal.v1.RevisionID
+	5,   // 65: shoal.v1.ListPeersResponse.peers:type_name -> shoal.v1.PeerRow
+	1,   // 66: shoal.v1.ListPeersResponse.freshness:type_name -> shoal.v1.Freshness
+	5,   // 67: shoal.v1.InspectPeerResponse.peer:type_name -> shoal.v1.PeerRow
+	4,   // 68: shoal.v1.InspectPeerResponse.replicas:type_name -> shoal.v1.ReplicaRow
+	1,   // 69: shoal.v1.InspectPeerResponse.freshness:type_name -> shoal.v1.Freshness
+	51,  // 70: shoal.v1.InspectPeerResponse.marks:type_name -> shoal.v1.PeerMark
+	52,  // 71: shoal.v1.InspectPeerResponse.edits:type_name -> shoal.v1.PeerEdit
+	7,   // 72: shoal.v1.PeerMark.by:type_name -> shoal.v1.Place
+	7,   // 73: shoal.v1.PeerEdit.by:type_name -> shoal.v1.Place
+	55,  // 74: shoal.v1.WatchResponse.services:type_name -> shoal.v1.ServiceProgress
+	1,   // 75: shoal.v1.WatchResponse.freshness:type_name -> shoal.v1.Freshness
+	3,   // 76: shoal.v1.ServiceProgress.service:type_name -> shoal.v1.ServiceRow
+	4,   // 77: shoal.v1.ServiceProgress.replicas:type_name -> shoal.v1.ReplicaRow
+	87,  // 78: shoal.v1.StreamLogsRequest.since:type_name -> google.protobuf.Timestamp
+	87,  // 79: shoal.v1.StreamLogsRequest.until:type_name -> google.protobuf.Timestamp
+	58,  // 80: shoal.v1.StreamLogsResponse.line:type_name -> shoal.v1.LogRow
+	59,  // 81: shoal.v1.StreamLogsResponse.lost:type_name -> shoal.v1.LostHolder
+	87,  // 82: shoal.v1.LogRow.time:type_name -> google.protobuf.Timestamp
+	87,  // 83: shoal.v1.StreamEventsRequest.since:type_name -> google.protobuf.Timestamp
+	62,  // 84: shoal.v1.StreamEventsResponse.event:type_name -> shoal.v1.EventRow
+	87,  // 85: shoal.v1.EventRow.time:type_name -> google.protobuf.Timestamp
+	1,   // 86: shoal.v1.GetStatusResponse.freshness:type_name -> shoal.v1.Freshness
+	65,  // 87: shoal.v1.GetStatusResponse.store:type_name -> shoal.v1.StoreStatus
+	82,  // 88: shoal.v1.StoreStatus.refused:type_name -> shoal.v1.StoreStatus.RefusedEntry
+	83,  // 89: shoal.v1.InitRequest.labels:type_name -> shoal.v1.InitRequest.LabelsEntry
+	84,  // 90: shoal.v1.JoinRequest.labels:type_name -> shoal.v1.JoinRequest.LabelsEntry
+	6,   // 91: shoal.v1.ListTokensResponse.tokens:type_name -> shoal.v1.TokenRow
+	1,   // 92: shoal.v1.ListTokensResponse.freshness:type_name -> shoal.v1.Freshness
+	10,  // 93: shoal.v1.ControlService.Deploy:input_type -> shoal.v1.DeployRequest
+	13,  // 94: shoal.v1.ControlService.Scale:input_type -> shoal.v1.ScaleRequest
+	15,  // 95: shoal.v1.ControlService.Remove:input_type -> shoal.v1.RemoveRequest
+	17,  // 96: shoal.v1.ControlService.Operate:input_type -> shoal.v1.OperateRequest
+	19,  // 97: shoal.v1.ControlService.ChangePeer:input_type -> shoal.v1.ChangePeerRequest
+	21,  // 98: shoal.v1.ControlService.WatchPeer:input_type -> shoal.v1.WatchPeerRequest
+	39,  // 99: shoal.v1.ControlService.ListServices:input_type -> shoal.v1.ListServicesRequest
+	41,  // 100: shoal.v1.ControlService.ListReplicas:input_type -> shoal.v1.ListReplicasRequest
+	43,  // 101: shoal.v1.ControlService.InspectService:input_type -> shoal.v1.InspectServiceRequest
+	24,  // 102: shoal.v1.ControlService.ExplainService:input_type -> shoal.v1.ExplainServiceRequest
+	47,  // 103: shoal.v1.ControlService.ListPeers:input_type -> shoal.v1.ListPeersRequest
+	49,  // 104: shoal.v1.ControlService.InspectPeer:input_type -> shoal.v1.InspectPeerRequest
+	53,  // 105: shoal.v1.ControlService.Watch:input_type -> shoal.v1.WatchRequest
+	56,  // 106: shoal.v1.ControlService.StreamLogs:input_type -> shoal.v1.StreamLogsRequest
+	60,  // 107: shoal.v1.ControlService.StreamEvents:input_type -> shoal.v1.StreamEventsRequest
+	95,  // 108: shoal.v1.ControlService.Exec:input_type -> shoal.v1.ExecRequest
+	27,  // 109: shoal.v1.ControlService.CopyFrom:input_type -> shoal.v1.CopyFromRequest
+	29,  // 110: shoal.v1.ControlService.CopyTo:input_type -> shoal.v1.CopyToRequest
+	31,  // 111: shoal.v1.ControlService.WatchUsage:input_type -> shoal.v1.WatchUsageRequest
+	35,  // 112: shoal.v1.ControlService.RunDoctor:input_type -> shoal.v1.RunDoctorRequest
+	37,  // 113: shoal.v1.ControlService.GetDebug:input_type -> shoal.v1.GetDebugRequest
+	63,  // 114: shoal.v1.ControlService.GetStatus:input_type -> shoal.v1.GetStatusRequest
+	66,  // 115: shoal.v1.ControlService.Init:input_type -> shoal.v1.InitRequest
+	68,  // 116: shoal.v1.ControlService.Join:input_type -> shoal.v1.JoinRequest
+	70,  // 117: shoal.v1.ControlService.Leave:input_type -> shoal.v1.LeaveRequest
+	72,  // 118: shoal.v1.ControlService.CreateToken:input_type -> shoal.v1.CreateTokenRequest
+	74,  // 119: shoal.v1.ControlService.ListTokens:input_type -> shoal.v1.ListTokensRequest
+	76,  // 120: shoal.v1.ControlService.RevokeToken:input_type -> shoal.v1.RevokeTokenRequest
+	11,  // 121: shoal.v1.ControlService.Deploy:output_type -> shoal.v1.DeployResponse
+	14,  // 122: shoal.v1.ControlService.Scale:output_type -> shoal.v1.ScaleResponse
+	16,  // 123: shoal.v1.ControlService.Remove:output_type -> shoal.v1.RemoveResponse
+	18,  // 124: shoal.v1.ControlService.Operate:output_type -> shoal.v1.OperateResponse
+	20,  // 125: shoal.v1.ControlService.ChangePeer:output_type -> shoal.v1.ChangePeerResponse
+	22,  // 126: shoal.v1.ControlService.WatchPeer:output_type -> shoal.v1.WatchPeerResponse
+	40,  // 127: shoal.v1.ControlService.ListServices:output_type -> shoal.v1.ListServicesResponse
+	42,  // 128: shoal.v1.ControlService.ListReplicas:output_type -> shoal.v1.ListReplicasResponse
+	44,  // 129: shoal.v1.ControlService.InspectService:output_type -> shoal.v1.InspectServiceResponse
+	25,  // 130: shoal.v1.ControlService.ExplainService:output_type -> shoal.v1.ExplainServiceResponse
+	48,  // 131: shoal.v1.ControlService.ListPeers:output_type -> shoal.v1.ListPeersResponse
+	50,  // 132: shoal.v1.ControlService.InspectPeer:output_type -> shoal.v1.InspectPeerResponse
+	54,  // 133: shoal.v1.ControlService.Watch:output_type -> shoal.v1.WatchResponse
+	57,  // 134: shoal.v1.ControlService.StreamLogs:output_type -> shoal.v1.StreamLogsResponse
+	61,  // 135: shoal.v1.ControlService.StreamEvents:output_type -> shoal.v1.StreamEventsResponse
+	96,  // 136: shoal.v1.ControlService.Exec:output_type -> shoal.v1.ExecResponse
+	28,  // 137: shoal.v1.ControlService.CopyFrom:output_type -> shoal.v1.CopyFromResponse
+	30,  // 138: shoal.v1.ControlService.CopyTo:output_type -> shoal.v1.CopyToResponse
+	32,  // 139: shoal.v1.ControlService.WatchUsage:output_type -> shoal.v1.WatchUsageResponse
+	36,  // 140: shoal.v1.ControlService.RunDoctor:output_type -> shoal.v1.RunDoctorResponse
+	38,  // 141: shoal.v1.ControlService.GetDebug:output_type -> shoal.v1.GetDebugResponse
+	64,  // 142: shoal.v1.ControlService.GetStatus:output_type -> shoal.v1.GetStatusResponse
+	67,  // 143: shoal.v1.ControlService.Init:output_type -> shoal.v1.InitResponse
+	69,  // 144: shoal.v1.ControlService.Join:output_type -> shoal.v1.JoinResponse
+	71,  // 145: shoal.v1.ControlService.Leave:output_type -> shoal.v1.LeaveResponse
+	73,  // 146: shoal.v1.ControlService.CreateToken:output_type -> shoal.v1.CreateTokenResponse
+	75,  // 147: shoal.v1.ControlService.ListTokens:output_type -> shoal.v1.ListTokensResponse
+	77,  // 148: shoal.v1.ControlService.RevokeToken:output_type -> shoal.v1.RevokeTokenResponse
+	121, // [121:149] is the sub-list for method output_type
+	93,  // [93:121] is the sub-list for method input_type
+	93,  // [93:93] is the sub-list for extension type_name
+	93,  // [93:93] is the sub-list for extension extendee
+	0,   // [0:93] is the sub-list for field type_name
 }
 
 func init() { file_shoal_v1_control_proto_init() }
@@ -5748,24 +6107,24 @@ func file_shoal_v1_control_proto_init() {
 	file_shoal_v1_beat_proto_init()
 	file_shoal_v1_state_proto_init()
 	file_shoal_v1_stream_proto_init()
-	file_shoal_v1_control_proto_msgTypes[21].OneofWrappers = []any{}
-	file_shoal_v1_control_proto_msgTypes[26].OneofWrappers = []any{
+	file_shoal_v1_control_proto_msgTypes[24].OneofWrappers = []any{}
+	file_shoal_v1_control_proto_msgTypes[29].OneofWrappers = []any{
 		(*CopyToRequest_Start)(nil),
 		(*CopyToRequest_Data)(nil),
 	}
-	file_shoal_v1_control_proto_msgTypes[51].OneofWrappers = []any{}
-	file_shoal_v1_control_proto_msgTypes[52].OneofWrappers = []any{
+	file_shoal_v1_control_proto_msgTypes[56].OneofWrappers = []any{}
+	file_shoal_v1_control_proto_msgTypes[57].OneofWrappers = []any{
 		(*StreamLogsResponse_Line)(nil),
 		(*StreamLogsResponse_Lost)(nil),
 	}
-	file_shoal_v1_control_proto_msgTypes[55].OneofWrappers = []any{}
+	file_shoal_v1_control_proto_msgTypes[60].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_shoal_v1_control_proto_rawDesc), len(file_shoal_v1_control_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   80,
+			NumMessages:   85,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -56,6 +56,9 @@ const (
 	// ControlServiceChangePeerProcedure is the fully-qualified name of the ControlService's ChangePeer
 	// RPC.
 	ControlServiceChangePeerProcedure = "/shoal.v1.ControlService/ChangePeer"
+	// ControlServiceWatchPeerProcedure is the fully-qualified name of the ControlService's WatchPeer
+	// RPC.
+	ControlServiceWatchPeerProcedure = "/shoal.v1.ControlService/WatchPeer"
 	// ControlServiceListServicesProcedure is the fully-qualified name of the ControlService's
 	// ListServices RPC.
 	ControlServiceListServicesProcedure = "/shoal.v1.ControlService/ListServices"
@@ -128,6 +131,9 @@ type ControlServiceClient interface {
 	Operate(context.Context, *connect.Request[v1.OperateRequest]) (*connect.Response[v1.OperateResponse], error)
 	// ChangePeer cordons, drains, names, labels or removes a peer.
 	ChangePeer(context.Context, *connect.Request[v1.ChangePeerRequest]) (*connect.Response[v1.ChangePeerResponse], error)
+	// WatchPeer streams what a peer holds and whether others can take it, now and at
+	// every change.
+	WatchPeer(context.Context, *connect.Request[v1.WatchPeerRequest]) (*connect.ServerStreamForClient[v1.WatchPeerResponse], error)
 	// ListServices lists all services by name.
 	ListServices(context.Context, *connect.Request[v1.ListServicesRequest]) (*connect.Response[v1.ListServicesResponse], error)
 	// ListReplicas lists slots with their replicas, by service, slot and holder.
@@ -213,6 +219,12 @@ func NewControlServiceClient(httpClient connect.HTTPClient, baseURL string, opts
 			httpClient,
 			baseURL+ControlServiceChangePeerProcedure,
 			connect.WithSchema(controlServiceMethods.ByName("ChangePeer")),
+			connect.WithClientOptions(opts...),
+		),
+		watchPeer: connect.NewClient[v1.WatchPeerRequest, v1.WatchPeerResponse](
+			httpClient,
+			baseURL+ControlServiceWatchPeerProcedure,
+			connect.WithSchema(controlServiceMethods.ByName("WatchPeer")),
 			connect.WithClientOptions(opts...),
 		),
 		listServices: connect.NewClient[v1.ListServicesRequest, v1.ListServicesResponse](
@@ -357,6 +369,7 @@ type controlServiceClient struct {
 	remove         *connect.Client[v1.RemoveRequest, v1.RemoveResponse]
 	operate        *connect.Client[v1.OperateRequest, v1.OperateResponse]
 	changePeer     *connect.Client[v1.ChangePeerRequest, v1.ChangePeerResponse]
+	watchPeer      *connect.Client[v1.WatchPeerRequest, v1.WatchPeerResponse]
 	listServices   *connect.Client[v1.ListServicesRequest, v1.ListServicesResponse]
 	listReplicas   *connect.Client[v1.ListReplicasRequest, v1.ListReplicasResponse]
 	inspectService *connect.Client[v1.InspectServiceRequest, v1.InspectServiceResponse]
@@ -404,6 +417,11 @@ func (c *controlServiceClient) Operate(ctx context.Context, req *connect.Request
 // ChangePeer calls shoal.v1.ControlService.ChangePeer.
 func (c *controlServiceClient) ChangePeer(ctx context.Context, req *connect.Request[v1.ChangePeerRequest]) (*connect.Response[v1.ChangePeerResponse], error) {
 	return c.changePeer.CallUnary(ctx, req)
+}
+
+// WatchPeer calls shoal.v1.ControlService.WatchPeer.
+func (c *controlServiceClient) WatchPeer(ctx context.Context, req *connect.Request[v1.WatchPeerRequest]) (*connect.ServerStreamForClient[v1.WatchPeerResponse], error) {
+	return c.watchPeer.CallServerStream(ctx, req)
 }
 
 // ListServices calls shoal.v1.ControlService.ListServices.
@@ -528,6 +546,9 @@ type ControlServiceHandler interface {
 	Operate(context.Context, *connect.Request[v1.OperateRequest]) (*connect.Response[v1.OperateResponse], error)
 	// ChangePeer cordons, drains, names, labels or removes a peer.
 	ChangePeer(context.Context, *connect.Request[v1.ChangePeerRequest]) (*connect.Response[v1.ChangePeerResponse], error)
+	// WatchPeer streams what a peer holds and whether others can take it, now and at
+	// every change.
+	WatchPeer(context.Context, *connect.Request[v1.WatchPeerRequest], *connect.ServerStream[v1.WatchPeerResponse]) error
 	// ListServices lists all services by name.
 	ListServices(context.Context, *connect.Request[v1.ListServicesRequest]) (*connect.Response[v1.ListServicesResponse], error)
 	// ListReplicas lists slots with their replicas, by service, slot and holder.
@@ -609,6 +630,12 @@ func NewControlServiceHandler(svc ControlServiceHandler, opts ...connect.Handler
 		ControlServiceChangePeerProcedure,
 		svc.ChangePeer,
 		connect.WithSchema(controlServiceMethods.ByName("ChangePeer")),
+		connect.WithHandlerOptions(opts...),
+	)
+	controlServiceWatchPeerHandler := connect.NewServerStreamHandler(
+		ControlServiceWatchPeerProcedure,
+		svc.WatchPeer,
+		connect.WithSchema(controlServiceMethods.ByName("WatchPeer")),
 		connect.WithHandlerOptions(opts...),
 	)
 	controlServiceListServicesHandler := connect.NewUnaryHandler(
@@ -755,6 +782,8 @@ func NewControlServiceHandler(svc ControlServiceHandler, opts ...connect.Handler
 			controlServiceOperateHandler.ServeHTTP(w, r)
 		case ControlServiceChangePeerProcedure:
 			controlServiceChangePeerHandler.ServeHTTP(w, r)
+		case ControlServiceWatchPeerProcedure:
+			controlServiceWatchPeerHandler.ServeHTTP(w, r)
 		case ControlServiceListServicesProcedure:
 			controlServiceListServicesHandler.ServeHTTP(w, r)
 		case ControlServiceListReplicasProcedure:
@@ -826,6 +855,10 @@ func (UnimplementedControlServiceHandler) Operate(context.Context, *connect.Requ
 
 func (UnimplementedControlServiceHandler) ChangePeer(context.Context, *connect.Request[v1.ChangePeerRequest]) (*connect.Response[v1.ChangePeerResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("shoal.v1.ControlService.ChangePeer is not implemented"))
+}
+
+func (UnimplementedControlServiceHandler) WatchPeer(context.Context, *connect.Request[v1.WatchPeerRequest], *connect.ServerStream[v1.WatchPeerResponse]) error {
+	return connect.NewError(connect.CodeUnimplemented, errors.New("shoal.v1.ControlService.WatchPeer is not implemented"))
 }
 
 func (UnimplementedControlServiceHandler) ListServices(context.Context, *connect.Request[v1.ListServicesRequest]) (*connect.Response[v1.ListServicesResponse], error) {

@@ -1,0 +1,84 @@
+// Copyright The Shoal Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package apitest
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/shoalnet/shoal"
+)
+
+// changePeer works on a copy of the peers, and of the services whose slots move;
+// c.mu is held.
+func (c *Cluster) changePeer(w *shoal.PeerWish) (ch shoal.Change, peers []shoal.Peer, services []shoal.Service) {
+	peers, services = slices.Clone(c.peers), slices.Clone(c.services)
+	p := &peers[slices.IndexFunc(peers, func(p shoal.Peer) bool { return p.ID == w.Peer })]
+	ch = shoal.Change{Kind: shoal.ChangeUpdate, Peer: w.Peer, Details: []string{string(w.Change)}}
+	marks := map[shoal.PeerChange]shoal.Mark{
+		shoal.PeerCordon: {ID: string(c.self) + "/1"}, shoal.PeerDrain: {ID: string(c.self) + "/2", Drain: true},
+	}
+	before := len(p.Marks)
+	switch w.Change {
+	case shoal.PeerCordon, shoal.PeerDrain:
+		if !slices.Contains(p.Marks, marks[w.Change]) {
+			p.Marks = append(slices.Clone(p.Marks), marks[w.Change])
+		}
+		ch.Replicas = c.handOver(services, p)
+	case shoal.PeerUncordon:
+		p.Marks = nil
+	case shoal.PeerUndrain:
+		p.Marks = slices.DeleteFunc(slices.Clone(p.Marks), func(m shoal.Mark) bool { return m.Drain })
+	default:
+	}
+	p.By = map[shoal.PeerID]*shoal.MarkBody{c.self: {Peer: p.ID, Laid: p.Marks}}
+	p.Cordoned = len(p.Marks) > 0
+	p.Draining = slices.Contains(p.Marks, marks[shoal.PeerDrain])
+	if len(p.Marks) == before {
+		ch.Kind, ch.Details = shoal.ChangeNone, []string{fmt.Sprintf("already %sed", w.Change)}
+	}
+	return ch, peers, services
+}
+
+// handOver moves a drained peer's slots to the first other peer that takes some, and
+// says how many there were to move.
+func (c *Cluster) handOver(services []shoal.Service, from *shoal.Peer) (moves int) {
+	if !slices.ContainsFunc(from.Marks, func(m shoal.Mark) bool { return m.Drain }) {
+		return 0
+	}
+	to := shoal.PeerID("")
+	for _, id := range c.open() {
+		if id != from.ID {
+			to = id
+			break
+		}
+	}
+	for i := range services {
+		s := &services[i]
+		if s.Spec.StaysHome() {
+			continue
+		}
+		s.Proposed = slices.Clone(s.Proposed)
+		for slot, holder := range s.Proposed {
+			if holder == from.ID {
+				moves++
+				if to != "" {
+					s.Proposed[slot] = to
+				}
+			}
+		}
+	}
+	return moves
+}
+
+// open returns the peers that are heard and take slots; c.mu is held.
+func (c *Cluster) open() []shoal.PeerID {
+	var out []shoal.PeerID
+	for _, p := range c.peers {
+		if !c.lost[p.ID] && !p.Cordoned {
+			out = append(out, p.ID)
+		}
+	}
+	return out
+}

@@ -1,0 +1,156 @@
+// Copyright The Shoal Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package wish_test
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/shoalnet/shoal"
+)
+
+func change(p *place, what shoal.PeerChange) shoal.Wish {
+	return shoal.Wish{Peer: &shoal.PeerWish{Peer: p.self, Change: what}}
+}
+
+// line is a change as a plan shows it.
+func line(ch shoal.Change) string {
+	return string(ch.Kind) + " " + strings.Join(append(ch.Details, ch.Notes...), ", ")
+}
+
+// marks returns what is in force on q as p sees it: "", "cordoned" or "draining".
+func (p *place) marks(q *place) string {
+	peer, _ := p.store.Desired().Peer(q.self)
+	switch {
+	case peer.Draining:
+		return "draining"
+	case peer.Cordoned:
+		return "cordoned"
+	}
+	return ""
+}
+
+// hold makes p claim slots of a service.
+func (p *place) hold(t *testing.T, service string, slots ...int) {
+	t.Helper()
+	svc, _ := p.store.Desired().Service(service)
+	body := &shoal.ClaimBody{Peer: p.self, Service: service}
+	for _, slot := range slots {
+		body.Holds = append(body.Holds, shoal.Holding{Slot: slot, Replica: shoal.ReplicaID{byte(slot + 1)}, Revision: svc.Revision})
+	}
+	write(t, p.store, body)
+}
+
+func TestMarks(t *testing.T) {
+	steps := []struct {
+		ask   shoal.PeerChange
+		want  string // plan line
+		after string
+	}{
+		{shoal.PeerUncordon, "= is not cordoned", ""},
+		{shoal.PeerUndrain, "= is not drained", ""},
+		{shoal.PeerCordon, "~ cordon", "cordoned"},
+		{shoal.PeerCordon, "= already cordoned", "cordoned"},
+		{shoal.PeerUndrain, "= is not drained, stays cordoned; shoal uncordon lifts that", "cordoned"},
+		{shoal.PeerDrain, "~ drain (0 replicas move)", "draining"},
+		{shoal.PeerDrain, "= already drained", "draining"},
+		{shoal.PeerUndrain, "~ undrain, stays cordoned; shoal uncordon lifts that", "cordoned"},
+		{shoal.PeerUncordon, "~ uncordon", ""},
+		{shoal.PeerDrain, "~ drain (0 replicas move)", "draining"},
+		{shoal.PeerCordon, "~ cordon, which stays when it is undrained", "draining"},
+		{shoal.PeerUndrain, "~ undrain, stays cordoned; shoal uncordon lifts that", "cordoned"},
+		{shoal.PeerDrain, "~ drain (0 replicas move)", "draining"},
+		{shoal.PeerUncordon, "~ undrain, uncordon", ""},
+	}
+	// by one operator, and by two in turns, who lift what the other laid
+	for name, by := range map[string][]int{"one": {0}, "two": {0, 1}} {
+		t.Run(name, func(t *testing.T) {
+			peers := cluster(t, 3)
+			for i, s := range steps {
+				p := peers[by[i%len(by)]]
+				w := change(peers[2], s.ask)
+				plan, err := p.Plan(context.Background(), w)
+				if err != nil {
+					t.Fatalf("step %d: Plan(%s): %v", i, s.ask, err)
+				}
+				if got := line(p.must(t, w)); got != s.want || got != line(plan.Changes[0]) {
+					t.Errorf("step %d: %s = %q, planned %q, want %q", i, s.ask, got, line(plan.Changes[0]), s.want)
+				}
+				exchange(peers)
+				if got := peers[2].marks(peers[2]); got != s.after {
+					t.Errorf("step %d: after %s = %q, want %q", i, s.ask, got, s.after)
+				}
+			}
+			q, _ := peers[0].store.Desired().Peer(peers[2].self)
+			for author, said := range q.By {
+				if len(said.Laid)+len(said.Lifts) > 3 {
+					t.Errorf("%s says %+v, want only what still matters", author.Short(), said)
+				}
+			}
+		})
+	}
+}
+
+// A mark laid on the other side of a split survives being lifted on this one.
+func TestLiftedUnseen(t *testing.T) {
+	peers := cluster(t, 3)
+	a, b, target := peers[0], peers[1], peers[2]
+	a.must(t, change(target, shoal.PeerCordon))
+	exchange(peers)
+	b.must(t, change(target, shoal.PeerDrain)) // not seen by a
+	a.must(t, change(target, shoal.PeerUncordon))
+	if got := a.marks(target); got != "" {
+		t.Errorf("before healing = %q, want none", got)
+	}
+	exchange(peers)
+	if got := a.marks(target); got != "draining" {
+		t.Errorf("after healing = %q, want draining", got)
+	}
+}
+
+func TestDrainSaysWhatMoves(t *testing.T) {
+	peers := cluster(t, 2)
+	a, b := peers[0], peers[1]
+	db := spec("db", 2)
+	db.Setup.Mounts = []shoal.Mount{{Kind: shoal.MountVolume, Source: "data", Target: "/data"}}
+	agent := spec("agent", 0)
+	agent.Mode = shoal.ModeGlobal
+	a.must(t, deploy(spec("web", 3), db, agent))
+	exchange(peers)
+	b.hold(t, "web", 0, 2)
+	b.hold(t, "db", 1)
+	b.hold(t, "agent", 0)
+	exchange(peers)
+	ch := a.must(t, change(b, shoal.PeerDrain))
+	if got, want := line(ch), "~ drain (2 replicas move, 1 of a global service ends), db/1 stays: its data is there"; got != want || ch.Replicas != 3 {
+		t.Errorf("drain = %q of %d, want %q of 3", got, ch.Replicas, want)
+	}
+	if ch.Peer != b.self || ch.Service != "" {
+		t.Errorf("drain is about %q and %q, want the peer alone", ch.Peer, ch.Service)
+	}
+}
+
+func TestPeerWishesRefused(t *testing.T) {
+	peers := cluster(t, 2, shoal.RoleOperator, shoal.RolePeer)
+	submit := func(p *place, w *shoal.PeerWish) error {
+		_, err := p.Submit(context.Background(), shoal.Wish{Peer: w}, shoal.UpdateOptions{})
+		return err
+	}
+	if err := submit(peers[1], &shoal.PeerWish{Peer: peers[0].self, Change: shoal.PeerCordon}); !errors.Is(err, shoal.ErrRefused) {
+		t.Errorf("a role-peer peer's wish = %v, want ErrRefused", err)
+	}
+	if err := submit(peers[0], &shoal.PeerWish{Peer: "nobody", Change: shoal.PeerCordon}); !errors.Is(err, shoal.ErrNotFound) {
+		t.Errorf("a stranger = %v, want ErrNotFound", err)
+	}
+	err := submit(peers[0], &shoal.PeerWish{Peer: peers[1].self, Change: "paint"})
+	if _, ok := errors.AsType[*shoal.InvalidError](err); !ok {
+		t.Errorf("an unknown change = %v, want an *InvalidError", err)
+	}
+	if d := peers[0].store.Desired(); slices.ContainsFunc(d.Peers, func(p shoal.Peer) bool { return len(p.By) > 0 }) {
+		t.Error("something was written")
+	}
+}

@@ -117,7 +117,7 @@ func TestWithTheRealDesk(t *testing.T) {
 	picky := web
 	picky.Name, picky.Constraints = "picky", []shoal.Selector{{Key: "region", Op: shoal.OpEqual, Values: []string{"eu"}}}
 	_, err = c.Deploy(ctx, shoal.DeployWish{Specs: []shoal.Spec{picky}}, api.WishOptions{})
-	wantError(t, err, api.CodeRefused, `service "picky": 0 of 1 peers match region=eu; label a peer (shoald --label) or use --allow-unplaced`)
+	wantError(t, err, api.CodeRefused, `service "picky": 0 of 1 peers match region=eu; label a peer (shoal peer label) or use --allow-unplaced`)
 	if _, err := c.Deploy(ctx, shoal.DeployWish{Specs: []shoal.Spec{picky}, AllowUnplaced: true}, api.WishOptions{}); err != nil {
 		t.Errorf("Deploy(picky) with AllowUnplaced: %v", err)
 	}

@@ -82,7 +82,7 @@ func (k *Desk) hopeless(d *shoal.Desired, w shoal.Wish, s *step) (why, advice st
 	tame.Setup = shoal.Setup{}
 	switch {
 	case placement.Hopeless(v, &anywhere) == "":
-		advice = "label a peer (shoald --label)"
+		advice = "label a peer (shoal peer label)"
 	case placement.Hopeless(v, &tame) == "":
 		advice = "allow it in the policy.yaml of a machine"
 	default:

@@ -80,10 +80,10 @@ func TestHopelessIsRefused(t *testing.T) {
 		spec shoal.Spec
 		want string
 	}{
-		{picky, `service "picky": 0 of 3 peers match region=eu: refused; label a peer (shoald --label) or use --allow-unplaced`},
+		{picky, `service "picky": 0 of 3 peers match region=eu: refused; label a peer (shoal peer label) or use --allow-unplaced`},
 		{huge, `service "huge": no peer has 512 GiB (largest 8 GiB): refused; ask for less or use --allow-unplaced`},
 		{rude, `service "rude": no peer's owner allows privileged (0 of 3): refused; allow it in the policy.yaml of a machine or use --allow-unplaced`},
-		{all, `service "all": 0 of 3 peers match region=eu: refused; label a peer (shoald --label) or use --allow-unplaced`},
+		{all, `service "all": 0 of 3 peers match region=eu: refused; label a peer (shoal peer label) or use --allow-unplaced`},
 	} {
 		before := p.store.Desired().Digest
 		_, err := p.Submit(context.Background(), deploy(spec("good", 1), c.spec), shoal.UpdateOptions{})

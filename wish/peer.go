@@ -39,6 +39,10 @@ func changePeer(v *shoal.View, author shoal.PeerID, w *shoal.PeerWish) (*step, e
 		s.uncordon()
 	case shoal.PeerUndrain:
 		s.undrain()
+	case shoal.PeerEdit:
+		if err := s.edit(w); err != nil {
+			return nil, err
+		}
 	default:
 		return nil, &shoal.InvalidError{Field: "change", Why: fmt.Sprintf("%q is not known", w.Change)}
 	}

@@ -134,6 +134,56 @@ func TestDrainSaysWhatMoves(t *testing.T) {
 	}
 }
 
+func TestEdits(t *testing.T) {
+	peers := cluster(t, 2)
+	a, b := peers[0], peers[1]
+	edit := func(name string, set map[string]string, unset ...string) shoal.Wish {
+		return shoal.Wish{Peer: &shoal.PeerWish{Peer: b.self, Change: shoal.PeerEdit, Name: name, Set: set, Unset: unset}}
+	}
+	zone := func(v string) map[string]string { return map[string]string{"zone": v} }
+	steps := []struct {
+		by   *place
+		ask  shoal.Wish
+		want string
+		name string
+		zone string
+	}{
+		{a, edit("osaka", zone("x")), "~ name b -> osaka, label zone=x", "osaka", "x"},
+		{b, edit("osaka", zone("x")), "= already so", "osaka", "x"},
+		{b, edit("", zone("y"), "disk", "disk"), "~ label zone x -> y", "osaka", "y"},
+		{a, edit("kyoto", nil, "zone"), "~ name osaka -> kyoto, label zone-", "kyoto", ""},
+		{b, edit("b", nil, "zone"), "~ name kyoto -> b", "b", ""},
+		{a, edit("", zone("z")), "~ label zone=z", "b", "z"},
+	}
+	for i, s := range steps {
+		if got := line(s.by.must(t, s.ask)); got != s.want {
+			t.Errorf("step %d = %q, want %q", i, got, s.want)
+		}
+		exchange(peers)
+		p, _ := a.store.Desired().Peer(b.self)
+		if p.Facts.Name != s.name || p.Facts.Labels["zone"] != s.zone || p.Own.Name != "b" {
+			t.Errorf("step %d: %+v of its own %+v, want name %q and zone %q", i, p.Facts, p.Own, s.name, s.zone)
+		}
+	}
+	refused := map[string]struct {
+		ask  shoal.Wish
+		want string
+	}{
+		"a taken name":       {edit("a", nil), `the name "a" is taken by peer ` + a.self.Short() + `: conflict; choose another one, or rename that peer first`},
+		"no name":            {edit("Osaka", nil), `name must match [a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?, got "Osaka"`},
+		"nothing":            {edit("", nil), "name or labels must be given"},
+		"both":               {edit("", zone("x"), "zone"), `label "zone" is both set and taken away`},
+		"an operator's key":  {edit("", map[string]string{"a!": "b"}), `label "a!=b" is not KEY=VALUE of letters, digits and . _ : / -`},
+		"the machine's own":  {edit("", map[string]string{"platform": "linux/arm64"}), "label platform is given by the machine and cannot be set"},
+		"a value with space": {edit("", zone(" x")), `label "zone= x" is not KEY=VALUE of letters, digits and . _ : / -`},
+	}
+	for name, tt := range refused {
+		if _, err := a.Submit(context.Background(), tt.ask, shoal.UpdateOptions{}); err == nil || !strings.HasSuffix(err.Error(), tt.want) {
+			t.Errorf("%s = %v, want %q", name, err, tt.want)
+		}
+	}
+}
+
 func TestPeerWishesRefused(t *testing.T) {
 	peers := cluster(t, 2, shoal.RoleOperator, shoal.RolePeer)
 	submit := func(p *place, w *shoal.PeerWish) error {

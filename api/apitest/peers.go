@@ -5,6 +5,7 @@ package apitest
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/shoalnet/shoal"
@@ -30,15 +31,44 @@ func (c *Cluster) changePeer(w *shoal.PeerWish) (ch shoal.Change, peers []shoal.
 		p.Marks = nil
 	case shoal.PeerUndrain:
 		p.Marks = slices.DeleteFunc(slices.Clone(p.Marks), func(m shoal.Mark) bool { return m.Drain })
+	case shoal.PeerEdit:
+		ch.Details = c.edit(p, w)
+		p.By = map[shoal.PeerID]*shoal.MarkBody{c.self: {Peer: p.ID, Laid: p.Marks, Edits: p.Edits}}
+		return ch, peers, services
 	default:
 	}
-	p.By = map[shoal.PeerID]*shoal.MarkBody{c.self: {Peer: p.ID, Laid: p.Marks}}
+	p.By = map[shoal.PeerID]*shoal.MarkBody{c.self: {Peer: p.ID, Laid: p.Marks, Edits: p.Edits}}
 	p.Cordoned = len(p.Marks) > 0
 	p.Draining = slices.Contains(p.Marks, marks[shoal.PeerDrain])
 	if len(p.Marks) == before {
 		ch.Kind, ch.Details = shoal.ChangeNone, []string{fmt.Sprintf("already %sed", w.Change)}
 	}
 	return ch, peers, services
+}
+
+// edit changes a peer's name and labels, and says what it did.
+func (c *Cluster) edit(p *shoal.Peer, w *shoal.PeerWish) (details []string) {
+	say := func(e shoal.Edit, format string, args ...any) {
+		p.Edits = append(slices.Clone(p.Edits), e)
+		details = append(details, fmt.Sprintf(format, args...))
+	}
+	if p.Own.Name == "" {
+		p.Own = p.Facts
+	}
+	p.Facts.Labels = maps.Clone(p.Facts.Labels)
+	if w.Name != "" {
+		say(shoal.Edit{Value: w.Name}, "name %s -> %s", p.Facts.Name, w.Name)
+		p.Facts.Name = w.Name
+	}
+	for _, k := range slices.Sorted(maps.Keys(w.Set)) {
+		say(shoal.Edit{Label: k, Value: w.Set[k]}, "label %s=%s", k, w.Set[k])
+		p.Facts.Labels[k] = w.Set[k]
+	}
+	for _, k := range w.Unset {
+		say(shoal.Edit{Label: k, Gone: true}, "label %s-", k)
+		delete(p.Facts.Labels, k)
+	}
+	return details
 }
 
 // handOver moves a drained peer's slots to the first other peer that takes some, and

@@ -201,6 +201,9 @@ func newDrained(ch api.Change, held []api.Held) drained {
 
 // line is "osaka: 3 of 5 handed over".
 func (d *drained) line() string {
+	if d.total == 0 {
+		return clean(d.name + ": nothing to hand over")
+	}
 	return clean(fmt.Sprintf("%s: %d of %d handed over", d.name, d.total-d.left, d.total))
 }
 

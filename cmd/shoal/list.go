@@ -276,11 +276,14 @@ func (*app) noArgs(cmd *cobra.Command, args []string) error {
 }
 
 // someArgs refuses no arguments and more than most of them; 0: any number.
-func someArgs(most int) cobra.PositionalArgs {
+func someArgs(most int) cobra.PositionalArgs { return atLeast(1, most) }
+
+// atLeast refuses fewer than least arguments and more than most of them; 0: any number.
+func atLeast(least, most int) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		path := strings.TrimPrefix(cmd.CommandPath(), "shoal ")
 		switch {
-		case len(args) == 0:
+		case len(args) < least:
 			return usage("%s needs %s", path, strings.TrimPrefix(strings.TrimPrefix(cmd.Use, cmd.Name()), " "))
 		case most > 0 && len(args) > most:
 			return usage("%s takes %s, got %d", path, count(most, "argument"), len(args))

@@ -84,6 +84,7 @@ proto: tools ## regenerate the wire messages, lint them
 docs: ## regenerate what is generated from the code's tables: one line for each
 	go run ./cmd/shoald --print-reference > docs/configuration.md
 	go run ./cmd/shoald --print-config > packaging/shoald.yaml
+	go run ./cmd/shoal deploy --print-reference > docs/compose.md
 
 .PHONY: dist
 dist: ## static binaries for every platform, as archives with checksums, in bin/dist

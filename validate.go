@@ -174,8 +174,11 @@ func (s *Spec) checkResources() error {
 	if s.Limits.CPUMilli != 0 && s.Reservations.CPUMilli > s.Limits.CPUMilli {
 		return &InvalidError{Field: "reservations.cpus", Why: "is more than the limit"}
 	}
-	if s.MaxPerPeer < 0 || s.PidsLimit < 0 {
-		return &InvalidError{Field: "max_replicas_per_node, pids", Why: "must not be negative"}
+	if s.MaxPerPeer < 0 {
+		return &InvalidError{Field: "max_replicas_per_node", Why: "must not be negative"}
+	}
+	if s.PidsLimit < 0 {
+		return &InvalidError{Field: "pids_limit", Why: "must not be negative"}
 	}
 	return nil
 }

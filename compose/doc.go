@@ -1,10 +1,10 @@
 // Copyright The Shoal Authors
 // SPDX-License-Identifier: Apache-2.0
 
-// Package compose turns Compose files into specs. Reading, merging and
-// interpolation are compose-go's; what a key means to Shoal is one table
-// (keys.go): supported, harmless (named once), or meaningful and not supported
-// (refused, all at once, with file and line).
+// Package compose turns Compose files into specs. Merging and interpolation are
+// compose-go's; what a key means to Shoal is one table (keys.go), which docs/compose.md
+// is made of: supported, harmless (named once), or meaningful and not supported.
 //
-// Use [Load]. It refuses a file whole rather than dropping a key silently.
+// Use [Load]. All that is wrong with the files of a project is one [Error], with file,
+// line and key; a file is refused whole rather than a key dropped silently.
 package compose

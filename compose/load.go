@@ -4,36 +4,37 @@
 package compose
 
 import (
-	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
-	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 
 	"github.com/compose-spec/compose-go/v2/loader"
+	"github.com/compose-spec/compose-go/v2/template"
 	"github.com/compose-spec/compose-go/v2/types"
+	"gopkg.in/yaml.v3"
 
 	"github.com/shoalnet/shoal"
 )
 
-// DefaultFiles are looked for, in this order, when no file is named.
-var defaultFiles = []string{"compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.yml"}
-
-// maxFile is the most a Compose file may have; the largest in the wild are a
-// hundredth of it.
-const maxFile = 4 << 20
+// maxServices is what one deploy takes: more would be a block of records that peers
+// refuse.
+const maxServices = 1000
 
 // Options say what to load.
 type Options struct {
 	Files    []string          // later ones are merged over earlier ones; "-" is Stdin; none: the default names in Dir
 	Dir      string            // where relative paths start; "": the first file's directory
 	Project  string            // overrides the file's name
-	Env      map[string]string // for interpolation
+	Env      map[string]string // for interpolation; counts more than EnvFiles
+	EnvFiles []string          // none: .env in Dir, if it is there
 	Services []string          // only these; none: all
 	Profiles []string
+	Strict   bool // harmless keys and the like are errors
 	Stdin    io.Reader
 }
 
@@ -41,139 +42,255 @@ type Options struct {
 type Project struct {
 	Name     string
 	Specs    []shoal.Spec // by name
-	Warnings []string     // harmless keys, each named once
+	Warnings []Problem    // harmless keys, each named once, and what else a user should know
 }
 
-// UnsupportedError names every key that means something Shoal cannot do.
-type UnsupportedError struct{ Keys []string }
-
-// Error lists the keys with file and line.
-func (e *UnsupportedError) Error() string {
-	return "keys that are not supported: " + strings.Join(e.Keys, ", ")
-}
-
-// Load reads, merges, interpolates and judges Compose files. Errors are
-// *UnsupportedError, *shoal.InvalidError with the service and field, or the
-// reader's own with file and line.
+// Load reads, merges, interpolates and judges Compose files. What is wrong with them
+// is one *Error with all of it; nothing of the project is to be used then.
 func Load(ctx context.Context, opts Options) (*Project, error) {
-	files, dir, err := readFiles(opts)
+	l := &load{opts: &opts}
+	if err := l.read(); err != nil {
+		return nil, err
+	}
+	project, err := l.project(ctx)
+	p := &Project{}
+	var active []string
+	if project != nil {
+		p.Name = project.Name
+		active = project.ServiceNames()
+	}
+	p.Warnings = l.judge(active, err)
+	if err := l.err(); err != nil {
+		return nil, err
+	}
+	for _, name := range active {
+		service := project.Services[name]
+		c := &converter{project: project, service: &service, where: &where{walker: l.walker, service: name}}
+		p.Specs = append(p.Specs, c.spec())
+		l.add(c.found...)
+		p.Warnings = append(p.Warnings, c.warnings...)
+	}
+	if len(active) == 0 {
+		l.add(Problem{File: l.files[0].name, Why: "there is no service to deploy; are they all in profiles?"})
+	}
+	p.Warnings = append(p.Warnings, l.unset()...)
+	if opts.Strict {
+		for _, w := range p.Warnings {
+			w.Why += " (--strict)"
+			l.add(w)
+		}
+	}
+	if err := l.err(); err != nil {
+		return nil, err
+	}
+	return p, nil
+}
+
+// load is one Load.
+type load struct {
+	problems
+	opts    *Options
+	files   []*file
+	dir     string
+	env     map[string]string
+	missing []string // variables that are not set, in the order of their use
+	walker  *walker
+}
+
+// read reads the files and judges their keys.
+func (l *load) read() error {
+	if err := l.readFiles(); err != nil {
+		return err
+	}
+	if err := l.err(); err != nil {
+		return err
+	}
+	for _, f := range l.files {
+		n := 0
+		if key, services := child(f.root, "services"); key != nil {
+			pairs(services, func(_, _ *yaml.Node) { n++ })
+			if n > maxServices {
+				l.add(Problem{File: f.name, Line: key.Line, Key: "services", Why: fmt.Sprintf("has %d, at most %d are deployed at once; split the file", n, maxServices)})
+			}
+		}
+	}
+	if err := l.err(); err != nil {
+		return err
+	}
+	l.walker = walkFiles(l.files, l.substitute)
+	l.add(l.walker.problems...)
+	return l.err()
+}
+
+// project lets compose-go merge and interpolate what was read. It was written for
+// files that people write, so whatever it does with others ends here.
+func (l *load) project(ctx context.Context) (p *types.Project, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			p, err = nil, fmt.Errorf("the reader of Compose files broke on it: %v", r)
+		}
+	}()
+	details := types.ConfigDetails{WorkingDir: l.dir, Environment: l.env}
+	for _, f := range l.files {
+		details.ConfigFiles = append(details.ConfigFiles, types.ConfigFile{Filename: f.name, Content: f.withoutVersion()})
+	}
+	p, err = loader.LoadWithContext(ctx, details, func(o *loader.Options) {
+		o.SetProjectName(projectName(l.opts, l.dir), l.opts.Project != "")
+		o.Profiles = l.opts.Profiles
+		o.MaxNodeVisits = 10 * maxValues // parseFile was stricter
+		o.Interpolate.Substitute = func(s string, _ template.Mapping) (string, error) { return l.substitute(s) }
+		o.SkipResolveEnvironment, o.SkipResolveLabels = true, true // only for those wanted
+	})
 	if err != nil {
 		return nil, err
 	}
-	p := &Project{}
-	var refused []string
-	for _, f := range files {
-		soft, hard, err := inspectKeys(f.Filename, f.Content)
-		if err != nil {
+	if want := l.opts.Services; len(want) > 0 {
+		for _, name := range want {
+			if !known(p, name) {
+				return nil, fmt.Errorf("there is no service %q (there are %s)", name, strings.Join(allNames(p), ", "))
+			}
+		}
+		if p, err = p.WithServicesEnabled(want...); err != nil {
 			return nil, err
 		}
-		for _, k := range soft {
-			p.Warnings = append(p.Warnings, k.String()+" changes nothing here")
-		}
-		for _, k := range hard {
-			refused = append(refused, k.String())
+		if p, err = p.WithSelectedServices(want, types.IgnoreDependencies); err != nil {
+			return nil, err
 		}
 	}
-	if len(refused) > 0 {
-		return nil, &UnsupportedError{Keys: refused}
+	if p, err = p.WithServicesEnvironmentResolved(true); err != nil {
+		return nil, err
 	}
-	project, err := loader.LoadWithContext(ctx, types.ConfigDetails{
-		ConfigFiles: files, WorkingDir: dir, Environment: opts.Env,
-	}, func(o *loader.Options) {
-		o.SetProjectName(projectName(opts, dir), opts.Project != "")
-		o.Profiles = opts.Profiles
+	return p.WithServicesLabelsResolved(true)
+}
+
+func known(p *types.Project, name string) bool { return slices.Contains(allNames(p), name) }
+
+// allNames returns the names of all services, those of profiles that are off too.
+func allNames(p *types.Project) []string {
+	names := append(p.ServiceNames(), p.DisabledServiceNames()...)
+	slices.Sort(names)
+	return names
+}
+
+// judge turns what the walk found about the active services into problems and
+// warnings. Where the reader refused the files, everything found counts.
+func (l *load) judge(active []string, err error) []Problem {
+	counts := map[owner]bool{}
+	for _, name := range active {
+		for _, o := range l.walker.chain(name) {
+			counts[o] = true
+		}
+	}
+	at := map[string]int{} // index of the warning by the key's pattern
+	var warnings []Problem
+	more := map[string]int{}
+	unknown := false
+	for _, f := range l.walker.findings {
+		i, named := at[f.pattern]
+		switch {
+		case f.service != "" && err == nil && !counts[f.owner]:
+		case !f.harmless:
+			unknown = unknown || table[f.pattern] == nil
+			l.add(f.Problem)
+		case named && !l.opts.Strict:
+			more[f.pattern]++
+			warnings[i].Why = fmt.Sprintf("%s (and %d more)", f.Why, more[f.pattern])
+		default:
+			at[f.pattern] = len(warnings)
+			warnings = append(warnings, f.Problem)
+		}
+	}
+	if err != nil && !unknown { // a key that nobody knows is what it complains of first
+		l.refused(err)
+	}
+	return warnings
+}
+
+// How compose-go names what it complains of.
+var (
+	composePath    = regexp.MustCompile(`\b(services|volumes)\.[A-Za-z0-9_.\[\]-]+[A-Za-z0-9_\]]`)
+	composeService = regexp.MustCompile(`\bservice "([^"]+)"`)
+)
+
+// refused adds what compose-go said, one problem for each of its errors.
+func (l *load) refused(err error) {
+	if several, ok := err.(interface{ Unwrap() []error }); ok {
+		for _, e := range several.Unwrap() {
+			l.refused(e)
+		}
+		return
+	}
+	text := strings.Join(strings.Fields(err.Error()), " ")
+	for _, f := range l.files {
+		text = strings.TrimPrefix(text, "validating "+f.name+": ")
+	}
+	path := composePath.FindString(text)
+	if m := composeService.FindStringSubmatch(text); path == "" && m != nil {
+		path = "services." + m[1]
+	}
+	p := Problem{File: l.files[len(l.files)-1].name, Why: text}
+	if path != "" {
+		parts := strings.SplitN(path, ".", 3)
+		if len(parts) == 2 {
+			parts = append(parts, "")
+		}
+		at := (&where{walker: l.walker, section: parts[0], service: parts[1]}).at(indexed(parts[2]))
+		p = at
+		p.Why = strings.TrimLeft(strings.TrimPrefix(text, path), ": ")
+	}
+	l.add(p)
+}
+
+// indexed writes "ports.0" as "ports[0]".
+func indexed(path string) string {
+	return regexp.MustCompile(`\.(\d+|\[\])(\.|$)`).ReplaceAllStringFunc(path, func(s string) string {
+		s = strings.TrimPrefix(s, ".")
+		n, dotted := strings.CutSuffix(s, ".")
+		if dotted {
+			return "[" + strings.Trim(n, "[]") + "]."
+		}
+		return "[" + strings.Trim(n, "[]") + "]"
 	})
-	if err != nil {
-		return nil, fmt.Errorf("read compose file: %w", err)
-	}
-	p.Name = project.Name
-	return p, p.convert(project, opts.Services)
 }
 
-// convert fills Specs with the wanted services of a loaded project.
-func (p *Project) convert(project *types.Project, wanted []string) error {
-	for _, name := range wanted {
-		if _, ok := project.Services[name]; !ok {
-			return &shoal.InvalidError{Field: "service", Why: fmt.Sprintf("%q is not in the file (there are %s)", name, strings.Join(project.ServiceNames(), ", "))}
-		}
+// variable is a name behind the dollar.
+var variable = regexp.MustCompile(`[A-Za-z_][A-Za-z0-9_]*`)
+
+// substitute fills in the variables of a text, and remembers those that are not set.
+func (l *load) substitute(text string) (string, error) {
+	lookup := func(name string) (string, bool) {
+		v, ok := l.env[name]
+		return v, ok
 	}
-	for _, name := range project.ServiceNames() {
-		if len(wanted) > 0 && !slices.Contains(wanted, name) {
-			continue
-		}
-		service := project.Services[name]
-		spec, err := toSpec(p.Name, &service)
-		if err != nil {
-			return fmt.Errorf("service %s: %w", name, err)
-		}
-		p.Specs = append(p.Specs, spec)
-	}
-	if len(p.Specs) == 0 {
-		return &shoal.InvalidError{Field: "services", Why: "names none to deploy"}
-	}
-	return nil
+	return template.SubstituteWithOptions(text, lookup, template.WithoutLogging, template.WithReplacementFunction(
+		func(part string, m template.Mapping, cfg *template.Config) (string, error) {
+			value, applied, err := template.DefaultReplacementAppliedFunc(part, m, cfg)
+			if name := variable.FindString(part); err == nil && !applied && !slices.Contains(l.missing, name) {
+				l.missing = append(l.missing, name)
+			}
+			return value, err
+		}))
 }
 
-func readFiles(opts Options) ([]types.ConfigFile, string, error) {
-	names := opts.Files
-	if len(names) == 0 {
-		found := ""
-		for _, name := range defaultFiles {
-			if _, err := os.Stat(filepath.Join(opts.Dir, name)); err == nil {
-				found = filepath.Join(opts.Dir, name)
+// unset warns of variables that are not set, where they first stand.
+func (l *load) unset() []Problem {
+	var out []Problem
+	for _, name := range l.missing {
+		use := regexp.MustCompile(`\$\{?` + name + `\b`)
+		p := Problem{File: l.files[0].name, Why: fmt.Sprintf("the variable %s is not set, and nothing stands in its place; set it here or in .env", name)}
+		for _, f := range l.files {
+			if i := use.FindIndex(f.text); i != nil {
+				p.File, p.Line = f.name, 1+strings.Count(string(f.text[:i[0]]), "\n")
 				break
 			}
 		}
-		if found == "" {
-			return nil, "", fmt.Errorf("no compose file here (looked for %s): %w", strings.Join(defaultFiles, ", "), shoal.ErrNotFound)
-		}
-		names = []string{found}
+		out = append(out, p)
 	}
-	dir := opts.Dir
-	if dir == "" && names[0] != "-" {
-		dir = filepath.Dir(names[0])
-	}
-	dir, err := filepath.Abs(dir)
-	if err != nil {
-		return nil, "", fmt.Errorf("find the working directory: %w", err)
-	}
-	var files []types.ConfigFile
-	for _, name := range names {
-		text, err := readFile(name, opts.Stdin)
-		if err != nil {
-			return nil, "", err
-		}
-		files = append(files, types.ConfigFile{Filename: name, Content: text})
-	}
-	return files, dir, nil
-}
-
-func readFile(name string, stdin io.Reader) ([]byte, error) {
-	in := stdin
-	if name != "-" {
-		f, err := os.Open(name)
-		if err != nil {
-			return nil, fmt.Errorf("open compose file: %w", err)
-		}
-		defer f.Close() //nolint:errcheck // read only
-		in = f
-	}
-	if in == nil {
-		return nil, &shoal.InvalidError{Field: "file", Why: "is - but there is no standard input"}
-	}
-	var buf bytes.Buffer
-	n, err := io.Copy(&buf, io.LimitReader(in, maxFile+1))
-	if err != nil {
-		return nil, fmt.Errorf("read compose file %s: %w", name, err)
-	}
-	if n > maxFile {
-		return nil, &shoal.InvalidError{Field: "file", Why: fmt.Sprintf("%s is larger than %d MiB", name, maxFile>>20)}
-	}
-	return buf.Bytes(), nil
+	return out
 }
 
 // projectName is what the project is called when the file does not say.
-func projectName(opts Options, dir string) string {
+func projectName(opts *Options, dir string) string {
 	if opts.Project != "" {
 		return opts.Project
 	}
@@ -182,3 +299,5 @@ func projectName(opts Options, dir string) string {
 	}
 	return "default"
 }
+
+var errNoInput = errors.New("there is no standard input to read")

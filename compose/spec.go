@@ -4,8 +4,10 @@
 package compose
 
 import (
+	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -15,273 +17,220 @@ import (
 	"github.com/shoalnet/shoal"
 )
 
-// toSpec translates one service. compose-go has checked the file's form; what is
+// converter translates one service. compose-go has checked the file's form; what is
 // checked here is meaning. Ranges that do not depend on Compose are Spec.Validate's.
-func toSpec(project string, c *types.ServiceConfig) (shoal.Spec, error) {
-	s := shoal.Spec{
-		Name: c.Name, Project: project, Image: c.Image,
-		Entrypoint: c.Entrypoint, Command: c.Command,
-		Labels: c.Labels, StopSignal: c.StopSignal,
+type converter struct {
+	project  *types.Project
+	service  *types.ServiceConfig
+	where    *where
+	out      shoal.Spec
+	found    []Problem
+	warnings []Problem
+}
+
+// bad adds a problem with a field of the service.
+func (c *converter) bad(field, format string, args ...any) {
+	p := c.where.at(field)
+	p.Why = fmt.Sprintf(format, args...)
+	c.found = append(c.found, p)
+}
+
+// spec returns the service as a spec, which is to be used if nothing was found.
+func (c *converter) spec() shoal.Spec {
+	in := c.service
+	c.where.lengths = map[string]int{"ports": len(in.Ports), "volumes": len(in.Volumes), "tmpfs": len(in.Tmpfs), "devices": len(in.Devices)}
+	c.out = shoal.Spec{
+		Name: in.Name, Project: c.project.Name, Image: in.Image,
+		Entrypoint: in.Entrypoint, Command: in.Command, StopSignal: in.StopSignal,
 		Mode: shoal.ModeReplicated, Replicas: 1,
 		Strategy: shoal.StrategySpread, OnPartition: shoal.PartitionAvailable,
 		Restart: shoal.Restart{Condition: shoal.RestartAny},
 	}
-	if len(s.Labels) == 0 {
-		s.Labels = nil
+	if in.StopGracePeriod != nil {
+		c.out.StopGrace = time.Duration(*in.StopGracePeriod)
 	}
-	if c.StopGracePeriod != nil {
-		s.StopGrace = time.Duration(*c.StopGracePeriod)
+	if in.Scale != nil {
+		c.out.Replicas = *in.Scale
 	}
-	s.Env = environment(c.Environment)
-	var err error
-	if s.Ports, err = ports(c.Ports); err != nil {
-		return s, err
-	}
-	if err := restart(&s, c.Restart); err != nil {
-		return s, err
-	}
-	s.Health = health(c.HealthCheck)
-	limits(&s, c)
-	if c.Scale != nil {
-		s.Replicas = *c.Scale
-	}
-	if err := deploy(&s, c.Deploy); err != nil {
-		return s, err
-	}
-	if err := extension(&s, c.Extensions["x-shoal"]); err != nil {
-		return s, err
-	}
-	return s, s.Validate()
+	c.environment()
+	c.labels()
+	c.ports()
+	c.restart()
+	c.health()
+	c.limits()
+	c.platform()
+	c.setup()
+	c.deploy()
+	c.extension()
+	c.validate()
+	return c.out
 }
 
-func environment(env types.MappingWithEquals) map[string]string {
-	if len(env) == 0 {
-		return nil
+// validate adds what the spec itself finds wrong, unless it follows from what was.
+func (c *converter) validate() {
+	err := c.out.Validate()
+	if err == nil {
+		return
 	}
-	out := make(map[string]string, len(env))
-	for k, v := range env {
-		if v != nil { // "KEY" alone and not set here: not passed on, as docker does
-			out[k] = *v
+	field, why := "", err.Error()
+	if invalid, ok := errors.AsType[*shoal.InvalidError](err); ok {
+		field, why = invalid.Field, invalid.Why
+	}
+	if i, ok := strings.CutPrefix(field, "volumes["); ok { // mounts are the volumes, then tmpfs
+		n, rest, _ := strings.Cut(i, "]")
+		if at, err := strconv.Atoi(n); err == nil && at >= len(c.service.Volumes) {
+			field = fmt.Sprintf("tmpfs[%d]%s", at-len(c.service.Volumes), rest)
 		}
 	}
-	return out
+	at := c.where.at(field)
+	if !slices.ContainsFunc(c.found, func(p Problem) bool { return p.Key == at.Key }) {
+		c.bad(field, "%s", why)
+	}
 }
 
-func ports(in []types.ServicePortConfig) ([]shoal.Port, error) {
-	var out []shoal.Port
-	for i, p := range in {
+// environment takes the variables that have a value. A name alone that is not set
+// here is not passed on, as docker does.
+func (c *converter) environment() {
+	for k, v := range c.service.Environment {
+		if v == nil {
+			continue
+		}
+		if c.out.Env == nil {
+			c.out.Env = map[string]string{}
+		}
+		c.out.Env[k] = *v
+	}
+}
+
+// labels joins the labels of the container and those of the service: here they are
+// the same.
+func (c *converter) labels() {
+	join := func(field string, in types.Labels) {
+		for k, v := range in {
+			if c.out.Labels == nil {
+				c.out.Labels = map[string]string{}
+			}
+			if old, ok := c.out.Labels[k]; ok && old != v {
+				c.bad(field, "%s is %q there and %q in labels; containers and their service have the same labels here", k, v, old)
+			}
+			c.out.Labels[k] = v
+		}
+	}
+	join("labels", c.service.Labels)
+	if c.service.Deploy != nil {
+		join("deploy.labels", c.service.Deploy.Labels)
+	}
+}
+
+func (c *converter) ports() {
+	for i, p := range c.service.Ports {
 		field := fmt.Sprintf("ports[%d]", i)
-		if p.HostIP != "" {
-			return nil, &shoal.InvalidError{Field: field, Why: fmt.Sprintf("names the host address %s; each peer publishes on its own address", p.HostIP)}
-		}
-		if p.Target == 0 || p.Target > math.MaxUint16 {
-			return nil, &shoal.InvalidError{Field: field, Why: fmt.Sprintf("must be 1-65535, got %d", p.Target)}
-		}
-		port := shoal.Port{Container: uint16(p.Target), Protocol: p.Protocol}
+		port := shoal.Port{Protocol: p.Protocol}
 		if port.Protocol == "" {
 			port.Protocol = "tcp"
 		}
+		switch {
+		case p.HostIP != "":
+			c.bad(field, "names the host address %s; each peer publishes on its own (shoald --publish)", p.HostIP)
+		case p.Target == 0 || p.Target > math.MaxUint16:
+			c.bad(field, "must be 1-65535, got %d", p.Target)
+		}
+		port.Container = uint16(p.Target) //nolint:gosec // checked
 		if p.Published != "" {
 			n, err := strconv.ParseUint(p.Published, 10, 16)
 			if err != nil || n == 0 {
-				return nil, &shoal.InvalidError{Field: field, Why: fmt.Sprintf("published port must be one of 1-65535, got %q", p.Published)}
+				c.bad(field, "published port must be one of 1-65535, got %q", p.Published)
 			}
-			port.Published = uint16(n)
+			port.Published = uint16(n) //nolint:gosec // ParseUint has 16 bits
 		}
-		out = append(out, port)
+		c.out.Ports = append(c.out.Ports, port)
 	}
-	return out, nil
 }
 
-// restart reads the service's short restart key; deploy.restart_policy overrides it.
-func restart(s *shoal.Spec, text string) error {
-	policy, attempts, _ := strings.Cut(text, ":")
-	switch policy {
-	case "", "always", "unless-stopped":
-	case "no":
-		s.Restart.Condition = shoal.RestartNone
-	case "on-failure":
-		s.Restart.Condition = shoal.RestartOnFailure
-		if attempts != "" {
-			n, err := strconv.Atoi(attempts)
-			if err != nil || n < 0 {
-				return &shoal.InvalidError{Field: "restart", Why: fmt.Sprintf("has attempts %q, want a whole number", attempts)}
-			}
-			s.Restart.MaxAttempts = n
-		}
-	default:
-		return &shoal.InvalidError{Field: "restart", Why: fmt.Sprintf("must be no, always, on-failure[:N] or unless-stopped, got %q", text)}
+// restart reads the service's short restart key; deploy.restart_policy counts more.
+func (c *converter) restart() {
+	policy, attempts, limited := strings.Cut(c.service.Restart, ":")
+	n, err := strconv.Atoi(attempts)
+	switch {
+	case limited && (policy != "on-failure" || err != nil || n < 0 || n > math.MaxInt32): // refused below
+	case policy == "no":
+		c.out.Restart.Condition = shoal.RestartNone
+		return
+	case policy == "on-failure":
+		c.out.Restart.Condition, c.out.Restart.MaxAttempts = shoal.RestartOnFailure, n
+		return
+	case policy == "" || policy == "always" || policy == "unless-stopped":
+		return
 	}
-	return nil
+	c.bad("restart", "must be no, always, on-failure[:N] or unless-stopped, got %q", c.service.Restart)
 }
 
-func health(h *types.HealthCheckConfig) *shoal.Health {
+func (c *converter) health() {
+	h := c.service.HealthCheck
 	if h == nil {
-		return nil
+		return
 	}
 	out := &shoal.Health{Disable: h.Disable, Test: h.Test}
 	if len(h.Test) == 1 && h.Test[0] == "NONE" {
 		out.Disable, out.Test = true, nil
 	}
 	for _, d := range []struct {
+		name string
 		from *types.Duration
 		to   *time.Duration
-	}{{h.Interval, &out.Interval}, {h.Timeout, &out.Timeout}, {h.StartPeriod, &out.StartPeriod}} {
-		if d.from != nil {
-			*d.to = time.Duration(*d.from)
+	}{{"interval", h.Interval, &out.Interval}, {"timeout", h.Timeout, &out.Timeout}, {"start_period", h.StartPeriod, &out.StartPeriod}} {
+		if d.from == nil {
+			continue
+		}
+		if *d.to = time.Duration(*d.from); *d.to == 0 && d.name != "start_period" {
+			c.bad("healthcheck."+d.name, "must be at least 1ms, got 0; leave it out for the usual 30s")
 		}
 	}
 	if h.Retries != nil {
-		out.Retries = int(min(*h.Retries, math.MaxInt32))
+		out.Retries = int(min(*h.Retries, math.MaxInt32)) //nolint:gosec // bounded
 	}
-	return out
+	if len(h.Test) == 0 && c.where.has("healthcheck.test") {
+		c.bad("healthcheck.test", "is empty; name a command, or say disable: true")
+	}
+	c.out.Health = out
 }
 
-// limits reads the service-level limits; deploy.resources overrides them.
-func limits(s *shoal.Spec, c *types.ServiceConfig) {
-	s.Limits = shoal.Resources{CPUMilli: milli(c.CPUS), MemBytes: int64(c.MemLimit)}
-	s.Reservations.MemBytes = int64(c.MemReservation)
-	s.PidsLimit = c.PidsLimit
+// limits reads the service's own limits; deploy.resources counts more.
+func (c *converter) limits() {
+	in := c.service
+	c.out.Limits = shoal.Resources{CPUMilli: c.cores("cpus", float64(in.CPUS)), MemBytes: c.bytes("mem_limit", in.MemLimit)}
+	c.out.Reservations.MemBytes = c.bytes("mem_reservation", in.MemReservation)
+	c.out.PidsLimit = max(0, in.PidsLimit) // -1: no limit of its own
 }
 
-func milli[F ~float32](cpus F) int64 { return int64(math.Round(float64(cpus) * 1000)) }
-
-func deploy(s *shoal.Spec, d *types.DeployConfig) error {
-	if d == nil {
-		return nil
+// cores turns cores into thousandths; 0 where the file says nothing.
+func (c *converter) cores(field string, cpus float64) int64 {
+	if cpus == 0 && !c.where.has(field) {
+		return 0
 	}
-	switch d.Mode {
-	case "", "replicated":
-	case "global":
-		s.Mode = shoal.ModeGlobal
-	default:
-		return &shoal.InvalidError{Field: "deploy.mode", Why: fmt.Sprintf("must be replicated or global, got %q", d.Mode)}
+	if math.IsNaN(cpus) || cpus < 0.001 || cpus > 4096 {
+		c.bad(field, "must be 0.001-4096 cores, got %v", cpus)
+		return 0
 	}
-	if d.Replicas != nil {
-		s.Replicas = *d.Replicas
-	}
-	if l := d.Resources.Limits; l != nil {
-		override(&s.Limits, l)
-		if l.Pids != 0 {
-			s.PidsLimit = l.Pids
-		}
-	}
-	if r := d.Resources.Reservations; r != nil {
-		override(&s.Reservations, r)
-	}
-	if d.Placement.MaxReplicas > math.MaxInt32 {
-		return &shoal.InvalidError{Field: "deploy.placement.max_replicas_per_node", Why: "is too large"}
-	}
-	s.MaxPerPeer = int(d.Placement.MaxReplicas)
-	for i, text := range d.Placement.Constraints {
-		sel, err := constraint(text)
-		if err != nil {
-			return &shoal.InvalidError{Field: fmt.Sprintf("deploy.placement.constraints[%d]", i), Why: err.Error()}
-		}
-		s.Constraints = append(s.Constraints, sel)
-	}
-	if err := restartPolicy(s, d.RestartPolicy); err != nil {
-		return err
-	}
-	return update(s, d.UpdateConfig)
+	return int64(math.Round(cpus * 1000))
 }
 
-func override(r *shoal.Resources, with *types.Resource) {
-	if with.NanoCPUs != 0 {
-		r.CPUMilli = milli(with.NanoCPUs)
+// bytes takes a size that is more than nothing where the file says one.
+func (c *converter) bytes(field string, n types.UnitBytes) int64 {
+	if n < 0 || n == 0 && c.where.has(field) {
+		c.bad(field, "must be a size like 64m, got %d", int64(n))
 	}
-	if with.MemoryBytes != 0 {
-		r.MemBytes = int64(with.MemoryBytes)
-	}
+	return int64(n)
 }
 
-func restartPolicy(s *shoal.Spec, p *types.RestartPolicy) error {
-	if p == nil {
-		return nil
+// platform is a constraint here: there is an image for each platform or there is not.
+func (c *converter) platform() {
+	if c.service.Platform == "" {
+		return
 	}
-	switch p.Condition {
-	case "", "any":
-		s.Restart.Condition = shoal.RestartAny
-	case "on-failure":
-		s.Restart.Condition = shoal.RestartOnFailure
-	case "none":
-		s.Restart.Condition = shoal.RestartNone
-	default:
-		return &shoal.InvalidError{Field: "deploy.restart_policy.condition", Why: fmt.Sprintf("must be any, on-failure or none, got %q", p.Condition)}
-	}
-	if p.Delay != nil {
-		s.Restart.Delay = time.Duration(*p.Delay)
-	}
-	if p.Window != nil {
-		s.Restart.Window = time.Duration(*p.Window)
-	}
-	if p.MaxAttempts != nil {
-		s.Restart.MaxAttempts = int(min(*p.MaxAttempts, math.MaxInt32))
-	}
-	return nil
-}
-
-func update(s *shoal.Spec, u *types.UpdateConfig) error {
-	if u == nil {
-		return nil
-	}
-	if u.Parallelism != nil {
-		if *u.Parallelism == 0 || *u.Parallelism > shoal.MaxReplicas {
-			return &shoal.InvalidError{Field: "deploy.update_config.parallelism", Why: fmt.Sprintf("must be 1-%d, got %d", shoal.MaxReplicas, *u.Parallelism)}
-		}
-		s.Rollout.Parallelism = int(*u.Parallelism)
-	}
-	switch u.Order {
-	case "", "stop-first":
-	case "start-first":
-		s.Rollout.StartFirst = true
-	default:
-		return &shoal.InvalidError{Field: "deploy.update_config.order", Why: fmt.Sprintf("must be start-first or stop-first, got %q", u.Order)}
-	}
-	return nil
-}
-
-// extension reads x-shoal.
-func extension(s *shoal.Spec, x any) error {
-	m, ok := x.(map[string]any)
-	if !ok {
-		if x != nil {
-			return &shoal.InvalidError{Field: "x-shoal", Why: "must be a mapping"}
-		}
-		return nil
-	}
-	if v, ok := m["on_partition"]; ok {
-		s.OnPartition = shoal.OnPartition(fmt.Sprint(v))
-	}
-	if v, ok := m["strategy"]; ok {
-		s.Strategy = shoal.Strategy(fmt.Sprint(v))
-	}
-	if v, ok := m["priority"]; ok {
-		n, ok := v.(int)
-		if !ok {
-			return &shoal.InvalidError{Field: "x-shoal.priority", Why: fmt.Sprintf("must be a whole number, got %v", v)}
-		}
-		s.Priority = n
-	}
-	return nil
-}
-
-// constraint reads Compose's "node.labels.zone == eu" and "node.hostname != a",
-// and any of the six selector forms.
-func constraint(text string) (shoal.Selector, error) {
-	sel, err := shoal.ParseSelector(strings.ReplaceAll(text, "==", "="))
+	sel, err := shoal.ParseSelector("platform=" + c.service.Platform)
 	if err != nil {
-		return sel, err
+		c.bad("platform", "must be like linux/amd64, got %q", c.service.Platform)
 	}
-	switch key := sel.Key; {
-	case strings.HasPrefix(key, "node.labels."):
-		sel.Key = strings.TrimPrefix(key, "node.labels.")
-	case key == "node.hostname":
-		sel.Key = "peer"
-	case key == "node.id":
-		sel.Key = "peer.id"
-	case key == "node.platform.os", key == "node.platform.arch", key == "node.role", strings.HasPrefix(key, "engine.labels."):
-		return sel, &shoal.InvalidError{Field: key, Why: "is not known here; use a peer label or platform=linux/amd64"}
-	}
-	return sel, nil
+	c.out.Constraints = append(c.out.Constraints, sel)
 }

@@ -108,8 +108,11 @@ func names(out api.Outcome) []string {
 type deployFlags struct {
 	wishFlags
 	files, profiles []string
+	envFiles        []string
 	project         string
 	plan, exitCode  bool
+	strict          bool
+	reference       bool
 	resetScale      bool
 	allowUnplaced   bool
 }
@@ -129,6 +132,10 @@ Deploying the same file again changes nothing. Then wait until every replica is
 healthy: exit 0 if so, 4 if not in time, 5 if some are failing. Without a terminal
 there is nobody to ask: use -y.
 
+Each key of the file is supported, harmless (named once with its line; an error with
+--strict), or means something that Shoal cannot do: all of those are listed at once,
+with file and line, and nothing is deployed. docs/compose.md has the table.
+
 A line of the plan begins with + (create), ~ (change), - (remove) or = (stays).
 The number of replicas stays what "shoal scale" made it, unless the file's own number
 changed or --reset-scale is given.`,
@@ -141,7 +148,11 @@ changed or --reset-scale is given.`,
 	f := cmd.Flags()
 	f.StringArrayVarP(&d.files, "file", "f", nil, "Compose file, later ones are merged over earlier ones; - is stdin")
 	f.StringVarP(&d.project, "project", "p", "", "project name (default: the file's, or its directory's)")
-	f.StringArrayVar(&d.profiles, "profile", nil, "enable a profile of the file")
+	f.StringArrayVar(&d.profiles, "profile", nil, "enable a profile of the file; * is all of them")
+	f.StringArrayVar(&d.envFiles, "env-file", nil, "file of variables for the Compose file (default: .env beside it, if it is there)")
+	f.BoolVar(&d.strict, "strict", false, "take what the file says to no effect for an error")
+	f.BoolVar(&d.reference, "print-reference", false, "print docs/compose.md and end")
+	_ = f.MarkHidden("print-reference") // for make docs
 	f.BoolVar(&d.plan, "plan", false, "only show the plan")
 	f.BoolVar(&d.exitCode, "exit-code", false, "with --plan: exit 3 if the plan has changes")
 	f.BoolVar(&d.resetScale, "reset-scale", false, "set the numbers of replicas to the file's")
@@ -151,6 +162,9 @@ changed or --reset-scale is given.`,
 }
 
 func (a *app) deploy(cmd *cobra.Command, d *deployFlags, services []string) error {
+	if d.reference {
+		return compose.Reference(a.out)
+	}
 	if d.exitCode && !d.plan {
 		return usage("--exit-code goes with --plan")
 	}
@@ -207,13 +221,14 @@ func (a *app) planned(ctx context.Context, c *api.Client, wish shoal.DeployWish)
 // load reads the Compose file; whatever is wrong with it is a usage error.
 func (a *app) load(ctx context.Context, d *deployFlags, services []string) (*compose.Project, error) {
 	project, err := compose.Load(ctx, compose.Options{
-		Files: d.files, Project: d.project, Env: a.env, Services: services, Profiles: d.profiles, Stdin: a.in,
+		Files: d.files, Project: d.project, Env: a.env, EnvFiles: d.envFiles, Services: services, Profiles: d.profiles,
+		Strict: d.strict, Stdin: a.in,
 	})
 	if err != nil {
 		return nil, &coded{exitUsage, "file", err}
 	}
 	for _, w := range project.Warnings {
-		a.say("warning: %s", clean(w))
+		a.say("warning: %s", clean(w.String()))
 	}
 	return project, nil
 }

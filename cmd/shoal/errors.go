@@ -12,6 +12,7 @@ import (
 
 	"github.com/shoalnet/shoal"
 	"github.com/shoalnet/shoal/api"
+	"github.com/shoalnet/shoal/compose"
 )
 
 // Exit codes.
@@ -94,15 +95,28 @@ func (a *app) complain(err error) {
 		return
 	}
 	_, name := judge(err)
+	file, ofFile := errors.AsType[*compose.Error](err)
 	if a.output == "json" {
-		out := api.Error{Code: name, What: clean(err.Error())}
+		out := struct {
+			api.Error
+			Problems []compose.Problem `json:"problems,omitempty"` // of a file, one by one
+		}{Error: api.Error{Code: name, What: clean(strings.ReplaceAll(err.Error(), "\n", "; "))}}
 		if e, ok := errors.AsType[*api.Error](err); ok {
-			out = *e
+			out.Error = *e
+		}
+		if ofFile {
+			out.Problems = file.Problems
 		}
 		if raw, jerr := json.Marshal(map[string]any{"error": out}); jerr == nil {
 			a.say("%s", raw)
 			return
 		}
+	}
+	if ofFile {
+		for _, p := range file.Problems {
+			a.say("error: %s", clean(p.String()))
+		}
+		return
 	}
 	a.say("error: %s", clean(err.Error()))
 }

@@ -1,0 +1,151 @@
+// Copyright The Shoal Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package compose
+
+import (
+	"strconv"
+	"strings"
+
+	"gopkg.in/yaml.v3"
+)
+
+// where finds the line of what is said about one service.
+type where struct {
+	*walker
+	section string         // "": services
+	service string         // or volume
+	lengths map[string]int // of lists as they were read: where a file's own differ, an index says nothing
+}
+
+// fields are the names that specs have for what Compose calls otherwise.
+var fields = map[string][]string{
+	"name":                      {""},
+	"replicas":                  {"deploy.replicas", "scale"},
+	"mode":                      {"deploy.mode"},
+	"limits":                    {"deploy.resources.limits", "mem_limit", "cpus"},
+	"limits.memory":             {"deploy.resources.limits.memory", "mem_limit"},
+	"limits.cpus":               {"deploy.resources.limits.cpus", "cpus"},
+	"reservations":              {"deploy.resources.reservations", "mem_reservation"},
+	"reservations.memory":       {"deploy.resources.reservations.memory", "mem_reservation"},
+	"reservations.cpus":         {"deploy.resources.reservations.cpus"},
+	"pids_limit":                {"deploy.resources.limits.pids", "pids_limit"},
+	"max_replicas_per_node":     {"deploy.placement.max_replicas_per_node"},
+	"restart":                   {"restart", "deploy.restart_policy"},
+	"update_config.parallelism": {"deploy.update_config.parallelism"},
+	"on_partition":              {"x-shoal.on_partition"},
+	"strategy":                  {"x-shoal.strategy"},
+}
+
+// at returns the place of a field, without a why: that of the key itself, or of the
+// nearest one above it that some file has.
+func (w *where) at(field string) Problem {
+	section := w.section
+	if section == "" {
+		section = "services"
+	}
+	names := fields[field]
+	if names == nil {
+		names = []string{field}
+	}
+	best, depth := Problem{File: w.main[len(w.main)-1].name}, -1
+	for _, name := range names {
+		steps := stepsOf(name)
+		for _, o := range w.chain(w.service) {
+			line, d := w.descend(o.file.root, append([]string{section, o.service}, steps...))
+			full := d == len(steps)+2
+			if d > depth || full && depth < len(steps)+2 {
+				best, depth = Problem{File: o.file.name, Line: line, Key: keyOf(section, w.service, steps)}, d
+			}
+			if full {
+				return best
+			}
+		}
+	}
+	return best
+}
+
+// has reports whether some file says something about a field.
+func (w *where) has(field string) bool {
+	steps := stepsOf(field)
+	for _, o := range w.chain(w.service) {
+		if _, d := w.descend(o.file.root, append([]string{"services", o.service}, steps...)); d == len(steps)+2 {
+			return true
+		}
+	}
+	return false
+}
+
+func keyOf(section, name string, steps []string) string {
+	key := strings.Join(append([]string{section, name}, steps...), ".")
+	return strings.ReplaceAll(key, ".[", "[")
+}
+
+// stepsOf takes a field apart: "ports[0].target" is "ports", "[0]", "target".
+func stepsOf(field string) []string {
+	if field == "" {
+		return nil
+	}
+	return strings.Split(strings.ReplaceAll(field, "[", ".["), ".")
+}
+
+// descend walks along steps and returns the line of the last one that is there, and
+// how many are.
+func (w *where) descend(n *yaml.Node, steps []string) (line, depth int) {
+	line = n.Line
+	for at, s := range steps {
+		n = follow(n)
+		if i, isIndex := index(s); isIndex {
+			merged := at > 0 && w.lengths[steps[at-1]] != 0 && w.lengths[steps[at-1]] != len(n.Content)
+			if n.Kind != yaml.SequenceNode || i >= len(n.Content) || merged {
+				return line, depth
+			}
+			n = n.Content[i]
+			line = n.Line
+		} else {
+			key, value := child(n, s)
+			if key == nil {
+				return line, depth
+			}
+			n, line = value, key.Line
+		}
+		depth++
+	}
+	return line, depth
+}
+
+func index(step string) (int, bool) {
+	if !strings.HasPrefix(step, "[") {
+		return 0, false
+	}
+	i, err := strconv.Atoi(strings.Trim(step, "[]"))
+	if err != nil {
+		return 1 << 30, true // an item of which compose-go does not say which
+	}
+	return i, true
+}
+
+// bindIsAbsolute reports whether the i-th volume names an absolute path in its file,
+// or none that can be found there.
+func (w *where) bindIsAbsolute(i int) bool {
+	for _, o := range w.chain(w.service) {
+		n := o.file.root
+		for _, s := range []string{"services", o.service, "volumes"} {
+			if _, n = child(n, s); n == nil {
+				break
+			}
+		}
+		if n == nil {
+			continue
+		}
+		if n = follow(n); n.Kind != yaml.SequenceNode || w.lengths["volumes"] != len(n.Content) {
+			return true
+		}
+		item := follow(n.Content[i])
+		if _, source := child(item, "source"); source != nil {
+			item = follow(source)
+		}
+		return !strings.HasPrefix(item.Value, ".")
+	}
+	return true
+}

@@ -11,7 +11,7 @@ type Service struct {
 	Accepted HLC        // of the current revision, display only
 	Replicas int        // from the scale intents; meaningless for ModeGlobal
 	Proposed []PeerID   // by slot: the newest proposal that covers it, "" if none
-	Wish     RevisionID // (Revision.Seq + Scale.Seq, author of the newest): changes with every wish, only to be compared
+	Wish     RevisionID // (Revision.Seq + Scale.Seq + OpSeq, author of the newest): changes with every wish, only to be compared
 	Fresh    bool       // the newest wish was written here or came by live push, not by a sync
 	Heads    []RevisionID
 	Scale    ScaleState

@@ -20,8 +20,12 @@ type DeployWish struct {
 	// IfRevision names, by service, the revision that must be current; another one
 	// is ErrConflict and nothing is written. The zero revision: it must not exist.
 	IfRevision map[string]RevisionID
-	// Prune names the project whose other services are removed; "": none are.
+	// KeepScale leaves the number of replicas of services that exist as it is.
+	KeepScale bool
+	// Prune names the project whose services are removed that neither Specs nor Keep
+	// names; "": none are.
 	Prune string
+	Keep  []string
 	// AllowUnplaced accepts services that no peer could ever run as the cluster is
 	// recorded: one that can will come. Without it they are ErrRefused.
 	AllowUnplaced bool
@@ -107,7 +111,8 @@ type Change struct {
 	Details  []string   // "image hello:1 -> hello:2", "replicas 3 -> 6"
 	Slots    []PeerID   // by slot: where replicas would go or are; "" unplaced
 	Unplaced []string   // for each unplaced slot, why
-	Replicas int        // wanted afterwards; of a drain: that it moves or ends
+	Replicas int        // wanted afterwards, of a stopped service once it is started; of a drain: that it moves or ends
+	Stopped  bool       // afterwards: no replica is wanted until it is started
 	Notes    []string   // "scale stays 6 (the file says 3; --reset-scale)"
 }
 

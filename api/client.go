@@ -171,6 +171,7 @@ func (c *Client) Deploy(ctx context.Context, w shoal.DeployWish, opts WishOption
 	req := &shoalv1.DeployRequest{
 		PlanOnly: opts.PlanOnly, ResetScale: w.ResetScale, Create: w.Create, Acks: int32(opts.Acks), AckTimeoutSeconds: opts.AckTimeout.Seconds(),
 		IfRevision: make(map[string]string, len(w.IfRevision)), AllowUnplaced: w.AllowUnplaced,
+		KeepScale: w.KeepScale, PruneProject: w.Prune, Keep: w.Keep,
 	}
 	for i := range w.Specs {
 		req.Specs = append(req.Specs, proto.SpecMessage(&w.Specs[i]))
@@ -199,6 +200,15 @@ func (c *Client) Remove(ctx context.Context, w shoal.RemoveWish, opts WishOption
 		Acks: int32(opts.Acks), AckTimeoutSeconds: opts.AckTimeout.Seconds(),
 	}
 	r, err := call(ctx, c, c.rpc.Remove, req)
+	return outcomeOf(r.GetOutcome(), r.GetFreshness()), err
+}
+
+// Operate asks for services to stop, start or restart.
+func (c *Client) Operate(ctx context.Context, w shoal.OperateWish, opts WishOptions) (Outcome, error) {
+	r, err := call(ctx, c, c.rpc.Operate, &shoalv1.OperateRequest{
+		Services: w.Services, Operation: string(w.Op), PlanOnly: opts.PlanOnly,
+		Acks: int32(opts.Acks), AckTimeoutSeconds: opts.AckTimeout.Seconds(),
+	})
 	return outcomeOf(r.GetOutcome(), r.GetFreshness()), err
 }
 

@@ -58,6 +58,7 @@ func serviceOf(m *shoalv1.ServiceRow) Service {
 			return Port{Container: uint16(p.GetContainer()), Protocol: p.GetProtocol(), HostPort: uint16(p.GetPublished())}
 		}),
 		Labels: m.GetLabels(), Accepted: timeOf(m.GetAccepted()), Conflicts: int(m.GetConflicts()),
+		Stopped: m.GetIsStopped(),
 	}
 }
 
@@ -103,7 +104,7 @@ func changeOf(m *shoalv1.PlanChange) Change {
 	return Change{
 		Kind: m.GetKind(), Service: m.GetService(), Peer: m.GetPeer(), PeerName: m.GetPeerName(), Revision: revisionOf(m.GetRevision()), Details: m.GetDetails(),
 		Places:   all(m.GetPlaces(), placeOf),
-		Unplaced: m.GetUnplaced(), Replicas: int(m.GetReplicas()), Notes: m.GetNotes(),
+		Unplaced: m.GetUnplaced(), Replicas: int(m.GetReplicas()), Notes: m.GetNotes(), Stopped: m.GetIsStopped(),
 	}
 }
 

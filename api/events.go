@@ -105,6 +105,9 @@ func (d *differ) services() {
 			if was.Revision != now.Revision {
 				say("updated through %s: revision %d%s", author, now.Revision.Seq, imageChange(was.Spec.Image, now.Spec.Image))
 			}
+			if was.Stopped != now.Stopped {
+				d.add(kindService, "", now.Spec.Name, -1, "%s", choose(now.Stopped, "stopped", "started"))
+			}
 			if was.Replicas != now.Replicas && now.Spec.Mode != shoal.ModeGlobal {
 				d.add(kindService, "", now.Spec.Name, -1, "scaled %d -> %d", was.Replicas, now.Replicas)
 			}

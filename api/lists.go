@@ -40,8 +40,8 @@ func (s *Server) moment(ctx context.Context, c *Cluster) *moment {
 // want is how many replicas a service should have now: its number, or one on every
 // peer that holds one or could.
 func (m *moment) want(svc *shoal.Service) int {
-	if svc.Spec.Mode != shoal.ModeGlobal {
-		return svc.Replicas
+	if svc.Stopped || svc.Spec.Mode != shoal.ModeGlobal {
+		return svc.Wanted()
 	}
 	peers := map[shoal.PeerID]bool{}
 	for _, c := range m.view.ClaimsOf(svc.Spec.Name) {

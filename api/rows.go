@@ -111,6 +111,7 @@ func (p *pane) service(s *shoal.Service, want int) *shoalv1.ServiceRow {
 	row := &shoalv1.ServiceRow{
 		Name: s.Spec.Name, Mode: string(s.Spec.Mode), Project: s.Spec.Project, Image: s.Spec.Image,
 		Want: int32(want), Revision: revision(s.Revision), Labels: s.Spec.Labels, Accepted: stamp(s.Accepted.WallMilli),
+		IsStopped: s.Stopped,
 	}
 	held, ready := map[int]bool{}, map[int]bool{}
 	for _, c := range p.view.ClaimsOf(s.Spec.Name) {

@@ -50,6 +50,7 @@ type Service struct {
 	Labels    map[string]string `json:"labels,omitempty"`
 	Accepted  time.Time         `json:"accepted,omitzero"`
 	Conflicts int               `json:"conflicts"`
+	Stopped   bool              `json:"stopped"`
 }
 
 // Port is one container port; where it is published as far as that is known.
@@ -141,6 +142,7 @@ type Change struct {
 	Unplaced []string `json:"unplaced,omitempty"`
 	Replicas int      `json:"replicas"` // wanted afterwards; of a drain: that it moves or ends
 	Notes    []string `json:"notes,omitempty"`
+	Stopped  bool     `json:"stopped,omitempty"` // afterwards
 }
 
 // Outcome is the answer to a wish.

@@ -95,6 +95,8 @@ func shows(v *shoal.View, out shoal.Outcome) bool {
 			}
 		case !ok || svc.Revision.Compare(ch.Revision) < 0:
 			return false
+		case svc.Stopped != ch.Stopped:
+			return false
 		case svc.Spec.Mode != shoal.ModeGlobal && svc.Replicas != ch.Replicas:
 			return false // a concurrent scale makes this wait in vain, for showTime
 		}
@@ -109,7 +111,10 @@ func (s *Server) Deploy(ctx context.Context, req *connect.Request[shoalv1.Deploy
 		return nil, err
 	}
 	r := req.Msg
-	wish := &shoal.DeployWish{ResetScale: r.GetResetScale(), Create: r.GetCreate(), AllowUnplaced: r.GetAllowUnplaced()}
+	wish := &shoal.DeployWish{
+		ResetScale: r.GetResetScale(), Create: r.GetCreate(), AllowUnplaced: r.GetAllowUnplaced(),
+		KeepScale: r.GetKeepScale(), Prune: r.GetPruneProject(), Keep: r.GetKeep(),
+	}
 	if len(r.GetSpecs()) > maxSpecs {
 		return nil, &shoal.InvalidError{Field: "specs", Why: fmt.Sprintf("must be at most %d, got %d", maxSpecs, len(r.GetSpecs()))}
 	}
@@ -206,13 +211,34 @@ func (s *Server) Remove(ctx context.Context, req *connect.Request[shoalv1.Remove
 	return connect.NewResponse(&shoalv1.RemoveResponse{Outcome: out, Freshness: fresh}), nil
 }
 
+// Operate implements the service.
+func (s *Server) Operate(ctx context.Context, req *connect.Request[shoalv1.OperateRequest]) (*connect.Response[shoalv1.OperateResponse], error) {
+	c, err := s.cluster()
+	if err != nil {
+		return nil, err
+	}
+	r := req.Msg
+	p := newPane(c.Views.View(), s.deps.Clock.Mono())
+	for _, name := range r.GetServices() {
+		if _, ok := p.view.Service(name); !ok {
+			return nil, p.noService(name)
+		}
+	}
+	wish := shoal.Wish{Operate: &shoal.OperateWish{Services: r.GetServices(), Op: shoal.Operation(r.GetOperation())}}
+	out, fresh, err := s.grant(ctx, c, wishing{wish, r.GetPlanOnly(), r.GetAcks(), r.GetAckTimeoutSeconds()})
+	if err != nil {
+		return nil, err
+	}
+	return connect.NewResponse(&shoalv1.OperateResponse{Outcome: out, Freshness: fresh}), nil
+}
+
 func outcomeMessage(p *pane, out shoal.Outcome) *shoalv1.WishOutcome {
 	msg := &shoalv1.WishOutcome{Acks: int32(out.Acks)}
 	for i := range out.Changes {
 		ch := &out.Changes[i]
 		m := &shoalv1.PlanChange{
 			Kind: string(ch.Kind), Service: ch.Service, Revision: revision(ch.Revision),
-			Details: ch.Details, Unplaced: ch.Unplaced, Replicas: int32(ch.Replicas), Notes: ch.Notes,
+			Details: ch.Details, Unplaced: ch.Unplaced, Replicas: int32(ch.Replicas), Notes: ch.Notes, IsStopped: ch.Stopped,
 			Peer: string(ch.Peer), PeerName: p.name(ch.Peer),
 		}
 		for _, id := range ch.Slots {

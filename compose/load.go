@@ -42,6 +42,7 @@ type Options struct {
 type Project struct {
 	Name     string
 	Specs    []shoal.Spec // by name
+	Others   []string     // services of the file in profiles that are off, sorted
 	Warnings []Problem    // harmless keys, each named once, and what else a user should know
 }
 
@@ -58,6 +59,7 @@ func Load(ctx context.Context, opts Options) (*Project, error) {
 	if project != nil {
 		p.Name = project.Name
 		active = project.ServiceNames()
+		p.Others = slices.Sorted(slices.Values(project.DisabledServiceNames()))
 	}
 	p.Warnings = l.judge(active, err)
 	if err := l.err(); err != nil {

@@ -20,7 +20,11 @@ type ownCase struct {
 
 // own judges one of this peer's claims.
 func (d *decision) own(s *serviceRow, slots []slotState, i int, c shoal.Claim, oc ownCase) {
-	if c.Slot < 0 || c.Slot >= s.n {
+	switch {
+	case s.svc.Stopped:
+		d.drop(c, "", "the service is stopped")
+		return
+	case c.Slot < 0 || c.Slot >= s.n:
 		d.drop(c, "", "only %d slots are wanted", s.n)
 		return
 	}

@@ -85,9 +85,9 @@ func play(t *testing.T, text string) string {
 }
 
 var verbs = map[string]func(*testing.T, *stage, []string){
-	"deploy":  doDeploy,
-	"update":  doUpdate,
-	"scale":   doScale,
+	"deploy": doDeploy,
+	"update": doUpdate,
+	"scale":  doScale, "stop": doStop, "start": doStart,
 	"rm":      doRemove,
 	"kill":    doKill,
 	"boot":    doBoot,
@@ -216,6 +216,22 @@ func doScale(t *testing.T, s *stage, words []string) {
 	}
 	n := number(t, words[1])
 	s.accept(a, "scale/"+words[0], note{scale: &n}, svc.Spec, n)
+}
+
+// stop SERVICE [at=PEER].
+func doStop(t *testing.T, s *stage, words []string) { s.operate(t, words, true) }
+
+// start SERVICE [at=PEER].
+func doStart(t *testing.T, s *stage, words []string) { s.operate(t, words, false) }
+
+func (s *stage) operate(t *testing.T, words []string, stop bool) {
+	a, words := where(t, s, words)
+	seq := uint64(0)
+	for _, n := range a.records {
+		seq = max(seq, n.seq)
+	}
+	a.records["op/"+words[0]] = note{seq: seq + 1, author: a.id, fresh: true, stop: stop}
+	a.dirty = true
 }
 
 // rm SERVICE [at=PEER].

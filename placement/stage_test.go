@@ -59,6 +59,7 @@ type note struct {
 	gone   bool
 	scale  *int // "=n"
 	add    int  // "+n"; its proposal starts at from
+	stop   bool // of "op/"
 	from   int
 	holds  []shoal.Claim
 	let    []shoal.Release
@@ -300,6 +301,12 @@ func (a *player) fold(n note) shoal.Service {
 			base = o
 		}
 		svc.Proposed = append(slices.Clone(svc.Proposed[:min(o.from, len(svc.Proposed))]), o.prop...)
+	}
+	if op, ok := a.records["op/"+svc.Spec.Name]; ok && op.newer(n) {
+		svc.Stopped = op.stop
+		if op.newer(base) {
+			base = op
+		}
 	}
 	svc.Fresh, svc.Wish = base.fresh, shoal.RevisionID{Seq: base.seq, Author: base.author}
 	return svc

@@ -62,7 +62,9 @@ type serviceRow struct {
 	holders []int32 // of each claim; -1: no member
 }
 
-func (s *serviceRow) global() bool { return s.spec.Mode == shoal.ModeGlobal }
+// global reports whether one replica on every peer is wanted. Of a stopped service
+// none is, whatever its mode.
+func (s *serviceRow) global() bool { return s.spec.Mode == shoal.ModeGlobal && !s.svc.Stopped }
 
 type portKey struct {
 	peer     int
@@ -121,11 +123,11 @@ func (w *world) addServices(changed []shoal.Service) {
 		row := &w.services[i]
 		size := s.Spec.Size()
 		*row = serviceRow{
-			svc: s, spec: &s.Spec, rev: s.Revision, n: max(0, s.Replicas),
+			svc: s, spec: &s.Spec, rev: s.Revision, n: max(0, s.Wanted()),
 			size: size, nominal: nominal(size), hash: hash(s.Spec.Name),
 			images: spellings(s.Spec.Image), demands: s.Spec.Demands(), claims: w.v.ClaimsOf(s.Spec.Name),
 		}
-		if row.global() {
+		if s.Spec.Mode == shoal.ModeGlobal {
 			row.n = 0
 		} else {
 			row.stays = s.Spec.StaysHome()

@@ -135,6 +135,10 @@ func scale(name string, n int, relative bool) shoal.Wish {
 	return shoal.Wish{Scale: &shoal.ScaleWish{Targets: []shoal.ScaleTarget{{Service: name, N: n, Relative: relative}}}}
 }
 
+func operate(op shoal.Operation, names ...string) shoal.Wish {
+	return shoal.Wish{Operate: &shoal.OperateWish{Services: names, Op: op}}
+}
+
 func remove(name string) shoal.Wish {
 	return shoal.Wish{Remove: &shoal.RemoveWish{Services: []string{name}}}
 }
@@ -268,6 +272,8 @@ func TestRefusals(t *testing.T) {
 		"remove nothing":   {p, remove("nosuch"), shoal.ErrNotFound, `no service "nosuch"`},
 		"twice":            {p, deploy(spec("a", 1), spec("a", 1)), nil, `name "a" twice`},
 		"one bad of two":   {p, deploy(spec("good", 1), spec("Bad", 1)), nil, "name must match"},
+		"stop nothing":     {p, operate(shoal.OpStop, "web", "nosuch"), shoal.ErrNotFound, `no service "nosuch"`},
+		"operate how":      {p, operate("explode", "web"), nil, `operation must be stop, start or restart, got "explode"`},
 		"nothing":          {p, deploy(), nil, "must name at least one"},
 		"not an operator":  {peers[1], scale("web", 4, false), shoal.ErrRefused, "this peer is not an operator"},
 		"names operators":  {peers[1], scale("web", 4, false), shoal.ErrRefused, "ask an operator (a)"},
@@ -299,7 +305,7 @@ func TestAnyWishesConverge(t *testing.T) {
 			name := rapid.SampledFrom([]string{"a", "b"}).Draw(t, "service")
 			n := rapid.IntRange(0, 9).Draw(t, "n")
 			var w shoal.Wish
-			switch rapid.IntRange(0, 4).Draw(t, "what") {
+			switch rapid.IntRange(0, 5).Draw(t, "what") {
 			case 0:
 				w = deploy(spec(name, n))
 			case 1:
@@ -311,6 +317,8 @@ func TestAnyWishesConverge(t *testing.T) {
 			case 4:
 				exchange(peers)
 				continue
+			case 5:
+				w = operate(rapid.SampledFrom([]shoal.Operation{shoal.OpStop, shoal.OpStart, shoal.OpRestart}).Draw(t, "operation"), name)
 			}
 			_, err := p.Submit(context.Background(), w, shoal.UpdateOptions{})
 			var invalid *shoal.InvalidError
@@ -331,6 +339,9 @@ func TestAnyWishesConverge(t *testing.T) {
 			}
 		}
 		for _, s := range peers[0].store.Desired().Services {
+			if s.Stopped {
+				continue // a deploy starts it
+			}
 			if got := peers[0].must(t, deploy(s.Spec)); got.Kind != shoal.ChangeNone && s.Scale.File == s.Spec.Replicas {
 				t.Fatalf("deploying what is there: %+v", got)
 			}

@@ -9,6 +9,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"unicode"
 
 	"github.com/shoalnet/shoal"
 )
@@ -24,6 +25,7 @@ type step struct {
 	scale  *shoal.ScaleBody
 	gone   *shoal.GoneBody
 	mark   *shoal.MarkBody
+	op     *shoal.OpBody
 	spec   *shoal.Spec // as it would be afterwards; nil when the service goes
 }
 
@@ -41,6 +43,9 @@ func (s *step) bodies() []shoal.Body {
 	if s.mark != nil {
 		out = append(out, s.mark)
 	}
+	if s.op != nil {
+		out = append(out, s.op)
+	}
 	return out
 }
 
@@ -49,9 +54,15 @@ func (s *step) bodies() []shoal.Body {
 func stamp(d *shoal.Desired, author shoal.PeerID, w shoal.Wish) ([]*step, error) {
 	switch {
 	case w.Deploy != nil:
-		return each(w.Deploy.Specs, func(s shoal.Spec) (*step, error) { return deploy(d, author, s, w.Deploy) })
+		steps, err := each(w.Deploy.Specs, func(s shoal.Spec) (*step, error) { return deploy(d, author, s, w.Deploy) })
+		if err != nil {
+			return nil, err
+		}
+		return prune(d, steps, w.Deploy)
 	case w.Scale != nil:
 		return each(w.Scale.Targets, func(t shoal.ScaleTarget) (*step, error) { return scale(d, author, t) })
+	case w.Operate != nil:
+		return each(w.Operate.Services, func(name string) (*step, error) { return operate(d, author, name, w.Operate.Op) })
 	case w.Remove != nil:
 		return each(w.Remove.Services, func(name string) (*step, error) { return remove(d, name, w.Remove.IgnoreNotFound) })
 	}
@@ -104,12 +115,16 @@ func deploy(d *shoal.Desired, author shoal.PeerID, spec shoal.Spec, w *shoal.Dep
 		return s, nil
 	}
 	s.change.Revision, s.change.Replicas = old.Revision, old.Replicas
+	spec.Restarts = old.Spec.Restarts // no file says that
 	if details := differences(&old.Spec, &spec); len(details) > 0 {
 		s.change.Kind, s.change.Details = shoal.ChangeUpdate, details
 		s.revise(d, author, old)
 	}
-	if spec.Mode == shoal.ModeReplicated {
+	if spec.Mode == shoal.ModeReplicated && !w.KeepScale {
 		s.rescale(old, author, w.ResetScale)
+	}
+	if old.Stopped {
+		s.again(old)
 	}
 	return s, nil
 }
@@ -190,7 +205,12 @@ func scale(d *shoal.Desired, author shoal.PeerID, t shoal.ScaleTarget) (*step, e
 	if err := shoal.CheckReplicas(n); err != nil {
 		return nil, err
 	}
-	s := &step{spec: &old.Spec, change: shoal.Change{Kind: shoal.ChangeNone, Service: t.Service, Revision: old.Revision, Replicas: n}}
+	s := &step{spec: &old.Spec, change: shoal.Change{
+		Kind: shoal.ChangeNone, Service: t.Service, Revision: old.Revision, Replicas: n, Stopped: old.Stopped,
+	}}
+	if old.Stopped {
+		s.change.Notes = append(s.change.Notes, fmt.Sprintf("it is stopped, and stays so; shoal start %s runs it", t.Service))
+	}
 	if n == old.Replicas && (t.Relative || len(old.Scale.Bases) == 1) {
 		return s, nil
 	}
@@ -299,12 +319,24 @@ func differences(old, now *shoal.Spec) []string {
 		case name == "Env":
 			out = append(out, "environment changed") // its values are nobody's business here
 		case x.Kind() == reflect.String || x.Kind() == reflect.Int:
-			out = append(out, fmt.Sprintf("%s %v -> %v", strings.ToLower(name), x, y))
+			out = append(out, fmt.Sprintf("%s %v -> %v", words(name), x, y))
 		default:
-			out = append(out, strings.ToLower(name)+" changed")
+			out = append(out, words(name)+" changed")
 		}
 	}
 	return out
+}
+
+// words spells a field's name for people: "stop grace".
+func words(field string) string {
+	var b strings.Builder
+	for i, r := range field {
+		if i > 0 && unicode.IsUpper(r) {
+			b.WriteByte(' ')
+		}
+		b.WriteRune(unicode.ToLower(r))
+	}
+	return b.String()
 }
 
 // same compares two fields; nil and empty are one, as they are on the wire.

@@ -94,6 +94,11 @@ func (c *Cluster) apply(w shoal.Wish) (shoal.Outcome, []shoal.Service, error) {
 			}
 			out.Changes = append(out.Changes, ch)
 		}
+		out.Changes = append(out.Changes, prune(&services, w.Deploy)...)
+	case w.Operate != nil:
+		for _, name := range w.Operate.Services {
+			out.Changes = append(out.Changes, c.operate(&services[c.find(services, name)], w.Operate.Op))
+		}
 	case w.Scale != nil:
 		for _, t := range w.Scale.Targets {
 			s := &services[c.find(services, t.Service)]
@@ -109,7 +114,10 @@ func (c *Cluster) apply(w shoal.Wish) (shoal.Outcome, []shoal.Service, error) {
 				kind = shoal.ChangeNone
 			}
 			ch := shoal.Change{Kind: kind, Service: t.Service, Revision: s.Revision, Details: []string{fmt.Sprintf("replicas %d -> %d", s.Replicas, n)}, Replicas: n}
-			s.Replicas, s.Proposed = n, c.place(s.Spec, n)
+			ch.Stopped = s.Stopped
+			if s.Replicas = n; !s.Stopped {
+				s.Proposed = c.place(s.Spec, n)
+			}
 			ch.Slots = s.Proposed
 			out.Changes = append(out.Changes, ch)
 		}
@@ -149,9 +157,9 @@ func (c *Cluster) deploy(services *[]shoal.Service, spec shoal.Spec, w *shoal.De
 		case old.Spec.Image != spec.Image:
 			ch.Details = append(ch.Details, "image "+old.Spec.Image+" -> "+spec.Image)
 		}
-		if w.ResetScale {
+		if spec.Restarts = old.Spec.Restarts; w.ResetScale {
 			(*services)[i].Replicas = spec.Replicas
-		} else if old.Replicas != spec.Replicas {
+		} else if old.Replicas != spec.Replicas && !w.KeepScale {
 			ch.Notes = append(ch.Notes, fmt.Sprintf("scale stays %d (the file says %d; --reset-scale)", old.Replicas, spec.Replicas))
 		}
 		if !reflect.DeepEqual(old.Spec, spec) {
@@ -166,6 +174,7 @@ func (c *Cluster) deploy(services *[]shoal.Service, spec shoal.Spec, w *shoal.De
 		c.seq++
 		s.Revision = shoal.RevisionID{Seq: c.seq, Author: c.self}
 	}
+	s.Stopped = false
 	s.Spec, s.Proposed, s.Heads = spec, c.place(spec, s.Replicas), []shoal.RevisionID{s.Revision}
 	ch.Revision, ch.Replicas, ch.Slots = s.Revision, s.Replicas, s.Proposed
 	for range s.Proposed {
@@ -174,6 +183,40 @@ func (c *Cluster) deploy(services *[]shoal.Service, spec shoal.Spec, w *shoal.De
 		}
 	}
 	return ch, nil
+}
+
+func (c *Cluster) operate(s *shoal.Service, op shoal.Operation) shoal.Change {
+	ch := shoal.Change{Kind: shoal.ChangeUpdate, Service: s.Spec.Name, Details: []string{string(op)}, Replicas: s.Replicas}
+	switch {
+	case op == shoal.OpRestart:
+		c.seq++
+		s.Revision = shoal.RevisionID{Seq: c.seq, Author: c.self}
+		s.Spec.Restarts++
+		s.Heads, s.Stopped = []shoal.RevisionID{s.Revision}, false
+	case s.Stopped == (op == shoal.OpStop):
+		ch.Kind = shoal.ChangeNone
+	default:
+		s.Stopped = op == shoal.OpStop
+	}
+	s.Proposed = nil
+	if !s.Stopped {
+		s.Proposed = c.place(s.Spec, s.Replicas)
+	}
+	ch.Revision, ch.Stopped, ch.Slots = s.Revision, s.Stopped, s.Proposed
+	return ch
+}
+
+func prune(services *[]shoal.Service, w *shoal.DeployWish) []shoal.Change {
+	var out []shoal.Change
+	*services = slices.DeleteFunc(*services, func(s shoal.Service) bool {
+		named := slices.Contains(w.Keep, s.Spec.Name) || slices.ContainsFunc(w.Specs, func(x shoal.Spec) bool { return x.Name == s.Spec.Name })
+		if w.Prune == "" || s.Spec.Project != w.Prune || named {
+			return false
+		}
+		out = append(out, shoal.Change{Kind: shoal.ChangeRemove, Service: s.Spec.Name, Revision: s.Revision, Details: []string{fmt.Sprintf("%d replicas", s.Replicas)}})
+		return true
+	})
+	return out
 }
 
 // place goes round the peers that are heard.

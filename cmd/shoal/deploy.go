@@ -115,6 +115,7 @@ type deployFlags struct {
 	reference       bool
 	resetScale      bool
 	allowUnplaced   bool
+	prune           bool
 }
 
 // unplacedFlag adds --allow-unplaced.
@@ -137,6 +138,7 @@ Each key of the file is supported, harmless (named once with its line; an error 
 with file and line, and nothing is deployed. docs/compose.md has the table.
 
 A line of the plan begins with + (create), ~ (change), - (remove) or = (stays).
+With --prune, services of the project that the file does not name any more go.
 The number of replicas stays what "shoal scale" made it, unless the file's own number
 changed or --reset-scale is given.`,
 		Example: `  shoal deploy
@@ -156,6 +158,7 @@ changed or --reset-scale is given.`,
 	f.BoolVar(&d.plan, "plan", false, "only show the plan")
 	f.BoolVar(&d.exitCode, "exit-code", false, "with --plan: exit 3 if the plan has changes")
 	f.BoolVar(&d.resetScale, "reset-scale", false, "set the numbers of replicas to the file's")
+	f.BoolVar(&d.prune, "prune", false, "remove the project's services that the file does not name")
 	unplacedFlag(f, &d.allowUnplaced)
 	d.add(f)
 	return cmd
@@ -168,11 +171,17 @@ func (a *app) deploy(cmd *cobra.Command, d *deployFlags, services []string) erro
 	if d.exitCode && !d.plan {
 		return usage("--exit-code goes with --plan")
 	}
+	if d.prune && len(services) > 0 {
+		return usage("--prune goes with the whole file, not with %s alone", strings.Join(services, " "))
+	}
 	project, err := a.load(cmd.Context(), d, services)
 	if err != nil {
 		return err
 	}
 	wish := shoal.DeployWish{Specs: project.Specs, ResetScale: d.resetScale, AllowUnplaced: d.allowUnplaced}
+	if d.prune {
+		wish.Prune, wish.Keep = project.Name, project.Others
+	}
 	_, c, done, err := a.client(cmd, 0)
 	if err != nil {
 		return err
@@ -325,7 +334,7 @@ func (a *app) specOfRun(r *runFlags, args []string) (shoal.Spec, error) {
 	if spec.Limits.CPUMilli, err = parseCPUs(r.cpus); err != nil {
 		return spec, err
 	}
-	if spec.Limits.MemBytes, err = parseBytes("memory", r.memory); err != nil {
+	if spec.Limits.MemBytes, err = parseMemory(r.memory); err != nil {
 		return spec, err
 	}
 	if spec.Restart, err = parseRestart(r.restart); err != nil {

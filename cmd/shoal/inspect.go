@@ -81,7 +81,7 @@ func (a *app) describeService(s serviceJSON) error {
 		{"Name", s.Name},
 		{"Project", s.Project},
 		{"Mode", s.Mode},
-		{"Replicas", fmt.Sprintf("%d of %d ready", s.Ready, s.Replicas)},
+		{"Replicas", readyText(s.Service)},
 		{"Revision", a.revision(s.Revision)},
 		{"Accepted", moment(s.Accepted)},
 		{"Image", s.Image},
@@ -180,4 +180,12 @@ func inspect[T any](a *app, all []T, describe func(T) error, name func(T) string
 		}
 	}
 	return nil
+}
+
+// readyText is "2 of 3 ready", and what to do about a service that is stopped.
+func readyText(s api.Service) string {
+	if s.Stopped {
+		return fmt.Sprintf("stopped, %d left; shoal start %s runs it again", s.Ready, s.Name)
+	}
+	return fmt.Sprintf("%d of %d ready", s.Ready, s.Replicas)
 }

@@ -163,7 +163,7 @@ func (a *app) serviceTable() table[api.Service] {
 		columns: []column[api.Service]{
 			{head: "NAME", cell: func(s api.Service) string { return s.Name }},
 			{head: "MODE", cell: func(s api.Service) string { return s.Mode }},
-			{head: "REPLICAS", cell: func(s api.Service) string { return fmt.Sprintf("%d/%d", s.Ready, s.Replicas) }},
+			{head: "REPLICAS", cell: readiness},
 			{head: "IMAGE", cell: func(s api.Service) string { return s.Image }},
 			{head: "PORTS", cell: func(s api.Service) string { return ports(s.Ports) }},
 			{head: "PROJECT", cell: func(s api.Service) string { return s.Project }},
@@ -172,6 +172,15 @@ func (a *app) serviceTable() table[api.Service] {
 			{head: "CONFLICTS", wide: true, cell: func(s api.Service) string { return fmt.Sprint(s.Conflicts) }},
 		},
 	}
+}
+
+// readiness is "2/3", and says so of a service that is stopped.
+func readiness(s api.Service) string {
+	text := fmt.Sprintf("%d/%d", s.Ready, s.Replicas)
+	if s.Stopped {
+		text += " stopped"
+	}
+	return text
 }
 
 func (a *app) psCmd() *cobra.Command {

@@ -35,7 +35,7 @@ var signs = map[string]string{"+": "\x1b[32m", "~": "\x1b[33m", "-": "\x1b[31m"}
 
 func (a *app) showChange(ch api.Change) error {
 	parts := append([]string{}, ch.Details...)
-	if ch.Kind != "-" && ch.Peer == "" {
+	if ch.Kind != "-" && ch.Peer == "" && !ch.Stopped {
 		if ch.Replicas == 0 && len(ch.Places) > 0 { // a global service has no number
 			parts = append(parts, "one on each of "+count(len(ch.Places), "peer"))
 		} else {

@@ -140,13 +140,13 @@ func FuzzDuration(f *testing.F) {
 
 func TestParseValues(t *testing.T) {
 	for text, want := range map[string]int64{"64m": 64 << 20, "1.5GiB": 3 << 29, "1 kb": 1024, "7b": 7, "2T": 2 << 40, "": 0} {
-		if got, err := parseBytes("memory", text); err != nil || got != want {
-			t.Errorf("parseBytes(%q) = %d, %v, want %d", text, got, err, want)
+		if got, err := parseMemory(text); err != nil || got != want {
+			t.Errorf("parseMemory(%q) = %d, %v, want %d", text, got, err, want)
 		}
 	}
 	for _, text := range []string{"512", "-1m", "0m", "1ZB", "NaNm", "infm", "1e300g", "m", "1m2"} {
-		if got, err := parseBytes("memory", text); err == nil {
-			t.Errorf("parseBytes(%q) = %d, want an error", text, got)
+		if got, err := parseMemory(text); err == nil {
+			t.Errorf("parseMemory(%q) = %d, want an error", text, got)
 		}
 	}
 	for text, want := range map[string]shoal.Port{

@@ -162,7 +162,13 @@ func progressLine(p api.Progress) string {
 		if p.Settled {
 			return p.Service.Name + " gone"
 		}
-		return fmt.Sprintf("%s stopping, %s left", p.Service.Name, count(len(p.Replicas), "replica"))
+		return stopping(p)
+	}
+	if p.Service.Stopped {
+		if p.Settled {
+			return p.Service.Name + " stopped"
+		}
+		return stopping(p)
 	}
 	n := map[string]int{}
 	for _, r := range p.Replicas {
@@ -185,6 +191,14 @@ func progressLine(p api.Progress) string {
 		parts = append(parts, fmt.Sprintf("%d %s", n[s], s))
 	}
 	return clean(strings.Join(parts, ", "))
+}
+
+// stopping says how many slots are still held; what was let go may still be ending.
+func stopping(p api.Progress) string {
+	if len(p.Replicas) == 0 {
+		return p.Service.Name + " stopping"
+	}
+	return fmt.Sprintf("%s stopping, %s left", p.Service.Name, count(len(p.Replicas), "replica"))
 }
 
 // becauseOf says why the first slot without a holder has none: " (no room)".

@@ -241,6 +241,41 @@ func TestScale(t *testing.T) {
 	}
 }
 
+func TestOperations(t *testing.T) {
+	op := func(seq uint64, stopped bool, of shoal.RevisionID) *shoal.OpBody {
+		return &shoal.OpBody{Service: "web", Seq: seq, Stopped: stopped, Of: of}
+	}
+	a1, c2 := rev(1, "A"), rev(2, "C")
+	one, two := at("A", 7, revise(a1)), at("C", 8, revise(c2, a1))
+	tests := map[string]struct {
+		entries []Entry
+		stopped bool
+		seq     uint64
+	}{
+		"none":                       {with(one), false, 0},
+		"stopped":                    {with(one, at("B", 9, op(1, true, a1))), true, 1},
+		"started":                    {with(one, at("B", 9, op(1, true, a1)), at("A", 9, op(2, false, a1))), false, 2},
+		"stopped again":              {with(one, at("B", 9, op(1, true, a1)), at("A", 9, op(2, false, a1)), at("B", 10, op(3, true, a1))), true, 3},
+		"concurrent, by author":      {with(one, at("A", 9, op(1, false, a1)), at("B", 9, op(1, true, a1))), true, 1},
+		"a newer revision starts":    {with(one, two, at("B", 9, op(1, true, a1))), false, 1},
+		"asked of the newer one":     {with(one, two, at("B", 9, op(1, true, c2))), true, 1},
+		"of a revision not here":     {with(one, at("B", 9, op(1, true, c2))), true, 1},
+		"by a peer, not an operator": {with(one, at("P", 9, op(1, true, a1))), false, 0},
+		"removed and created again":  {with(one, at("B", 9, op(1, true, a1)), at("B", 10, gone(a1)), two), false, 1},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			s, ok := fold(t, tt.entries...).Service("web")
+			if !ok || s.Stopped != tt.stopped || s.OpSeq != tt.seq {
+				t.Fatalf("web: %+v, want stopped %v by operation %d", s, tt.stopped, tt.seq)
+			}
+			if want := map[bool]int{true: 0, false: 3}[tt.stopped]; s.Wanted() != want || s.Replicas != 3 {
+				t.Errorf("Wanted, Replicas = %d, %d, want %d, 3", s.Wanted(), s.Replicas, want)
+			}
+		})
+	}
+}
+
 func TestScaleOfGoneService(t *testing.T) {
 	d := fold(t, with(at("A", 8, revise(rev(1, "A"))), at("B", 9, &shoal.ScaleBody{Service: "web", Seq: 4, Base: base(7, rev(1, "B"))}), at("C", 9, gone(rev(1, "A"))))...)
 	if s := d.GoneScale["web"]; s.Seq != 4 || s.Base != rev(1, "B") {
@@ -279,8 +314,9 @@ func TestWishAndFresh(t *testing.T) {
 	second := at("C", 10, revise(rev(2, "C"), rev(1, "A")))
 	seen := map[shoal.RevisionID]bool{}
 	entries := abc()
-	for i, e := range []Entry{first, scale, second} {
-		e.Pushed = i != 1
+	stop := at("B", 11, &shoal.OpBody{Service: "web", Seq: 1, Stopped: true, Of: rev(2, "C")})
+	for i, e := range []Entry{first, scale, second, stop} {
+		e.Pushed = i%2 == 0
 		entries = append(entries, e)
 		s, _ := fold(t, entries...).Service("web")
 		if seen[s.Wish] {

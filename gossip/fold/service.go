@@ -52,7 +52,7 @@ func (v *verdict) judgeService(versions []version) {
 	s := &serviceVerdict{name: v.topic.key.name}
 	v.service = s
 	var revs []*revision
-	var scales []*item
+	var scales, ops []*item
 	for _, ver := range versions {
 		if ver.counts == nil {
 			continue
@@ -62,6 +62,8 @@ func (v *verdict) judgeService(versions []version) {
 			revs = append(revs, &revision{item: ver.counts, body: b})
 		case *shoal.ScaleBody:
 			scales = append(scales, ver.counts)
+		case *shoal.OpBody:
+			ops = append(ops, ver.counts)
 		case *shoal.GoneBody:
 			s.join(b)
 		case *shoal.ClaimBody:
@@ -78,7 +80,7 @@ func (v *verdict) judgeService(versions []version) {
 	}
 	s.scale, v.seenBases = foldScale(scales)
 	if heads := headsOf(revs); len(heads) > 0 {
-		s.stand(heads, revs, scales)
+		s.stand(heads, revs, scales, ops)
 	}
 	s.voided(versions, v.authority)
 }
@@ -180,7 +182,7 @@ func headsOf(revs []*revision) []*revision {
 }
 
 // stand makes the service out of its heads, the first of which is current.
-func (s *serviceVerdict) stand(heads, revs []*revision, scales []*item) {
+func (s *serviceVerdict) stand(heads, revs []*revision, scales, ops []*item) {
 	cur := heads[0]
 	svc := &shoal.Service{
 		Spec: cur.body.Spec, Revision: cur.body.Revision, Record: cur.Envelope, Accepted: cur.Record.HLC,
@@ -195,9 +197,10 @@ func (s *serviceVerdict) stand(heads, revs []*revision, scales []*item) {
 		}
 	}
 	slices.SortFunc(svc.Heads, shoal.RevisionID.Compare)
-	wishes := append([]*item{cur.item}, scales...)
+	operate(svc, ops)
+	wishes := slices.Concat([]*item{cur.item}, scales, ops)
 	newest := slices.MaxFunc(wishes, compareAdvice)
-	svc.Wish = shoal.RevisionID{Seq: svc.Revision.Seq + s.scale.Seq, Author: newest.Record.Author}
+	svc.Wish = shoal.RevisionID{Seq: svc.Revision.Seq + s.scale.Seq + svc.OpSeq, Author: newest.Record.Author}
 	svc.Fresh = newest.Pushed
 	for _, r := range revs {
 		if r != cur && !r.pending && !r.removed {
@@ -206,6 +209,22 @@ func (s *serviceVerdict) stand(heads, revs []*revision, scales []*item) {
 	}
 	svc.Proposed = proposed(wishes, svc)
 	s.service = svc
+}
+
+// operate applies the newest operation, of all authors' the highest (Seq, author). A
+// stop counts for the revision it was asked of and those before: a newer one starts
+// the service again (docs/adr/0005).
+func operate(svc *shoal.Service, ops []*item) {
+	if len(ops) == 0 {
+		return
+	}
+	order := func(it *item) shoal.RevisionID {
+		return shoal.RevisionID{Seq: it.Record.Body.(*shoal.OpBody).Seq, Author: it.Record.Author}
+	}
+	last := slices.MaxFunc(ops, func(a, b *item) int { return order(a).Compare(order(b)) })
+	op := last.Record.Body.(*shoal.OpBody)
+	svc.OpSeq = op.Seq
+	svc.Stopped = op.Stopped && svc.Revision.Compare(op.Of) <= 0
 }
 
 // rule says why one of two heads is current.

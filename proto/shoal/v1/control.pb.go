@@ -986,6 +986,7 @@ type PlanChange struct {
 	Notes         []string               `protobuf:"bytes,8,rep,name=notes,proto3" json:"notes,omitempty"`
 	Peer          string                 `protobuf:"bytes,9,opt,name=peer,proto3" json:"peer,omitempty"` // of a change of a peer, which has no service
 	PeerName      string                 `protobuf:"bytes,10,opt,name=peer_name,json=peerName,proto3" json:"peer_name,omitempty"`
+	IsStopped     bool                   `protobuf:"varint,11,opt,name=is_stopped,json=isStopped,proto3" json:"is_stopped,omitempty"` // afterwards
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1090,6 +1091,13 @@ func (x *PlanChange) GetPeerName() string {
 	return ""
 }
 
+func (x *PlanChange) GetIsStopped() bool {
+	if x != nil {
+		return x.IsStopped
+	}
+	return false
+}
+
 // WishOutcome is the answer to a wish.
 type WishOutcome struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1170,8 +1178,10 @@ type DeployRequest struct {
 	AckTimeoutSeconds float64                `protobuf:"fixed64,6,opt,name=ack_timeout_seconds,json=ackTimeoutSeconds,proto3" json:"ack_timeout_seconds,omitempty"` // 0: 5
 	// By service: "SEQ@AUTHOR", the revision that must be current, else a conflict.
 	IfRevision    map[string]string `protobuf:"bytes,7,rep,name=if_revision,json=ifRevision,proto3" json:"if_revision,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	PruneProject  string            `protobuf:"bytes,8,opt,name=prune_project,json=pruneProject,proto3" json:"prune_project,omitempty"`     // remove the other services of this project; "": none
+	PruneProject  string            `protobuf:"bytes,8,opt,name=prune_project,json=pruneProject,proto3" json:"prune_project,omitempty"`     // remove the services of this project that are not named; "": none
 	AllowUnplaced bool              `protobuf:"varint,9,opt,name=allow_unplaced,json=allowUnplaced,proto3" json:"allow_unplaced,omitempty"` // accept services that no peer could ever run, as recorded
+	KeepScale     bool              `protobuf:"varint,10,opt,name=keep_scale,json=keepScale,proto3" json:"keep_scale,omitempty"`            // leave the numbers of replicas of services that exist
+	Keep          []string          `protobuf:"bytes,11,rep,name=keep,proto3" json:"keep,omitempty"`                                        // services that prune_project spares beside specs
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1267,6 +1277,20 @@ func (x *DeployRequest) GetAllowUnplaced() bool {
 		return x.AllowUnplaced
 	}
 	return false
+}
+
+func (x *DeployRequest) GetKeepScale() bool {
+	if x != nil {
+		return x.KeepScale
+	}
+	return false
+}
+
+func (x *DeployRequest) GetKeep() []string {
+	if x != nil {
+		return x.Keep
+	}
+	return nil
 }
 
 // DeployResponse answers Deploy.
@@ -5474,7 +5498,7 @@ const file_shoal_v1_control_proto_rawDesc = "" +
 	"\x05state\x18\b \x01(\tR\x05state\"/\n" +
 	"\x05Place\x12\x12\n" +
 	"\x04peer\x18\x01 \x01(\tR\x04peer\x12\x12\n" +
-	"\x04name\x18\x02 \x01(\tR\x04name\"\xae\x02\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\"\xcd\x02\n" +
 	"\n" +
 	"PlanChange\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x18\n" +
@@ -5487,14 +5511,16 @@ const file_shoal_v1_control_proto_rawDesc = "" +
 	"\x05notes\x18\b \x03(\tR\x05notes\x12\x12\n" +
 	"\x04peer\x18\t \x01(\tR\x04peer\x12\x1b\n" +
 	"\tpeer_name\x18\n" +
-	" \x01(\tR\bpeerName\"\x93\x01\n" +
+	" \x01(\tR\bpeerName\x12\x1d\n" +
+	"\n" +
+	"is_stopped\x18\v \x01(\bR\tisStopped\"\x93\x01\n" +
 	"\vWishOutcome\x12.\n" +
 	"\achanges\x18\x01 \x03(\v2\x14.shoal.v1.PlanChangeR\achanges\x12\x1f\n" +
 	"\vis_accepted\x18\x02 \x01(\bR\n" +
 	"isAccepted\x12\x12\n" +
 	"\x04acks\x18\x03 \x01(\x05R\x04acks\x12\x1f\n" +
 	"\vacks_wanted\x18\x04 \x01(\x05R\n" +
-	"acksWanted\"\xa4\x03\n" +
+	"acksWanted\"\xd7\x03\n" +
 	"\rDeployRequest\x12$\n" +
 	"\x05specs\x18\x01 \x03(\v2\x0e.shoal.v1.SpecR\x05specs\x12\x1b\n" +
 	"\tplan_only\x18\x02 \x01(\bR\bplanOnly\x12\x1f\n" +
@@ -5506,7 +5532,11 @@ const file_shoal_v1_control_proto_rawDesc = "" +
 	"\vif_revision\x18\a \x03(\v2'.shoal.v1.DeployRequest.IfRevisionEntryR\n" +
 	"ifRevision\x12#\n" +
 	"\rprune_project\x18\b \x01(\tR\fpruneProject\x12%\n" +
-	"\x0eallow_unplaced\x18\t \x01(\bR\rallowUnplaced\x1a=\n" +
+	"\x0eallow_unplaced\x18\t \x01(\bR\rallowUnplaced\x12\x1d\n" +
+	"\n" +
+	"keep_scale\x18\n" +
+	" \x01(\bR\tkeepScale\x12\x12\n" +
+	"\x04keep\x18\v \x03(\tR\x04keep\x1a=\n" +
 	"\x0fIfRevisionEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"t\n" +

@@ -1,0 +1,85 @@
+// Copyright The Shoal Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package wish
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/shoalnet/shoal"
+)
+
+// operate stops, starts or restarts one service. A restart is a new revision that
+// differs in nothing but a count, so that replicas are replaced as by any other.
+func operate(d *shoal.Desired, author shoal.PeerID, name string, what shoal.Operation) (*step, error) {
+	old, ok := d.Service(name)
+	if !ok {
+		return nil, noService(d, name)
+	}
+	s := &step{change: shoal.Change{
+		Kind: shoal.ChangeUpdate, Service: name, Revision: old.Revision, Replicas: old.Replicas, Details: []string{string(what)},
+	}}
+	switch what {
+	case shoal.OpStop:
+		s.change.Stopped = true
+		if old.Stopped {
+			s.change.Kind, s.change.Details = shoal.ChangeNone, []string{"is stopped already"}
+			return s, nil
+		}
+		s.op = &shoal.OpBody{Service: name, Seq: old.OpSeq + 1, Stopped: true, Of: old.Revision}
+	case shoal.OpStart:
+		s.spec = &old.Spec
+		if !old.Stopped {
+			s.change.Kind, s.change.Details = shoal.ChangeNone, []string{"is not stopped"}
+			return s, nil
+		}
+		s.start(old)
+	case shoal.OpRestart:
+		spec := old.Spec
+		spec.Restarts++
+		s.spec = &spec
+		s.revise(d, author, old)
+	default:
+		return nil, &shoal.InvalidError{Field: "operation", Why: fmt.Sprintf("must be stop, start or restart, got %q", what)}
+	}
+	return s, nil
+}
+
+// start writes that a stopped service is wanted again.
+func (s *step) start(old *shoal.Service) {
+	s.op = &shoal.OpBody{Service: old.Spec.Name, Seq: old.OpSeq + 1, Of: old.Revision}
+}
+
+// again makes a deploy start a service that was stopped: a new revision does, and
+// without one it is said.
+func (s *step) again(old *shoal.Service) {
+	s.change.Kind = shoal.ChangeUpdate
+	s.change.Details = append(s.change.Details, "start")
+	if s.rev == nil {
+		s.start(old)
+	}
+}
+
+// prune adds the removal of every service of a project that the wish does not name.
+func prune(d *shoal.Desired, steps []*step, w *shoal.DeployWish) ([]*step, error) {
+	if w.Prune == "" {
+		return steps, nil
+	}
+	named := slices.Clone(w.Keep)
+	for i := range w.Specs {
+		named = append(named, w.Specs[i].Name)
+	}
+	for i := range d.Services {
+		s := &d.Services[i].Spec
+		if s.Project != w.Prune || slices.Contains(named, s.Name) {
+			continue
+		}
+		out, err := remove(d, s.Name, false)
+		if err != nil {
+			return nil, err
+		}
+		steps = append(steps, out)
+	}
+	return steps, nil
+}

@@ -87,8 +87,7 @@ func wrongIn(line string) string {
 	line, _, _ = strings.Cut(line, " #")
 	line, _, _ = strings.Cut(line, " |")
 	words := strings.Fields(line)[1:]
-	a := &app{env: map[string]string{}}
-	root := a.root()
+	root := plainApp().root()
 	root.InitDefaultHelpCmd()
 	root.InitDefaultCompletionCmd()
 	words = slices.DeleteFunc(words, func(w string) bool { return w == "..." })

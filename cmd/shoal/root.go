@@ -36,6 +36,7 @@ func (a *app) run(ctx context.Context, args []string) int {
 }
 
 func (a *app) root() *cobra.Command {
+	isDocs := false
 	root := &cobra.Command{
 		Use:   "shoal",
 		Short: "Run containers on a group of machines that nobody leads",
@@ -50,8 +51,15 @@ A first cluster:
   shoal scale web=10                # or web+2, web-1`,
 		SilenceErrors: true, SilenceUsage: true,
 		Args: noSuchCommand,
-		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if isDocs {
+				return reference(a.out, cmd)
+			}
+			return cmd.Help()
+		},
 	}
+	root.Flags().BoolVar(&isDocs, "print-reference", false, "print docs/cli.md and end")
+	_ = root.Flags().MarkHidden("print-reference") // for make docs
 	f := root.PersistentFlags()
 	f.StringVarP(&a.host, "host", "H", cmp.Or(a.env["SHOAL_HOST"], defaultHost), "socket of the daemon to ask (SHOAL_HOST)")
 	f.StringVarP(&a.output, "output", "o", "table", "table, wide, json, yaml, name or template=GO-TEMPLATE")

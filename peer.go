@@ -22,6 +22,7 @@ type Peer struct {
 	Cordoned  bool      // takes no new slots
 	Draining  bool      // also hands over present ones
 	Removed   bool      // its pen has ended; kept so that its records can be judged
+	Removal   []byte    // signed envelope of a record that removed it, nil unless Removed
 	// Marks are those in force, sorted by ID: what lifting names.
 	Marks []Mark
 	// Edits are those that count, sorted by Label.

@@ -194,7 +194,7 @@ type MemberStatus struct {
 	Role    Role
 	Listen  []string
 	Version string
-	Trouble string       // "" or why this peer stopped claiming (copied identity)
+	Trouble string       // "" or why this peer stopped claiming (copied identity), or is a member no more
 	Store   *StoreStatus // nil before init or join
 }
 

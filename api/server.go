@@ -173,8 +173,12 @@ func (s *Server) cluster() (*Cluster, error) {
 	if c, ok := s.deps.Cluster(); ok && c != nil {
 		return c, nil
 	}
-	if s.deps.Membership.Status().Cluster != "" {
+	st := s.deps.Membership.Status()
+	if st.Cluster != "" {
 		return nil, &Error{Code: CodeStarting, What: "this daemon is starting and has not read its records yet", Todo: "try again in a moment"}
+	}
+	if st.Trouble != "" { // it was one
+		return nil, &Error{Code: CodeNotMember, What: "this daemon is not a member of a cluster any more", Why: st.Trouble, Todo: `make a token on a member and run "shoal join TOKEN"`}
 	}
 	return nil, notMember()
 }

@@ -225,12 +225,13 @@ func (s *Store) Inject(ctx context.Context, envelopes [][]byte) error {
 		return err
 	}
 	u := &update{done: make(chan struct{})}
-	for _, raw := range envelopes {
+	for i, raw := range envelopes {
 		rec, err := codec.DecodeRecord(raw)
 		if err != nil {
 			return fmt.Errorf("inject record: %w", err)
 		}
-		if _, no := s.chains.judgeElement(blocks.Element{Key: rec.Key(), Value: raw}, nil); no != nil {
+		before := offers{rec.Author: {Peer: rec.Author, Envelopes: envelopes[:i]}}
+		if _, no := s.chains.judgeElement(blocks.Element{Key: rec.Key(), Value: raw}, before); no != nil {
 			return fmt.Errorf("inject record: %w", no)
 		}
 		u.verbatim = append(u.verbatim, fold.Entry{Record: rec, Envelope: raw, Pushed: true})

@@ -7,6 +7,7 @@ import (
 	"context"
 	"crypto/ed25519"
 	"encoding/binary"
+	"fmt"
 	"io"
 	"slices"
 	"strings"
@@ -146,13 +147,13 @@ func (l *Links) admit(ctx context.Context, d *door, newcomer shoal.PeerID, nonce
 	}
 	if proof.GetDryRun() {
 		_, _ = judge(d.store.Desired(), shoal.Stamp{Author: l.id.Self()})
-		return &shoalv1.JoinAnswer{Verdict: verdict, Why: l.why(verdict)}, nil
+		return &shoalv1.JoinAnswer{Verdict: verdict, Why: l.why(verdict, d, newcomer)}, nil
 	}
 	if _, err := d.store.Update(ctx, judge, shoal.UpdateOptions{}); err != nil {
 		return refusal(shoalv1.JoinVerdict_JOIN_VERDICT_BUSY, err.Error()), nil
 	}
 	if verdict != shoalv1.JoinVerdict_JOIN_VERDICT_ADMITTED {
-		return refusal(verdict, l.why(verdict)), nil
+		return refusal(verdict, l.why(verdict, d, newcomer)), nil
 	}
 	l.SetMembers(d.store.Desired())
 	chain := d.chains.Chain(newcomer)
@@ -188,6 +189,8 @@ func (l *Links) judge(d *shoal.Desired, self, newcomer shoal.PeerID, public ed25
 		return shoalv1.JoinVerdict_JOIN_VERDICT_USED, nil
 	case l.clock.Wall().Unix() >= inv.ExpiresAt: // our clock stands in for the issuer's
 		return shoalv1.JoinVerdict_JOIN_VERDICT_EXPIRED, nil
+	case !slices.Contains([]shoal.PeerID{"", self}, RemoverOf(d, newcomer)):
+		return shoalv1.JoinVerdict_JOIN_VERDICT_REMOVED, nil
 	}
 	redeemed := ownPart(inv, self)
 	redeemed.RedeemedBy = append(redeemed.RedeemedBy, newcomer)
@@ -197,8 +200,10 @@ func (l *Links) judge(d *shoal.Desired, self, newcomer shoal.PeerID, public ed25
 }
 
 // why says a verdict in words.
-func (l *Links) why(v shoalv1.JoinVerdict) string {
+func (l *Links) why(v shoalv1.JoinVerdict, d *door, newcomer shoal.PeerID) string {
 	switch v {
+	case shoalv1.JoinVerdict_JOIN_VERDICT_REMOVED:
+		return fmt.Sprintf("it was removed by %s, which alone can admit it again", RemoverOf(d.store.Desired(), newcomer).Short())
 	case shoalv1.JoinVerdict_JOIN_VERDICT_UNKNOWN:
 		return "this peer has no such invite (yet)"
 	case shoalv1.JoinVerdict_JOIN_VERDICT_NOT_OPERATOR:

@@ -25,6 +25,8 @@ const (
 	ProtocolPing protocol.ID = "/shoal/ping/1"
 	// ProtocolDoctor asks a member what it finds on its own machine.
 	ProtocolDoctor protocol.ID = "/shoal/doctor/1"
+	// ProtocolRemoved tells a peer that it was removed from the cluster.
+	ProtocolRemoved protocol.ID = "/shoal/removed/1"
 )
 
 // Config is how a peer is reached and reaches others.

@@ -84,6 +84,7 @@ func (l *Links) dialLoop(ctx context.Context) {
 			d.finished(r)
 		}
 		d.cut()
+		d.tell(func(c network.Conn) { dials.Go(func() { d.tellRemoved(ctx, c) }) })
 		d.remember()
 		next := d.look(func(p peer.ID, reach func(context.Context, peer.ID) dialed) {
 			dials.Go(func() { d.results <- reach(ctx, p) })

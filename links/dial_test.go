@@ -110,12 +110,12 @@ func TestChooseLarge(t *testing.T) {
 	for i := range 19 {
 		members[decodeID(t, memory(t, byte(i+2)).Self())] = true
 	}
-	d.gate.set(members, 0)
+	d.gate.set(members, nil, 0)
 	if got := d.choose(); len(got) != 19 {
 		t.Errorf("%d of 19 chosen below the limit, want all", len(got))
 	}
 	members[decodeID(t, memory(t, 100).Self())] = true
-	d.gate.set(members, 0)
+	d.gate.set(members, nil, 0)
 	first := d.choose()
 	if len(first) != 5 {
 		t.Fatalf("%d chosen above the limit, want 5", len(first))
@@ -167,7 +167,7 @@ func TestUnionIsConnected(t *testing.T) {
 				members[p] = true
 			}
 		}
-		d.gate.set(members, 0)
+		d.gate.set(members, nil, 0)
 		for p := range d.choose() {
 			edges[i] = append(edges[i], index[p])
 			edges[index[p]] = append(edges[index[p]], i)

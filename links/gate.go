@@ -38,7 +38,9 @@ type gate struct {
 
 	mu        sync.Mutex // guards the rest
 	members   map[peer.ID]bool
-	doorUntil int64 // Unix seconds; strangers may come until then
+	removed   map[peer.ID]bool // may come as strangers do, to be told
+	told      map[string]bool  // connections, by ID, on which that was begun
+	doorUntil int64            // Unix seconds; strangers may come until then
 	strangers map[peer.ID]time.Duration
 	hosts     map[peer.ID]int // peers we join through, by running joins
 	joining   map[peer.ID]int // newcomers we are just admitting
@@ -51,15 +53,15 @@ func newGate(clock shoal.Clock, loopback bool) *gate {
 	return &gate{
 		clock: clock, loopback: loopback,
 		members: map[peer.ID]bool{}, strangers: map[peer.ID]time.Duration{}, hosts: map[peer.ID]int{},
-		joining: map[peer.ID]int{}, early: map[string]bool{},
+		joining: map[peer.ID]int{}, early: map[string]bool{}, told: map[string]bool{},
 	}
 }
 
-// set replaces the members and the time until which the door is open.
-func (g *gate) set(members map[peer.ID]bool, doorUntil int64) {
+// set replaces the members, the removed, and the time until which the door is open.
+func (g *gate) set(members, removed map[peer.ID]bool, doorUntil int64) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.members, g.doorUntil = members, doorUntil
+	g.members, g.removed, g.doorUntil = members, removed, doorUntil
 	for p := range g.strangers {
 		if members[p] {
 			delete(g.strangers, p)
@@ -86,7 +88,7 @@ func (g *gate) mayStay(p peer.ID) bool {
 	if since, ok := g.strangers[p]; ok && now-since < 2*strangerTime {
 		return now-since < strangerTime
 	}
-	if g.clock.Wall().Unix() >= g.doorUntil {
+	if g.clock.Wall().Unix() >= g.doorUntil && !g.removed[p] {
 		return false
 	}
 	here := 0
@@ -119,6 +121,7 @@ func (g *gate) ended(c network.Conn, last bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	delete(g.early, c.ID())
+	delete(g.told, c.ID())
 	p := c.RemotePeer()
 	if since, ok := g.strangers[p]; ok && last && g.clock.Mono()-since < strangerTime {
 		delete(g.strangers, p)
@@ -155,6 +158,25 @@ func (g *gate) nextStranger() (time.Duration, bool) {
 		}
 	}
 	return first, any
+}
+
+// mustTell reports, once for each connection, that its peer is to be told that it was
+// removed.
+func (g *gate) mustTell(c network.Conn) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if !g.removed[c.RemotePeer()] || g.told[c.ID()] {
+		return false
+	}
+	g.told[c.ID()] = true
+	return true
+}
+
+// wasLink reports whether c began while its peer was a member, which it is no more.
+func (g *gate) wasLink(c network.Conn) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.removed[c.RemotePeer()] && !g.early[c.ID()]
 }
 
 // visit lets p be dialled although it is no member yet, until the returned call.

@@ -4,6 +4,8 @@
 package links
 
 import (
+	"bytes"
+	"context"
 	"fmt"
 	"io"
 	"os"
@@ -203,7 +205,7 @@ func TestDoor(t *testing.T) {
 			}
 		}
 		may("------")
-		g.set(nil, wall+3600)
+		g.set(nil, nil, wall+3600)
 		may("yyyy--")
 		if at, ok := g.nextStranger(); !ok || at != strangerTime {
 			t.Errorf("next stranger goes at %v, %v", at, ok)
@@ -212,11 +214,11 @@ func TestDoor(t *testing.T) {
 		may("yyyy--")
 		time.Sleep(time.Millisecond)
 		may("----yy") // those who stood at the door are not let in again at once
-		g.set(map[peer.ID]bool{ids[0]: true}, wall+3600)
+		g.set(map[peer.ID]bool{ids[0]: true}, nil, wall+3600)
 		may("y---yy")
 		time.Sleep(strangerTime)
 		may("yyyy--") // those who went first have waited as long as they stood
-		g.set(nil, 0)
+		g.set(nil, nil, 0)
 		time.Sleep(2 * strangerTime)
 		may("------")
 	})
@@ -276,5 +278,51 @@ func TestRemovedMemberIsCut(t *testing.T) {
 	}
 	if got := a.Connected(); len(got) != 0 {
 		t.Errorf("Connected = %v", got)
+	}
+}
+
+// TestRemovedMemberIsTold: the links of who was removed are cut, but not before it was
+// told why, whether it is there or comes back later, and also at a shut door.
+func TestRemovedMemberIsTold(t *testing.T) {
+	a := newCluster(t, 1)
+	b := newcomer(t, 2)
+	_, err := b.Join(t.Context(), a.invite(t, shoal.TokenOptions{}), shoal.JoinOptions{})
+	mustBe(t, "join", err)
+	eventually(t, "a links b", linked(a.testPeer, b.id.Self()))
+	eventually(t, "b links a", linked(b, a.id.Self()))
+	told := make(chan [][]byte, 8)
+	b.ServeRemoval(func(_ context.Context, envelopes [][]byte) error {
+		told <- envelopes
+		return nil
+	})
+
+	a.clock.add(2 * doorGrace)
+	a.store.setRemoved(b.id.Self())
+	d := *a.store.Desired()
+	d.Peers = slices.Clone(d.Peers)
+	removal := admitBy(t, a.id, &shoal.MemberBody{Peer: b.id.Self(), Removed: true, HighestSeq: 1})
+	for i := range d.Peers {
+		if d.Peers[i].ID == b.id.Self() {
+			d.Peers[i].Removal = removal
+		}
+	}
+	if got := RemoverOf(&d, b.id.Self()); got != a.id.Self() {
+		t.Errorf("RemoverOf = %q, want a", got)
+	}
+	a.SetMembers(&d)
+	for range 2 { // b does not listen, and links again
+		got := <-told
+		if len(got) != 1+len(a.id.Chain()) || !bytes.Equal(got[len(got)-1], removal) {
+			t.Fatalf("told %d envelopes, want a's chain and the removal", len(got))
+		}
+		if _, err := VerifyChain(a.id.Cluster(), a.id.Self(), got[:len(got)-1]); err != nil {
+			t.Errorf("the chain that came along: %v", err)
+		}
+		for _, c := range b.host.Network().Conns() {
+			mustBe(t, "hang up", c.Close())
+		}
+	}
+	if _, err := b.Ping(t.Context(), a.id.Self(), false); err == nil {
+		t.Error("a removed member's ping was answered")
 	}
 }

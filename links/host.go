@@ -84,10 +84,11 @@ func resources() (network.ResourceManager, error) {
 			ProtocolJoin: {Streams: 32, StreamsInbound: 16, StreamsOutbound: 16, Memory: 32 * mib},
 		},
 		ProtocolPeer: map[protocol.ID]rcmgr.ResourceLimits{
-			ProtocolJoin:   {Streams: 8, StreamsInbound: 4, StreamsOutbound: 4, Memory: 8 * mib},
-			ProtocolDoctor: {Streams: 8, StreamsInbound: 4, StreamsOutbound: 4, Memory: 8 * mib},
-			ProtocolPing:   {Streams: 64, StreamsInbound: 32, StreamsOutbound: 32, Memory: 16 * mib},
-			ProtocolLogs:   {Streams: 512, StreamsInbound: 256, StreamsOutbound: 256, Memory: 64 * mib},
+			ProtocolJoin:    {Streams: 8, StreamsInbound: 4, StreamsOutbound: 4, Memory: 8 * mib},
+			ProtocolDoctor:  {Streams: 8, StreamsInbound: 4, StreamsOutbound: 4, Memory: 8 * mib},
+			ProtocolRemoved: {Streams: 4, StreamsInbound: 2, StreamsOutbound: 2, Memory: mib},
+			ProtocolPing:    {Streams: 64, StreamsInbound: 32, StreamsOutbound: 32, Memory: 16 * mib},
+			ProtocolLogs:    {Streams: 512, StreamsInbound: 256, StreamsOutbound: 256, Memory: 64 * mib},
 		},
 	}.Build(rcmgr.InfiniteLimits)
 	return rcmgr.NewResourceManager(rcmgr.NewFixedLimiter(limits),

@@ -28,6 +28,7 @@ type JoinResult struct {
 	Cluster shoal.PeerID
 	Role    shoal.Role
 	Via     shoal.PeerID  // who admitted it
+	Invite  string        // ID of the one it redeemed
 	Members []KnownMember // whom it may link to; their chains were checked
 }
 
@@ -182,7 +183,7 @@ func (l *Links) converse(s network.Stream, t *Token, via shoal.PeerID, opts shoa
 	if err := faultOf(&answer, via); err != nil {
 		return JoinResult{}, err
 	}
-	res := JoinResult{Cluster: t.Cluster, Role: t.Role, Via: via}
+	res := JoinResult{Cluster: t.Cluster, Role: t.Role, Via: via, Invite: inviteID(proof.PublicKey)}
 	if opts.DryRun {
 		return res, nil
 	}

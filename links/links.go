@@ -42,6 +42,7 @@ type Links struct {
 	door    *door                      // who admits, nil until ServeJoin
 	logs    LogSource                  // nil until ServeLogs
 	doctor  DoctorSource               // nil until ServeDoctor
+	removed RemovalSink                // nil until ServeRemoval
 }
 
 // New makes the links of this peer. Nothing listens, dials or serves before Run; but
@@ -134,7 +135,7 @@ func (l *Links) admitMembers(d *shoal.Desired) {
 	l.mu.Lock()
 	l.members = cluster
 	l.mu.Unlock()
-	members := map[peer.ID]bool{}
+	members, removed := map[peer.ID]bool{}, map[peer.ID]bool{}
 	if cluster != "" {
 		for _, m := range l.id.Members() {
 			if p, err := peer.Decode(string(m.Peer)); err == nil {
@@ -147,6 +148,9 @@ func (l *Links) admitMembers(d *shoal.Desired) {
 		for i := range d.Peers {
 			if p, err := peer.Decode(string(d.Peers[i].ID)); err == nil {
 				members[p] = !d.Peers[i].Removed
+				if d.Peers[i].Removed {
+					removed[p] = true
+				}
 			}
 		}
 		doorUntil = l.openUntil(d)
@@ -157,7 +161,7 @@ func (l *Links) admitMembers(d *shoal.Desired) {
 			delete(members, p)
 		}
 	}
-	l.gate.set(members, doorUntil)
+	l.gate.set(members, removed, doorUntil)
 	l.poke()
 	l.announce()
 }
@@ -262,6 +266,8 @@ func (l *Links) serve(ctx context.Context) func() {
 		ProtocolJoin: r.handler(ctx, l.serveJoin),
 		ProtocolPing: l.gate.memberOnly(r.handler(ctx, l.servePing)),
 		ProtocolLogs: l.gate.memberOnly(r.handler(ctx, l.serveLogs)),
+
+		ProtocolRemoved: l.gate.memberOnly(r.handler(ctx, l.serveRemoval)),
 
 		ProtocolDoctor: l.gate.memberOnly(r.handler(ctx, l.serveDoctor)),
 	}

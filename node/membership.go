@@ -39,7 +39,7 @@ func (p *Peer) Init(ctx context.Context, opts shoal.InitOptions) (string, error)
 	if _, err := links.InitCluster(p.parts.Identity, p.parts.Clock.Wall()); err != nil {
 		return "", fmt.Errorf("make a cluster: %w", err)
 	}
-	s, err := p.begin(ctx, true, opts.Name, opts.Labels)
+	s, err := p.begin(ctx, true, "", opts.Name, opts.Labels)
 	if err != nil {
 		return "", err
 	}
@@ -63,7 +63,7 @@ func (p *Peer) Join(ctx context.Context, token string, opts shoal.JoinOptions) e
 		return err
 	}
 	p.parts.Log.Info("joined", "cluster", res.Cluster.Short(), "via", res.Via, "role", res.Role)
-	s, err := p.begin(ctx, false, opts.Name, opts.Labels)
+	s, err := p.begin(ctx, false, res.Invite, opts.Name, opts.Labels)
 	if err != nil {
 		return err
 	}
@@ -77,12 +77,12 @@ func (p *Peer) Join(ctx context.Context, token string, opts shoal.JoinOptions) e
 }
 
 // begin wakes the peer to its new membership and waits until that takes updates.
-func (p *Peer) begin(ctx context.Context, founder bool, name string, labels map[string]string) (*stack, error) {
+func (p *Peer) begin(ctx context.Context, founder bool, invite, name string, labels map[string]string) (*stack, error) {
 	if err := p.parts.Identity.SetNamed(name, labels); err != nil {
 		return nil, fmt.Errorf("keep this peer's name: %w", err)
 	}
 	p.mu.Lock()
-	p.isFounder = founder
+	p.isFounder, p.invite, p.gone = founder, invite, ""
 	p.poke()
 	p.mu.Unlock()
 	ctx, cancel := context.WithTimeout(ctx, startTime)

@@ -74,6 +74,8 @@ type Peer struct {
 	stack     *stack        // nil outside a cluster
 	isFounder bool          // Init made this cluster, in this life
 	paused    bool          // Leave is ending the membership: start no other stack
+	invite    string        // that the last Join redeemed, in this life
+	gone      string        // why it is a member no more, if others ended that
 	wake      chan struct{} // closed when membership changed
 }
 
@@ -153,19 +155,24 @@ func (p *Peer) runStack(ctx context.Context, wroteBefore bool) (err error) {
 	if err != nil {
 		return fmt.Errorf("start as a member: %w", err)
 	}
-	ctx, s.cancel = context.WithCancel(ctx)
-	defer s.cancel()
+	working, cancel := context.WithCancel(ctx)
+	defer cancel()
+	s.cancel = cancel
 	p.setStack(s)
 	defer func() {
+		if s.removed != "" {
+			err = errors.Join(err, p.expelled(ctx, s))
+		}
 		p.setStack(nil)
 		p.links.ServeJoin(nil, nil)
+		p.links.ServeRemoval(nil)
 		p.links.SetMembers(nil)
 		if s.engines.Close != nil {
 			err = errors.Join(err, s.engines.Close())
 		}
 	}()
 	p.parts.Log.Info("member of a cluster", "cluster", p.parts.Identity.Cluster().Short(), logkey.Peer, p.parts.Identity.Self())
-	return s.run(ctx)
+	return s.run(working)
 }
 
 func (p *Peer) setStack(s *stack) {
@@ -254,6 +261,10 @@ func (p *Peer) Status() shoal.MemberStatus {
 	if s, err := p.current(); err == nil {
 		st.Trouble = s.tracker.Trouble()
 		st.Store = s.status()
+	} else if st.Cluster == "" {
+		p.mu.Lock()
+		st.Trouble = p.gone
+		p.mu.Unlock()
 	}
 	return st
 }

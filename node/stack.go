@@ -36,12 +36,16 @@ type stack struct {
 	engines Engines
 	leaving atomic.Bool
 	left    atomic.Bool // its last records are being told
+	invite  string      // that this peer joined by in this life; "" if it did not
+	removed string      // by whom, once this peer was; written before cancel, read after run
 }
 
 // newStack allocates a membership's rooms. Only pubsub works already, until ctx
 // ends; that must outlive run.
 func newStack(ctx context.Context, p *Peer, wroteBefore bool) (_ *stack, err error) {
-	s := &stack{peer: p}
+	p.mu.Lock()
+	s := &stack{peer: p, invite: p.invite}
+	p.mu.Unlock()
 	id, parts := p.parts.Identity, &p.parts
 	host := p.links.Host()
 	pubsub, err := gossip.NewPubSub(ctx, host)
@@ -89,6 +93,7 @@ func (s *stack) run(ctx context.Context) error {
 	g.Go(func() error { s.tellFacts(base); return nil })
 	s.peer.links.ServeJoin(s.store, chains{s.peer.parts.Identity, s.store})
 	s.peer.links.ServeLogs(s.system.Logs)
+	s.peer.links.ServeRemoval(s.takeRemoval)
 
 	deciding, stop := context.WithCancel(base)
 	defer stop()
@@ -138,11 +143,19 @@ func (s *stack) status() *shoal.StoreStatus {
 	return out
 }
 
-// followMembers lets members in and keeps strangers out, as the records change.
+// followMembers lets members in and keeps strangers out, as the records change, and
+// ends this membership once they say that it is over.
 func (s *stack) followMembers(ctx context.Context) {
 	for {
 		changed := s.store.Changed()
-		s.peer.links.SetMembers(s.store.Desired())
+		d := s.store.Desired()
+		s.peer.links.SetMembers(d)
+		if by, removed := s.removal(d); removed {
+			s.removed = by
+			s.leaving.Store(true) // it will not be back
+			s.cancel()
+			return
+		}
 		select {
 		case <-changed:
 		case <-ctx.Done():

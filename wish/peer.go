@@ -27,6 +27,10 @@ func changePeer(v *shoal.View, author shoal.PeerID, w *shoal.PeerWish) (*step, e
 		return nil, fmt.Errorf("no peer %q: %w", w.Peer, shoal.ErrNotFound)
 	}
 	s := &peerStep{step: &step{change: shoal.Change{Kind: shoal.ChangeNone, Peer: p.ID}}, view: v, author: author, peer: p}
+	if p.Removed && w.Change == shoal.PeerRemove {
+		s.detail("already removed")
+		return s.step, nil
+	}
 	if p.Removed {
 		return nil, fmt.Errorf("peer %s was removed from the cluster: %w", p.Name(), shoal.ErrRefused)
 	}
@@ -41,6 +45,10 @@ func changePeer(v *shoal.View, author shoal.PeerID, w *shoal.PeerWish) (*step, e
 		s.undrain()
 	case shoal.PeerEdit:
 		if err := s.edit(w); err != nil {
+			return nil, err
+		}
+	case shoal.PeerRemove:
+		if err := s.remove(w.Force); err != nil {
 			return nil, err
 		}
 	default:
@@ -95,7 +103,10 @@ func (s *peerStep) cordon() {
 
 func (s *peerStep) drain() {
 	moves, ends, stays := s.held()
-	s.change.Notes, s.change.Replicas = stays, moves+ends
+	for _, slot := range stays {
+		s.change.Notes = append(s.change.Notes, slot+" stays: its data is there")
+	}
+	s.change.Replicas = moves + ends
 	if s.peer.Draining {
 		s.detail("already drained")
 		return
@@ -171,7 +182,7 @@ func (s *peerStep) held() (moves, ends int, stays []string) {
 		case ok && svc.Spec.Mode == shoal.ModeGlobal:
 			ends++
 		case ok && svc.Spec.StaysHome():
-			stays = append(stays, fmt.Sprintf("%s/%d stays: its data is there", c.Service, c.Slot))
+			stays = append(stays, fmt.Sprintf("%s/%d", c.Service, c.Slot))
 		default:
 			moves++
 		}

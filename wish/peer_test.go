@@ -184,6 +184,56 @@ func TestEdits(t *testing.T) {
 	}
 }
 
+func TestRemovePeer(t *testing.T) {
+	ask := func(p *place, force bool) shoal.Wish {
+		return shoal.Wish{Peer: &shoal.PeerWish{Peer: p.self, Change: shoal.PeerRemove, Force: force}}
+	}
+	refused := func(p *place, w shoal.Wish, want string) {
+		t.Helper()
+		if _, err := p.Submit(context.Background(), w, shoal.UpdateOptions{}); !errors.Is(err, shoal.ErrRefused) || !strings.HasSuffix(err.Error(), want) {
+			t.Errorf("Submit = %v, want a refusal: %q", err, want)
+		}
+	}
+	peers := cluster(t, 3)
+	a, b, c := peers[0], peers[1], peers[2]
+	db := spec("db", 2)
+	db.Setup.Mounts = []shoal.Mount{{Kind: shoal.MountVolume, Source: "data", Target: "/data"}}
+	a.must(t, deploy(spec("web", 3), db))
+	a.must(t, change(b, shoal.PeerDrain))
+	exchange(peers)
+	b.hold(t, "web", 0)
+	exchange(peers)
+
+	refused(a, ask(a, true), `a cannot remove itself: refused; run "shoal leave" on it`)
+	refused(a, ask(b, false), "b is alive and holds 1 slot: refused; drain it first: shoal drain b, or remove it with --force")
+	b.hold(t, "web")
+	write(t, b.store, &shoal.ClaimBody{Peer: b.self, Service: "db", Data: []int{0, 1, 7}}) // 7 is not wanted
+	exchange(peers)
+	refused(a, ask(b, false), "b has the data of db/0, db/1, which no other peer has: refused; bring it back, or give the data up with --force")
+	c.hold(t, "db", 1)
+	exchange(peers)
+	if got, want := line(a.must(t, ask(b, true))), "- remove from the cluster, db/0 begins without its data, which stays on that machine"; got != want {
+		t.Errorf("rm = %q, want %q", got, want)
+	}
+	write(t, b.store, &shoal.ClaimBody{Peer: b.self, Service: "web", Holds: []shoal.Holding{{Slot: 1}}})
+	exchange(peers)
+	for _, p := range peers {
+		d := p.store.Desired()
+		q, _ := d.Peer(b.self)
+		if !q.Removed || len(q.Removal) == 0 || len(q.Marks) > 0 {
+			t.Errorf("b = %+v, want it removed, with the proof and without marks", q)
+		}
+		if slices.ContainsFunc(d.Claims, func(c shoal.Claim) bool { return c.Holder == b.self }) {
+			t.Error("what b wrote after its removal counts")
+		}
+	}
+	if got := line(c.must(t, ask(b, false))); got != "= already removed" {
+		t.Errorf("rm again = %q, want nothing to do", got)
+	}
+	refused(c, change(b, shoal.PeerCordon), "peer b was removed from the cluster: refused")
+	refused(b, ask(c, true), "ask an operator (a, c)")
+}
+
 func TestPeerWishesRefused(t *testing.T) {
 	peers := cluster(t, 2, shoal.RoleOperator, shoal.RolePeer)
 	submit := func(p *place, w *shoal.PeerWish) error {

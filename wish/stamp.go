@@ -26,6 +26,7 @@ type step struct {
 	gone   *shoal.GoneBody
 	mark   *shoal.MarkBody
 	op     *shoal.OpBody
+	member *shoal.MemberBody
 	spec   *shoal.Spec // as it would be afterwards; nil when the service goes
 }
 
@@ -45,6 +46,9 @@ func (s *step) bodies() []shoal.Body {
 	}
 	if s.op != nil {
 		out = append(out, s.op)
+	}
+	if s.member != nil {
+		out = append(out, s.member)
 	}
 	return out
 }

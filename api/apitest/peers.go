@@ -27,6 +27,10 @@ func (c *Cluster) changePeer(w *shoal.PeerWish) (ch shoal.Change, peers []shoal.
 			p.Marks = append(slices.Clone(p.Marks), marks[w.Change])
 		}
 		ch.Replicas = c.handOver(services, p)
+	case shoal.PeerRemove:
+		p.Removed = true
+		ch.Kind = shoal.ChangeRemove
+		return ch, peers, services
 	case shoal.PeerUncordon:
 		p.Marks = nil
 	case shoal.PeerUndrain:

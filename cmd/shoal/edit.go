@@ -66,3 +66,25 @@ and over an older value: the plan says over which. What runs already is not move
 	ackFlag(cmd.Flags(), &acks)
 	return cmd
 }
+
+func (a *app) peerRmCmd() *cobra.Command {
+	var acks int
+	var force bool
+	cmd := &cobra.Command{
+		Use: "rm PEER...", Short: "End the membership of peers", Args: someArgs(0),
+		Long: `End the membership of peers: they may not link, write or read any more, and others take
+their slots. For a machine that is gone; one that is alive leaves by "shoal leave" on it,
+or is drained first. A removed daemon that comes back is told so, stops its containers
+and forgets the cluster; named volumes stay on it.
+
+A peer that is alive and holds slots, or has data that no other peer has, is removed
+only with --force. ` + peerNaming,
+		Example: "  shoal drain osaka && shoal peer rm osaka\n  shoal peer rm osaka --force",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.changePeers(cmd, args, shoal.PeerWish{Change: shoal.PeerRemove, Force: force}, acks, false)
+		},
+	}
+	cmd.Flags().BoolVar(&force, "force", false, "also if it is alive and holds slots, or has data")
+	ackFlag(cmd.Flags(), &acks)
+	return cmd
+}

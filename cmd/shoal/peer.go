@@ -22,7 +22,7 @@ func (a *app) peerCmd() *cobra.Command {
 		Use: "peer", Short: "List, inspect and change the peers", Args: noSuchCommand,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(a.peerLsCmd(), a.peerInspectCmd(), a.peerRenameCmd(), a.peerLabelCmd())
+	cmd.AddCommand(a.peerLsCmd(), a.peerInspectCmd(), a.peerRenameCmd(), a.peerLabelCmd(), a.peerRmCmd())
 	cmd.AddCommand(a.markCmds()...)
 	return cmd
 }

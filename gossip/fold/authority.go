@@ -19,7 +19,7 @@ const unlimited = math.MaxUint64
 type member struct {
 	role    shoal.Role
 	cap     uint64 // its records above this AuthorSeq are void
-	removed bool
+	removed *item  // a removal that applied, nil if none did
 	by      []byte // envelope of the admission that counts
 }
 
@@ -58,8 +58,9 @@ func newAuthority(t *topic, cluster shoal.PeerID) *authority {
 		}
 	}
 	for it := range applied {
-		if m := a.members[it.target()]; m != nil {
-			m.removed = true
+		// Of several the first by author, on every peer the same.
+		if m := a.members[it.target()]; m != nil && (m.removed == nil || compareItems(it, m.removed) < 0) {
+			m.removed = it
 		}
 	}
 	a.ids = slices.Sorted(maps.Keys(a.members))

@@ -42,7 +42,7 @@ func (v *verdict) judgePeer(versions []version) {
 // addTo adds what a peer's own topic came to, to what its membership did.
 func (v *verdict) addTo(p *shoal.Peer) {
 	q := *v.peer
-	q.ID, q.Role, q.Removed, q.Admission = p.ID, p.Role, p.Removed, p.Admission
+	q.ID, q.Role, q.Admission, q.Removed, q.Removal = p.ID, p.Role, p.Admission, p.Removed, p.Removal
 	*p = q
 }
 

@@ -108,7 +108,10 @@ func (r *Resolver) assemble(version uint64) *shoal.Desired {
 	}
 	for _, id := range r.authority.ids {
 		m := r.authority.members[id]
-		p := shoal.Peer{ID: id, Role: m.role, Removed: m.removed, Admission: m.by}
+		p := shoal.Peer{ID: id, Role: m.role, Admission: m.by}
+		if m.removed != nil {
+			p.Removed, p.Removal = true, m.removed.Envelope
+		}
 		if v := r.verdicts[topicKey{classPeer, string(id)}]; v != nil {
 			v.addTo(&p)
 		}

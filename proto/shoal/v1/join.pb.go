@@ -42,6 +42,7 @@ const (
 	JoinVerdict_JOIN_VERDICT_REVOKED      JoinVerdict = 6
 	JoinVerdict_JOIN_VERDICT_NOT_OPERATOR JoinVerdict = 7 // this peer may not admit; ask another
 	JoinVerdict_JOIN_VERDICT_BUSY         JoinVerdict = 8 // it could not write now; ask again
+	JoinVerdict_JOIN_VERDICT_REMOVED      JoinVerdict = 9 // another operator removed it, and alone can undo that
 )
 
 // Enum value maps for JoinVerdict.
@@ -56,6 +57,7 @@ var (
 		6: "JOIN_VERDICT_REVOKED",
 		7: "JOIN_VERDICT_NOT_OPERATOR",
 		8: "JOIN_VERDICT_BUSY",
+		9: "JOIN_VERDICT_REMOVED",
 	}
 	JoinVerdict_value = map[string]int32{
 		"JOIN_VERDICT_UNSPECIFIED":  0,
@@ -67,6 +69,7 @@ var (
 		"JOIN_VERDICT_REVOKED":      6,
 		"JOIN_VERDICT_NOT_OPERATOR": 7,
 		"JOIN_VERDICT_BUSY":         8,
+		"JOIN_VERDICT_REMOVED":      9,
 	}
 )
 
@@ -289,6 +292,59 @@ func (x *JoinAnswer) GetMembers() uint32 {
 	return 0
 }
 
+// Removal tells a peer on /shoal/removed/1 that it is a member no more.
+type Removal struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Chain         [][]byte               `protobuf:"bytes,1,rep,name=chain,proto3" json:"chain,omitempty"`   // admission chain from the cluster key to who removed it
+	Record        []byte                 `protobuf:"bytes,2,opt,name=record,proto3" json:"record,omitempty"` // signed envelope of the removal
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Removal) Reset() {
+	*x = Removal{}
+	mi := &file_shoal_v1_join_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Removal) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Removal) ProtoMessage() {}
+
+func (x *Removal) ProtoReflect() protoreflect.Message {
+	mi := &file_shoal_v1_join_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Removal.ProtoReflect.Descriptor instead.
+func (*Removal) Descriptor() ([]byte, []int) {
+	return file_shoal_v1_join_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *Removal) GetChain() [][]byte {
+	if x != nil {
+		return x.Chain
+	}
+	return nil
+}
+
+func (x *Removal) GetRecord() []byte {
+	if x != nil {
+		return x.Record
+	}
+	return nil
+}
+
 // JoinMember is one member the newcomer may dial.
 type JoinMember struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -301,7 +357,7 @@ type JoinMember struct {
 
 func (x *JoinMember) Reset() {
 	*x = JoinMember{}
-	mi := &file_shoal_v1_join_proto_msgTypes[3]
+	mi := &file_shoal_v1_join_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -313,7 +369,7 @@ func (x *JoinMember) String() string {
 func (*JoinMember) ProtoMessage() {}
 
 func (x *JoinMember) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_join_proto_msgTypes[3]
+	mi := &file_shoal_v1_join_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -326,7 +382,7 @@ func (x *JoinMember) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinMember.ProtoReflect.Descriptor instead.
 func (*JoinMember) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_join_proto_rawDescGZIP(), []int{3}
+	return file_shoal_v1_join_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *JoinMember) GetPeer() string {
@@ -369,12 +425,15 @@ const file_shoal_v1_join_proto_rawDesc = "" +
 	"\averdict\x18\x01 \x01(\x0e2\x15.shoal.v1.JoinVerdictR\averdict\x12\x10\n" +
 	"\x03why\x18\x02 \x01(\tR\x03why\x12\x14\n" +
 	"\x05chain\x18\x03 \x03(\fR\x05chain\x12\x18\n" +
-	"\amembers\x18\x04 \x01(\rR\amembers\"L\n" +
+	"\amembers\x18\x04 \x01(\rR\amembers\"7\n" +
+	"\aRemoval\x12\x14\n" +
+	"\x05chain\x18\x01 \x03(\fR\x05chain\x12\x16\n" +
+	"\x06record\x18\x02 \x01(\fR\x06record\"L\n" +
 	"\n" +
 	"JoinMember\x12\x12\n" +
 	"\x04peer\x18\x01 \x01(\tR\x04peer\x12\x14\n" +
 	"\x05chain\x18\x02 \x03(\fR\x05chain\x12\x14\n" +
-	"\x05addrs\x18\x03 \x03(\tR\x05addrs*\xfd\x01\n" +
+	"\x05addrs\x18\x03 \x03(\tR\x05addrs*\x97\x02\n" +
 	"\vJoinVerdict\x12\x1c\n" +
 	"\x18JOIN_VERDICT_UNSPECIFIED\x10\x00\x12\x19\n" +
 	"\x15JOIN_VERDICT_ADMITTED\x10\x01\x12\x18\n" +
@@ -384,7 +443,8 @@ const file_shoal_v1_join_proto_rawDesc = "" +
 	"\x11JOIN_VERDICT_USED\x10\x05\x12\x18\n" +
 	"\x14JOIN_VERDICT_REVOKED\x10\x06\x12\x1d\n" +
 	"\x19JOIN_VERDICT_NOT_OPERATOR\x10\a\x12\x15\n" +
-	"\x11JOIN_VERDICT_BUSY\x10\bB2Z0github.com/shoalnet/shoal/proto/shoal/v1;shoalv1b\x06proto3"
+	"\x11JOIN_VERDICT_BUSY\x10\b\x12\x18\n" +
+	"\x14JOIN_VERDICT_REMOVED\x10\tB2Z0github.com/shoalnet/shoal/proto/shoal/v1;shoalv1b\x06proto3"
 
 var (
 	file_shoal_v1_join_proto_rawDescOnce sync.Once
@@ -399,13 +459,14 @@ func file_shoal_v1_join_proto_rawDescGZIP() []byte {
 }
 
 var file_shoal_v1_join_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_shoal_v1_join_proto_msgTypes = make([]protoimpl.MessageInfo, 4)
+var file_shoal_v1_join_proto_msgTypes = make([]protoimpl.MessageInfo, 5)
 var file_shoal_v1_join_proto_goTypes = []any{
 	(JoinVerdict)(0),   // 0: shoal.v1.JoinVerdict
 	(*JoinHello)(nil),  // 1: shoal.v1.JoinHello
 	(*JoinProof)(nil),  // 2: shoal.v1.JoinProof
 	(*JoinAnswer)(nil), // 3: shoal.v1.JoinAnswer
-	(*JoinMember)(nil), // 4: shoal.v1.JoinMember
+	(*Removal)(nil),    // 4: shoal.v1.Removal
+	(*JoinMember)(nil), // 5: shoal.v1.JoinMember
 }
 var file_shoal_v1_join_proto_depIdxs = []int32{
 	0, // 0: shoal.v1.JoinAnswer.verdict:type_name -> shoal.v1.JoinVerdict
@@ -427,7 +488,7 @@ func file_shoal_v1_join_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_shoal_v1_join_proto_rawDesc), len(file_shoal_v1_join_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   4,
+			NumMessages:   5,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

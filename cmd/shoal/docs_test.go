@@ -6,7 +6,9 @@ package main
 import (
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -128,4 +130,31 @@ func hasShort(cmd *cobra.Command, short string) bool {
 // flagsEnd reports whether the flags of a command end at its first argument.
 func flagsEnd(cmd *cobra.Command) bool {
 	return slices.Contains([]string{"run", "exec"}, cmd.Name())
+}
+
+// TestRefusalsAreShown holds each row of docs/refusals.md against the test it names.
+func TestRefusalsAreShown(t *testing.T) {
+	text, err := os.ReadFile("../../docs/refusals.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	row := regexp.MustCompile("(?m)^\\| (\\d+) \\|.*?\\| `([^`]+)`[^|]*\\| [0-9, ]+ \\| `([^`]+)` \\|$")
+	rows := row.FindAllStringSubmatch(string(text), -1)
+	for i, r := range rows {
+		if r[1] != strconv.Itoa(i+1) {
+			t.Errorf("row %d is about input %s", i+1, r[1])
+		}
+		shown, err := os.ReadFile("../../" + r[3])
+		if err != nil {
+			t.Errorf("input %s: %v", r[1], err)
+			continue
+		}
+		if !strings.Contains(strings.ReplaceAll(string(shown), `\`, ""), r[2]) {
+			t.Errorf("input %s: %s does not have %q", r[1], r[3], r[2])
+		}
+	}
+	const inputs = 20
+	if len(rows) != inputs {
+		t.Errorf("%d rows, want one for each of the %d inputs", len(rows), inputs)
+	}
 }

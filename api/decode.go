@@ -43,6 +43,7 @@ func revisionIDOf(m *shoalv1.RevisionID) shoal.RevisionID {
 func freshnessOf(m *shoalv1.Freshness) Freshness {
 	f := Freshness{
 		Members: int(m.GetMembers()), Heard: int(m.GetHeard()), Oldest: m.GetOldestSeconds(), Newest: m.GetNewestSeconds(), Trouble: m.GetTrouble(),
+		Agree: int(m.GetAgree()), Differ: m.GetDiffer(),
 	}
 	for _, s := range m.GetSilent() {
 		f.Silent = append(f.Silent, SilentPeer{ID: s.GetId(), Name: s.GetName(), State: s.GetState(), Age: s.GetAgeSeconds()})

@@ -65,7 +65,8 @@ func (p *pane) name(id shoal.PeerID) string {
 
 // freshness says how much of the cluster this view is made of.
 func (p *pane) freshness(trouble string) *shoalv1.Freshness {
-	f := &shoalv1.Freshness{NewestSeconds: -1, Trouble: trouble}
+	f := &shoalv1.Freshness{NewestSeconds: -1, Trouble: trouble, Agree: 1}
+	own := p.view.Desired().Digest
 	for i := range p.view.Peers() {
 		peer := &p.view.Peers()[i]
 		if peer.Removed || peer.Left() {
@@ -84,12 +85,18 @@ func (p *pane) freshness(trouble string) *shoalv1.Freshness {
 		if life.State == shoal.LifeAlive {
 			f.Heard++
 			f.OldestSeconds = max(f.OldestSeconds, age)
+			if life.Digest == own {
+				f.Agree++
+			} else {
+				f.Differ = append(f.Differ, peer.Name())
+			}
 			continue
 		}
 		f.Silent = append(f.Silent, &shoalv1.SilentPeer{
 			Id: string(peer.ID), Name: peer.Name(), State: life.State.String(), AgeSeconds: age,
 		})
 	}
+	slices.Sort(f.Differ)
 	slices.SortFunc(f.Silent, func(a, b *shoalv1.SilentPeer) int { return cmp.Compare(a.Name, b.Name) })
 	return f
 }

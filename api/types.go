@@ -26,6 +26,8 @@ type Freshness struct {
 	Newest  float64      `json:"newest_seconds"` // -1: nothing was heard
 	Silent  []SilentPeer `json:"silent,omitempty"`
 	Trouble string       `json:"trouble,omitempty"`
+	Agree   int          `json:"agree"`            // peers heard that hold the same records, the asked one included
+	Differ  []string     `json:"differ,omitempty"` // names of those heard that do not
 }
 
 // SilentPeer is a member not heard recently.

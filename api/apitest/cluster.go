@@ -133,6 +133,15 @@ func (c *Cluster) Silence(name string, ago time.Duration) {
 	})
 }
 
+// Differ makes a peer that is alive hold other records.
+func (c *Cluster) Differ(name string) {
+	c.Change(func() {
+		l := c.lives[PeerID(name)]
+		l.Digest = shoal.Digest{1}
+		c.lives[PeerID(name)] = l
+	})
+}
+
 // Wake makes a peer alive again.
 func (c *Cluster) Wake(name string) {
 	c.Change(func() {

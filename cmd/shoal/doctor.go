@@ -38,8 +38,15 @@ does the same for the peers of the token.`,
 			}
 			defer done()
 			peer := ""
-			if len(args) == 1 {
+			switch {
+			case len(args) == 1 && a.local:
+				return usage("--local and a peer exclude each other")
+			case len(args) == 1:
 				peer = args[0]
+			case a.local:
+				if peer, err = a.self(ctx, c); err != nil {
+					return err
+				}
 			}
 			return a.doctor(ctx, c, peer, "")
 		},

@@ -55,6 +55,14 @@ func (a *app) logs(cmd *cobra.Command, l *logFlags, target string) error {
 		return err
 	}
 	defer done()
+	if a.local {
+		if q.Peer != "" {
+			return usage("--local and --peer exclude each other")
+		}
+		if q.Peer, err = a.self(ctx, c); err != nil {
+			return err
+		}
+	}
 	partial := false
 	err = c.Logs(ctx, q, func(line api.LogLine) error { return a.logLine(line, l.stamps) }, func(peer, why string) {
 		partial = true

@@ -58,6 +58,8 @@ type app struct {
 	debug   bool
 	noTrunc bool
 	quiet   bool
+	local   bool
+	agreed  int
 }
 
 func environment(pairs []string) map[string]string {

@@ -65,6 +65,8 @@ A first cluster:
 	f.StringVarP(&a.output, "output", "o", "table", "table, wide, json, yaml, name or template=GO-TEMPLATE")
 	f.Var(&a.timeout, "timeout", "give up after this long, like 30s or 5m (default: the command's own; 5m to become healthy)")
 	f.BoolVarP(&a.yes, "yes", "y", isYes(a.env["SHOAL_AUTO_CONFIRM"]), "do not ask (SHOAL_AUTO_CONFIRM)")
+	f.BoolVar(&a.local, "local", false, "ask no other peer: of logs and doctor (listings never do)")
+	f.IntVar(&a.agreed, "consistent", 0, "first wait until so many peers, the asked one included, hold the same records")
 	f.BoolVar(&a.noColor, "no-color", false, "no colours (NO_COLOR)")
 	f.BoolVar(&a.debug, "debug", false, "tell on stderr what is asked and how long it took")
 	root.SetFlagErrorFunc(flagError)
@@ -95,11 +97,16 @@ func (a *app) client(cmd *cobra.Command, unless time.Duration) (context.Context,
 	}
 	began := a.now()
 	a.debugf("asking %s", a.host)
-	return ctx, c, func() {
+	done := func() {
 		cancel()
 		c.Close()
 		a.debugf("done after %s", a.now().Sub(began).Round(time.Millisecond))
-	}, nil
+	}
+	if err := a.agree(cmd.Context(), c); err != nil {
+		done()
+		return nil, nil, nil, err
+	}
+	return ctx, c, done, nil
 }
 
 func (a *app) debugf(format string, args ...any) {

@@ -29,6 +29,7 @@ func TestMain(m *testing.M) {
 //	exits CODE shoal ARG...      run, and expect exactly this exit code
 //	fails CODE TEXT shoal ARG... the same, and exactly this one line on stderr
 //	silence NAME AGO             a peer was last heard so long ago
+//	differ NAME, wake NAME       a peer holds other records; is alive and holds the same
 //	phase SVC/SLOT PHASE REASON  what a holder says
 //	after DELAY phase ...        the same, so long after the next wish
 //	dispute SVC                  a concurrent wish lost
@@ -47,7 +48,7 @@ func TestScript(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"cluster": cmdCluster, "exits": cmdExits, "fails": cmdFails, "silence": cmdSilence, "phase": cmdPhase, "after": cmdAfter,
+			"cluster": cmdCluster, "exits": cmdExits, "fails": cmdFails, "silence": cmdSilence, "differ": cmdDiffer, "wake": cmdWake, "phase": cmdPhase, "after": cmdAfter,
 			"dispute": cmdDispute, "trouble": cmdTrouble, "confirm": cmdConfirm, "block": cmdBlock, "arrived": cmdArrived, "release": cmdRelease, "known": cmdKnown,
 		},
 	})
@@ -100,6 +101,14 @@ func cmdFails(ts *testscript.TestScript, neg bool, args []string) {
 	if got := ts.ReadFile("stderr"); got != args[1]+"\n" {
 		ts.Fatalf("%s says %q, want %q", strings.Join(args[2:], " "), got, args[1]+"\n")
 	}
+}
+
+func cmdDiffer(ts *testscript.TestScript, _ bool, args []string) {
+	sessionOf(ts).cluster.Differ(args[0])
+}
+
+func cmdWake(ts *testscript.TestScript, _ bool, args []string) {
+	sessionOf(ts).cluster.Wake(args[0])
 }
 
 func cmdSilence(ts *testscript.TestScript, _ bool, args []string) {

@@ -115,6 +115,7 @@ type Freshness struct {
 	Silent        []*SilentPeer          `protobuf:"bytes,5,rep,name=silent,proto3" json:"silent,omitempty"`                                      // by name
 	Trouble       string                 `protobuf:"bytes,6,opt,name=trouble,proto3" json:"trouble,omitempty"`                                    // "" or what is wrong with this peer itself
 	Agree         int32                  `protobuf:"varint,7,opt,name=agree,proto3" json:"agree,omitempty"`                                       // peers heard whose records are the same, this one included
+	Differ        []string               `protobuf:"bytes,8,rep,name=differ,proto3" json:"differ,omitempty"`                                      // names of peers heard whose records differ
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -196,6 +197,13 @@ func (x *Freshness) GetAgree() int32 {
 		return x.Agree
 	}
 	return 0
+}
+
+func (x *Freshness) GetDiffer() []string {
+	if x != nil {
+		return x.Differ
+	}
+	return nil
 }
 
 // SilentPeer is a member not heard recently.
@@ -5395,7 +5403,7 @@ const file_shoal_v1_control_proto_rawDesc = "" +
 	"\x04code\x18\x01 \x01(\tR\x04code\x12\x12\n" +
 	"\x04what\x18\x02 \x01(\tR\x04what\x12\x10\n" +
 	"\x03why\x18\x03 \x01(\tR\x03why\x12\x12\n" +
-	"\x04todo\x18\x04 \x01(\tR\x04todo\"\xe7\x01\n" +
+	"\x04todo\x18\x04 \x01(\tR\x04todo\"\xff\x01\n" +
 	"\tFreshness\x12\x18\n" +
 	"\amembers\x18\x01 \x01(\x05R\amembers\x12\x14\n" +
 	"\x05heard\x18\x02 \x01(\x05R\x05heard\x12%\n" +
@@ -5403,7 +5411,8 @@ const file_shoal_v1_control_proto_rawDesc = "" +
 	"\x0enewest_seconds\x18\x04 \x01(\x01R\rnewestSeconds\x12,\n" +
 	"\x06silent\x18\x05 \x03(\v2\x14.shoal.v1.SilentPeerR\x06silent\x12\x18\n" +
 	"\atrouble\x18\x06 \x01(\tR\atrouble\x12\x14\n" +
-	"\x05agree\x18\a \x01(\x05R\x05agree\"g\n" +
+	"\x05agree\x18\a \x01(\x05R\x05agree\x12\x16\n" +
+	"\x06differ\x18\b \x03(\tR\x06differ\"g\n" +
 	"\n" +
 	"SilentPeer\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +

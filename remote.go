@@ -5,8 +5,10 @@ package shoal
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"io/fs"
+	"strings"
 	"time"
 )
 
@@ -16,6 +18,12 @@ type Console interface {
 	// Logs calls fn for each line, oldest first, until the end, or until ctx ends
 	// when opts.Follow is set.
 	Logs(ctx context.Context, id string, opts LogOptions, fn func(LogLine) error) error
+	// Exec runs a command in a running container and returns its exit code once all
+	// it said is written: 126 or 127 if it cannot be started, 128 and more if a signal
+	// ended it. ErrConflict: the container does not run. *PolicyError: privileged, and
+	// the machine's owner does not allow that. When ctx ends its input and output end,
+	// but engines cannot end the command itself.
+	Exec(ctx context.Context, id string, opts ExecOptions, t Terminal) (exitCode int, err error)
 }
 
 // LogOptions select log lines.
@@ -49,12 +57,42 @@ type ExecOptions struct {
 	Size       WindowSize
 }
 
+// Bounds of ExecOptions, which travel in one message.
+const (
+	maxExecBytes = 32 << 10 // of all words together
+	maxExecWords = 1024
+)
+
+// Check returns an *InvalidError about what no engine could run.
+func (o *ExecOptions) Check() error {
+	size := len(o.User) + len(o.WorkDir)
+	for _, w := range o.Command {
+		size += len(w)
+	}
+	for k, v := range o.Env {
+		if k == "" || strings.ContainsAny(k, "=\x00") {
+			return &InvalidError{Field: "env", Why: fmt.Sprintf("has no name like %q", k)}
+		}
+		size += len(k) + len(v)
+	}
+	switch {
+	case len(o.Command) == 0 || o.Command[0] == "":
+		return &InvalidError{Field: "command", Why: "must have at least one word"}
+	case len(o.Command)+len(o.Env) > maxExecWords:
+		return &InvalidError{Field: "command", Why: fmt.Sprintf("and env have more than %d words", maxExecWords)}
+	case size > maxExecBytes:
+		return &InvalidError{Field: "command", Why: fmt.Sprintf("and env have %d bytes, at most %d are allowed", size, maxExecBytes)}
+	}
+	return nil
+}
+
 // WindowSize is that of a terminal, in characters; zero: not known.
 type WindowSize struct{ Width, Height uint16 }
 
-// Terminal is where a command reads and writes.
+// Terminal is where a command reads and writes. Who runs the command closes In when
+// it has ended; that must end a Read under way.
 type Terminal struct {
-	In       io.Reader // nil: nothing to read
+	In       io.ReadCloser // nil: nothing to read
 	Out, Err io.Writer
 	Resize   <-chan WindowSize // nil: it never changes
 }
@@ -88,12 +126,18 @@ type Target struct {
 	Slot    int
 }
 
+// String returns SERVICE/SLOT.
+func (t Target) String() string { return fmt.Sprintf("%s/%d", t.Service, t.Slot) }
+
 // Remote reaches the replicas that a peer holds, over direct streams; this peer's own
 // the same way. ErrNotFound: no such member, or it holds no such replica or none with
 // a container. ErrUnreachable: the peer does not answer, or the link broke on the way.
 type Remote interface {
 	// Logs streams the lines of the service's replicas held by peer.
 	Logs(ctx context.Context, peer PeerID, q LogQuery, fn func(LogLine) error) error
+	// Exec is Console's for a replica. ErrRefused: the holder takes commands from
+	// operators only, or runs too many already.
+	Exec(ctx context.Context, peer PeerID, at Target, opts ExecOptions, t Terminal) (exitCode int, err error)
 }
 
 // CheckState is how a check of the doctor ended.

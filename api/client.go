@@ -32,6 +32,9 @@ type Client struct {
 	path string
 	http *http.Client
 	rpc  shoalv1connect.ControlServiceClient
+
+	http2 *http.Client // for streams in both directions
+	both  shoalv1connect.ControlServiceClient
 }
 
 // Dial reads a host, "unix:///run/shoal.sock" or an absolute path, and returns its
@@ -41,14 +44,26 @@ func Dial(host string) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	hc := &http.Client{Transport: &http.Transport{
+	c := &Client{path: path, http: &http.Client{Transport: transport(path)}}
+	two := transport(path)
+	two.Protocols = new(http.Protocols)
+	two.Protocols.SetUnencryptedHTTP2(true)
+	c.http2 = &http.Client{Transport: two}
+	c.rpc, c.both = service(c.http), service(c.http2)
+	return c, nil
+}
+
+func transport(path string) *http.Transport {
+	return &http.Transport{
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return (&net.Dialer{}).DialContext(ctx, "unix", path)
 		},
 		DisableCompression: true,
-	}}
-	rpc := shoalv1connect.NewControlServiceClient(hc, "http://shoal", connect.WithReadMaxBytes(maxAnswer), connect.WithAcceptCompression("gzip", nil, nil))
-	return &Client{path: path, http: hc, rpc: rpc}, nil
+	}
+}
+
+func service(hc *http.Client) shoalv1connect.ControlServiceClient {
+	return shoalv1connect.NewControlServiceClient(hc, "http://shoal", connect.WithReadMaxBytes(maxAnswer), connect.WithAcceptCompression("gzip", nil, nil))
 }
 
 func socketPath(host string) (string, error) {
@@ -80,7 +95,10 @@ func unreachable(path string, err error) *Error {
 }
 
 // Close lets go of idle connections.
-func (c *Client) Close() { c.http.CloseIdleConnections() }
+func (c *Client) Close() {
+	c.http.CloseIdleConnections()
+	c.http2.CloseIdleConnections()
+}
 
 // call makes one unary call.
 func call[Req, Resp any](ctx context.Context, c *Client, do func(context.Context, *connect.Request[Req]) (*connect.Response[Resp], error), req *Req) (*Resp, error) {

@@ -5,6 +5,7 @@ package api
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -32,8 +33,8 @@ const (
 )
 
 // guard stands before the handler: it answers in JSON whatever is no request at
-// all, reads the body within its bounds, and judges JSON strictly. No method takes
-// a stream of requests, so the whole body can be read before it is passed on.
+// all, reads the body within its bounds, and judges JSON strictly. A method that takes a
+// stream of requests reads them itself, each within its bounds: see reading.
 type guard struct {
 	next    http.Handler
 	prefix  string
@@ -69,12 +70,24 @@ func (g *guard) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		})
 		return
 	}
-	media, ok := mediaOf(r, method.IsStreamingServer())
+	streaming := method.IsStreamingServer() || method.IsStreamingClient()
+	if method.IsStreamingClient() && r.ProtoMajor < 2 {
+		w.Header().Set("Connection", "close")
+		g.refuse(w, r, http.StatusHTTPVersionNotSupported, &Error{
+			Code: CodeInvalid, What: name + " needs HTTP/2 and a stream of messages, in gRPC or Connect's form", Todo: "use the shoal command",
+		})
+		return
+	}
+	media, ok := mediaOf(r, streaming)
 	if !ok {
 		g.refuse(w, r, http.StatusUnsupportedMediaType, &Error{
 			Code: CodeInvalid, What: fmt.Sprintf("content type %q is not taken here", clip(r.Header.Get("Content-Type"), 64)),
-			Todo: "use " + mediaWanted(method.IsStreamingServer()),
+			Todo: "use " + mediaWanted(streaming),
 		})
+		return
+	}
+	if method.IsStreamingClient() {
+		g.stream(w, r, method)
 		return
 	}
 	body, err := readBody(w, r)
@@ -97,6 +110,34 @@ func (g *guard) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	r.ContentLength = int64(len(body))
 	g.next.ServeHTTP(w, r)
 }
+
+// stream passes a stream of requests on unread; the first must come within bodyTime.
+func (g *guard) stream(w http.ResponseWriter, r *http.Request, method protoreflect.MethodDescriptor) {
+	read := &reading{http.NewResponseController(w)}
+	if err := read.rc.SetReadDeadline(time.Now().Add(bodyTime)); err != nil {
+		_ = g.errors.Write(w, r, wire(fmt.Errorf("limit the time of %s: %w", method.Name(), err)))
+		return
+	}
+	g.next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), readingKey{}, read)))
+}
+
+// reading is the stream of one client's requests. Each message is bounded by
+// maxMessage; all together by nothing but what takes them. JSON in them is not judged
+// as strictly as in others: the shoal command does not send any.
+type reading struct{ rc *http.ResponseController }
+
+type readingKey struct{}
+
+func readingOf(ctx context.Context) *reading {
+	r, _ := ctx.Value(readingKey{}).(*reading) // guard has put it there
+	return r
+}
+
+// goOn takes the limit of the first message off.
+func (r *reading) goOn() error { return r.rc.SetReadDeadline(time.Time{}) }
+
+// end makes what waits for the next message return.
+func (r *reading) end() { _ = r.rc.SetReadDeadline(time.Now()) } // a stream that is over waits for nothing
 
 // refuse answers in JSON with an HTTP status that Connect has no code for.
 func (g *guard) refuse(w http.ResponseWriter, r *http.Request, status int, err error) {

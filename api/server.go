@@ -26,6 +26,7 @@ import (
 // Bounds of what one socket takes.
 const (
 	maxBody    = 4 << 20   // bytes of a request
+	maxMessage = 128 << 10 // bytes of one of a stream of requests
 	maxDrain   = 128 << 20 // bytes of a refused request that are thrown away
 	maxDepth   = 32        // of JSON
 	maxClients = 256       // connections at once
@@ -148,7 +149,12 @@ func (s *Server) httpServer(ctx context.Context) *http.Server {
 	path, handler := shoalv1connect.NewControlServiceHandler(s,
 		connect.WithInterceptors(mapErrors{ctx.Done()}),
 		connect.WithCompression("gzip", nil, nil), // nothing may grow after its size was judged
-		connect.WithReadMaxBytes(maxBody),
+		connect.WithConditionalHandlerOptions(func(spec connect.Spec) []connect.HandlerOption {
+			if spec.StreamType&connect.StreamTypeClient != 0 {
+				return []connect.HandlerOption{connect.WithReadMaxBytes(maxMessage)}
+			}
+			return []connect.HandlerOption{connect.WithReadMaxBytes(maxBody)}
+		}),
 		connect.WithRecover(func(_ context.Context, spec connect.Spec, _ http.Header, p any) error {
 			s.deps.Log.Error("panic in a request", "method", spec.Procedure, logkey.Reason, fmt.Sprint(p))
 			return &Error{Code: CodeInternal, What: "this request met a bug in shoald", Todo: "see shoald's log"}

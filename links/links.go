@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/network"
@@ -43,6 +44,9 @@ type Links struct {
 	logs    LogSource                  // nil until ServeLogs
 	doctor  DoctorSource               // nil until ServeDoctor
 	removed RemovalSink                // nil until ServeRemoval
+	inside  Inside                     // nil until ServeInside
+
+	commands atomic.Int32 // that other members run here
 }
 
 // New makes the links of this peer. Nothing listens, dials or serves before Run; but
@@ -268,8 +272,8 @@ func (l *Links) serve(ctx context.Context) func() {
 		ProtocolLogs: l.gate.memberOnly(r.handler(ctx, l.serveLogs)),
 
 		ProtocolRemoved: l.gate.memberOnly(r.handler(ctx, l.serveRemoval)),
-
-		ProtocolDoctor: l.gate.memberOnly(r.handler(ctx, l.serveDoctor)),
+		ProtocolExec:    l.gate.memberOnly(r.handler(ctx, l.serveExec)),
+		ProtocolDoctor:  l.gate.memberOnly(r.handler(ctx, l.serveDoctor)),
 	}
 	for p, h := range own {
 		l.host.SetStreamHandler(p, h)

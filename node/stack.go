@@ -94,6 +94,7 @@ func (s *stack) run(ctx context.Context) error {
 	s.peer.links.ServeJoin(s.store, chains{s.peer.parts.Identity, s.store})
 	s.peer.links.ServeLogs(s.system.Logs)
 	s.peer.links.ServeRemoval(s.takeRemoval)
+	s.peer.links.ServeInside(s.system)
 
 	deciding, stop := context.WithCancel(base)
 	defer stop()

@@ -4,6 +4,8 @@
 package runtime_test
 
 import (
+	"context"
+	"io"
 	"testing"
 	"time"
 
@@ -12,6 +14,26 @@ import (
 	"github.com/shoalnet/shoal/runtime/runtimetest"
 )
 
+// command is what can be run in the twin's steady container.
+func command(ctx context.Context, opts shoal.ExecOptions, t shoal.Terminal) int {
+	switch opts.Command[0] {
+	case "print":
+		end := "\n"
+		if opts.TTY {
+			end = "\r\n"
+		}
+		io.WriteString(t.Out, "aaa"+end)
+	case "quit":
+		return 5
+	case "cat":
+		defer context.AfterFunc(ctx, func() { t.In.Close() })()
+		io.Copy(t.Out, t.In)
+	default:
+		return 127
+	}
+	return 0
+}
+
 func TestTwinContract(t *testing.T) {
 	runtimetest.Run(t, func(testing.TB) *runtimetest.Fixture {
 		twin := runtime.NewTwin(runtime.TwinConfig{
@@ -19,7 +41,7 @@ func TestTwinContract(t *testing.T) {
 			Images: []string{"steady:1", "sick:1", "crash:1", "greedy:1", "chatty:1"},
 		}, shoal.NewSystemClock())
 		soon := 5 * time.Millisecond
-		twin.SetProgram("steady:1", runtime.Program{HealthyAfter: soon})
+		twin.SetProgram("steady:1", runtime.Program{HealthyAfter: soon, Exec: command})
 		twin.SetProgram("sick:1", runtime.Program{HealthyAfter: soon, NeverHealthy: true})
 		twin.SetProgram("crash:1", runtime.Program{Exits: true, ExitAfter: soon, ExitCode: 3})
 		twin.SetProgram("greedy:1", runtime.Program{Exits: true, ExitAfter: soon, ExitCode: 137, OOM: true})
@@ -32,10 +54,11 @@ func TestTwinContract(t *testing.T) {
 				Name: "steady", Image: "steady:1", Health: check, Limits: size,
 				Ports: []shoal.Port{{Container: 80, Protocol: "tcp"}},
 			},
-			Sick:    shoal.Spec{Name: "sick", Image: "sick:1", Health: check},
-			Crash:   shoal.Spec{Name: "crash", Image: "crash:1"},
-			Greedy:  shoal.Spec{Name: "greedy", Image: "greedy:1", Limits: size},
-			Chatty:  shoal.Spec{Name: "chatty", Image: "chatty:1"},
+			Sick:   shoal.Spec{Name: "sick", Image: "sick:1", Health: check},
+			Crash:  shoal.Spec{Name: "crash", Image: "crash:1"},
+			Greedy: shoal.Spec{Name: "greedy", Image: "greedy:1", Limits: size},
+			Chatty: shoal.Spec{Name: "chatty", Image: "chatty:1"},
+			Print:  []string{"print"}, Cat: []string{"cat"}, Quit: []string{"quit"},
 			Publish: "127.0.0.21", Patience: 5 * time.Second, Deadline: time.Second,
 			Foreign: func(testing.TB) (string, func() bool) {
 				id := twin.AddForeign("postgres")

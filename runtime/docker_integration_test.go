@@ -140,7 +140,7 @@ func newProxy(t testing.TB) (*proxy, string) {
 				down.Close()
 				continue
 			}
-			group.Go(func() { io.Copy(gated{p, up}, down); up.Close(); down.Close() })
+			group.Go(func() { io.Copy(gated{p, up}, down); up.(*net.UnixConn).CloseWrite() })
 			group.Go(func() { io.Copy(gated{p, down}, up); up.Close(); down.Close() })
 		}
 	})
@@ -189,10 +189,11 @@ func dockerFixture(t testing.TB) *runtimetest.Fixture {
 			Name: "steady", Image: testImage, Health: check("/hello", "check"), Limits: limit,
 			Ports: []shoal.Port{{Container: 80, Protocol: "tcp"}},
 		},
-		Sick:    shoal.Spec{Name: "sick", Image: testImage, Health: check("/hello", "dance")},
-		Crash:   shoal.Spec{Name: "crash", Image: testImage, Command: []string{"quit", "-code", "3"}},
-		Greedy:  shoal.Spec{Name: "greedy", Image: testImage, Command: []string{"eat", "-mb", "200"}, Limits: limit},
-		Chatty:  shoal.Spec{Name: "chatty", Image: testImage, Command: []string{"work", "-every", "50ms"}},
+		Sick:   shoal.Spec{Name: "sick", Image: testImage, Health: check("/hello", "dance")},
+		Crash:  shoal.Spec{Name: "crash", Image: testImage, Command: []string{"quit", "-code", "3"}},
+		Greedy: shoal.Spec{Name: "greedy", Image: testImage, Command: []string{"eat", "-mb", "200"}, Limits: limit},
+		Chatty: shoal.Spec{Name: "chatty", Image: testImage, Command: []string{"work", "-every", "50ms"}},
+		Print:  []string{"/hello", "shout", "-length", "3"}, Cat: []string{"/hello", "cat"}, Quit: []string{"/hello", "quit", "-code", "5"},
 		Publish: "127.0.0.21", Patience: 60 * time.Second, Deadline: 18 * time.Second,
 		Foreign:  func(t testing.TB) (string, func() bool) { return runForeign(t, nil) },
 		SetRules: func(allowed ...string) { rules.Store(&allowed) }, Volume: made.one,

@@ -48,6 +48,8 @@ type Program struct {
 	IgnoreStop   bool          // the stop signal does nothing: killed after the grace
 	StopTakes    time.Duration // from the signal to the exit
 	Lines        []string      // printed at start
+	// Exec runs a command inside and returns its exit code; nil: there is none, 127.
+	Exec func(ctx context.Context, opts shoal.ExecOptions, t shoal.Terminal) int
 }
 
 // Twin is an engine in memory, for simulation: same contract as [Docker], no

@@ -73,7 +73,7 @@ A first cluster:
 	root.AddCommand(
 		a.initCmd(), a.joinCmd(), a.leaveCmd(), a.tokenCmd(), a.peerCmd(),
 		a.deployCmd(), a.runCmd(), a.lsCmd(), a.psCmd(), a.inspectCmd(), a.scaleCmd(), a.updateCmd(), a.stopCmd(), a.startCmd(), a.restartCmd(), a.rmCmd(),
-		a.logsCmd(), a.eventsCmd(), a.doctorCmd(), a.debugCmd(), a.versionCmd(),
+		a.logsCmd(), a.execCmd(), a.eventsCmd(), a.doctorCmd(), a.debugCmd(), a.versionCmd(),
 	)
 	root.AddCommand(a.markCmds()...)
 	root.PersistentPreRunE = func(*cobra.Command, []string) error { return a.checkOutput() }

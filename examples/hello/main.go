@@ -23,13 +23,14 @@ import (
 	"time"
 )
 
-const usage = `usage: hello [serve|check|work|eat|quit|shout] [flags]
+const usage = `usage: hello [serve|check|work|eat|quit|shout|cat] [flags]
   serve   answer on -listen (default): / /healthz /sick /quit?code=N /eat?mb=N
   check   exit 0 if the server on -listen is healthy
   work    print a line every -every; with -stubborn ignore requests to stop
   eat     allocate -mb MiB and hold them
   quit    exit with -code
   shout   print one line of -length letters
+  cat     print what comes in
 `
 
 func main() {
@@ -98,6 +99,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		return exitCode(o.code)
 	case "shout":
 		_, err := fmt.Fprintln(stdout, strings.Repeat("a", max(o.length, 0)))
+		return err
+	case "cat":
+		_, err := io.Copy(stdout, os.Stdin)
 		return err
 	case "eat":
 		say(stdout, "eating %d MiB\n", o.mb)

@@ -39,6 +39,10 @@ type Fixture struct {
 	Greedy shoal.Spec // killed for its memory limit, soon
 	Chatty shoal.Spec // prints three lines or more and runs on
 
+	// Commands in a Steady container: Print writes "aaa" and a newline, Cat its input,
+	// Quit ends with code 5.
+	Print, Cat, Quit []string
+
 	Publish  string // address to publish on
 	Patience time.Duration
 	Deadline time.Duration // within which every call of a hanging engine has to return

@@ -41,6 +41,9 @@ func Run(t *testing.T, factory func(t testing.TB) *Fixture) {
 		{"ports", ports},
 		{"logs", logs},
 		{"follow", follow},
+		{"exec", execs},
+		{"exec asks the owner", execPolicy},
+		{"exec ends", execEnds},
 		{"images", images},
 		{"machine", machine},
 		{"ended context", ended},
@@ -183,6 +186,9 @@ func absent(t *testing.T, f *Fixture) {
 		if !errors.Is(err, shoal.ErrNotFound) {
 			t.Errorf("Logs(%q) = %v, want ErrNotFound", id, err)
 		}
+		if _, _, err := f.exec(t.Context(), id, "", shoal.ExecOptions{Command: f.Print}); !errors.Is(err, shoal.ErrNotFound) {
+			t.Errorf("Exec(%q) = %v, want ErrNotFound", id, err)
+		}
 	}
 }
 
@@ -191,7 +197,9 @@ func foreign(t *testing.T, f *Fixture) {
 	if c, ok := f.find(t, id); ok {
 		t.Errorf("foreign container is listed: %+v", c)
 	}
+	_, _, execErr := f.exec(t.Context(), id, "", shoal.ExecOptions{Command: f.Print})
 	for what, err := range map[string]error{
+		"Exec":   execErr,
 		"Start":  f.Engine.Start(t.Context(), id),
 		"Stop":   f.Engine.Stop(t.Context(), id, "", 0),
 		"Remove": f.Engine.Remove(t.Context(), id),
@@ -235,6 +243,10 @@ func hang(t *testing.T, f *Fixture) {
 		"Usage":  func() error { _, err := f.Engine.Usage(ctx); return err },
 		"Ensure": func() error { return f.Puller.Ensure(ctx, f.Steady.Image) },
 		"Images": func() error { _, err := f.Puller.Images(ctx); return err },
+		"Exec": func() error {
+			_, _, err := f.exec(ctx, id, "", shoal.ExecOptions{Command: f.Print})
+			return err
+		},
 		"Logs": func() error {
 			return f.Engine.Logs(ctx, id, shoal.LogOptions{Tail: -1}, func(shoal.LogLine) error { return nil })
 		},

@@ -89,6 +89,7 @@ const (
 	StreamFailure_STREAM_FAILURE_ENGINE_DOWN StreamFailure = 2
 	StreamFailure_STREAM_FAILURE_REFUSED     StreamFailure = 3
 	StreamFailure_STREAM_FAILURE_INVALID     StreamFailure = 4
+	StreamFailure_STREAM_FAILURE_CONFLICT    StreamFailure = 5
 )
 
 // Enum value maps for StreamFailure.
@@ -99,6 +100,7 @@ var (
 		2: "STREAM_FAILURE_ENGINE_DOWN",
 		3: "STREAM_FAILURE_REFUSED",
 		4: "STREAM_FAILURE_INVALID",
+		5: "STREAM_FAILURE_CONFLICT",
 	}
 	StreamFailure_value = map[string]int32{
 		"STREAM_FAILURE_UNSPECIFIED": 0,
@@ -106,6 +108,7 @@ var (
 		"STREAM_FAILURE_ENGINE_DOWN": 2,
 		"STREAM_FAILURE_REFUSED":     3,
 		"STREAM_FAILURE_INVALID":     4,
+		"STREAM_FAILURE_CONFLICT":    5,
 	}
 )
 
@@ -835,7 +838,8 @@ func (*ExecRequest_StdinEnd) isExecRequest_What() {}
 
 func (*ExecRequest_Resize) isExecRequest_What() {}
 
-// ExecResponse is what the command says, and last how it ended.
+// ExecResponse is what the command says, and last how it ended; an empty one says
+// that it goes on.
 type ExecResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Types that are valid to be assigned to What:
@@ -1799,13 +1803,14 @@ const file_shoal_v1_stream_proto_rawDesc = "" +
 	"\x18LOGS_FAILURE_UNSPECIFIED\x10\x00\x12\x1a\n" +
 	"\x16LOGS_FAILURE_NOT_FOUND\x10\x01\x12\x1c\n" +
 	"\x18LOGS_FAILURE_ENGINE_DOWN\x10\x02\x12\x18\n" +
-	"\x14LOGS_FAILURE_REFUSED\x10\x03*\xa5\x01\n" +
+	"\x14LOGS_FAILURE_REFUSED\x10\x03*\xc2\x01\n" +
 	"\rStreamFailure\x12\x1e\n" +
 	"\x1aSTREAM_FAILURE_UNSPECIFIED\x10\x00\x12\x1c\n" +
 	"\x18STREAM_FAILURE_NOT_FOUND\x10\x01\x12\x1e\n" +
 	"\x1aSTREAM_FAILURE_ENGINE_DOWN\x10\x02\x12\x1a\n" +
 	"\x16STREAM_FAILURE_REFUSED\x10\x03\x12\x1a\n" +
-	"\x16STREAM_FAILURE_INVALID\x10\x04B2Z0github.com/shoalnet/shoal/proto/shoal/v1;shoalv1b\x06proto3"
+	"\x16STREAM_FAILURE_INVALID\x10\x04\x12\x1b\n" +
+	"\x17STREAM_FAILURE_CONFLICT\x10\x05B2Z0github.com/shoalnet/shoal/proto/shoal/v1;shoalv1b\x06proto3"
 
 var (
 	file_shoal_v1_stream_proto_rawDescOnce sync.Once

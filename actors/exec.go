@@ -1,0 +1,66 @@
+// Copyright The Shoal Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package actors
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/shoalnet/shoal"
+)
+
+// Exec runs a command in this peer's replica of a slot, as [shoal.Console] does in a
+// container. ErrNotFound: it holds none, or one without a container. ErrConflict: the
+// container does not run.
+func (s *System) Exec(ctx context.Context, at shoal.Target, opts shoal.ExecOptions, t shoal.Terminal) (int, error) {
+	container, err := s.containerOf(at)
+	if err != nil {
+		return 0, closing(t, err)
+	}
+	return s.deps.Console.Exec(ctx, container, opts, t)
+}
+
+// closing ends the input of a command that does not run.
+func closing(t shoal.Terminal, err error) error {
+	if t.In != nil {
+		_ = t.In.Close() // nobody reads it
+	}
+	return err
+}
+
+// containerOf returns the container of the replica in a slot that does best: while a
+// slot is handed over there may be two.
+func (s *System) containerOf(at shoal.Target) (string, error) {
+	statuses, _ := s.board.of(at.Service)
+	var best *shoal.ReplicaStatus
+	for i := range statuses {
+		if st := &statuses[i]; st.Slot == at.Slot && (best == nil || worth(st) > worth(best)) {
+			best = st
+		}
+	}
+	switch {
+	case best == nil:
+		return "", fmt.Errorf("%s has no replica here: %w", at, shoal.ErrNotFound)
+	case best.Container == "":
+		why := ""
+		if best.Reason != "" {
+			why = " (" + best.Reason + ")"
+		}
+		return "", fmt.Errorf("%s has no container: it is %s%s: %w", at, best.Phase, why, shoal.ErrNotFound)
+	}
+	return best.Container, nil
+}
+
+// worth orders replicas: ready, running, with a container, the rest.
+func worth(st *shoal.ReplicaStatus) int {
+	switch {
+	case st.Phase == shoal.PhaseReady:
+		return 3
+	case st.Phase == shoal.PhaseRunning:
+		return 2
+	case st.Container != "":
+		return 1
+	}
+	return 0
+}

@@ -6,6 +6,7 @@ package compose
 import (
 	"fmt"
 	"math"
+	"strconv"
 	"strings"
 	"time"
 
@@ -28,6 +29,9 @@ func (c *converter) deploy() {
 		c.bad("deploy.mode", "must be replicated or global, got %q", d.Mode)
 	}
 	if d.Replicas != nil {
+		if scale := c.service.Scale; scale != nil && *scale != *d.Replicas {
+			c.bad("scale", "is %d, and deploy.replicas is %d; keep one of them", *scale, *d.Replicas)
+		}
 		c.out.Replicas = *d.Replicas
 	}
 	if l := d.Resources.Limits; l != nil {
@@ -116,7 +120,7 @@ func (c *converter) update(u *types.UpdateConfig) {
 	}
 	if u.Parallelism != nil {
 		if *u.Parallelism == 0 || *u.Parallelism > shoal.MaxReplicas {
-			c.bad("deploy.update_config.parallelism", "must be 1-%d, got %d; all at once is the number of replicas", shoal.MaxReplicas, *u.Parallelism)
+			c.bad("deploy.update_config.parallelism", "%s", isBatch(strconv.FormatUint(*u.Parallelism, 10)))
 			return
 		}
 		c.out.Rollout.Parallelism = int(*u.Parallelism) //nolint:gosec // bounded

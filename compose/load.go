@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/compose-spec/compose-go/v2/graph"
 	"github.com/compose-spec/compose-go/v2/loader"
 	"github.com/compose-spec/compose-go/v2/template"
 	"github.com/compose-spec/compose-go/v2/types"
@@ -62,14 +63,14 @@ func Load(ctx context.Context, opts Options) (*Project, error) {
 		p.Others = slices.Sorted(slices.Values(project.DisabledServiceNames()))
 	}
 	p.Warnings = l.judge(active, err)
-	if err := l.err(); err != nil {
-		return nil, err
+	if err != nil {
+		return nil, l.err()
 	}
 	for _, name := range active {
 		service := project.Services[name]
 		c := &converter{project: project, service: &service, where: &where{walker: l.walker, service: name}}
 		p.Specs = append(p.Specs, c.spec())
-		l.add(c.found...)
+		l.addNew(c.found)
 		p.Warnings = append(p.Warnings, c.warnings...)
 	}
 	if len(active) == 0 {
@@ -141,9 +142,13 @@ func (l *load) project(ctx context.Context) (p *types.Project, err error) {
 		o.Profiles = l.opts.Profiles
 		o.MaxNodeVisits = 10 * maxValues // parseFile was stricter
 		o.Interpolate.Substitute = func(s string, _ template.Mapping) (string, error) { return l.substitute(s) }
+		o.SkipConsistencyCheck = true                              // it stops at the first; the converter names all
 		o.SkipResolveEnvironment, o.SkipResolveLabels = true, true // only for those wanted
 	})
 	if err != nil {
+		return nil, err
+	}
+	if err := graph.CheckCycle(p); err != nil {
 		return nil, err
 	}
 	if want := l.opts.Services; len(want) > 0 {
@@ -186,13 +191,13 @@ func (l *load) judge(active []string, err error) []Problem {
 	at := map[string]int{} // index of the warning by the key's pattern
 	var warnings []Problem
 	more := map[string]int{}
-	unknown := false
+	told := false // of what compose-go complains of first
 	for _, f := range l.walker.findings {
 		i, named := at[f.pattern]
 		switch {
 		case f.service != "" && err == nil && !counts[f.owner]:
 		case !f.harmless:
-			unknown = unknown || table[f.pattern] == nil
+			told = told || f.formal || table[f.pattern] == nil
 			l.add(f.Problem)
 		case named && !l.opts.Strict:
 			more[f.pattern]++
@@ -202,7 +207,7 @@ func (l *load) judge(active []string, err error) []Problem {
 			warnings = append(warnings, f.Problem)
 		}
 	}
-	if err != nil && !unknown { // a key that nobody knows is what it complains of first
+	if err != nil && !told {
 		l.refused(err)
 	}
 	return warnings
@@ -211,6 +216,7 @@ func (l *load) judge(active []string, err error) []Problem {
 // How compose-go names what it complains of.
 var (
 	composePath    = regexp.MustCompile(`\b(services|volumes)\.[A-Za-z0-9_.\[\]-]+[A-Za-z0-9_\]]`)
+	composeValue   = regexp.MustCompile(`'services\[([^\]]+)\]\.([^']+)' ([^']+)`)
 	composeService = regexp.MustCompile(`\bservice "([^"]+)"`)
 )
 
@@ -226,6 +232,15 @@ func (l *load) refused(err error) {
 	for _, f := range l.files {
 		text = strings.TrimPrefix(text, "validating "+f.name+": ")
 	}
+	text = strings.TrimPrefix(text, "error while interpolating ")
+	if several := composeValue.FindAllStringSubmatch(text, -1); several != nil {
+		for _, m := range several {
+			p := (&where{walker: l.walker, service: m[1]}).at(m[2])
+			p.Why = strings.TrimSpace(m[3])
+			l.add(p)
+		}
+		return
+	}
 	path := composePath.FindString(text)
 	if m := composeService.FindStringSubmatch(text); path == "" && m != nil {
 		path = "services." + m[1]
@@ -240,12 +255,12 @@ func (l *load) refused(err error) {
 		p = at
 		p.Why = strings.TrimLeft(strings.TrimPrefix(text, path), ": ")
 	}
-	l.add(p)
+	l.addNew([]Problem{p})
 }
 
 // indexed writes "ports.0" as "ports[0]".
 func indexed(path string) string {
-	return regexp.MustCompile(`\.(\d+|\[\])(\.|$)`).ReplaceAllStringFunc(path, func(s string) string {
+	return regexp.MustCompile(`\.(\d+|\[\d*\])(\.|$)`).ReplaceAllStringFunc(path, func(s string) string {
 		s = strings.TrimPrefix(s, ".")
 		n, dotted := strings.CutSuffix(s, ".")
 		if dotted {

@@ -4,6 +4,7 @@
 package compose
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
@@ -158,6 +159,7 @@ func TestLoadRefuses(t *testing.T) {
 		"labels that differ":  {"services: {web: {image: hello, labels: {a: b}, deploy: {labels: {a: c}}}}", "deploy.labels"},
 		"circle":              {"services: {a: {image: hello, extends: b}, b: {image: hello, extends: a}}", "Circular reference"},
 		"namespace":           {"services: {web: {image: hello, pid: 'container:db'}}", "services.web.pid: must be host"},
+		"no entrypoint":       {"services:\n  web:\n    image: hello\n    entrypoint: []", "stdin:4: services.web.entrypoint: is empty"},
 		"pull always":         {"services: {web: {image: hello, pull_policy: always}}", "pull_policy: always is not supported"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -269,4 +271,42 @@ func TestLoadFindsAndMergesFiles(t *testing.T) {
 	if p.Name != "shop" || p.Specs[0].Image != "hello:2" || p.Specs[0].Env["COLOUR"] != "blue" {
 		t.Errorf("Load = %s %+v, want shop, hello:2 and COLOUR=blue", p.Name, p.Specs[0])
 	}
+}
+
+// FuzzLoad: whatever the text, loading ends soon and without a panic; what is
+// accepted is valid and survives rendering.
+func FuzzLoad(f *testing.F) {
+	for _, name := range []string{"redis", "traefik", "anchors", "wordpress-order", "shoal", "minio"} {
+		text, err := os.ReadFile("testdata/corpus/" + name + ".yaml")
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(text)
+	}
+	f.Add([]byte("a: &a [*a]\nb: *a"))
+	f.Add([]byte("services: &s {web: *s}"))
+	f.Add([]byte("services: {web: {image: hello, volumes: [{type: tmpfs, target: /a, tmpfs: {size: 1k}}], cpus: .5}}"))
+	f.Add([]byte(bomb(5, 5)))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		p, err := fromText(t, string(text), Options{})
+		if err != nil {
+			return
+		}
+		for _, s := range p.Specs {
+			if err := s.Validate(); err != nil {
+				t.Errorf("Load gave an invalid spec: %v", err)
+			}
+		}
+		var out bytes.Buffer
+		if err := Render(&out, p.Specs, false); err != nil {
+			t.Fatal(err)
+		}
+		again, err := fromText(t, out.String(), Options{})
+		if err != nil {
+			t.Fatalf("Load of what was rendered: %v\n%s", err, out.Bytes())
+		}
+		if diff := cmp.Diff(p.Specs, again.Specs); diff != "" {
+			t.Errorf("Load(Render(specs)): want (-), got (+):\n%s", diff)
+		}
+	})
 }

@@ -55,6 +55,17 @@ type problems struct {
 
 func (p *problems) add(in ...Problem) { p.all = append(p.all, in...) }
 
+// addNew adds what is about other places than what was found before, which has said
+// it better.
+func (p *problems) addNew(in []Problem) {
+	before := p.all
+	for _, q := range in {
+		if q.Key == "" || !slices.ContainsFunc(before, func(o Problem) bool { return o.File == q.File && o.Line == q.Line && o.Key == q.Key }) {
+			p.add(q)
+		}
+	}
+}
+
 // err returns what was collected as one error, by file and line, each once; nil if
 // that is nothing.
 func (p *problems) err() error {

@@ -52,6 +52,14 @@ func (c *converter) spec() shoal.Spec {
 	if in.Scale != nil {
 		c.out.Replicas = *in.Scale
 	}
+	for _, list := range []struct {
+		field string
+		of    []string
+	}{{"entrypoint", in.Entrypoint}, {"command", in.Command}} {
+		if list.of != nil && len(list.of) == 0 {
+			c.bad(list.field, "is empty, and the image's cannot be taken away; name one, or leave the key out")
+		}
+	}
 	c.environment()
 	c.labels()
 	c.ports()
@@ -149,20 +157,17 @@ func (c *converter) ports() {
 
 // restart reads the service's short restart key; deploy.restart_policy counts more.
 func (c *converter) restart() {
-	policy, attempts, limited := strings.Cut(c.service.Restart, ":")
-	n, err := strconv.Atoi(attempts)
-	switch {
-	case limited && (policy != "on-failure" || err != nil || n < 0 || n > math.MaxInt32): // refused below
-	case policy == "no":
-		c.out.Restart.Condition = shoal.RestartNone
-		return
-	case policy == "on-failure":
-		c.out.Restart.Condition, c.out.Restart.MaxAttempts = shoal.RestartOnFailure, n
-		return
-	case policy == "" || policy == "always" || policy == "unless-stopped":
+	if why := isRestart(c.service.Restart); why != "" {
+		c.bad("restart", "%s", why)
 		return
 	}
-	c.bad("restart", "must be no, always, on-failure[:N] or unless-stopped, got %q", c.service.Restart)
+	switch policy, attempts, _ := strings.Cut(c.service.Restart, ":"); policy {
+	case "no":
+		c.out.Restart.Condition = shoal.RestartNone
+	case "on-failure":
+		c.out.Restart.Condition = shoal.RestartOnFailure
+		c.out.Restart.MaxAttempts, _ = strconv.Atoi(attempts) // none: without end
+	}
 }
 
 func (c *converter) health() {
@@ -203,13 +208,19 @@ func (c *converter) limits() {
 	c.out.PidsLimit = max(0, in.PidsLimit) // -1: no limit of its own
 }
 
+// What a replica may be given of processors.
+const (
+	minCores = 0.001
+	maxCores = 4096
+)
+
 // cores turns cores into thousandths; 0 where the file says nothing.
 func (c *converter) cores(field string, cpus float64) int64 {
 	if cpus == 0 && !c.where.has(field) {
 		return 0
 	}
-	if math.IsNaN(cpus) || cpus < 0.001 || cpus > 4096 {
-		c.bad(field, "must be 0.001-4096 cores, got %v", cpus)
+	if math.IsNaN(cpus) || cpus < minCores || cpus > maxCores {
+		c.bad(field, "must be %v-%v cores, got %v", minCores, maxCores, cpus)
 		return 0
 	}
 	return int64(math.Round(cpus * 1000))

@@ -24,6 +24,7 @@ type finding struct {
 	owner
 	pattern  string
 	harmless bool
+	formal   bool // the value has not the form of its key
 }
 
 // walker finds out what the keys of some files are, and what services extend.
@@ -103,6 +104,8 @@ func (w *walker) key(o owner, key, value *yaml.Node, pattern, path string) {
 		f.Why = "is not supported: " + r.why
 	case r.verdict == harmless:
 		f.Why, f.harmless = "changes nothing here: "+r.why, true
+	case w.formless(f, value):
+		return
 	case pattern == "services.*.extends":
 		w.follow(o, value, key.Line)
 		return
@@ -115,6 +118,28 @@ func (w *walker) key(o owner, key, value *yaml.Node, pattern, path string) {
 	if f.harmless || !empty(value) {
 		w.findings = append(w.findings, f)
 	}
+}
+
+// formless names values that have not the form of their key.
+func (w *walker) formless(f finding, value *yaml.Node) bool {
+	judge := forms[f.pattern]
+	if judge == nil {
+		return false
+	}
+	found := false
+	for i, why := range judgeForm(judge, value) {
+		if why == "" {
+			continue
+		}
+		found = true
+		item := f
+		item.Why, item.formal = why, true
+		if list := follow(value); list.Kind == yaml.SequenceNode {
+			item.Key, item.Line = fmt.Sprintf("%s[%d]", f.Key, i), list.Content[i].Line
+		}
+		w.findings = append(w.findings, item)
+	}
+	return found
 }
 
 // follow visits the service that another one extends.

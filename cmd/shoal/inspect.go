@@ -13,6 +13,7 @@ import (
 
 	"github.com/shoalnet/shoal"
 	"github.com/shoalnet/shoal/api"
+	"github.com/shoalnet/shoal/compose"
 )
 
 // serviceJSON is a service with all that is known of it.
@@ -41,13 +42,20 @@ func lostOf(in []shoal.Conflict) []lostJSON {
 }
 
 func (a *app) inspectCmd() *cobra.Command {
-	var showEnv bool
+	var showEnv, asCompose bool
 	cmd := &cobra.Command{
 		Use: "inspect SERVICE...", Short: "Tell all about services", Args: someArgs(0),
 		Long: `Tell all about services: what was asked for, what runs, which wishes lost, and which
 peers could hold one more replica. Values of the environment are masked: they may be
-secrets.`,
-		Example: "  shoal inspect web\n  shoal inspect web -o json\n  shoal inspect web --show-env -o yaml",
+secrets.
+
+With --compose it is a Compose file that makes the same services, with the numbers of
+replicas there are now. Masked values become variables of the same names, which have
+to be set when it is deployed.`,
+		Example: `  shoal inspect web
+  shoal inspect web -o json
+  shoal inspect web --show-env -o yaml
+  shoal inspect web db --compose --show-env > compose.yaml`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx, c, done, err := a.client(cmd, unaryTime)
 			if err != nil {
@@ -55,6 +63,7 @@ secrets.`,
 			}
 			defer done()
 			var all []serviceJSON
+			var specs []shoal.Spec
 			var fresh api.Freshness
 			for _, name := range args {
 				d, err := c.Service(ctx, name, showEnv)
@@ -63,6 +72,13 @@ secrets.`,
 				}
 				all = append(all, serviceJSON{d.Service, specOf(&d.Spec), d.Rows, d.Heads, lostOf(d.Lost), d.Verdicts})
 				fresh = d.Freshness
+				if d.Spec.Mode == shoal.ModeReplicated {
+					d.Spec.Replicas = d.Replicas
+				}
+				specs = append(specs, d.Spec)
+			}
+			if asCompose {
+				return compose.Render(a.out, specs, !showEnv)
 			}
 			if err := inspect(a, all, a.describeService, func(s serviceJSON) string { return s.Name }); err != nil {
 				return err
@@ -71,6 +87,7 @@ secrets.`,
 			return nil
 		},
 	}
+	cmd.Flags().BoolVar(&asCompose, "compose", false, "as a Compose file")
 	cmd.Flags().BoolVar(&showEnv, "show-env", false, "show the values of the environment")
 	cmd.Flags().BoolVar(&a.noTrunc, "no-trunc", false, "do not shorten IDs")
 	return cmd

@@ -1,0 +1,151 @@
+// Copyright The Shoal Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package compose
+
+import (
+	"fmt"
+	"math"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	units "github.com/docker/go-units"
+	"gopkg.in/yaml.v3"
+
+	"github.com/shoalnet/shoal"
+)
+
+// form says what is wrong with the text of a value; "" if nothing is.
+type form func(text string) string
+
+// forms are the values that are judged where they stand, so that all that are wrong
+// are named at once and with their lines. compose-go would stop at the first. What
+// holds a variable is judged later.
+var forms = func() map[string]form {
+	m := map[string]form{}
+	for _, f := range []struct {
+		form  form
+		paths string // below services.*
+	}{
+		{isPort, "ports"},
+		{isSize, "mem_limit mem_reservation shm_size deploy.resources.limits.memory deploy.resources.reservations.memory volumes.tmpfs.size"},
+		{isTime, "healthcheck.interval healthcheck.timeout healthcheck.start_period stop_grace_period deploy.restart_policy.delay deploy.restart_policy.window"},
+		{isCores, "cpus deploy.resources.limits.cpus deploy.resources.reservations.cpus"},
+		{isReplicas, "scale deploy.replicas"},
+		{isCount, "healthcheck.retries deploy.placement.max_replicas_per_node deploy.restart_policy.max_attempts"},
+		{isBatch, "deploy.update_config.parallelism"},
+		{isRestart, "restart"},
+		{oneOf("start-first", "stop-first"), "deploy.update_config.order"},
+		{oneOf("any", "on-failure", "none"), "deploy.restart_policy.condition"},
+		{oneOf("replicated", "global"), "deploy.mode"},
+		{oneOf("volume", "bind", "tmpfs"), "volumes.type"},
+	} {
+		for path := range strings.FieldsSeq(f.paths) {
+			m["services.*."+path] = f.form
+		}
+	}
+	return m
+}()
+
+// judgeForm returns what is wrong with a value, "" being nothing; for a list, with each
+// of its items.
+func judgeForm(f form, n *yaml.Node) []string {
+	n = follow(n)
+	items := []*yaml.Node{n}
+	if n.Kind == yaml.SequenceNode {
+		items = n.Content
+	}
+	wrong := make([]string, len(items))
+	for i, item := range items {
+		item = follow(item)
+		if item.Kind != yaml.ScalarNode || empty(item) || strings.Contains(item.Value, "$") {
+			continue
+		}
+		wrong[i] = f(item.Value)
+	}
+	return wrong
+}
+
+// portPattern is Compose's short form: [[ADDRESS:]PUBLISHED:]CONTAINER[/PROTOCOL].
+var portPattern = regexp.MustCompile(`^(?:(?:[0-9.]{7,}|\[[0-9a-fA-F:.]+\]):)?(?:(\d*(?:-\d+)?):)?(\d+(?:-\d+)?)(?:/(?:tcp|udp))?$`)
+
+func isPort(text string) string {
+	m := portPattern.FindStringSubmatch(text)
+	if m == nil {
+		return fmt.Sprintf("must be [PUBLISHED:]CONTAINER[/PROTOCOL] with tcp or udp, got %q", text)
+	}
+	for n := range strings.SplitSeq(m[1]+"-"+m[2], "-") {
+		if v, err := strconv.Atoi(n); n != "" && (err != nil || v < 1 || v > math.MaxUint16) {
+			return fmt.Sprintf("must be 1-65535, got %s", n)
+		}
+	}
+	return ""
+}
+
+func isSize(text string) string {
+	if n, err := units.RAMInBytes(text); err != nil || n <= 0 {
+		return fmt.Sprintf("must be a size like 64m or 2g, got %s", text)
+	}
+	return ""
+}
+
+func isTime(text string) string {
+	if _, err := strconv.ParseFloat(text, 64); err == nil && text != "0" {
+		return fmt.Sprintf("%s has no unit (try %q)", text, text+"s")
+	}
+	// Compose knows days and weeks, too.
+	if _, err := time.ParseDuration(strings.NewReplacer("d", "h", "w", "h").Replace(text)); err != nil {
+		return fmt.Sprintf("must be a time like 30s or 1m30s, got %q", text)
+	}
+	return ""
+}
+
+func isCores(text string) string {
+	if v, err := strconv.ParseFloat(text, 64); err != nil || math.IsNaN(v) || v < minCores || v > maxCores {
+		return fmt.Sprintf("must be %v-%v cores, got %s", minCores, maxCores, text)
+	}
+	return ""
+}
+
+func isReplicas(text string) string {
+	if v, err := strconv.Atoi(text); err != nil || v < 0 || v > shoal.MaxReplicas {
+		return fmt.Sprintf("must be 0–%d, got %s", shoal.MaxReplicas, text)
+	}
+	return ""
+}
+
+func isCount(text string) string {
+	if v, err := strconv.Atoi(text); err != nil || v < 0 || v > math.MaxInt32 {
+		return fmt.Sprintf("must be a whole number, got %s", text)
+	}
+	return ""
+}
+
+func isBatch(text string) string {
+	if v, err := strconv.Atoi(text); err != nil || v < 1 || v > shoal.MaxReplicas {
+		return fmt.Sprintf("must be 1-%d, got %s; all at once is the number of replicas", shoal.MaxReplicas, text)
+	}
+	return ""
+}
+
+// restartPattern is Compose's short form of a restart policy.
+var restartPattern = regexp.MustCompile(`^(|no|always|unless-stopped|on-failure(:\d{1,9})?)$`)
+
+func isRestart(text string) string {
+	if !restartPattern.MatchString(text) {
+		return fmt.Sprintf("must be no, always, on-failure[:N] or unless-stopped, got %q", text)
+	}
+	return ""
+}
+
+func oneOf(words ...string) form {
+	return func(text string) string {
+		if slices.Contains(words, text) {
+			return ""
+		}
+		return fmt.Sprintf("must be %s, got %q", strings.Join(words, " or "), text)
+	}
+}

@@ -42,6 +42,7 @@ var rooms = map[string][]string{
 	"links":            {"proto"},
 	"gossip":           {"proto"},
 	"api":              {"proto"},
+	"api/apitest":      {"placement"},
 	"actors":           {"placement"},
 	"node":             {"proto", "runtime", "placement", "wish", "links", "gossip", "actors", "api"},
 	"lab":              {"*"},

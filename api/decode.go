@@ -138,12 +138,7 @@ func detailOf(m *shoalv1.InspectServiceResponse) (ServiceDetail, error) {
 		Lost: all(m.GetConflicts(), func(c *shoalv1.WishConflict) shoal.Conflict {
 			return shoal.Conflict{Service: m.GetService().GetName(), Loser: revisionIDOf(c.GetLoser()), Winner: revisionIDOf(c.GetWinner()), Rule: c.GetRule()}
 		}),
-		Verdicts: all(m.GetVerdicts(), func(v *shoalv1.Verdict) Verdict {
-			return Verdict{
-				Slot: int(v.GetSlot()), Peer: v.GetPeer(), PeerName: v.GetPeerName(), Feasible: v.GetIsFeasible(),
-				Score: v.GetScore(), Reason: v.GetReason(),
-			}
-		}),
+		Verdicts:  all(m.GetVerdicts(), verdictOf),
 		Freshness: freshnessOf(m.GetFreshness()),
 	}, nil
 }

@@ -67,8 +67,18 @@ func (m *moment) wantOf(service string) int {
 // lasting is the end of reasons that differ only in how long they hold.
 var lasting = regexp.MustCompile(` for [0-9.hms]+$`)
 
-// why says in one line why a slot has no holder.
+// why says in one line why a slot has no holder: where its data is, that no peer
+// could ever take it, or what keeps each peer from it.
 func (m *moment) why(service string, slot int) string {
+	x := m.explain(service)
+	if i := slices.IndexFunc(x.Slots, func(e shoal.ExplainSlot) bool { return e.Slot == slot }); i >= 0 && x.Slots[i].Home != "" {
+		if waits := m.waits(&x.Slots[i]); len(waits) > 0 {
+			return waits[0]
+		}
+	}
+	if x.Never != "" {
+		return x.Never
+	}
 	return m.whyOf(service, func(l *shoal.ExplainLine) bool { return l.Slot < 0 || l.Slot == slot })
 }
 
@@ -185,9 +195,7 @@ func (s *Server) InspectService(ctx context.Context, req *connect.Request[shoalv
 		}
 	}
 	for _, l := range m.explain(name).Lines {
-		out.Verdicts = append(out.Verdicts, &shoalv1.Verdict{
-			Slot: int32(l.Slot), Peer: string(l.Peer), PeerName: m.name(l.Peer), IsFeasible: l.Feasible, Score: l.Score, Reason: l.Reason,
-		})
+		out.Verdicts = append(out.Verdicts, m.verdict(&l))
 	}
 	return connect.NewResponse(out), nil
 }

@@ -188,17 +188,35 @@ func (p *pane) replica(svc *shoal.Service, c shoal.Claim) *shoalv1.ReplicaRow {
 	}
 	if !p.view.Alive(c.Holder) {
 		row.Reason = fmt.Sprintf("%s %s; last said %s", row.PeerName, p.silence(c.Holder), row.State)
+		if p.awaits(svc, c) {
+			row.Reason = fmt.Sprintf("waits for its data on %s, %s; last said %s", row.PeerName, p.unheard(c.Holder), row.State)
+		}
 		row.State = stateSilent
 	}
 	return row
 }
 
-func (p *pane) silence(id shoal.PeerID) string {
+// awaits reports whether a slot stays with a holder that is not heard: its data is
+// there, the holder did not go for good, and nobody else holds the slot too.
+func (p *pane) awaits(svc *shoal.Service, c shoal.Claim) bool {
+	holder, ok := p.view.Peer(c.Holder)
+	if svc == nil || !svc.Spec.StaysHome() || !ok || holder.Removed || holder.Facts.Leaving {
+		return false
+	}
+	return !slices.ContainsFunc(p.view.ClaimsOf(c.Service), func(o shoal.Claim) bool { return o.Slot == c.Slot && p.view.Alive(o.Holder) })
+}
+
+func (p *pane) silence(id shoal.PeerID) string { return p.silentFor(id, "silent ") }
+
+// unheard is silence in the words of a sentence.
+func (p *pane) unheard(id shoal.PeerID) string { return p.silentFor(id, "not heard for ") }
+
+func (p *pane) silentFor(id shoal.PeerID, since string) string {
 	age := p.seen(id)
 	if age < 0 {
 		return "not heard since this daemon's start"
 	}
-	return "silent " + (time.Duration(age) * time.Second).String()
+	return since + (time.Duration(age) * time.Second).String()
 }
 
 // peer makes a member's row.

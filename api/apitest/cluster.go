@@ -8,7 +8,8 @@
 // New makes it, Serve puts a server in front of it. Wishes take effect at once; the
 // image's name says how replicas fare: "crash:..." fails, "slow:..." never gets
 // ready, "sick:..." is unhealthy, "absent:..." finds no peer, "data:..." has a
-// volume, everything else is ready. It refuses to stand for the real thing: no rule of placement is in here.
+// volume, everything else is ready. It refuses to stand for the real thing: replicas
+// are where it puts them, and only Explain asks package placement.
 package apitest
 
 import (

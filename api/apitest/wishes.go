@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/shoalnet/shoal"
+	"github.com/shoalnet/shoal/placement"
 )
 
 // Submit implements [shoal.Wishes].
@@ -66,14 +67,12 @@ func (c *Cluster) Explain(_ context.Context, service string) (shoal.Explanation,
 	if i < 0 {
 		return shoal.Explanation{}, fmt.Errorf("service %q: %w", service, shoal.ErrNotFound)
 	}
-	out := shoal.Explanation{Service: service}
-	for _, p := range c.peers {
-		line := shoal.ExplainLine{Slot: -1, Peer: p.ID, Feasible: true, Score: "0 held"}
-		if p.Cordoned {
-			line = shoal.ExplainLine{Slot: -1, Peer: p.ID, Reason: "is cordoned"}
-		}
-		if absent(c.services[i].Spec.Image) {
-			line = shoal.ExplainLine{Slot: -1, Peer: p.ID, Reason: "image " + c.services[i].Spec.Image + " is not there (docker load it)"}
+	spec, view := &c.services[i].Spec, c.seen()
+	out := shoal.Explanation{Service: service, Slots: placement.Slots(view, service), Never: placement.Hopeless(view, spec)}
+	for _, x := range placement.Explain(view, spec) {
+		line := shoal.ExplainLine{Slot: -1, Peer: x.Peer, Feasible: x.Feasible, Score: x.Score, Reason: x.Reason}
+		if absent(spec.Image) {
+			line.Feasible, line.Reason = false, "image "+spec.Image+" is not there (docker load it)"
 		}
 		out.Lines = append(out.Lines, line)
 	}

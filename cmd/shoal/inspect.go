@@ -4,7 +4,6 @@
 package main
 
 import (
-	"cmp"
 	"fmt"
 	"strings"
 	"time"
@@ -134,16 +133,7 @@ func (a *app) describeService(s serviceJSON) error {
 			any = append(any, v)
 		}
 	}
-	return tabulate(a.out, any, []column[api.Verdict]{
-		{head: "CANDIDATE", cell: func(v api.Verdict) string { return v.PeerName }},
-		{head: "FITS", cell: func(v api.Verdict) string {
-			if v.Feasible {
-				return "yes"
-			}
-			return "no"
-		}},
-		{head: "WHY", cell: func(v api.Verdict) string { return cmp.Or(v.Reason, v.Score) }},
-	}, false)
+	return a.candidates(any)
 }
 
 func amount(cpu, mem int64) string {

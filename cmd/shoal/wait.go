@@ -114,7 +114,7 @@ func (a *app) judgeProgress(ctx, watching context.Context, seen <-chan snapshot,
 		case <-proven:
 			return last, errSettled
 		case <-stuck:
-			return last, &coded{exitTimeout, "unplaced", fmt.Errorf("accepted, but %s; it goes on when a peer can take it, see shoal inspect", open(last))}
+			return last, &coded{exitTimeout, "unplaced", fmt.Errorf("accepted, but %s; it goes on when a peer can take it, see shoal explain", open(last))}
 		case <-failing:
 			return last, &coded{exitUnhealthy, "unhealthy", fmt.Errorf("accepted, but unhealthy; %s; see shoal logs", last.trouble)}
 		case <-end.C:

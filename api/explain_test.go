@@ -1,0 +1,69 @@
+// Copyright The Shoal Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package api
+
+import (
+	"testing"
+	"time"
+
+	"github.com/shoalnet/shoal"
+)
+
+// TestWhyASlotHasNoHolder: where its data is comes first, with how long its home has
+// not been heard; then what holds for all peers; then what each says.
+func TestWhyASlotHasNoHolder(t *testing.T) {
+	desired := &shoal.Desired{Peers: []shoal.Peer{{ID: "osaka", Facts: shoal.PeerFacts{Name: "osaka"}}}}
+	now := 100 * time.Second
+	view := shoal.NewView("tokyo", desired, map[shoal.PeerID]shoal.Life{"osaka": {State: shoal.LifeDead, Heard: now - 41*time.Second}}, nil)
+	lines := []shoal.ExplainLine{{Slot: -1, Peer: "osaka", Reason: "is not heard"}}
+	for _, c := range []struct {
+		name string
+		x    shoal.Explanation
+		want string
+	}{
+		{"home away", shoal.Explanation{Lines: lines, Slots: []shoal.ExplainSlot{{}, {Slot: 1, Home: "osaka", Waits: []string{"waits for its data on osaka, which is not heard", "more"}}}}, "waits for its data on osaka, not heard for 41s"},
+		{"home full", shoal.Explanation{Lines: lines, Slots: []shoal.ExplainSlot{{Slot: 1, Home: "osaka", Waits: []string{"waits for its data on osaka, which has no room"}}}}, "waits for its data on osaka, which has no room"},
+		{"another slot's home", shoal.Explanation{Lines: lines, Slots: []shoal.ExplainSlot{{Home: "osaka", Waits: []string{"waits for its data on osaka, which is not heard"}}}}, "1 peer: is not heard"},
+		{"never", shoal.Explanation{Lines: lines, Never: "0 of 1 peers match zone=eu"}, "0 of 1 peers match zone=eu"},
+		{"soon", shoal.Explanation{Lines: []shoal.ExplainLine{{Slot: -1, Peer: "osaka", Feasible: true}}}, "waiting for a peer to claim it"},
+		{"nothing known", shoal.Explanation{}, "no reason known here"},
+	} {
+		m := &moment{pane: newPane(view, now), explain: func(string) shoal.Explanation { return c.x }}
+		if got := m.why("web", 1); got != c.want {
+			t.Errorf("%s: why(web, 1) = %q, want %q", c.name, got, c.want)
+		}
+	}
+}
+
+// TestSilentHolderOfData: only a slot that stays with its holder waits for it.
+func TestSilentHolderOfData(t *testing.T) {
+	mounts := []shoal.Mount{{Kind: shoal.MountVolume, Source: "data", Target: "/data"}}
+	const waits, silent = "waits for its data on osaka, not heard for 41s; last said pending", "osaka silent 41s; last said pending"
+	for _, c := range []struct {
+		name string
+		edit func(svc *shoal.Service, d *shoal.Desired)
+		want string
+	}{
+		{"data", func(*shoal.Service, *shoal.Desired) {}, waits},
+		{"no data", func(svc *shoal.Service, _ *shoal.Desired) { svc.Spec.Setup.Mounts = nil }, silent},
+		{"anywhere", func(svc *shoal.Service, _ *shoal.Desired) { svc.Spec.VolumesAnywhere = true }, silent},
+		{"leaving", func(_ *shoal.Service, d *shoal.Desired) { d.Peers[0].Facts.Leaving = true }, silent},
+		{"held elsewhere too", func(_ *shoal.Service, d *shoal.Desired) {
+			d.Claims = append(d.Claims, shoal.Claim{Holder: "tokyo", Service: "db", Replica: shoal.ReplicaID{2}})
+		}, silent},
+	} {
+		d := &shoal.Desired{
+			Peers:  []shoal.Peer{{ID: "osaka", Facts: shoal.PeerFacts{Name: "osaka"}}, {ID: "tokyo", Facts: shoal.PeerFacts{Name: "tokyo"}}},
+			Claims: []shoal.Claim{{Holder: "osaka", Service: "db", Replica: shoal.ReplicaID{1}}},
+		}
+		svc := shoal.Service{Spec: shoal.Spec{Name: "db", Setup: shoal.Setup{Mounts: mounts}}, Replicas: 1}
+		c.edit(&svc, d)
+		d.Services = []shoal.Service{svc}
+		now := 100 * time.Second
+		p := newPane(shoal.NewView("tokyo", d, map[shoal.PeerID]shoal.Life{"osaka": {State: shoal.LifeDead, Heard: now - 41*time.Second}}, nil), now)
+		if got := p.replica(&svc, d.Claims[0]); got.GetState() != stateSilent || got.GetReason() != c.want {
+			t.Errorf("%s: state %s, reason %q, want silent, %q", c.name, got.GetState(), got.GetReason(), c.want)
+		}
+	}
+}

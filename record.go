@@ -91,7 +91,8 @@ type MarkBody struct {
 type Edit struct {
 	Label string // the label's key; "": the name
 	Value string
-	Gone  bool   // the label is taken away; of a name: the peer's own counts again
+	Gone  bool   // the label is taken away
+	Own   bool   // what the peer says of itself counts again
 	Seq   uint64 // 1 + the highest Seq of this field that its author saw
 }
 

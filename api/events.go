@@ -59,6 +59,9 @@ func (d *differ) peers() {
 			say("was removed")
 			continue
 		}
+		if a, b := was.Facts.Name, now.Facts.Name; a != "" && a != b {
+			say("renamed %s -> %s", a, b)
+		}
 		for _, flag := range []struct {
 			was, now bool
 			on, off  string

@@ -55,6 +55,7 @@ func TestDifference(t *testing.T) {
 		"peer joined":  {func(s *scene) { s.desired.Peers = append(s.desired.Peers, shoal.Peer{ID: "x", Role: shoal.RolePeer}) }, []string{"peer x joined as peer"}},
 		"peer removed": {func(s *scene) { s.desired.Peers[1].Removed = true }, []string{"peer osaka was removed"}},
 		"peer drained": {func(s *scene) { s.desired.Peers[1].Draining = true }, []string{"peer osaka draining"}},
+		"peer renamed": {func(s *scene) { s.desired.Peers[1].Facts.Name = "kyoto" }, []string{"peer osaka renamed osaka -> kyoto"}},
 		"peer dead":    {func(s *scene) { s.lives["osaka"] = shoal.Life{State: shoal.LifeDead} }, []string{"peer osaka alive -> dead"}},
 		"engine down":  {func(s *scene) { s.states["osaka"].Engine = shoal.EngineStatus{Down: true, Reason: "no answer for 12s"} }, []string{"peer osaka engine down: no answer for 12s"}},
 		"created":      {func(s *scene) { s.add("db", shoal.ModeReplicated) }, []string{"service db/-1 created through tokyo: db:1, replicas 3"}},

@@ -256,6 +256,9 @@ func (p *pane) said(m *shoal.Peer) (marks []*shoalv1.PeerMark, edits []*shoalv1.
 		marks = append(marks, &shoalv1.PeerMark{Drain: x.Drain, By: by(func(b *shoal.MarkBody) bool { return slices.Contains(b.Laid, x) })})
 	}
 	for _, x := range m.Edits {
+		if x.Own {
+			continue
+		}
 		own := m.Own.Labels[x.Label]
 		if x.Label == "" {
 			own = m.Own.Name

@@ -194,9 +194,30 @@ func (l *Links) judge(d *shoal.Desired, self, newcomer shoal.PeerID, public ed25
 	}
 	redeemed := ownPart(inv, self)
 	redeemed.RedeemedBy = append(redeemed.RedeemedBy, newcomer)
-	return shoalv1.JoinVerdict_JOIN_VERDICT_ADMITTED, []shoal.Body{
-		&shoal.MemberBody{Peer: newcomer, Role: inv.Role, Invite: inv.ID}, redeemed,
+	bodies := []shoal.Body{&shoal.MemberBody{Peer: newcomer, Role: inv.Role, Invite: inv.ID}, redeemed}
+	if p, ok := d.Peer(newcomer); ok && len(p.Marks)+len(p.Edits) > 0 {
+		bodies = append(bodies, afresh(p, self))
 	}
+	return shoalv1.JoinVerdict_JOIN_VERDICT_ADMITTED, bodies
+}
+
+// afresh lifts what marks and edits a peer had before it left or was removed: it comes
+// back as it says it is.
+func afresh(p *shoal.Peer, self shoal.PeerID) *shoal.MarkBody {
+	out := &shoal.MarkBody{Peer: p.ID}
+	var own []shoal.Mark
+	if mine := p.By[self]; mine != nil {
+		own, out.Lifts = mine.Laid, slices.Clone(mine.Lifts)
+	}
+	for _, m := range p.Marks {
+		if !slices.Contains(own, m) { // own ones are taken back by not being there
+			out.Lifts = append(out.Lifts, m.ID)
+		}
+	}
+	for _, e := range p.Edits {
+		out.Edits = append(out.Edits, shoal.Edit{Label: e.Label, Own: true, Seq: e.Seq + 1})
+	}
+	return out
 }
 
 // why says a verdict in words.

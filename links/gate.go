@@ -31,7 +31,8 @@ const (
 const doorGrace = time.Hour
 
 // gate knows who may connect. Members may; a stranger may while the door is open,
-// and then speaks the join protocol only; whoever we are joining through may.
+// and then speaks the join protocol only; a removed member may as a stranger may, at any
+// time, to be told; whoever we are joining through may.
 type gate struct {
 	clock    shoal.Clock
 	loopback bool // we listen on loopback ourselves

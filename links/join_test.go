@@ -13,6 +13,8 @@ import (
 
 	"github.com/libp2p/go-libp2p/core/peer"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/shoalnet/shoal"
 )
 
@@ -417,4 +419,20 @@ func decodeID(t testing.TB, id shoal.PeerID) peer.ID {
 	p, err := peer.Decode(string(id))
 	mustBe(t, "decode peer ID", err)
 	return p
+}
+
+// Who comes back begins without the marks and edits it had, whoever made them.
+func TestAfresh(t *testing.T) {
+	mine, theirs := shoal.Mark{ID: "a/1"}, shoal.Mark{ID: "b/1", Drain: true}
+	p := &shoal.Peer{
+		ID: "p", Marks: []shoal.Mark{mine, theirs}, Edits: []shoal.Edit{{Value: "osaka", Seq: 3}, {Label: "zone", Gone: true, Seq: 1}},
+		By: map[shoal.PeerID]*shoal.MarkBody{"a": {Peer: "p", Laid: []shoal.Mark{mine}, Lifts: []string{"c/9"}}, "b": {Peer: "p", Laid: []shoal.Mark{theirs}}},
+	}
+	want := &shoal.MarkBody{
+		Peer: "p", Lifts: []string{"c/9", "b/1"},
+		Edits: []shoal.Edit{{Own: true, Seq: 4}, {Label: "zone", Own: true, Seq: 2}},
+	}
+	if diff := cmp.Diff(want, afresh(p, "a")); diff != "" {
+		t.Errorf("afresh differs (-want +got):\n%s", diff)
+	}
 }

@@ -112,7 +112,7 @@ func (l *Links) Addrs() []string {
 // SetMembers takes the current members and open invites from the folded records,
 // nil when there are none. Members remembered beside the key count until the records
 // name them or remove them. Cheap when neither changed; connections of removed
-// members are cut.
+// members are cut, once they were told.
 func (l *Links) SetMembers(d *shoal.Desired) {
 	l.mu.Lock()
 	same := l.desired != nil && d != nil && l.members == l.id.Cluster() && sameMembers(l.desired, d)

@@ -52,7 +52,7 @@ func bodyMessage(b shoal.Body) pb.Message {
 			m.Laid = append(m.Laid, &shoalv1.Mark{Id: l.ID, Drain: l.Drain})
 		}
 		for _, e := range b.Edits {
-			m.Edits = append(m.Edits, &shoalv1.Edit{Label: e.Label, Value: e.Value, Gone: e.Gone, Seq: e.Seq})
+			m.Edits = append(m.Edits, &shoalv1.Edit{Label: e.Label, Value: e.Value, Gone: e.Gone, Own: e.Own, Seq: e.Seq})
 		}
 		return m
 	case *shoal.RevisionBody:
@@ -94,7 +94,7 @@ func bodyOf(m pb.Message) (shoal.Body, error) {
 			b.Laid = append(b.Laid, shoal.Mark{ID: l.GetId(), Drain: l.GetDrain()})
 		}
 		for _, e := range m.GetEdits() {
-			b.Edits = append(b.Edits, shoal.Edit{Label: e.GetLabel(), Value: e.GetValue(), Gone: e.GetGone(), Seq: e.GetSeq()})
+			b.Edits = append(b.Edits, shoal.Edit{Label: e.GetLabel(), Value: e.GetValue(), Gone: e.GetGone(), Own: e.GetOwn(), Seq: e.GetSeq()})
 		}
 		return b, nil
 	case *shoalv1.RevisionBody:

@@ -11,9 +11,8 @@ import (
 	"github.com/shoalnet/shoal"
 )
 
-// remove ends the peer's membership. Its marks end with it, so that a machine that is
-// admitted again begins without them. Unless forced it takes nothing away that only
-// this peer has: running replicas, and data.
+// remove ends the peer's membership. Unless forced it takes nothing away that only this
+// peer has: running replicas, and data. Who admits it again lifts its marks.
 func (s *peerStep) remove(force bool) error {
 	name := s.peer.Name()
 	if s.peer.ID == s.author {
@@ -43,9 +42,6 @@ func (s *peerStep) remove(force bool) error {
 	}
 	for _, slot := range data {
 		s.change.Notes = append(s.change.Notes, slot+" begins without its data, which stays on that machine")
-	}
-	if len(s.peer.Marks) > 0 {
-		s.lift(s.peer.Marks...)
 	}
 	s.member = &shoal.MemberBody{Peer: s.peer.ID, Removed: true}
 	s.change.Kind = shoal.ChangeRemove

@@ -43,7 +43,7 @@ func (a *app) markCmd(change shoal.PeerChange, short, long string) *cobra.Comman
 		Long:    long + "\n" + peerNaming,
 		Example: "  shoal " + verb + " osaka\n  shoal " + verb + " osaka kyoto",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.changePeers(cmd, args, shoal.PeerWish{Change: change}, acks, false)
+			return a.changePeers(cmd, args, peerAsk{wish: shoal.PeerWish{Change: change}, acks: acks})
 		},
 	}
 	ackFlag(cmd.Flags(), &acks)
@@ -65,7 +65,7 @@ Then wait until all is handed over: exit 0 if so, 4 if something stays, or not a
 in time. The drain goes on anyway; "shoal undrain" ends it. ` + peerNaming,
 		Example: "  shoal drain osaka\n  shoal drain osaka --timeout 10m\n  shoal drain osaka -d",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.changePeers(cmd, args, shoal.PeerWish{Change: shoal.PeerDrain}, w.acks, w.waits())
+			return a.changePeers(cmd, args, peerAsk{wish: shoal.PeerWish{Change: shoal.PeerDrain}, acks: w.acks, waits: w.waits()})
 		},
 	}
 	f := cmd.Flags()
@@ -75,8 +75,16 @@ in time. The drain goes on anyway; "shoal undrain" ends it. ` + peerNaming,
 	return cmd
 }
 
-// changePeers asks for the same change of each peer, and waits for drains.
-func (a *app) changePeers(cmd *cobra.Command, names []string, w shoal.PeerWish, acks int, waits bool) error {
+// peerAsk is what a command asks of peers.
+type peerAsk struct {
+	wish          shoal.PeerWish
+	acks          int
+	waits         bool // for drains
+	ignoreMissing bool
+}
+
+// changePeers asks for the same change of each peer.
+func (a *app) changePeers(cmd *cobra.Command, names []string, ask peerAsk) error {
 	_, c, done, err := a.client(cmd, 0)
 	if err != nil {
 		return err
@@ -86,8 +94,11 @@ func (a *app) changePeers(cmd *cobra.Command, names []string, w shoal.PeerWish, 
 	all := api.Outcome{}
 	for _, name := range names {
 		out, err := a.submit(cmd.Context(), func(ctx context.Context) (api.Outcome, error) {
-			return c.ChangePeer(ctx, name, w, api.WishOptions{Acks: acks, AckTimeout: time.Duration(a.timeout)})
+			return c.ChangePeer(ctx, name, ask.wish, api.WishOptions{Acks: ask.acks, AckTimeout: time.Duration(a.timeout)})
 		})
+		if e, ok := errors.AsType[*api.Error](err); ok && e.Code == api.CodeNotFound && ask.ignoreMissing {
+			continue
+		}
 		if err != nil {
 			return err
 		}
@@ -99,7 +110,7 @@ func (a *app) changePeers(cmd *cobra.Command, names []string, w shoal.PeerWish, 
 	}
 	a.freshness(all.Freshness)
 	for _, ch := range all.Changes {
-		if !waits {
+		if !ask.waits {
 			break
 		}
 		if err := a.awaitDrain(cmd.Context(), c, ch); err != nil {

@@ -22,7 +22,7 @@ the machine gives itself, also when that restarts. ` + peerNaming,
 			if err := shoal.CheckName("name", args[1]); err != nil {
 				return err
 			}
-			return a.changePeers(cmd, args[:1], shoal.PeerWish{Change: shoal.PeerEdit, Name: args[1]}, acks, false)
+			return a.changePeers(cmd, args[:1], peerAsk{wish: shoal.PeerWish{Change: shoal.PeerEdit, Name: args[1]}, acks: acks})
 		},
 	}
 	ackFlag(cmd.Flags(), &acks)
@@ -59,7 +59,7 @@ and over an older value: the plan says over which. What runs already is not move
 					return usage("label: %q is neither KEY=VALUE nor KEY-", arg)
 				}
 			}
-			return a.changePeers(cmd, args[:1], w, acks, false)
+			return a.changePeers(cmd, args[:1], peerAsk{wish: w, acks: acks})
 		},
 	}
 	cmd.Flags().StringArrayVar(&remove, "rm", nil, "KEY of a label to take away")
@@ -69,7 +69,7 @@ and over an older value: the plan says over which. What runs already is not move
 
 func (a *app) peerRmCmd() *cobra.Command {
 	var acks int
-	var force bool
+	var force, ignore bool
 	cmd := &cobra.Command{
 		Use: "rm PEER...", Short: "End the membership of peers", Args: someArgs(0),
 		Long: `End the membership of peers: they may not link, write or read any more, and others take
@@ -81,9 +81,10 @@ A peer that is alive and holds slots, or has data that no other peer has, is rem
 only with --force. ` + peerNaming,
 		Example: "  shoal drain osaka && shoal peer rm osaka\n  shoal peer rm osaka --force",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.changePeers(cmd, args, shoal.PeerWish{Change: shoal.PeerRemove, Force: force}, acks, false)
+			return a.changePeers(cmd, args, peerAsk{wish: shoal.PeerWish{Change: shoal.PeerRemove, Force: force}, acks: acks, ignoreMissing: ignore})
 		},
 	}
+	cmd.Flags().BoolVar(&ignore, "ignore-not-found", false, "a peer that does not exist is no error")
 	cmd.Flags().BoolVar(&force, "force", false, "also if it is alive and holds slots, or has data")
 	ackFlag(cmd.Flags(), &acks)
 	return cmd

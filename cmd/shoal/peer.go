@@ -258,9 +258,6 @@ func marksText(marks []api.Mark) string {
 func editsText(edits []api.Edit) string {
 	var out []string
 	for _, e := range edits {
-		if e.Label == "" && e.Gone {
-			continue // its own name counts
-		}
 		what := "name " + e.Value
 		switch {
 		case e.Gone:

@@ -412,12 +412,13 @@ func TestEdits(t *testing.T) {
 		name    string
 		labels  map[string]string
 	}{
-		"none":               {nil, "p", map[string]string{"zone": "a", "disk": "ssd"}},
-		"a name and a label": {[]Entry{at("A", 9, edits(shoal.Edit{Value: "osaka", Seq: 1}, shoal.Edit{Label: "zone", Value: "b", Seq: 1}))}, "osaka", map[string]string{"zone": "b", "disk": "ssd"}},
-		"taken away":         {[]Entry{at("A", 9, edits(shoal.Edit{Label: "disk", Gone: true, Seq: 1}))}, "p", map[string]string{"zone": "a"}},
-		"its own name again": {[]Entry{at("A", 9, edits(shoal.Edit{Value: "osaka", Seq: 1})), at("B", 9, edits(shoal.Edit{Gone: true, Seq: 2}))}, "p", map[string]string{"zone": "a", "disk": "ssd"}},
-		"the highest counts": {[]Entry{at("B", 9, edits(shoal.Edit{Value: "kyoto", Seq: 2})), at("C", 9, edits(shoal.Edit{Value: "osaka", Seq: 1}))}, "kyoto", map[string]string{"zone": "a", "disk": "ssd"}},
-		"then the author":    {[]Entry{at("B", 9, edits(shoal.Edit{Value: "kyoto", Seq: 2})), at("C", 9, edits(shoal.Edit{Value: "osaka", Seq: 2}))}, "osaka", map[string]string{"zone": "a", "disk": "ssd"}},
+		"none":                {nil, "p", map[string]string{"zone": "a", "disk": "ssd"}},
+		"a name and a label":  {[]Entry{at("A", 9, edits(shoal.Edit{Value: "osaka", Seq: 1}, shoal.Edit{Label: "zone", Value: "b", Seq: 1}))}, "osaka", map[string]string{"zone": "b", "disk": "ssd"}},
+		"taken away":          {[]Entry{at("A", 9, edits(shoal.Edit{Label: "disk", Gone: true, Seq: 1}))}, "p", map[string]string{"zone": "a"}},
+		"its own name again":  {[]Entry{at("A", 9, edits(shoal.Edit{Value: "osaka", Seq: 1})), at("B", 9, edits(shoal.Edit{Own: true, Seq: 2}))}, "p", map[string]string{"zone": "a", "disk": "ssd"}},
+		"its own label again": {[]Entry{at("A", 9, edits(shoal.Edit{Label: "zone", Gone: true, Seq: 1})), at("B", 9, edits(shoal.Edit{Label: "zone", Own: true, Seq: 2}))}, "p", map[string]string{"zone": "a", "disk": "ssd"}},
+		"the highest counts":  {[]Entry{at("B", 9, edits(shoal.Edit{Value: "kyoto", Seq: 2})), at("C", 9, edits(shoal.Edit{Value: "osaka", Seq: 1}))}, "kyoto", map[string]string{"zone": "a", "disk": "ssd"}},
+		"then the author":     {[]Entry{at("B", 9, edits(shoal.Edit{Value: "kyoto", Seq: 2})), at("C", 9, edits(shoal.Edit{Value: "osaka", Seq: 2}))}, "osaka", map[string]string{"zone": "a", "disk": "ssd"}},
 		"nobody edits itself without being an operator": {[]Entry{at("P", 9, edits(shoal.Edit{Value: "king", Seq: 9}))}, "p", map[string]string{"zone": "a", "disk": "ssd"}},
 	}
 	for name, tt := range tests {

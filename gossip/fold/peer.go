@@ -86,9 +86,9 @@ func edited(own shoal.PeerFacts, edits []shoal.Edit) shoal.PeerFacts {
 	out.Labels = maps.Clone(own.Labels)
 	for _, e := range edits {
 		switch {
-		case e.Label == "" && !e.Gone:
+		case e.Own:
+		case e.Label == "":
 			out.Name = e.Value
-		case e.Label == "": // its own name counts
 		case e.Gone:
 			delete(out.Labels, e.Label)
 		default:

@@ -54,7 +54,7 @@ var genEntry = rapid.Custom(func(t *rapid.T) Entry {
 			Edits: rapid.SliceOfN(rapid.Custom(func(t *rapid.T) shoal.Edit {
 				return shoal.Edit{
 					Label: rapid.SampledFrom([]string{"", "zone"}).Draw(t, "label"), Value: rapid.SampledFrom([]string{"x", "y"}).Draw(t, "value"),
-					Gone: rapid.Bool().Draw(t, "gone"), Seq: rapid.Uint64Range(1, 3).Draw(t, "edit"),
+					Gone: rapid.Bool().Draw(t, "gone"), Own: rapid.Bool().Draw(t, "own"), Seq: rapid.Uint64Range(1, 3).Draw(t, "edit"),
 				}
 			}), 0, 3).Draw(t, "edits"),
 		}

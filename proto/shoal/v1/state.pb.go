@@ -691,6 +691,7 @@ type Edit struct {
 	Value         string                 `protobuf:"bytes,2,opt,name=value,proto3" json:"value,omitempty"`
 	Gone          bool                   `protobuf:"varint,3,opt,name=gone,proto3" json:"gone,omitempty"`
 	Seq           uint64                 `protobuf:"varint,4,opt,name=seq,proto3" json:"seq,omitempty"`
+	Own           bool                   `protobuf:"varint,5,opt,name=own,proto3" json:"own,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -751,6 +752,13 @@ func (x *Edit) GetSeq() uint64 {
 		return x.Seq
 	}
 	return 0
+}
+
+func (x *Edit) GetOwn() bool {
+	if x != nil {
+		return x.Own
+	}
+	return false
 }
 
 // OpBody is the body of kind "op".
@@ -2691,12 +2699,13 @@ const file_shoal_v1_state_proto_rawDesc = "" +
 	"\x04peer\x18\x01 \x01(\tR\x04peer\x12\"\n" +
 	"\x04laid\x18\x02 \x03(\v2\x0e.shoal.v1.MarkR\x04laid\x12\x14\n" +
 	"\x05lifts\x18\x03 \x03(\tR\x05lifts\x12$\n" +
-	"\x05edits\x18\x04 \x03(\v2\x0e.shoal.v1.EditR\x05edits\"X\n" +
+	"\x05edits\x18\x04 \x03(\v2\x0e.shoal.v1.EditR\x05edits\"j\n" +
 	"\x04Edit\x12\x14\n" +
 	"\x05label\x18\x01 \x01(\tR\x05label\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value\x12\x12\n" +
 	"\x04gone\x18\x03 \x01(\bR\x04gone\x12\x10\n" +
-	"\x03seq\x18\x04 \x01(\x04R\x03seq\"t\n" +
+	"\x03seq\x18\x04 \x01(\x04R\x03seq\x12\x10\n" +
+	"\x03own\x18\x05 \x01(\bR\x03own\"t\n" +
 	"\x06OpBody\x12\x18\n" +
 	"\aservice\x18\x01 \x01(\tR\aservice\x12\x10\n" +
 	"\x03seq\x18\x02 \x01(\x04R\x03seq\x12\x18\n" +

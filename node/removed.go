@@ -14,6 +14,7 @@ import (
 	"github.com/shoalnet/shoal"
 	"github.com/shoalnet/shoal/internal/logkey"
 	"github.com/shoalnet/shoal/links"
+	"github.com/shoalnet/shoal/proto"
 )
 
 // How a removed peer takes its containers down.
@@ -44,6 +45,13 @@ func (s *stack) removal(d *shoal.Desired) (by string, removed bool) {
 func (s *stack) takeRemoval(ctx context.Context, envelopes [][]byte) error {
 	if links.RemoverOf(s.store.Desired(), s.peer.parts.Identity.Self()) != "" {
 		return nil
+	}
+	rec, err := proto.DecodeRecord(envelopes[len(envelopes)-1])
+	if err != nil {
+		return err
+	}
+	if b, ok := rec.Body.(*shoal.MemberBody); !ok || !b.Removed || b.Peer != s.peer.parts.Identity.Self() {
+		return fmt.Errorf("%s is no removal of this peer: %w", rec.Key(), shoal.ErrRefused)
 	}
 	return s.store.Inject(ctx, envelopes)
 }

@@ -22,18 +22,23 @@ func (s *peerStep) remove(force bool) error {
 		}
 	}
 	data := s.data()
+	moves, ends, _ := s.held()
 	held := len(s.view.ClaimsBy(s.peer.ID))
 	alive := s.view.Alive(s.peer.ID) && !s.peer.Left()
 	switch {
-	case alive && held > 0 && !force:
+	case alive && moves+ends > 0 && !force:
 		return &shoal.AdviceError{
 			Err:    fmt.Errorf("%s is alive and holds %s: %w", name, counted(held, "slot", "slots"), shoal.ErrRefused),
 			Advice: "drain it first: shoal drain " + name + ", or remove it with --force",
 		}
 	case len(data) > 0 && !force:
+		advice := "bring it back"
+		if alive {
+			advice = "remove the service"
+		}
 		return &shoal.AdviceError{
 			Err:    fmt.Errorf("%s has the data of %s, which no other peer has: %w", name, strings.Join(data, ", "), shoal.ErrRefused),
-			Advice: "bring it back, or give the data up with --force",
+			Advice: advice + ", or give the data up with --force",
 		}
 	}
 	s.detail("remove from the cluster")

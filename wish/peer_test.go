@@ -209,7 +209,7 @@ func TestRemovePeer(t *testing.T) {
 	b.hold(t, "web")
 	write(t, b.store, &shoal.ClaimBody{Peer: b.self, Service: "db", Data: []int{0, 1, 7}}) // 7 is not wanted
 	exchange(peers)
-	refused(a, ask(b, false), "b has the data of db/0, db/1, which no other peer has: refused; bring it back, or give the data up with --force")
+	refused(a, ask(b, false), "b has the data of db/0, db/1, which no other peer has: refused; remove the service, or give the data up with --force")
 	c.hold(t, "db", 1)
 	exchange(peers)
 	if got, want := line(a.must(t, ask(b, true))), "- remove from the cluster, db/0 begins without its data, which stays on that machine"; got != want {

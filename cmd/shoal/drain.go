@@ -90,7 +90,7 @@ func (a *app) changePeers(cmd *cobra.Command, names []string, ask peerAsk) error
 		return err
 	}
 	defer done()
-	var few error
+	var few, failed error
 	all := api.Outcome{}
 	for _, name := range names {
 		out, err := a.submit(cmd.Context(), func(ctx context.Context) (api.Outcome, error) {
@@ -100,12 +100,16 @@ func (a *app) changePeers(cmd *cobra.Command, names []string, ask peerAsk) error
 			continue
 		}
 		if err != nil {
-			return err
+			failed = err // those before it are accepted, and shown
+			break
 		}
 		all.Changes, all.Freshness = append(all.Changes, out.Changes...), out.Freshness
 		few = cmp.Or(few, a.fewAcks(out))
 	}
-	if err := a.showPlan(all); err != nil {
+	if failed != nil && len(all.Changes) == 0 {
+		return failed
+	}
+	if err := cmp.Or(a.showPlan(all), failed); err != nil {
 		return err
 	}
 	a.freshness(all.Freshness)
@@ -168,7 +172,7 @@ func (a *app) judgeDrain(ctx, watching context.Context, seen <-chan []api.Held, 
 			case last.left == 0 && len(last.stays) == 0:
 				return errSettled
 			case last.left == 0:
-				return &coded{exitTimeout, "partial", fmt.Errorf("drained, but for %s: no other peer has the data; remove or scale down the service, or let it go without its data (x-shoal.volumes: anywhere)", listOf(last.stays))}
+				return &coded{exitTimeout, "partial", fmt.Errorf("drained, but for %s: no other peer has the data; stop the service meanwhile, or let it go without its data (x-shoal.volumes: anywhere)", listOf(last.stays))}
 			}
 			stuck = lasting(stuck, len(last.stuck) == last.left, patience)
 		case <-stuck:

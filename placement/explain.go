@@ -69,7 +69,7 @@ func (w *world) verdict(p int, s *serviceRow, held int) string {
 	if rule := w.forbidden(p, s); rule != "" {
 		return "its owner does not allow " + rule
 	}
-	if !fits(row.alloc, s.size) {
+	if w.tooSmall(p, s) {
 		return roomText(row.alloc, row.alloc, s.size)
 	}
 	if why := w.barred(p); why != "" {
@@ -84,7 +84,14 @@ func (w *world) verdict(p int, s *serviceRow, held int) string {
 // never reports whether labels, its owner or size alone forbid the peer.
 func (w *world) never(p int, s *serviceRow) bool {
 	_, no := unmatched(w.peers[p].peer, s.spec.Constraints)
-	return no || w.forbidden(p, s) != "" || !fits(w.peers[p].alloc, s.size)
+	return no || w.forbidden(p, s) != "" || w.tooSmall(p, s)
+}
+
+// tooSmall reports whether a whole peer has too little room for one replica. How much
+// it has is not known before its engine has answered once.
+func (w *world) tooSmall(p int, s *serviceRow) bool {
+	row := &w.peers[p]
+	return row.peer.Facts.Capacity != (shoal.Resources{}) && !fits(row.alloc, s.size)
 }
 
 // blank reports whether a member's facts have not arrived yet: it was admitted, and
@@ -116,10 +123,10 @@ func (w *world) hopeless(s *serviceRow) string {
 	}
 	var largest shoal.Resources
 	for _, p := range willing {
-		alloc := w.peers[p].alloc
-		if fits(alloc, s.size) {
+		if !w.tooSmall(p, s) {
 			return ""
 		}
+		alloc := w.peers[p].alloc
 		largest.CPUMilli = max(largest.CPUMilli, alloc.CPUMilli)
 		largest.MemBytes = max(largest.MemBytes, alloc.MemBytes)
 	}

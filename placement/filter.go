@@ -204,6 +204,9 @@ func (w *world) cramped(p int, s *serviceRow, held int) string {
 	}
 	for _, port := range s.spec.Ports {
 		if port.Published != 0 && w.ports[portKey{p, port.Published, protocol(port)}] > 0 {
+			if held > 0 {
+				return fmt.Sprintf("has one of them on port %d/%s already", port.Published, protocol(port))
+			}
 			return fmt.Sprintf("port %d/%s is taken", port.Published, protocol(port))
 		}
 	}

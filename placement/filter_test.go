@@ -165,6 +165,10 @@ func TestFilters(t *testing.T) {
 		{"limits count where nothing is reserved", func(_ *kit, _ *shoal.Peer, s *shoal.Spec) {
 			s.Reservations, s.Limits = shoal.Resources{}, shoal.Resources{MemBytes: 65 * gib}
 		}, "has 64 GiB of 64 GiB free, needs 65 GiB", true},
+		{"how much it has is not known yet", func(k *kit, p *shoal.Peer, s *shoal.Spec) {
+			p.Facts.Capacity, s.Reservations = shoal.Resources{}, shoal.Resources{MemBytes: gib}
+			k.states[p.ID] = &shoal.PeerState{Engine: shoal.EngineStatus{Down: true, Reason: "no answer for 1s"}}
+		}, "its engine is down: no answer for 1s", false},
 		{"no need fits even where all is taken", func(_ *kit, p *shoal.Peer, s *shoal.Spec) {
 			p.Facts.Capacity, s.Reservations = shoal.Resources{}, shoal.Resources{}
 		}, "", false},
@@ -173,6 +177,10 @@ func TestFilters(t *testing.T) {
 			k.hold("other", 0, p.ID)
 			s.Ports = []shoal.Port{{Container: 80, Published: 8080, Protocol: "tcp"}}
 		}, "port 8080/tcp is taken", false},
+		{"port of its own", func(k *kit, p *shoal.Peer, s *shoal.Spec) {
+			s.Ports = []shoal.Port{{Container: 80, Published: 8080, Protocol: "tcp"}}
+			k.hold("web", 0, p.ID)
+		}, "has one of them on port 8080/tcp already", false},
 		{"other protocol", func(k *kit, p *shoal.Peer, s *shoal.Spec) {
 			k.service("other", 1).Spec.Ports = []shoal.Port{{Container: 1, Published: 8080, Protocol: "udp"}}
 			k.hold("other", 0, p.ID)

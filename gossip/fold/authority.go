@@ -162,6 +162,12 @@ func (a *authority) may(it *item) bool {
 	}
 }
 
+// removed reports whether a peer's membership was ended.
+func (a *authority) removed(id shoal.PeerID) bool {
+	m := a.members[id]
+	return m != nil && m.removed != nil
+}
+
 // capped reports whether a record is void only because its author was removed.
 func (a *authority) capped(r *shoal.Record) bool {
 	m := a.members[r.Author]

@@ -342,6 +342,7 @@ func TestClaims(t *testing.T) {
 		at("C", 8, &shoal.ClaimBody{Peer: "C", Service: "web", Holds: []shoal.Holding{hold(0)}, Released: []shoal.Release{{Slot: 9, Replica: shoal.ReplicaID{10}, YieldTo: "P"}}, Data: []int{3, 9}}),
 		at("A", 8, &shoal.ClaimBody{Peer: "A", Service: "web", Data: []int{9}}),
 		at("B", 9, &shoal.ClaimBody{Peer: "B", Service: "web", Holds: []shoal.Holding{hold(4)}}),
+		at("B", 8, &shoal.ClaimBody{Peer: "B", Service: "db", Holds: []shoal.Holding{hold(5)}}), // its data, no more
 		at("A", 9, removal("B", 8)),
 	)...)
 	want := []shoal.Claim{
@@ -355,7 +356,7 @@ func TestClaims(t *testing.T) {
 	if diff := cmp.Diff([]shoal.Release{{Holder: "C", Service: "web", Slot: 9, Replica: shoal.ReplicaID{10}, YieldTo: "P"}}, d.Releases); diff != "" {
 		t.Errorf("Releases differ (-want +got):\n%s", diff)
 	}
-	homes := []shoal.Home{{Peer: "C", Service: "web", Slot: 3}, {Peer: "A", Service: "web", Slot: 9}, {Peer: "C", Service: "web", Slot: 9}}
+	homes := []shoal.Home{{Peer: "B", Service: "db", Slot: 5}, {Peer: "C", Service: "web", Slot: 3}, {Peer: "A", Service: "web", Slot: 9}, {Peer: "C", Service: "web", Slot: 9}}
 	if diff := cmp.Diff(homes, d.Homes); diff != "" {
 		t.Errorf("Homes differ (-want +got):\n%s", diff)
 	}

@@ -67,7 +67,7 @@ func (v *verdict) judgeService(versions []version) {
 		case *shoal.GoneBody:
 			s.join(b)
 		case *shoal.ClaimBody:
-			s.claim(b)
+			s.claim(b, v.authority.removed(b.Peer))
 		}
 	}
 	s.sort()
@@ -264,8 +264,14 @@ func (s *serviceVerdict) join(b *shoal.GoneBody) {
 	s.gone.Removes = slices.Compact(s.gone.Removes)
 }
 
-func (s *serviceVerdict) claim(b *shoal.ClaimBody) {
+// claim adds what a peer holds. A removed one holds nothing: only its data may be there
+// still.
+func (s *serviceVerdict) claim(b *shoal.ClaimBody, removed bool) {
 	for _, h := range b.Holds {
+		if removed {
+			s.homes = append(s.homes, shoal.Home{Peer: b.Peer, Service: s.name, Slot: h.Slot})
+			continue
+		}
 		s.claims = append(s.claims, shoal.Claim{
 			Holder: b.Peer, Service: s.name, Slot: h.Slot, Replica: h.Replica, Revision: h.Revision, Since: h.Since,
 		})

@@ -128,6 +128,11 @@ func TestRemovedComesBack(t *testing.T) {
 				return nil
 			})
 		})
+		for _, c := range rest[0].view().Desired().Claims {
+			if c.Holder == victim.id.Self() {
+				t.Errorf("it still holds %s/%d for the others", c.Service, c.Slot)
+			}
+		}
 		w.unbroken(rest)
 		w.settled(10*time.Second, rest, map[string]int{"web": 2 * n})
 		w.quiet(rest)

@@ -108,7 +108,7 @@ func readFile(name string, stdin io.Reader) ([]byte, error) {
 // walk has named it, and compose-go would write about it to stderr.
 func (f *file) withoutVersion() []byte {
 	key, value := child(f.root, "version")
-	if key == nil || f.root.Style&yaml.FlowStyle != 0 || value.Line != key.Line {
+	if key == nil || f.root.Style&yaml.FlowStyle != 0 || value.Line != key.Line || value.Anchor != "" {
 		return f.text
 	}
 	lines := bytes.SplitAfter(bytes.Clone(f.text), []byte("\n"))

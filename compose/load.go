@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -50,7 +51,7 @@ type Project struct {
 // Load reads, merges, interpolates and judges Compose files. What is wrong with them
 // is one *Error with all of it; nothing of the project is to be used then.
 func Load(ctx context.Context, opts Options) (*Project, error) {
-	l := &load{opts: &opts}
+	l := &load{opts: &opts, missing: map[string]bool{}}
 	if err := l.read(); err != nil {
 		return nil, err
 	}
@@ -96,7 +97,7 @@ type load struct {
 	files   []*file
 	dir     string
 	env     map[string]string
-	missing []string // variables that are not set, in the order of their use
+	missing map[string]bool // variables that are used and not set
 	walker  *walker
 }
 
@@ -270,6 +271,9 @@ func indexed(path string) string {
 	})
 }
 
+// maxUnset is how many variables without a value are named.
+const maxUnset = 20
+
 // variable is a name behind the dollar.
 var variable = regexp.MustCompile(`[A-Za-z_][A-Za-z0-9_]*`)
 
@@ -282,8 +286,8 @@ func (l *load) substitute(text string) (string, error) {
 	return template.SubstituteWithOptions(text, lookup, template.WithoutLogging, template.WithReplacementFunction(
 		func(part string, m template.Mapping, cfg *template.Config) (string, error) {
 			value, applied, err := template.DefaultReplacementAppliedFunc(part, m, cfg)
-			if name := variable.FindString(part); err == nil && !applied && !slices.Contains(l.missing, name) {
-				l.missing = append(l.missing, name)
+			if name := variable.FindString(part); err == nil && !applied {
+				l.missing[name] = true
 			}
 			return value, err
 		}))
@@ -292,7 +296,8 @@ func (l *load) substitute(text string) (string, error) {
 // unset warns of variables that are not set, where they first stand.
 func (l *load) unset() []Problem {
 	var out []Problem
-	for _, name := range l.missing {
+	names := slices.Sorted(maps.Keys(l.missing))
+	for _, name := range names[:min(len(names), maxUnset)] {
 		use := regexp.MustCompile(`\$\{?` + name + `\b`)
 		p := Problem{File: l.files[0].name, Why: fmt.Sprintf("the variable %s is not set, and nothing stands in its place; set it here or in .env", name)}
 		for _, f := range l.files {

@@ -130,6 +130,9 @@ func TestLoadRefuses(t *testing.T) {
 		"too deep":            {"x-a: " + strings.Repeat("[", 40) + strings.Repeat("]", 40), "deeper than 32 levels"},
 		"a laugh":             {bomb(9, 9), "stdin:6: is more than 200000 values"},
 		"many aliases":        {"x-a: &a 1\nx-b: [" + strings.Repeat("*a,", 1_000_000) + "]\nservices: {}", "stdin:2: there are more than 10000 aliases"},
+		"extends too much":    {"services:\n  base: {image: hello, environment: [" + strings.Repeat("A=1,", 1000) + "]}\n" + strings.ReplaceAll(manyServices(300), "{image: hello}", "{extends: base}"), "its services are more than 200000 values once what they extend"},
+		"too many problems":   {"services:\n  web:\n    image: hello\n" + manyKeys(600), "and 100 more"},
+		"a remark only":       {"# nothing", "stdin: the file is empty"},
 		"too many services":   {"services:\n" + manyServices(1001), "stdin:1: services: has 1001, at most 1000 are deployed at once"},
 		"too large":           {strings.Repeat("#", maxFile+1), "larger than 4 MiB"},
 		"negative replicas":   {"services:\n  web:\n    image: hello\n    deploy:\n      replicas: -1", "stdin:5: services.web.deploy.replicas: must be"},
@@ -183,6 +186,14 @@ func bomb(levels, times int) string {
 		fmt.Fprintf(&b, "x-%d: &a%d [%s]\n", i, i, strings.Repeat(fmt.Sprintf("*a%d,", i-1), times))
 	}
 	return b.String() + "services: {web: {image: hello}}\n"
+}
+
+func manyKeys(n int) string {
+	var b strings.Builder
+	for i := range n {
+		fmt.Fprintf(&b, "    k%d: 1\n", i)
+	}
+	return b.String()
 }
 
 func manyServices(n int) string {

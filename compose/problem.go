@@ -47,6 +47,9 @@ func (e *Error) Error() string {
 	return strings.Join(lines, "\n")
 }
 
+// maxProblems is how many problems are named: more than a person's file has.
+const maxProblems = 500
+
 // problems collects what is wrong with some files.
 type problems struct {
 	order []string // of the files
@@ -75,5 +78,9 @@ func (p *problems) err() error {
 	slices.SortStableFunc(p.all, func(a, b Problem) int {
 		return cmp.Or(cmp.Compare(slices.Index(p.order, a.File), slices.Index(p.order, b.File)), cmp.Compare(a.Line, b.Line))
 	})
-	return &Error{Problems: slices.Compact(p.all)}
+	all := slices.Compact(p.all)
+	if more := len(all) - maxProblems; more > 0 {
+		all = append(all[:maxProblems:maxProblems], Problem{Why: fmt.Sprintf("and %d more", more)})
+	}
+	return &Error{Problems: all}
 }

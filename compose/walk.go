@@ -47,7 +47,38 @@ func walkFiles(main []*file, text func(string) (string, error)) *walker {
 	for _, f := range main {
 		w.level(owner{file: f}, f.root, "", "")
 	}
+	w.weigh()
 	return w
+}
+
+// weigh refuses services that are more, once what they extend is written out, than
+// may stand in a file.
+func (w *walker) weigh() {
+	weights := map[owner]int{}
+	var weight func(o owner, depth int) int
+	weight = func(o owner, depth int) int {
+		if n, ok := weights[o]; ok || depth > len(w.extends) { // a circle is the reader's to refuse
+			return n
+		}
+		n := 0
+		if _, services := child(o.file.root, "services"); services != nil {
+			if _, v := child(services, o.service); v != nil {
+				n = (&measure{sizes: map[*yaml.Node]size{}}).of(v, 1).values
+			}
+		}
+		if to, ok := w.extends[o]; ok {
+			n += weight(to, depth+1)
+		}
+		weights[o] = min(n, maxValues+1)
+		return weights[o]
+	}
+	total := 0
+	for o := range w.extends {
+		total += weight(o, 0)
+	}
+	if total > maxValues {
+		w.problems = append(w.problems, Problem{File: w.main[0].name, Why: fmt.Sprintf("its services are more than %d values once what they extend is written out; use fewer", maxValues)})
+	}
 }
 
 // level visits the keys of a mapping that stands at a pattern of the table, and at
@@ -192,7 +223,7 @@ func (w *walker) other(o owner, name string, line int) *file {
 	}
 	at := Problem{File: o.file.name, Line: line, Key: "services." + o.service + ".extends"}
 	if len(w.others) >= maxOthers {
-		at.Why = fmt.Sprintf("services extend from more than %d files", maxOthers)
+		at.Why = fmt.Sprintf("services extend from more than %d files; put what they share into fewer", maxOthers)
 		w.problems = append(w.problems, at)
 		return nil
 	}

@@ -24,6 +24,9 @@ type Console interface {
 	// the machine's owner does not allow that. When ctx ends its input and output end,
 	// but engines cannot end the command itself.
 	Exec(ctx context.Context, id string, opts ExecOptions, t Terminal) (exitCode int, err error)
+	// Measure measures a running container over about a second. ErrConflict: it does not
+	// run. Usage.Replica is not filled in.
+	Measure(ctx context.Context, id string) (Usage, error)
 }
 
 // LogOptions select log lines.
@@ -105,12 +108,11 @@ type PathStat struct {
 	Link  string // target of a symbolic link
 }
 
-// ReplicaUsage is what one replica uses now.
-type ReplicaUsage struct {
+// Usage is what one replica uses now.
+type Usage struct {
 	Replica  ReplicaID
-	CPUMilli int64 // -1: not measured yet
-	MemBytes int64 // without the page cache
-	MemLimit int64 // 0: none
+	CPUMilli int64 // thousandths of a core
+	MemBytes int64 // without the page cache that can be dropped
 }
 
 // LogQuery selects whose lines, and which.
@@ -138,6 +140,9 @@ type Remote interface {
 	// Exec is Console's for a replica. ErrRefused: the holder takes commands from
 	// operators only, or runs too many already.
 	Exec(ctx context.Context, peer PeerID, at Target, opts ExecOptions, t Terminal) (exitCode int, err error)
+	// Usage measures the replicas of peer that run, over about a second; those that
+	// end meanwhile are not among them. ErrRefused: too many ask at once.
+	Usage(ctx context.Context, peer PeerID) ([]Usage, error)
 }
 
 // CheckState is how a check of the doctor ended.

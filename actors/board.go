@@ -240,6 +240,20 @@ func (b *board) of(service string) ([]shoal.ReplicaStatus, <-chan struct{}) {
 	return out, b.changed
 }
 
+// running returns the statuses of replicas whose container runs.
+func (b *board) running() []shoal.ReplicaStatus {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	var out []shoal.ReplicaStatus
+	for _, e := range b.entries {
+		if runs := e.status.Phase == shoal.PhaseRunning || e.status.Phase == shoal.PhaseReady; runs && e.status.Container != "" {
+			out = append(out, e.status)
+		}
+	}
+	sortStatuses(out)
+	return out
+}
+
 // sortStatuses sorts by service, slot and replica.
 func sortStatuses(s []shoal.ReplicaStatus) {
 	slices.SortFunc(s, func(a, c shoal.ReplicaStatus) int {

@@ -24,6 +24,8 @@ const (
 	ProtocolLogs protocol.ID = "/shoal/logs/1"
 	ProtocolPing protocol.ID = "/shoal/ping/1"
 	ProtocolExec protocol.ID = "/shoal/exec/1"
+	// ProtocolUsage asks a holder what its replicas use.
+	ProtocolUsage protocol.ID = "/shoal/usage/1"
 	// ProtocolDoctor asks a member what it finds on its own machine.
 	ProtocolDoctor protocol.ID = "/shoal/doctor/1"
 	// ProtocolRemoved tells a peer that it was removed from the cluster.

@@ -35,6 +35,7 @@ const (
 // Inside reaches into this peer's own replicas, by the rules of shoal.Remote.
 type Inside interface {
 	Exec(ctx context.Context, at shoal.Target, opts shoal.ExecOptions, t shoal.Terminal) (int, error)
+	Usage(ctx context.Context) ([]shoal.Usage, error)
 }
 
 // ServeInside sets who reaches into this peer's replicas.

@@ -27,6 +27,9 @@ func (f insideFunc) Exec(ctx context.Context, at shoal.Target, opts shoal.ExecOp
 	return f(ctx, at, opts, t)
 }
 
+// Usage implements [Inside].
+func (insideFunc) Usage(context.Context) ([]shoal.Usage, error) { return nil, nil }
+
 // cat copies what comes in to both outputs and ends with 7.
 func cat(_ context.Context, _ shoal.Target, _ shoal.ExecOptions, t shoal.Terminal) (int, error) {
 	if _, err := io.Copy(io.MultiWriter(t.Out, t.Err), t.In); err != nil {

@@ -46,7 +46,8 @@ type Links struct {
 	removed RemovalSink                // nil until ServeRemoval
 	inside  Inside                     // nil until ServeInside
 
-	commands atomic.Int32 // that other members run here
+	commands  atomic.Int32 // that other members run here
+	measuring atomic.Int32 // for other members
 }
 
 // New makes the links of this peer. Nothing listens, dials or serves before Run; but
@@ -272,6 +273,7 @@ func (l *Links) serve(ctx context.Context) func() {
 		ProtocolLogs: l.gate.memberOnly(r.handler(ctx, l.serveLogs)),
 
 		ProtocolRemoved: l.gate.memberOnly(r.handler(ctx, l.serveRemoval)),
+		ProtocolUsage:   l.gate.memberOnly(r.handler(ctx, l.serveUsage)),
 		ProtocolExec:    l.gate.memberOnly(r.handler(ctx, l.serveExec)),
 		ProtocolDoctor:  l.gate.memberOnly(r.handler(ctx, l.serveDoctor)),
 	}

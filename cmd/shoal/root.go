@@ -65,7 +65,7 @@ A first cluster:
 	f.StringVarP(&a.output, "output", "o", "table", "table, wide, json, yaml, name or template=GO-TEMPLATE")
 	f.Var(&a.timeout, "timeout", "give up after this long, like 30s or 5m (default: the command's own; 5m to become healthy)")
 	f.BoolVarP(&a.yes, "yes", "y", isYes(a.env["SHOAL_AUTO_CONFIRM"]), "do not ask (SHOAL_AUTO_CONFIRM)")
-	f.BoolVar(&a.local, "local", false, "ask no other peer: of logs and doctor (listings never do)")
+	f.BoolVar(&a.local, "local", false, "ask no other peer: of logs and doctor (listings never do, top always does)")
 	f.IntVar(&a.agreed, "consistent", 0, "first wait until so many peers, the asked one included, hold the same records")
 	f.BoolVar(&a.noColor, "no-color", false, "no colours (NO_COLOR)")
 	f.BoolVar(&a.debug, "debug", false, "tell on stderr what is asked and how long it took")
@@ -74,7 +74,7 @@ A first cluster:
 		a.initCmd(), a.joinCmd(), a.leaveCmd(), a.tokenCmd(), a.peerCmd(),
 		a.deployCmd(), a.runCmd(), a.lsCmd(), a.psCmd(), a.inspectCmd(), a.explainCmd(),
 		a.scaleCmd(), a.updateCmd(), a.stopCmd(), a.startCmd(), a.restartCmd(), a.rmCmd(),
-		a.logsCmd(), a.execCmd(), a.eventsCmd(), a.doctorCmd(), a.debugCmd(), a.versionCmd(),
+		a.logsCmd(), a.execCmd(), a.topCmd(), a.eventsCmd(), a.doctorCmd(), a.debugCmd(), a.versionCmd(),
 	)
 	root.AddCommand(a.markCmds()...)
 	root.PersistentPreRunE = func(*cobra.Command, []string) error { return a.checkOutput() }

@@ -42,6 +42,7 @@ func Run(t *testing.T, factory func(t testing.TB) *Fixture) {
 		{"logs", logs},
 		{"follow", follow},
 		{"exec", execs},
+		{"usage", usage},
 		{"exec asks the owner", execPolicy},
 		{"exec ends", execEnds},
 		{"images", images},

@@ -2563,7 +2563,7 @@ func (*CopyToResponse) Descriptor() ([]byte, []int) {
 type WatchUsageRequest struct {
 	state           protoimpl.MessageState `protogen:"open.v1"`
 	IntervalSeconds float64                `protobuf:"fixed64,1,opt,name=interval_seconds,json=intervalSeconds,proto3" json:"interval_seconds,omitempty"` // 0: 2
-	Once            bool                   `protobuf:"varint,2,opt,name=once,proto3" json:"once,omitempty"`                                               // two readings, one answer
+	Once            bool                   `protobuf:"varint,2,opt,name=once,proto3" json:"once,omitempty"`                                               // one answer
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
@@ -2738,9 +2738,8 @@ func (x *PeerUsage) GetTrouble() string {
 type UsedReplica struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Replica       *ReplicaRow            `protobuf:"bytes,1,opt,name=replica,proto3" json:"replica,omitempty"`
-	CpuMilli      int64                  `protobuf:"zigzag64,2,opt,name=cpu_milli,json=cpuMilli,proto3" json:"cpu_milli,omitempty"` // -1: not measured yet
+	CpuMilli      int64                  `protobuf:"varint,2,opt,name=cpu_milli,json=cpuMilli,proto3" json:"cpu_milli,omitempty"`
 	MemBytes      int64                  `protobuf:"varint,3,opt,name=mem_bytes,json=memBytes,proto3" json:"mem_bytes,omitempty"`
-	MemLimit      int64                  `protobuf:"varint,4,opt,name=mem_limit,json=memLimit,proto3" json:"mem_limit,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2792,13 +2791,6 @@ func (x *UsedReplica) GetCpuMilli() int64 {
 func (x *UsedReplica) GetMemBytes() int64 {
 	if x != nil {
 		return x.MemBytes
-	}
-	return 0
-}
-
-func (x *UsedReplica) GetMemLimit() int64 {
-	if x != nil {
-		return x.MemLimit
 	}
 	return 0
 }
@@ -5647,12 +5639,11 @@ const file_shoal_v1_control_proto_rawDesc = "" +
 	"\tPeerUsage\x12%\n" +
 	"\x04peer\x18\x01 \x01(\v2\x11.shoal.v1.PeerRowR\x04peer\x121\n" +
 	"\breplicas\x18\x02 \x03(\v2\x15.shoal.v1.UsedReplicaR\breplicas\x12\x18\n" +
-	"\atrouble\x18\x03 \x01(\tR\atrouble\"\x94\x01\n" +
+	"\atrouble\x18\x03 \x01(\tR\atrouble\"w\n" +
 	"\vUsedReplica\x12.\n" +
 	"\areplica\x18\x01 \x01(\v2\x14.shoal.v1.ReplicaRowR\areplica\x12\x1b\n" +
-	"\tcpu_milli\x18\x02 \x01(\x12R\bcpuMilli\x12\x1b\n" +
-	"\tmem_bytes\x18\x03 \x01(\x03R\bmemBytes\x12\x1b\n" +
-	"\tmem_limit\x18\x04 \x01(\x03R\bmemLimit\"<\n" +
+	"\tcpu_milli\x18\x02 \x01(\x03R\bcpuMilli\x12\x1b\n" +
+	"\tmem_bytes\x18\x03 \x01(\x03R\bmemBytes\"<\n" +
 	"\x10RunDoctorRequest\x12\x12\n" +
 	"\x04peer\x18\x01 \x01(\tR\x04peer\x12\x14\n" +
 	"\x05token\x18\x02 \x01(\tR\x05token\"]\n" +

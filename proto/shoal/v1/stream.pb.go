@@ -1421,9 +1421,8 @@ func (x *UsageReply) GetError() *StreamError {
 type ReplicaUsage struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Replica       []byte                 `protobuf:"bytes,1,opt,name=replica,proto3" json:"replica,omitempty"`
-	CpuMilli      int64                  `protobuf:"zigzag64,2,opt,name=cpu_milli,json=cpuMilli,proto3" json:"cpu_milli,omitempty"` // -1: not measured yet
+	CpuMilli      int64                  `protobuf:"varint,2,opt,name=cpu_milli,json=cpuMilli,proto3" json:"cpu_milli,omitempty"`
 	MemBytes      int64                  `protobuf:"varint,3,opt,name=mem_bytes,json=memBytes,proto3" json:"mem_bytes,omitempty"`
-	MemLimit      int64                  `protobuf:"varint,4,opt,name=mem_limit,json=memLimit,proto3" json:"mem_limit,omitempty"` // 0: none
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1475,13 +1474,6 @@ func (x *ReplicaUsage) GetCpuMilli() int64 {
 func (x *ReplicaUsage) GetMemBytes() int64 {
 	if x != nil {
 		return x.MemBytes
-	}
-	return 0
-}
-
-func (x *ReplicaUsage) GetMemLimit() int64 {
-	if x != nil {
-		return x.MemLimit
 	}
 	return 0
 }
@@ -1781,12 +1773,11 @@ const file_shoal_v1_stream_proto_rawDesc = "" +
 	"\n" +
 	"UsageReply\x122\n" +
 	"\breplicas\x18\x01 \x03(\v2\x16.shoal.v1.ReplicaUsageR\breplicas\x12+\n" +
-	"\x05error\x18\x02 \x01(\v2\x15.shoal.v1.StreamErrorR\x05error\"\x7f\n" +
+	"\x05error\x18\x02 \x01(\v2\x15.shoal.v1.StreamErrorR\x05error\"b\n" +
 	"\fReplicaUsage\x12\x18\n" +
 	"\areplica\x18\x01 \x01(\fR\areplica\x12\x1b\n" +
-	"\tcpu_milli\x18\x02 \x01(\x12R\bcpuMilli\x12\x1b\n" +
-	"\tmem_bytes\x18\x03 \x01(\x03R\bmemBytes\x12\x1b\n" +
-	"\tmem_limit\x18\x04 \x01(\x03R\bmemLimit\"\x0f\n" +
+	"\tcpu_milli\x18\x02 \x01(\x03R\bcpuMilli\x12\x1b\n" +
+	"\tmem_bytes\x18\x03 \x01(\x03R\bmemBytes\"\x0f\n" +
 	"\rDoctorRequest\"o\n" +
 	"\vDoctorReply\x12-\n" +
 	"\x05check\x18\x01 \x01(\v2\x15.shoal.v1.DoctorCheckH\x00R\x05check\x12)\n" +

@@ -63,6 +63,7 @@ func testMain(m *testing.M) int {
 //	exits CODE CMD...             run, and expect exactly this exit code
 //	fails CODE TEXT CMD...        the same, and exactly this one line on stderr
 //	until REGEXP CMD...           run again and again until stdout matches
+//	listings SILENT NAME...       ask each daemon for every listing: see cmdListings
 //	told NAME REGEXP              wait until a daemon's log matches
 //	keep VAR CMD...               run, and keep its stdout in a variable
 //
@@ -99,7 +100,7 @@ func TestScript(t *testing.T) {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"daemon": cmdDaemon, "dies": cmdDies, "place": cmdPlace, "ends": cmdEnds, "crash": cmdCrash, "on": cmdOn,
-			"exits": cmdExits, "fails": cmdFails, "until": cmdUntil, "told": cmdTold, "keep": cmdKeep,
+			"exits": cmdExits, "fails": cmdFails, "until": cmdUntil, "listings": cmdListings, "told": cmdTold, "keep": cmdKeep,
 		},
 	})
 }

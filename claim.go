@@ -25,7 +25,7 @@ type Release struct {
 }
 
 // Home says that a slot's data lies on a peer: the slot ran there, and was let go or
-// changed since. Who claims a slot has its data by that.
+// changed since, or the peer was removed. Who claims a slot has its data by that.
 type Home struct {
 	Peer    PeerID
 	Service string

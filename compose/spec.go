@@ -6,6 +6,7 @@ package compose
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"slices"
 	"strconv"
@@ -114,7 +115,8 @@ func (c *converter) environment() {
 // the same.
 func (c *converter) labels() {
 	join := func(field string, in types.Labels) {
-		for k, v := range in {
+		for _, k := range slices.Sorted(maps.Keys(in)) {
+			v := in[k]
 			if c.out.Labels == nil {
 				c.out.Labels = map[string]string{}
 			}

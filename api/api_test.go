@@ -382,8 +382,7 @@ func TestSocket(t *testing.T) {
 func TestDial(t *testing.T) {
 	dir := t.TempDir()
 	for host, want := range map[string]string{
-		"ssh://me@there":    `host "ssh://me@there": ssh:// is not supported yet; run shoal on that machine, or forward its socket with ssh -L`,
-		"tcp://127.0.0.1:1": `host "tcp://127.0.0.1:1": unknown scheme tcp; shoald listens on a unix socket only; use unix:///PATH`,
+		"tcp://127.0.0.1:1": `host "tcp://127.0.0.1:1": unknown scheme tcp; shoald listens on a unix socket only; use unix:///PATH, or ssh://HOST for another machine's`,
 		"shoal.sock":        `host "shoal.sock" is no absolute path; use unix:///PATH`,
 	} {
 		_, err := api.Dial(host)

@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -29,12 +30,13 @@ const maxAnswer = 64 << 20
 
 // Client asks one daemon. All errors are *Error. It is safe for concurrent use.
 type Client struct {
-	path string
+	name string
+	dial func(context.Context) (net.Conn, error)
 	http *http.Client
 	rpc  shoalv1connect.ControlServiceClient
 
-	http2 *http.Client // for streams in both directions
-	both  shoalv1connect.ControlServiceClient
+	mu    sync.Mutex // guards conns
+	conns []net.Conn // all that were made: one, unless the daemon closed it
 }
 
 // Dial reads a host, "unix:///run/shoal.sock" or an absolute path, and returns its
@@ -44,39 +46,58 @@ func Dial(host string) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Client{path: path, http: &http.Client{Transport: transport(path)}}
-	two := transport(path)
-	two.Protocols = new(http.Protocols)
-	two.Protocols.SetUnencryptedHTTP2(true)
-	c.http2 = &http.Client{Transport: two}
-	c.rpc, c.both = service(c.http), service(c.http2)
-	return c, nil
+	return NewClient(path, func(ctx context.Context) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, "unix", path)
+	}), nil
 }
 
-func transport(path string) *http.Transport {
-	return &http.Transport{
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return (&net.Dialer{}).DialContext(ctx, "unix", path)
-		},
+// NewClient returns the client of the daemon that dial connects to; name is what its
+// errors call that daemon's socket. An *Error of dial, or of a connection that it
+// made, reaches who called as it is. All calls share one connection (HTTP/2), since a
+// dial may be dear.
+func NewClient(name string, dial func(context.Context) (net.Conn, error)) *Client {
+	c := &Client{name: name, dial: dial}
+	var protocols http.Protocols
+	protocols.SetUnencryptedHTTP2(true)
+	c.http = &http.Client{Transport: &http.Transport{
+		DialContext:        func(ctx context.Context, _, _ string) (net.Conn, error) { return c.connect(ctx) },
 		DisableCompression: true,
-	}
+		Protocols:          &protocols,
+		MaxConnsPerHost:    1,
+	}}
+	c.rpc = shoalv1connect.NewControlServiceClient(c.http, "http://shoal", connect.WithReadMaxBytes(maxAnswer), connect.WithAcceptCompression("gzip", nil, nil))
+	return c
 }
 
-func service(hc *http.Client) shoalv1connect.ControlServiceClient {
-	return shoalv1connect.NewControlServiceClient(hc, "http://shoal", connect.WithReadMaxBytes(maxAnswer), connect.WithAcceptCompression("gzip", nil, nil))
+func (c *Client) connect(ctx context.Context) (net.Conn, error) {
+	conn, err := c.dial(ctx)
+	if err == nil {
+		c.mu.Lock()
+		c.conns = append(c.conns, conn)
+		c.mu.Unlock()
+	}
+	return conn, err
+}
+
+// Connect opens one connection to the daemon's socket, for bytes that somebody else
+// speaks. The caller closes it.
+func (c *Client) Connect(ctx context.Context) (net.Conn, error) {
+	conn, err := c.dial(ctx)
+	if err != nil {
+		if e := unreachable(c.name, err); e != nil {
+			return nil, e
+		}
+		return nil, err
+	}
+	return conn, nil
 }
 
 func socketPath(host string) (string, error) {
 	path := strings.TrimPrefix(host, "unix://")
 	scheme, _, has := strings.Cut(path, "://")
 	switch {
-	case has && scheme == "ssh":
-		return "", &Error{
-			Code: CodeInvalid, What: fmt.Sprintf("host %q: ssh:// is not supported yet", host),
-			Todo: "run shoal on that machine, or forward its socket with ssh -L",
-		}
 	case has:
-		return "", &Error{Code: CodeInvalid, What: fmt.Sprintf("host %q: unknown scheme %s", host, scheme), Why: "shoald listens on a unix socket only", Todo: "use unix:///PATH"}
+		return "", &Error{Code: CodeInvalid, What: fmt.Sprintf("host %q: unknown scheme %s", host, scheme), Why: "shoald listens on a unix socket only", Todo: "use unix:///PATH, or ssh://HOST for another machine's"}
 	case !filepath.IsAbs(path):
 		return "", &Error{Code: CodeInvalid, What: fmt.Sprintf("host %q is no absolute path", host), Todo: "use unix:///PATH"}
 	}
@@ -94,17 +115,23 @@ func unreachable(path string, err error) *Error {
 	return nil
 }
 
-// Close lets go of idle connections.
+// Close ends all connections, and the calls on them. A later call makes a new one.
 func (c *Client) Close() {
 	c.http.CloseIdleConnections()
-	c.http2.CloseIdleConnections()
+	c.mu.Lock()
+	conns := c.conns
+	c.conns = nil
+	c.mu.Unlock()
+	for _, conn := range conns {
+		_ = conn.Close() // closed already where it was idle
+	}
 }
 
 // call makes one unary call.
 func call[Req, Resp any](ctx context.Context, c *Client, do func(context.Context, *connect.Request[Req]) (*connect.Response[Resp], error), req *Req) (*Resp, error) {
 	resp, err := do(ctx, connect.NewRequest(req))
 	if err != nil {
-		return nil, understand(c.path, err)
+		return nil, understand(c.name, err)
 	}
 	return resp.Msg, nil
 }
@@ -113,7 +140,7 @@ func call[Req, Resp any](ctx context.Context, c *Client, do func(context.Context
 func each[Req, Resp any](ctx context.Context, c *Client, do func(context.Context, *connect.Request[Req]) (*connect.ServerStreamForClient[Resp], error), req *Req, fn func(*Resp) error) error {
 	stream, err := do(ctx, connect.NewRequest(req))
 	if err != nil {
-		return understand(c.path, err)
+		return understand(c.name, err)
 	}
 	defer func() { _ = stream.Close() }() // what it could say was said by Err
 	for stream.Receive() {
@@ -122,7 +149,7 @@ func each[Req, Resp any](ctx context.Context, c *Client, do func(context.Context
 		}
 	}
 	if err := stream.Err(); err != nil {
-		return understand(c.path, err)
+		return understand(c.name, err)
 	}
 	return nil
 }

@@ -198,6 +198,9 @@ func understand(path string, err error) error {
 	if !errors.As(err, &ce) {
 		return err
 	}
+	if own, ok := errors.AsType[*Error](err); ok {
+		return own // of the dial
+	}
 	for _, d := range ce.Details() {
 		m, derr := d.Value()
 		if detail, ok := m.(*shoalv1.ErrorDetail); ok && derr == nil {

@@ -190,7 +190,7 @@ func (c *Client) Pick(ctx context.Context, service string) (Replica, int, error)
 func (c *Client) Exec(ctx context.Context, at shoal.Target, opts shoal.ExecOptions, t shoal.Terminal) (int, error) {
 	within, cancel := context.WithCancel(ctx)
 	defer cancel()
-	stream := c.both.Exec(within)
+	stream := c.rpc.Exec(within)
 	var side sync.WaitGroup
 	defer side.Wait()
 	defer func() {
@@ -208,7 +208,7 @@ func (c *Client) Exec(ctx context.Context, at shoal.Target, opts shoal.ExecOptio
 	}
 	opts.Stdin = opts.Stdin && t.In != nil
 	if err := say(&shoalv1.ExecRequest{What: &shoalv1.ExecRequest_Start{Start: proto.ExecMessage(at, &opts)}}); err != nil && !errors.Is(err, io.EOF) {
-		return 0, understand(c.path, err) // at the end of a stream Receive says why
+		return 0, understand(c.name, err) // at the end of a stream Receive says why
 	}
 	if opts.Stdin {
 		side.Go(func() { sendInput(say, t.In) })
@@ -220,9 +220,9 @@ func (c *Client) Exec(ctx context.Context, at shoal.Target, opts shoal.ExecOptio
 		m, err := stream.Receive()
 		if err != nil {
 			if errors.Is(err, io.EOF) {
-				return 0, &Error{Code: CodeUnreachable, What: fmt.Sprintf("shoald at %s closed the connection", c.path), Todo: "see shoald's log"}
+				return 0, &Error{Code: CodeUnreachable, What: fmt.Sprintf("shoald at %s closed the connection", c.name), Todo: "see shoald's log"}
 			}
-			return 0, understand(c.path, err)
+			return 0, understand(c.name, err)
 		}
 		switch m := m.GetWhat().(type) {
 		case *shoalv1.ExecResponse_Stdout:

@@ -112,7 +112,7 @@ func (a *app) bundle(w io.Writer, dir string, files map[string][]byte) error {
 
 // collect asks for everything. What cannot be had is a line of errors.txt.
 func (a *app) collect(ctx context.Context, c *api.Client) map[string][]byte {
-	files := map[string][]byte{"client.json": asJSON(map[string]string{"version": version, "host": a.host})}
+	files := map[string][]byte{}
 	var lost bytes.Buffer
 	add := func(name string, value any, err error) {
 		if err != nil {
@@ -121,6 +121,8 @@ func (a *app) collect(ctx context.Context, c *api.Client) map[string][]byte {
 		}
 		files[name] = asJSON(value)
 	}
+	t, err := a.whom()
+	add("client.json", map[string]string{"version": version, "host": t.host}, err)
 	st, err := c.Status(ctx)
 	add("status.json", st, err)
 	services, err := c.Services(ctx)

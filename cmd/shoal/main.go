@@ -2,7 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Command shoal is how people talk to a peer: it reads arguments and Compose files,
-// asks the daemon on this machine through its socket (package api), and prints.
+// asks a daemon through its socket (package api), here or over ssh, and prints.
 //
 // Data goes to stdout, progress and warnings to stderr; the exit code is 0 ok, 1
 // error, 2 usage, 3 the plan has changes, 4 timed out, partial or not converged, 5
@@ -50,7 +50,8 @@ type app struct {
 	width    int  // of the terminal, 0: not known
 	height   int  // the same
 
-	host    string
+	host    string // --host
+	context string // --context
 	output  string
 	timeout duration
 	yes     bool

@@ -138,11 +138,11 @@ and forget the cluster. --timeout bounds the wait (60s); --force does not wait.`
 			if err := a.confirm(cmd.Context(), "Stop this machine's containers and forget the cluster?"); err != nil {
 				return err
 			}
-			c, err := api.Dial(a.host)
+			_, c, done, err := a.client(cmd, 0)
 			if err != nil {
 				return err
 			}
-			defer c.Close()
+			defer done()
 			if err := c.Leave(cmd.Context(), shoal.LeaveOptions{Timeout: time.Duration(a.timeout), Force: force}); err != nil {
 				return err
 			}

@@ -18,9 +18,6 @@ import (
 	"github.com/shoalnet/shoal/api"
 )
 
-// defaultHost is where shoald listens unless told otherwise.
-const defaultHost = "unix:///run/shoal.sock"
-
 // run parses and runs one command line, prints its error, and returns the exit code.
 func (a *app) run(ctx context.Context, args []string) int {
 	root := a.root() //nolint:contextcheck // every command takes its context from cobra
@@ -40,7 +37,7 @@ func (a *app) root() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "shoal",
 		Short: "Run containers on a group of machines that nobody leads",
-		Long: `shoal talks to the shoald on this machine. Every peer knows everything, so every
+		Long: `shoal talks to the shoald on this machine, or on another (--host). Every peer knows everything, so every
 command works on every peer, also on one that is alone.
 
 A first cluster:
@@ -61,7 +58,8 @@ A first cluster:
 	root.Flags().BoolVar(&isDocs, "print-reference", false, "print docs/cli.md and end")
 	_ = root.Flags().MarkHidden("print-reference") // for make docs
 	f := root.PersistentFlags()
-	f.StringVarP(&a.host, "host", "H", cmp.Or(a.env["SHOAL_HOST"], defaultHost), "socket of the daemon to ask (SHOAL_HOST)")
+	f.StringVarP(&a.host, "host", "H", "", "daemon to ask: unix:///PATH or ssh://[USER@]HOST[:PORT][/SOCKET] (SHOAL_HOST)")
+	f.StringVarP(&a.context, "context", "c", "", "daemon to ask, by the name of a context (SHOAL_CONTEXT)")
 	f.StringVarP(&a.output, "output", "o", "table", "table, wide, json, yaml, name or template=GO-TEMPLATE")
 	f.Var(&a.timeout, "timeout", "give up after this long, like 30s or 5m (default: the command's own; 5m to become healthy)")
 	f.BoolVarP(&a.yes, "yes", "y", isYes(a.env["SHOAL_AUTO_CONFIRM"]), "do not ask (SHOAL_AUTO_CONFIRM)")
@@ -76,6 +74,7 @@ A first cluster:
 		a.scaleCmd(), a.updateCmd(), a.stopCmd(), a.startCmd(), a.restartCmd(), a.rmCmd(),
 		a.logsCmd(), a.execCmd(), a.topCmd(), a.eventsCmd(), a.doctorCmd(), a.debugCmd(), a.versionCmd(),
 	)
+	root.AddCommand(a.contextCmd(), a.dialStdioCmd())
 	root.AddCommand(a.markCmds()...)
 	root.PersistentPreRunE = func(*cobra.Command, []string) error { return a.checkOutput() }
 	return root
@@ -88,7 +87,11 @@ func isYes(s string) bool {
 // client returns the client of the asked daemon, and a context that ends with
 // --timeout, or after the given time where a flag did not say.
 func (a *app) client(cmd *cobra.Command, unless time.Duration) (context.Context, *api.Client, func(), error) {
-	c, err := api.Dial(a.host)
+	t, err := a.whom()
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	c, err := a.dial(t.host)
 	if err != nil {
 		return nil, nil, nil, err
 	}
@@ -97,7 +100,7 @@ func (a *app) client(cmd *cobra.Command, unless time.Duration) (context.Context,
 		ctx, cancel = context.WithTimeout(ctx, d)
 	}
 	began := a.now()
-	a.debugf("asking %s", a.host)
+	a.debugf("asking %s", t.host)
 	done := func() {
 		cancel()
 		c.Close()

@@ -25,7 +25,7 @@ func TestMain(m *testing.M) {
 // TestScript runs sessions of the real command against a server in front of a cluster
 // in memory. Beside testscript's own commands there are
 //
-//	cluster NAME...              serve a cluster; none: a daemon that is no member
+//	cluster NAME...              serve a cluster at $SOCKET; none: a daemon that is no member
 //	exits CODE shoal ARG...      run, and expect exactly this exit code
 //	fails CODE TEXT shoal ARG... the same, and exactly this one line on stderr
 //	silence NAME AGO             a peer was last heard so long ago
@@ -44,6 +44,9 @@ func TestScript(t *testing.T) {
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("NO_COLOR", "")
 			env.Setenv("TERM", "dumb")
+			env.Setenv("XDG_CONFIG_HOME", env.WorkDir+"/config")
+			bin, _, _ := strings.Cut(env.Getenv("PATH"), string(os.PathListSeparator)) // of the command alone
+			env.Setenv("BIN", bin)
 			env.Values[world{}] = &session{t: t, values: env}
 			return nil
 		},
@@ -77,6 +80,7 @@ func cmdCluster(ts *testscript.TestScript, _ bool, args []string) {
 		stop()
 		_ = os.RemoveAll(dir)
 	})
+	ts.Setenv("SOCKET", dir+"/s.sock")
 	ts.Setenv("SHOAL_HOST", "unix://"+dir+"/s.sock")
 }
 

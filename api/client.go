@@ -35,8 +35,9 @@ type Client struct {
 	http *http.Client
 	rpc  shoalv1connect.ControlServiceClient
 
-	mu    sync.Mutex // guards conns
+	mu    sync.Mutex // guards what follows
 	conns []net.Conn // all that were made: one, unless the daemon closed it
+	broke *Error     // what the last of them said when it broke
 }
 
 // Dial reads a host, "unix:///run/shoal.sock" or an absolute path, and returns its
@@ -71,12 +72,46 @@ func NewClient(name string, dial func(context.Context) (net.Conn, error)) *Clien
 
 func (c *Client) connect(ctx context.Context) (net.Conn, error) {
 	conn, err := c.dial(ctx)
-	if err == nil {
-		c.mu.Lock()
-		c.conns = append(c.conns, conn)
-		c.mu.Unlock()
+	if err != nil {
+		return nil, err
 	}
-	return conn, err
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.conns, c.broke = append(c.conns, conn), nil
+	return &telling{Conn: conn, client: c}, nil
+}
+
+// telling is a connection that leaves its own word of why it broke with the client:
+// HTTP/2 has none for a call that comes just after.
+type telling struct {
+	net.Conn
+	client *Client
+}
+
+// Read implements net.Conn.
+func (t *telling) Read(p []byte) (int, error) {
+	n, err := t.Conn.Read(p)
+	if why, ok := errors.AsType[*Error](err); ok {
+		t.client.mu.Lock()
+		t.client.broke = why
+		t.client.mu.Unlock()
+	}
+	return n, err
+}
+
+// understand puts the end of a call into our words.
+func (c *Client) understand(err error) error {
+	out := understand(c.name, err)
+	e, ok := errors.AsType[*Error](out)
+	if !ok || e.Code != CodeUnreachable && e.Code != CodeInternal {
+		return out
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.broke != nil {
+		return c.broke
+	}
+	return out
 }
 
 // Connect opens one connection to the daemon's socket, for bytes that somebody else
@@ -131,7 +166,7 @@ func (c *Client) Close() {
 func call[Req, Resp any](ctx context.Context, c *Client, do func(context.Context, *connect.Request[Req]) (*connect.Response[Resp], error), req *Req) (*Resp, error) {
 	resp, err := do(ctx, connect.NewRequest(req))
 	if err != nil {
-		return nil, understand(c.name, err)
+		return nil, c.understand(err)
 	}
 	return resp.Msg, nil
 }
@@ -140,7 +175,7 @@ func call[Req, Resp any](ctx context.Context, c *Client, do func(context.Context
 func each[Req, Resp any](ctx context.Context, c *Client, do func(context.Context, *connect.Request[Req]) (*connect.ServerStreamForClient[Resp], error), req *Req, fn func(*Resp) error) error {
 	stream, err := do(ctx, connect.NewRequest(req))
 	if err != nil {
-		return understand(c.name, err)
+		return c.understand(err)
 	}
 	defer func() { _ = stream.Close() }() // what it could say was said by Err
 	for stream.Receive() {
@@ -149,7 +184,7 @@ func each[Req, Resp any](ctx context.Context, c *Client, do func(context.Context
 		}
 	}
 	if err := stream.Err(); err != nil {
-		return understand(c.name, err)
+		return c.understand(err)
 	}
 	return nil
 }

@@ -208,7 +208,7 @@ func (c *Client) Exec(ctx context.Context, at shoal.Target, opts shoal.ExecOptio
 	}
 	opts.Stdin = opts.Stdin && t.In != nil
 	if err := say(&shoalv1.ExecRequest{What: &shoalv1.ExecRequest_Start{Start: proto.ExecMessage(at, &opts)}}); err != nil && !errors.Is(err, io.EOF) {
-		return 0, understand(c.name, err) // at the end of a stream Receive says why
+		return 0, c.understand(err) // at the end of a stream Receive says why
 	}
 	if opts.Stdin {
 		side.Go(func() { sendInput(say, t.In) })
@@ -222,7 +222,7 @@ func (c *Client) Exec(ctx context.Context, at shoal.Target, opts shoal.ExecOptio
 			if errors.Is(err, io.EOF) {
 				return 0, &Error{Code: CodeUnreachable, What: fmt.Sprintf("shoald at %s closed the connection", c.name), Todo: "see shoald's log"}
 			}
-			return 0, understand(c.name, err)
+			return 0, c.understand(err)
 		}
 		switch m := m.GetWhat().(type) {
 		case *shoalv1.ExecResponse_Stdout:

@@ -139,7 +139,7 @@ func (a *app) contextCreateCmd() *cobra.Command {
 	var description string
 	var use bool
 	cmd := &cobra.Command{
-		Use: "create CONTEXT --host HOST", Short: "Name a host", Args: someArgs(1),
+		Use: "create NAME --host HOST", Short: "Name a host", Args: someArgs(1),
 		Long: `Name a host: unix:///PATH, or ssh://[USER@]HOST[:PORT][/SOCKET]. Nothing is connected
 yet. One that is there already and says the same is left as it is.`,
 		Example: "  shoal context create osaka --host ssh://me@osaka\n  shoal context create lab --host unix:///run/lab.sock --description 'the lab' --use",

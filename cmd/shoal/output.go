@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"text/template"
 	"time"
@@ -36,9 +37,11 @@ type table[T any] struct {
 
 const templateFormat = "template="
 
+// outputForms are the forms of -o beside templates.
+var outputForms = []string{"table", "wide", "json", "yaml", "name"}
+
 func (a *app) checkOutput() error {
-	switch a.output {
-	case "table", "wide", "json", "yaml", "name":
+	if slices.Contains(outputForms, a.output) {
 		return nil
 	}
 	if text, ok := strings.CutPrefix(a.output, templateFormat); ok {

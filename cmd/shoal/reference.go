@@ -33,8 +33,6 @@ Without a terminal there are no colours, no redrawing and no questions.
 An error is one line, ` + "`error: what; why; what to do`" + `; with ` + "`-o json`" + ` it is an object with a ` + "`code`" + `. A listing made without hearing
 everybody ends, on stderr, with who is silent and for how long.
 
-` + "`shoal completion bash`" + ` (zsh, fish) prints what the shell needs to complete words; ` + "`shoal completion bash --help`" + ` says where to put it.
-
 `
 
 // reference writes every command that people see as Markdown: the words of --help, the
@@ -51,7 +49,7 @@ func reference(w io.Writer, root *cobra.Command) error {
 
 func describe(b *strings.Builder, cmd *cobra.Command) {
 	for _, c := range cmd.Commands() {
-		if !c.IsAvailableCommand() || c.Name() == "help" || c.Name() == "completion" {
+		if !c.IsAvailableCommand() || c.Name() == "help" {
 			continue
 		}
 		if c.Runnable() && !c.HasAvailableSubCommands() {

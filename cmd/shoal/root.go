@@ -74,8 +74,9 @@ A first cluster:
 		a.scaleCmd(), a.updateCmd(), a.stopCmd(), a.startCmd(), a.restartCmd(), a.rmCmd(),
 		a.logsCmd(), a.execCmd(), a.topCmd(), a.eventsCmd(), a.doctorCmd(), a.debugCmd(), a.versionCmd(),
 	)
-	root.AddCommand(a.contextCmd(), a.dialStdioCmd())
+	root.AddCommand(a.contextCmd(), a.completionCmd(), a.dialStdioCmd())
 	root.AddCommand(a.markCmds()...)
+	a.complete(root)
 	root.PersistentPreRunE = func(*cobra.Command, []string) error { return a.checkOutput() }
 	return root
 }

@@ -26,6 +26,10 @@ type DeployWish struct {
 	// names; "": none are.
 	Prune string
 	Keep  []string
+	// Remove names services to remove beside, each with the revision that the user
+	// saw: another one is ErrConflict and nothing is written. One that is gone is no
+	// error. This is how what was shown of a prune is made so, and nothing else.
+	Remove map[string]RevisionID
 	// AllowUnplaced accepts services that no peer could ever run as the cluster is
 	// recorded: one that can will come. Without it they are ErrRefused.
 	AllowUnplaced bool

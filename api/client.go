@@ -251,7 +251,10 @@ func (c *Client) Deploy(ctx context.Context, w shoal.DeployWish, opts WishOption
 	req := &shoalv1.DeployRequest{
 		PlanOnly: opts.PlanOnly, ResetScale: w.ResetScale, Create: w.Create, Acks: int32(opts.Acks), AckTimeoutSeconds: opts.AckTimeout.Seconds(),
 		IfRevision: make(map[string]string, len(w.IfRevision)), AllowUnplaced: w.AllowUnplaced,
-		KeepScale: w.KeepScale, PruneProject: w.Prune, Keep: w.Keep,
+		KeepScale: w.KeepScale, PruneProject: w.Prune, Keep: w.Keep, Remove: make(map[string]string, len(w.Remove)),
+	}
+	for name, rev := range w.Remove {
+		req.Remove[name] = rev.String()
 	}
 	for i := range w.Specs {
 		req.Specs = append(req.Specs, proto.SpecMessage(&w.Specs[i]))

@@ -114,6 +114,19 @@ func TestWithTheRealDesk(t *testing.T) {
 	wantError(t, err, api.CodeInvalid, `service x/y: name must match [a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?, got "x/y"`)
 	_, err = c.Scale(ctx, []shoal.ScaleTarget{{Service: "web", Relative: true, N: -6}}, api.WishOptions{})
 	wantError(t, err, api.CodeInvalid, `replicas must be 0–10000, got -1`)
+	_, err = c.Deploy(ctx, shoal.DeployWish{Specs: []shoal.Spec{web}, Remove: map[string]shoal.RevisionID{"gone": {Seq: 1, Author: self}}}, api.WishOptions{})
+	if err != nil {
+		t.Errorf("Deploy that removes what is gone: %v", err)
+	}
+	old := web
+	old.Name = "old"
+	deploy(t, c, old)
+	_, err = c.Deploy(ctx, shoal.DeployWish{Specs: []shoal.Spec{web}, Remove: map[string]shoal.RevisionID{"old": {Seq: 7, Author: self}}}, api.WishOptions{})
+	wantError(t, err, api.CodeConflict, `service "old" changed while you were asked; look at it again`)
+	_, err = c.Deploy(ctx, shoal.DeployWish{Specs: []shoal.Spec{web}, Remove: map[string]shoal.RevisionID{"old": {Seq: 1, Author: self}}}, api.WishOptions{})
+	if l, lerr := c.Services(ctx); err != nil || lerr != nil || len(l.Items) != 1 {
+		t.Errorf("Services() after a deploy that removes old = %+v, %v, %v, want web alone", l.Items, lerr, err)
+	}
 	picky := web
 	picky.Name, picky.Constraints = "picky", []shoal.Selector{{Key: "region", Op: shoal.OpEqual, Values: []string{"eu"}}}
 	_, err = c.Deploy(ctx, shoal.DeployWish{Specs: []shoal.Spec{picky}}, api.WishOptions{})

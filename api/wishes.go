@@ -93,6 +93,7 @@ func shows(v *shoal.View, out shoal.Outcome) bool {
 			if ok && svc.Revision.Compare(ch.Revision) <= 0 {
 				return false
 			}
+		case ch.Kind == shoal.ChangeNone && ch.Revision.IsZero(): // it was not there to begin with
 		case !ok || svc.Revision.Compare(ch.Revision) < 0:
 			return false
 		case svc.Stopped != ch.Stopped:
@@ -128,6 +129,9 @@ func (s *Server) Deploy(ctx context.Context, req *connect.Request[shoalv1.Deploy
 	if wish.IfRevision, err = expected(c.Views.View(), r.GetIfRevision()); err != nil {
 		return nil, err
 	}
+	if wish.Remove, err = pinned(r.GetRemove()); err != nil {
+		return nil, err
+	}
 	out, fresh, err := s.grant(ctx, c, wishing{shoal.Wish{Deploy: wish}, r.GetPlanOnly(), r.GetAcks(), r.GetAckTimeoutSeconds()})
 	if err != nil {
 		return nil, err
@@ -158,6 +162,23 @@ func expected(v *shoal.View, in map[string]string) (map[string]shoal.RevisionID,
 			}
 		}
 		out[name] = want
+	}
+	return out, nil
+}
+
+// pinned reads the revisions at which services are to be removed. One that is stale is
+// refused by Wishes.
+func pinned(in map[string]string) (map[string]shoal.RevisionID, error) {
+	if len(in) > maxSpecs {
+		return nil, &shoal.InvalidError{Field: "remove", Why: fmt.Sprintf("must be at most %d, got %d", maxSpecs, len(in))}
+	}
+	out := make(map[string]shoal.RevisionID, len(in))
+	for name, text := range in {
+		seen, err := shoal.ParseRevisionID(text)
+		if err != nil {
+			return nil, err
+		}
+		out[name] = seen
 	}
 	return out, nil
 }

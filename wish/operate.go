@@ -5,6 +5,7 @@ package wish
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/shoalnet/shoal"
@@ -61,12 +62,34 @@ func (s *step) again(old *shoal.Service) {
 	}
 }
 
+// removeSeen adds the removal of the services that the wish names for it, as the user
+// saw them.
+func removeSeen(d *shoal.Desired, steps []*step, w *shoal.DeployWish) ([]*step, error) {
+	for _, name := range slices.Sorted(maps.Keys(w.Remove)) {
+		if slices.ContainsFunc(w.Specs, func(s shoal.Spec) bool { return s.Name == name }) {
+			return nil, &shoal.InvalidError{Field: "remove", Why: fmt.Sprintf("names %q, which is to be deployed", name)}
+		}
+		if s, ok := d.Service(name); ok && s.Revision != w.Remove[name] {
+			return nil, &shoal.AdviceError{
+				Err:    fmt.Errorf("service %q changed while you were asked: %w", name, shoal.ErrConflict),
+				Advice: "look at it again",
+			}
+		}
+		out, err := remove(d, name, true)
+		if err != nil {
+			return nil, err
+		}
+		steps = append(steps, out)
+	}
+	return steps, nil
+}
+
 // prune adds the removal of every service of a project that the wish does not name.
 func prune(d *shoal.Desired, steps []*step, w *shoal.DeployWish) ([]*step, error) {
 	if w.Prune == "" {
 		return steps, nil
 	}
-	named := slices.Clone(w.Keep)
+	named := append(slices.Clone(w.Keep), slices.Collect(maps.Keys(w.Remove))...)
 	for i := range w.Specs {
 		named = append(named, w.Specs[i].Name)
 	}

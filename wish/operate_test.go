@@ -5,6 +5,7 @@ package wish_test
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"testing"
 
@@ -129,9 +130,54 @@ func TestPrune(t *testing.T) {
 		t.Errorf("plan (-want +got):\n%s", diff)
 	}
 	p.must(t, w)
-	for name, want := range map[string]int{"a": 1, "b": -1, "c": 1, "elsewhere": 1} {
-		if got := p.replicas(name); got != want {
-			t.Errorf("%s: %d replicas, want %d", name, got, want)
+	p.are(t, map[string]int{"a": 1, "b": -1, "c": 1, "elsewhere": 1})
+}
+
+// are compares the numbers of replicas; -1: there is no such service.
+func (p *place) are(t *testing.T, want map[string]int) {
+	t.Helper()
+	for name, n := range want {
+		if got := p.replicas(name); got != n {
+			t.Errorf("%s: %d replicas, want %d", name, got, n)
 		}
 	}
 }
+
+// TestRemoveSeen: what was shown of a prune goes, as it was shown, and nothing else.
+func TestRemoveSeen(t *testing.T) {
+	p := cluster(t, 1)[0]
+	p.must(t, deploy(spec("a", 1), spec("b", 1), spec("c", 1)))
+	seen := func(names ...string) shoal.Wish {
+		w := deploy(spec("a", 1))
+		w.Deploy.Remove = map[string]shoal.RevisionID{}
+		for _, name := range names {
+			s, _ := p.store.Desired().Service(name)
+			w.Deploy.Remove[name] = s.Revision
+		}
+		return w
+	}
+	stale := seen("b", "c")
+	changed := spec("c", 1)
+	changed.Image = "hello:2"
+	p.must(t, deploy(changed, spec("new", 1)))
+	_, err := p.Submit(context.Background(), stale, shoal.UpdateOptions{})
+	if want := `accept wish: service "c" changed while you were asked: conflict; look at it again`; !errors.Is(err, shoal.ErrConflict) || err.Error() != want {
+		t.Errorf("Submit(stale) = %v, want %s", err, want)
+	}
+	p.are(t, map[string]int{"a": 1, "b": 1, "c": 1, "new": 1})
+	now := seen("b", "c")
+	p.must(t, remove("b")) // somebody else did it
+	p.must(t, now)
+	p.are(t, map[string]int{"a": 1, "b": -1, "c": -1, "new": 1})
+	p.must(t, deploy(spec("b", 1))) // and made another, at a higher revision
+	if _, err := p.Submit(context.Background(), now, shoal.UpdateOptions{}); !errors.Is(err, shoal.ErrConflict) {
+		t.Errorf("Submit(now) with another b = %v, want a conflict", err)
+	}
+	both := seen("b")
+	both.Deploy.Specs = append(both.Deploy.Specs, spec("b", 1))
+	if _, ok := errors.AsType[*shoal.InvalidError](second(p.Submit(context.Background(), both, shoal.UpdateOptions{}))); !ok {
+		t.Error("a service is deployed and removed in one wish, want that refused")
+	}
+}
+
+func second[A, B any](_ A, b B) B { return b }

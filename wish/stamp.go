@@ -62,6 +62,9 @@ func stamp(d *shoal.Desired, author shoal.PeerID, w shoal.Wish) ([]*step, error)
 		if err != nil {
 			return nil, err
 		}
+		if steps, err = removeSeen(d, steps, w.Deploy); err != nil {
+			return nil, err
+		}
 		return prune(d, steps, w.Deploy)
 	case w.Scale != nil:
 		return each(w.Scale.Targets, func(t shoal.ScaleTarget) (*step, error) { return scale(d, author, t) })

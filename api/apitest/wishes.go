@@ -93,7 +93,11 @@ func (c *Cluster) apply(w shoal.Wish) (shoal.Outcome, []shoal.Service, error) {
 			}
 			out.Changes = append(out.Changes, ch)
 		}
-		out.Changes = append(out.Changes, prune(&services, w.Deploy)...)
+		gone, err := removeSeen(&services, w.Deploy)
+		if err != nil {
+			return out, nil, fmt.Errorf("accept wish: %w", err)
+		}
+		out.Changes = append(append(out.Changes, gone...), prune(&services, w.Deploy)...)
 	case w.Operate != nil:
 		for _, name := range w.Operate.Services {
 			out.Changes = append(out.Changes, c.operate(&services[c.find(services, name)], w.Operate.Op))
@@ -206,10 +210,29 @@ func (c *Cluster) operate(s *shoal.Service, op shoal.Operation) shoal.Change {
 }
 
 func prune(services *[]shoal.Service, w *shoal.DeployWish) []shoal.Change {
+	return removeIf(services, func(s *shoal.Service) bool {
+		named := slices.Contains(w.Keep, s.Spec.Name) || slices.ContainsFunc(w.Specs, func(x shoal.Spec) bool { return x.Name == s.Spec.Name })
+		return w.Prune != "" && s.Spec.Project == w.Prune && !named
+	})
+}
+
+// removeSeen removes what was shown, as it was shown.
+func removeSeen(services *[]shoal.Service, w *shoal.DeployWish) ([]shoal.Change, error) {
+	for i := range *services {
+		s := &(*services)[i]
+		if seen, named := w.Remove[s.Spec.Name]; named && seen != s.Revision {
+			return nil, &shoal.AdviceError{
+				Err: fmt.Errorf("service %q changed while you were asked: %w", s.Spec.Name, shoal.ErrConflict), Advice: "look at it again",
+			}
+		}
+	}
+	return removeIf(services, func(s *shoal.Service) bool { _, named := w.Remove[s.Spec.Name]; return named }), nil
+}
+
+func removeIf(services *[]shoal.Service, goes func(*shoal.Service) bool) []shoal.Change {
 	var out []shoal.Change
 	*services = slices.DeleteFunc(*services, func(s shoal.Service) bool {
-		named := slices.Contains(w.Keep, s.Spec.Name) || slices.ContainsFunc(w.Specs, func(x shoal.Spec) bool { return x.Name == s.Spec.Name })
-		if w.Prune == "" || s.Spec.Project != w.Prune || named {
+		if !goes(&s) {
 			return false
 		}
 		out = append(out, shoal.Change{Kind: shoal.ChangeRemove, Service: s.Spec.Name, Revision: s.Revision, Details: []string{fmt.Sprintf("%d replicas", s.Replicas)}})

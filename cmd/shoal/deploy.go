@@ -138,7 +138,8 @@ Each key of the file is supported, harmless (named once with its line; an error 
 with file and line, and nothing is deployed. docs/compose.md has the table.
 
 A line of the plan begins with + (create), ~ (change), - (remove) or = (stays).
-With --prune, services of the project that the file does not name any more go.
+With --prune, services of the project that the file does not name any more go: those
+that the plan shows, as it shows them.
 The number of replicas stays what "shoal scale" made it, unless the file's own number
 changed or --reset-scale is given.`,
 		Example: `  shoal deploy
@@ -204,6 +205,9 @@ func (a *app) deploy(cmd *cobra.Command, d *deployFlags, services []string) erro
 			return err
 		}
 	}
+	if err := pin(&wish, plan); err != nil {
+		return err
+	}
 	out, err := a.submit(cmd.Context(), func(ctx context.Context) (api.Outcome, error) {
 		return c.Deploy(ctx, wish, api.WishOptions{Acks: d.acks, AckTimeout: time.Duration(a.timeout)})
 	})
@@ -211,6 +215,22 @@ func (a *app) deploy(cmd *cobra.Command, d *deployFlags, services []string) erro
 		return err
 	}
 	return a.accepted(cmd.Context(), c, out, d.waits())
+}
+
+// pin makes a wish remove what its plan showed, and nothing that came since.
+func pin(wish *shoal.DeployWish, plan api.Outcome) error {
+	wish.Prune, wish.Keep, wish.Remove = "", nil, map[string]shoal.RevisionID{}
+	for _, ch := range plan.Changes {
+		if ch.Kind != string(shoal.ChangeRemove) {
+			continue
+		}
+		seen, err := shoal.ParseRevisionID(ch.Revision)
+		if err != nil {
+			return err
+		}
+		wish.Remove[ch.Service] = seen
+	}
+	return nil
 }
 
 // planned asks for the plan and shows it.

@@ -1190,6 +1190,9 @@ type DeployRequest struct {
 	AllowUnplaced bool              `protobuf:"varint,9,opt,name=allow_unplaced,json=allowUnplaced,proto3" json:"allow_unplaced,omitempty"` // accept services that no peer could ever run, as recorded
 	KeepScale     bool              `protobuf:"varint,10,opt,name=keep_scale,json=keepScale,proto3" json:"keep_scale,omitempty"`            // leave the numbers of replicas of services that exist
 	Keep          []string          `protobuf:"bytes,11,rep,name=keep,proto3" json:"keep,omitempty"`                                        // services that prune_project spares beside specs
+	// By service: to remove beside, if it is at this revision, "SEQ@AUTHOR", else a
+	// conflict; one that is gone is none. Pins what a plan with prune_project showed.
+	Remove        map[string]string `protobuf:"bytes,12,rep,name=remove,proto3" json:"remove,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1297,6 +1300,13 @@ func (x *DeployRequest) GetKeepScale() bool {
 func (x *DeployRequest) GetKeep() []string {
 	if x != nil {
 		return x.Keep
+	}
+	return nil
+}
+
+func (x *DeployRequest) GetRemove() map[string]string {
+	if x != nil {
+		return x.Remove
 	}
 	return nil
 }
@@ -5521,7 +5531,7 @@ const file_shoal_v1_control_proto_rawDesc = "" +
 	"isAccepted\x12\x12\n" +
 	"\x04acks\x18\x03 \x01(\x05R\x04acks\x12\x1f\n" +
 	"\vacks_wanted\x18\x04 \x01(\x05R\n" +
-	"acksWanted\"\xd7\x03\n" +
+	"acksWanted\"\xcf\x04\n" +
 	"\rDeployRequest\x12$\n" +
 	"\x05specs\x18\x01 \x03(\v2\x0e.shoal.v1.SpecR\x05specs\x12\x1b\n" +
 	"\tplan_only\x18\x02 \x01(\bR\bplanOnly\x12\x1f\n" +
@@ -5537,8 +5547,12 @@ const file_shoal_v1_control_proto_rawDesc = "" +
 	"\n" +
 	"keep_scale\x18\n" +
 	" \x01(\bR\tkeepScale\x12\x12\n" +
-	"\x04keep\x18\v \x03(\tR\x04keep\x1a=\n" +
+	"\x04keep\x18\v \x03(\tR\x04keep\x12;\n" +
+	"\x06remove\x18\f \x03(\v2#.shoal.v1.DeployRequest.RemoveEntryR\x06remove\x1a=\n" +
 	"\x0fIfRevisionEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a9\n" +
+	"\vRemoveEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"t\n" +
 	"\x0eDeployResponse\x12/\n" +
@@ -5872,7 +5886,7 @@ func file_shoal_v1_control_proto_rawDescGZIP() []byte {
 	return file_shoal_v1_control_proto_rawDescData
 }
 
-var file_shoal_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 85)
+var file_shoal_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 86)
 var file_shoal_v1_control_proto_goTypes = []any{
 	(*ErrorDetail)(nil),            // 0: shoal.v1.ErrorDetail
 	(*Freshness)(nil),              // 1: shoal.v1.Freshness
@@ -5955,178 +5969,180 @@ var file_shoal_v1_control_proto_goTypes = []any{
 	nil,                            // 78: shoal.v1.ServiceRow.LabelsEntry
 	nil,                            // 79: shoal.v1.PeerRow.LabelsEntry
 	nil,                            // 80: shoal.v1.DeployRequest.IfRevisionEntry
-	nil,                            // 81: shoal.v1.ChangePeerRequest.SetLabelsEntry
-	nil,                            // 82: shoal.v1.StoreStatus.RefusedEntry
-	nil,                            // 83: shoal.v1.InitRequest.LabelsEntry
-	nil,                            // 84: shoal.v1.JoinRequest.LabelsEntry
-	(*RevisionID)(nil),             // 85: shoal.v1.RevisionID
-	(*Port)(nil),                   // 86: shoal.v1.Port
-	(*timestamppb.Timestamp)(nil),  // 87: google.protobuf.Timestamp
-	(*PortBinding)(nil),            // 88: shoal.v1.PortBinding
-	(*Resources)(nil),              // 89: shoal.v1.Resources
-	(*Spec)(nil),                   // 90: shoal.v1.Spec
-	(*Target)(nil),                 // 91: shoal.v1.Target
-	(*CopyChunk)(nil),              // 92: shoal.v1.CopyChunk
-	(*CopyStart)(nil),              // 93: shoal.v1.CopyStart
-	(*DoctorCheck)(nil),            // 94: shoal.v1.DoctorCheck
-	(*ExecRequest)(nil),            // 95: shoal.v1.ExecRequest
-	(*ExecResponse)(nil),           // 96: shoal.v1.ExecResponse
+	nil,                            // 81: shoal.v1.DeployRequest.RemoveEntry
+	nil,                            // 82: shoal.v1.ChangePeerRequest.SetLabelsEntry
+	nil,                            // 83: shoal.v1.StoreStatus.RefusedEntry
+	nil,                            // 84: shoal.v1.InitRequest.LabelsEntry
+	nil,                            // 85: shoal.v1.JoinRequest.LabelsEntry
+	(*RevisionID)(nil),             // 86: shoal.v1.RevisionID
+	(*Port)(nil),                   // 87: shoal.v1.Port
+	(*timestamppb.Timestamp)(nil),  // 88: google.protobuf.Timestamp
+	(*PortBinding)(nil),            // 89: shoal.v1.PortBinding
+	(*Resources)(nil),              // 90: shoal.v1.Resources
+	(*Spec)(nil),                   // 91: shoal.v1.Spec
+	(*Target)(nil),                 // 92: shoal.v1.Target
+	(*CopyChunk)(nil),              // 93: shoal.v1.CopyChunk
+	(*CopyStart)(nil),              // 94: shoal.v1.CopyStart
+	(*DoctorCheck)(nil),            // 95: shoal.v1.DoctorCheck
+	(*ExecRequest)(nil),            // 96: shoal.v1.ExecRequest
+	(*ExecResponse)(nil),           // 97: shoal.v1.ExecResponse
 }
 var file_shoal_v1_control_proto_depIdxs = []int32{
 	2,   // 0: shoal.v1.Freshness.silent:type_name -> shoal.v1.SilentPeer
-	85,  // 1: shoal.v1.ServiceRow.revision:type_name -> shoal.v1.RevisionID
-	86,  // 2: shoal.v1.ServiceRow.ports:type_name -> shoal.v1.Port
+	86,  // 1: shoal.v1.ServiceRow.revision:type_name -> shoal.v1.RevisionID
+	87,  // 2: shoal.v1.ServiceRow.ports:type_name -> shoal.v1.Port
 	78,  // 3: shoal.v1.ServiceRow.labels:type_name -> shoal.v1.ServiceRow.LabelsEntry
-	87,  // 4: shoal.v1.ServiceRow.accepted:type_name -> google.protobuf.Timestamp
-	88,  // 5: shoal.v1.ReplicaRow.ports:type_name -> shoal.v1.PortBinding
-	85,  // 6: shoal.v1.ReplicaRow.revision:type_name -> shoal.v1.RevisionID
-	87,  // 7: shoal.v1.ReplicaRow.started:type_name -> google.protobuf.Timestamp
+	88,  // 4: shoal.v1.ServiceRow.accepted:type_name -> google.protobuf.Timestamp
+	89,  // 5: shoal.v1.ReplicaRow.ports:type_name -> shoal.v1.PortBinding
+	86,  // 6: shoal.v1.ReplicaRow.revision:type_name -> shoal.v1.RevisionID
+	88,  // 7: shoal.v1.ReplicaRow.started:type_name -> google.protobuf.Timestamp
 	79,  // 8: shoal.v1.PeerRow.labels:type_name -> shoal.v1.PeerRow.LabelsEntry
-	89,  // 9: shoal.v1.PeerRow.capacity:type_name -> shoal.v1.Resources
-	89,  // 10: shoal.v1.PeerRow.allocatable:type_name -> shoal.v1.Resources
-	89,  // 11: shoal.v1.PeerRow.free:type_name -> shoal.v1.Resources
-	89,  // 12: shoal.v1.PeerRow.used:type_name -> shoal.v1.Resources
-	87,  // 13: shoal.v1.TokenRow.expires:type_name -> google.protobuf.Timestamp
-	85,  // 14: shoal.v1.PlanChange.revision:type_name -> shoal.v1.RevisionID
+	90,  // 9: shoal.v1.PeerRow.capacity:type_name -> shoal.v1.Resources
+	90,  // 10: shoal.v1.PeerRow.allocatable:type_name -> shoal.v1.Resources
+	90,  // 11: shoal.v1.PeerRow.free:type_name -> shoal.v1.Resources
+	90,  // 12: shoal.v1.PeerRow.used:type_name -> shoal.v1.Resources
+	88,  // 13: shoal.v1.TokenRow.expires:type_name -> google.protobuf.Timestamp
+	86,  // 14: shoal.v1.PlanChange.revision:type_name -> shoal.v1.RevisionID
 	7,   // 15: shoal.v1.PlanChange.places:type_name -> shoal.v1.Place
 	8,   // 16: shoal.v1.WishOutcome.changes:type_name -> shoal.v1.PlanChange
-	90,  // 17: shoal.v1.DeployRequest.specs:type_name -> shoal.v1.Spec
+	91,  // 17: shoal.v1.DeployRequest.specs:type_name -> shoal.v1.Spec
 	80,  // 18: shoal.v1.DeployRequest.if_revision:type_name -> shoal.v1.DeployRequest.IfRevisionEntry
-	9,   // 19: shoal.v1.DeployResponse.outcome:type_name -> shoal.v1.WishOutcome
-	1,   // 20: shoal.v1.DeployResponse.freshness:type_name -> shoal.v1.Freshness
-	12,  // 21: shoal.v1.ScaleRequest.targets:type_name -> shoal.v1.ScaleTarget
-	9,   // 22: shoal.v1.ScaleResponse.outcome:type_name -> shoal.v1.WishOutcome
-	1,   // 23: shoal.v1.ScaleResponse.freshness:type_name -> shoal.v1.Freshness
-	9,   // 24: shoal.v1.RemoveResponse.outcome:type_name -> shoal.v1.WishOutcome
-	1,   // 25: shoal.v1.RemoveResponse.freshness:type_name -> shoal.v1.Freshness
-	9,   // 26: shoal.v1.OperateResponse.outcome:type_name -> shoal.v1.WishOutcome
-	1,   // 27: shoal.v1.OperateResponse.freshness:type_name -> shoal.v1.Freshness
-	81,  // 28: shoal.v1.ChangePeerRequest.set_labels:type_name -> shoal.v1.ChangePeerRequest.SetLabelsEntry
-	9,   // 29: shoal.v1.ChangePeerResponse.outcome:type_name -> shoal.v1.WishOutcome
-	1,   // 30: shoal.v1.ChangePeerResponse.freshness:type_name -> shoal.v1.Freshness
-	5,   // 31: shoal.v1.WatchPeerResponse.peer:type_name -> shoal.v1.PeerRow
-	23,  // 32: shoal.v1.WatchPeerResponse.held:type_name -> shoal.v1.HeldSlot
-	1,   // 33: shoal.v1.WatchPeerResponse.freshness:type_name -> shoal.v1.Freshness
-	4,   // 34: shoal.v1.HeldSlot.replica:type_name -> shoal.v1.ReplicaRow
-	3,   // 35: shoal.v1.ExplainServiceResponse.service:type_name -> shoal.v1.ServiceRow
-	26,  // 36: shoal.v1.ExplainServiceResponse.slots:type_name -> shoal.v1.ExplainedSlot
-	46,  // 37: shoal.v1.ExplainServiceResponse.verdicts:type_name -> shoal.v1.Verdict
-	1,   // 38: shoal.v1.ExplainServiceResponse.freshness:type_name -> shoal.v1.Freshness
-	7,   // 39: shoal.v1.ExplainedSlot.proposed:type_name -> shoal.v1.Place
-	4,   // 40: shoal.v1.ExplainedSlot.holders:type_name -> shoal.v1.ReplicaRow
-	7,   // 41: shoal.v1.ExplainedSlot.home:type_name -> shoal.v1.Place
-	91,  // 42: shoal.v1.CopyFromRequest.target:type_name -> shoal.v1.Target
-	92,  // 43: shoal.v1.CopyFromResponse.chunk:type_name -> shoal.v1.CopyChunk
-	93,  // 44: shoal.v1.CopyToRequest.start:type_name -> shoal.v1.CopyStart
-	33,  // 45: shoal.v1.WatchUsageResponse.peers:type_name -> shoal.v1.PeerUsage
-	3,   // 46: shoal.v1.WatchUsageResponse.services:type_name -> shoal.v1.ServiceRow
-	1,   // 47: shoal.v1.WatchUsageResponse.freshness:type_name -> shoal.v1.Freshness
-	5,   // 48: shoal.v1.PeerUsage.peer:type_name -> shoal.v1.PeerRow
-	34,  // 49: shoal.v1.PeerUsage.replicas:type_name -> shoal.v1.UsedReplica
-	4,   // 50: shoal.v1.UsedReplica.replica:type_name -> shoal.v1.ReplicaRow
-	94,  // 51: shoal.v1.RunDoctorResponse.check:type_name -> shoal.v1.DoctorCheck
-	3,   // 52: shoal.v1.ListServicesResponse.services:type_name -> shoal.v1.ServiceRow
-	1,   // 53: shoal.v1.ListServicesResponse.freshness:type_name -> shoal.v1.Freshness
-	4,   // 54: shoal.v1.ListReplicasResponse.replicas:type_name -> shoal.v1.ReplicaRow
-	1,   // 55: shoal.v1.ListReplicasResponse.freshness:type_name -> shoal.v1.Freshness
-	3,   // 56: shoal.v1.InspectServiceResponse.service:type_name -> shoal.v1.ServiceRow
-	90,  // 57: shoal.v1.InspectServiceResponse.spec:type_name -> shoal.v1.Spec
-	4,   // 58: shoal.v1.InspectServiceResponse.replicas:type_name -> shoal.v1.ReplicaRow
-	85,  // 59: shoal.v1.InspectServiceResponse.heads:type_name -> shoal.v1.RevisionID
-	45,  // 60: shoal.v1.InspectServiceResponse.conflicts:type_name -> shoal.v1.WishConflict
-	46,  // 61: shoal.v1.InspectServiceResponse.verdicts:type_name -> shoal.v1.Verdict
-	1,   // 62: shoal.v1.InspectServiceResponse.freshness:type_name -> shoal.v1.Freshness
-	85,  // 63: shoal.v1.WishConflict.loser:type_name -> shoal.v1.RevisionID
-	85,  // 64: shoal.v1.WishConflict.winner:type_name -> shoal.v1.RevisionID
-	5,   // 65: shoal.v1.ListPeersResponse.peers:type_name -> shoal.v1.PeerRow
-	1,   // 66: shoal.v1.ListPeersResponse.freshness:type_name -> shoal.v1.Freshness
-	5,   // 67: shoal.v1.InspectPeerResponse.peer:type_name -> shoal.v1.PeerRow
-	4,   // 68: shoal.v1.InspectPeerResponse.replicas:type_name -> shoal.v1.ReplicaRow
-	1,   // 69: shoal.v1.InspectPeerResponse.freshness:type_name -> shoal.v1.Freshness
-	51,  // 70: shoal.v1.InspectPeerResponse.marks:type_name -> shoal.v1.PeerMark
-	52,  // 71: shoal.v1.InspectPeerResponse.edits:type_name -> shoal.v1.PeerEdit
-	7,   // 72: shoal.v1.PeerMark.by:type_name -> shoal.v1.Place
-	7,   // 73: shoal.v1.PeerEdit.by:type_name -> shoal.v1.Place
-	55,  // 74: shoal.v1.WatchResponse.services:type_name -> shoal.v1.ServiceProgress
-	1,   // 75: shoal.v1.WatchResponse.freshness:type_name -> shoal.v1.Freshness
-	3,   // 76: shoal.v1.ServiceProgress.service:type_name -> shoal.v1.ServiceRow
-	4,   // 77: shoal.v1.ServiceProgress.replicas:type_name -> shoal.v1.ReplicaRow
-	87,  // 78: shoal.v1.StreamLogsRequest.since:type_name -> google.protobuf.Timestamp
-	87,  // 79: shoal.v1.StreamLogsRequest.until:type_name -> google.protobuf.Timestamp
-	58,  // 80: shoal.v1.StreamLogsResponse.line:type_name -> shoal.v1.LogRow
-	59,  // 81: shoal.v1.StreamLogsResponse.lost:type_name -> shoal.v1.LostHolder
-	87,  // 82: shoal.v1.LogRow.time:type_name -> google.protobuf.Timestamp
-	87,  // 83: shoal.v1.StreamEventsRequest.since:type_name -> google.protobuf.Timestamp
-	62,  // 84: shoal.v1.StreamEventsResponse.event:type_name -> shoal.v1.EventRow
-	87,  // 85: shoal.v1.EventRow.time:type_name -> google.protobuf.Timestamp
-	1,   // 86: shoal.v1.GetStatusResponse.freshness:type_name -> shoal.v1.Freshness
-	65,  // 87: shoal.v1.GetStatusResponse.store:type_name -> shoal.v1.StoreStatus
-	82,  // 88: shoal.v1.StoreStatus.refused:type_name -> shoal.v1.StoreStatus.RefusedEntry
-	83,  // 89: shoal.v1.InitRequest.labels:type_name -> shoal.v1.InitRequest.LabelsEntry
-	84,  // 90: shoal.v1.JoinRequest.labels:type_name -> shoal.v1.JoinRequest.LabelsEntry
-	6,   // 91: shoal.v1.ListTokensResponse.tokens:type_name -> shoal.v1.TokenRow
-	1,   // 92: shoal.v1.ListTokensResponse.freshness:type_name -> shoal.v1.Freshness
-	10,  // 93: shoal.v1.ControlService.Deploy:input_type -> shoal.v1.DeployRequest
-	13,  // 94: shoal.v1.ControlService.Scale:input_type -> shoal.v1.ScaleRequest
-	15,  // 95: shoal.v1.ControlService.Remove:input_type -> shoal.v1.RemoveRequest
-	17,  // 96: shoal.v1.ControlService.Operate:input_type -> shoal.v1.OperateRequest
-	19,  // 97: shoal.v1.ControlService.ChangePeer:input_type -> shoal.v1.ChangePeerRequest
-	21,  // 98: shoal.v1.ControlService.WatchPeer:input_type -> shoal.v1.WatchPeerRequest
-	39,  // 99: shoal.v1.ControlService.ListServices:input_type -> shoal.v1.ListServicesRequest
-	41,  // 100: shoal.v1.ControlService.ListReplicas:input_type -> shoal.v1.ListReplicasRequest
-	43,  // 101: shoal.v1.ControlService.InspectService:input_type -> shoal.v1.InspectServiceRequest
-	24,  // 102: shoal.v1.ControlService.ExplainService:input_type -> shoal.v1.ExplainServiceRequest
-	47,  // 103: shoal.v1.ControlService.ListPeers:input_type -> shoal.v1.ListPeersRequest
-	49,  // 104: shoal.v1.ControlService.InspectPeer:input_type -> shoal.v1.InspectPeerRequest
-	53,  // 105: shoal.v1.ControlService.Watch:input_type -> shoal.v1.WatchRequest
-	56,  // 106: shoal.v1.ControlService.StreamLogs:input_type -> shoal.v1.StreamLogsRequest
-	60,  // 107: shoal.v1.ControlService.StreamEvents:input_type -> shoal.v1.StreamEventsRequest
-	95,  // 108: shoal.v1.ControlService.Exec:input_type -> shoal.v1.ExecRequest
-	27,  // 109: shoal.v1.ControlService.CopyFrom:input_type -> shoal.v1.CopyFromRequest
-	29,  // 110: shoal.v1.ControlService.CopyTo:input_type -> shoal.v1.CopyToRequest
-	31,  // 111: shoal.v1.ControlService.WatchUsage:input_type -> shoal.v1.WatchUsageRequest
-	35,  // 112: shoal.v1.ControlService.RunDoctor:input_type -> shoal.v1.RunDoctorRequest
-	37,  // 113: shoal.v1.ControlService.GetDebug:input_type -> shoal.v1.GetDebugRequest
-	63,  // 114: shoal.v1.ControlService.GetStatus:input_type -> shoal.v1.GetStatusRequest
-	66,  // 115: shoal.v1.ControlService.Init:input_type -> shoal.v1.InitRequest
-	68,  // 116: shoal.v1.ControlService.Join:input_type -> shoal.v1.JoinRequest
-	70,  // 117: shoal.v1.ControlService.Leave:input_type -> shoal.v1.LeaveRequest
-	72,  // 118: shoal.v1.ControlService.CreateToken:input_type -> shoal.v1.CreateTokenRequest
-	74,  // 119: shoal.v1.ControlService.ListTokens:input_type -> shoal.v1.ListTokensRequest
-	76,  // 120: shoal.v1.ControlService.RevokeToken:input_type -> shoal.v1.RevokeTokenRequest
-	11,  // 121: shoal.v1.ControlService.Deploy:output_type -> shoal.v1.DeployResponse
-	14,  // 122: shoal.v1.ControlService.Scale:output_type -> shoal.v1.ScaleResponse
-	16,  // 123: shoal.v1.ControlService.Remove:output_type -> shoal.v1.RemoveResponse
-	18,  // 124: shoal.v1.ControlService.Operate:output_type -> shoal.v1.OperateResponse
-	20,  // 125: shoal.v1.ControlService.ChangePeer:output_type -> shoal.v1.ChangePeerResponse
-	22,  // 126: shoal.v1.ControlService.WatchPeer:output_type -> shoal.v1.WatchPeerResponse
-	40,  // 127: shoal.v1.ControlService.ListServices:output_type -> shoal.v1.ListServicesResponse
-	42,  // 128: shoal.v1.ControlService.ListReplicas:output_type -> shoal.v1.ListReplicasResponse
-	44,  // 129: shoal.v1.ControlService.InspectService:output_type -> shoal.v1.InspectServiceResponse
-	25,  // 130: shoal.v1.ControlService.ExplainService:output_type -> shoal.v1.ExplainServiceResponse
-	48,  // 131: shoal.v1.ControlService.ListPeers:output_type -> shoal.v1.ListPeersResponse
-	50,  // 132: shoal.v1.ControlService.InspectPeer:output_type -> shoal.v1.InspectPeerResponse
-	54,  // 133: shoal.v1.ControlService.Watch:output_type -> shoal.v1.WatchResponse
-	57,  // 134: shoal.v1.ControlService.StreamLogs:output_type -> shoal.v1.StreamLogsResponse
-	61,  // 135: shoal.v1.ControlService.StreamEvents:output_type -> shoal.v1.StreamEventsResponse
-	96,  // 136: shoal.v1.ControlService.Exec:output_type -> shoal.v1.ExecResponse
-	28,  // 137: shoal.v1.ControlService.CopyFrom:output_type -> shoal.v1.CopyFromResponse
-	30,  // 138: shoal.v1.ControlService.CopyTo:output_type -> shoal.v1.CopyToResponse
-	32,  // 139: shoal.v1.ControlService.WatchUsage:output_type -> shoal.v1.WatchUsageResponse
-	36,  // 140: shoal.v1.ControlService.RunDoctor:output_type -> shoal.v1.RunDoctorResponse
-	38,  // 141: shoal.v1.ControlService.GetDebug:output_type -> shoal.v1.GetDebugResponse
-	64,  // 142: shoal.v1.ControlService.GetStatus:output_type -> shoal.v1.GetStatusResponse
-	67,  // 143: shoal.v1.ControlService.Init:output_type -> shoal.v1.InitResponse
-	69,  // 144: shoal.v1.ControlService.Join:output_type -> shoal.v1.JoinResponse
-	71,  // 145: shoal.v1.ControlService.Leave:output_type -> shoal.v1.LeaveResponse
-	73,  // 146: shoal.v1.ControlService.CreateToken:output_type -> shoal.v1.CreateTokenResponse
-	75,  // 147: shoal.v1.ControlService.ListTokens:output_type -> shoal.v1.ListTokensResponse
-	77,  // 148: shoal.v1.ControlService.RevokeToken:output_type -> shoal.v1.RevokeTokenResponse
-	121, // [121:149] is the sub-list for method output_type
-	93,  // [93:121] is the sub-list for method input_type
-	93,  // [93:93] is the sub-list for extension type_name
-	93,  // [93:93] is the sub-list for extension extendee
-	0,   // [0:93] is the sub-list for field type_name
+	81,  // 19: shoal.v1.DeployRequest.remove:type_name -> shoal.v1.DeployRequest.RemoveEntry
+	9,   // 20: shoal.v1.DeployResponse.outcome:type_name -> shoal.v1.WishOutcome
+	1,   // 21: shoal.v1.DeployResponse.freshness:type_name -> shoal.v1.Freshness
+	12,  // 22: shoal.v1.ScaleRequest.targets:type_name -> shoal.v1.ScaleTarget
+	9,   // 23: shoal.v1.ScaleResponse.outcome:type_name -> shoal.v1.WishOutcome
+	1,   // 24: shoal.v1.ScaleResponse.freshness:type_name -> shoal.v1.Freshness
+	9,   // 25: shoal.v1.RemoveResponse.outcome:type_name -> shoal.v1.WishOutcome
+	1,   // 26: shoal.v1.RemoveResponse.freshness:type_name -> shoal.v1.Freshness
+	9,   // 27: shoal.v1.OperateResponse.outcome:type_name -> shoal.v1.WishOutcome
+	1,   // 28: shoal.v1.OperateResponse.freshness:type_name -> shoal.v1.Freshness
+	82,  // 29: shoal.v1.ChangePeerRequest.set_labels:type_name -> shoal.v1.ChangePeerRequest.SetLabelsEntry
+	9,   // 30: shoal.v1.ChangePeerResponse.outcome:type_name -> shoal.v1.WishOutcome
+	1,   // 31: shoal.v1.ChangePeerResponse.freshness:type_name -> shoal.v1.Freshness
+	5,   // 32: shoal.v1.WatchPeerResponse.peer:type_name -> shoal.v1.PeerRow
+	23,  // 33: shoal.v1.WatchPeerResponse.held:type_name -> shoal.v1.HeldSlot
+	1,   // 34: shoal.v1.WatchPeerResponse.freshness:type_name -> shoal.v1.Freshness
+	4,   // 35: shoal.v1.HeldSlot.replica:type_name -> shoal.v1.ReplicaRow
+	3,   // 36: shoal.v1.ExplainServiceResponse.service:type_name -> shoal.v1.ServiceRow
+	26,  // 37: shoal.v1.ExplainServiceResponse.slots:type_name -> shoal.v1.ExplainedSlot
+	46,  // 38: shoal.v1.ExplainServiceResponse.verdicts:type_name -> shoal.v1.Verdict
+	1,   // 39: shoal.v1.ExplainServiceResponse.freshness:type_name -> shoal.v1.Freshness
+	7,   // 40: shoal.v1.ExplainedSlot.proposed:type_name -> shoal.v1.Place
+	4,   // 41: shoal.v1.ExplainedSlot.holders:type_name -> shoal.v1.ReplicaRow
+	7,   // 42: shoal.v1.ExplainedSlot.home:type_name -> shoal.v1.Place
+	92,  // 43: shoal.v1.CopyFromRequest.target:type_name -> shoal.v1.Target
+	93,  // 44: shoal.v1.CopyFromResponse.chunk:type_name -> shoal.v1.CopyChunk
+	94,  // 45: shoal.v1.CopyToRequest.start:type_name -> shoal.v1.CopyStart
+	33,  // 46: shoal.v1.WatchUsageResponse.peers:type_name -> shoal.v1.PeerUsage
+	3,   // 47: shoal.v1.WatchUsageResponse.services:type_name -> shoal.v1.ServiceRow
+	1,   // 48: shoal.v1.WatchUsageResponse.freshness:type_name -> shoal.v1.Freshness
+	5,   // 49: shoal.v1.PeerUsage.peer:type_name -> shoal.v1.PeerRow
+	34,  // 50: shoal.v1.PeerUsage.replicas:type_name -> shoal.v1.UsedReplica
+	4,   // 51: shoal.v1.UsedReplica.replica:type_name -> shoal.v1.ReplicaRow
+	95,  // 52: shoal.v1.RunDoctorResponse.check:type_name -> shoal.v1.DoctorCheck
+	3,   // 53: shoal.v1.ListServicesResponse.services:type_name -> shoal.v1.ServiceRow
+	1,   // 54: shoal.v1.ListServicesResponse.freshness:type_name -> shoal.v1.Freshness
+	4,   // 55: shoal.v1.ListReplicasResponse.replicas:type_name -> shoal.v1.ReplicaRow
+	1,   // 56: shoal.v1.ListReplicasResponse.freshness:type_name -> shoal.v1.Freshness
+	3,   // 57: shoal.v1.InspectServiceResponse.service:type_name -> shoal.v1.ServiceRow
+	91,  // 58: shoal.v1.InspectServiceResponse.spec:type_name -> shoal.v1.Spec
+	4,   // 59: shoal.v1.InspectServiceResponse.replicas:type_name -> shoal.v1.ReplicaRow
+	86,  // 60: shoal.v1.InspectServiceResponse.heads:type_name -> shoal.v1.RevisionID
+	45,  // 61: shoal.v1.InspectServiceResponse.conflicts:type_name -> shoal.v1.WishConflict
+	46,  // 62: shoal.v1.InspectServiceResponse.verdicts:type_name -> shoal.v1.Verdict
+	1,   // 63: shoal.v1.InspectServiceResponse.freshness:type_name -> shoal.v1.Freshness
+	86,  // 64: shoal.v1.WishConflict.loser:type_name -> shoal.v1.RevisionID
+	86,  // 65: shoal.v1.WishConflict.winner:type_name -> shoal.v1.RevisionID
+	5,   // 66: shoal.v1.ListPeersResponse.peers:type_name -> shoal.v1.PeerRow
+	1,   // 67: shoal.v1.ListPeersResponse.freshness:type_name -> shoal.v1.Freshness
+	5,   // 68: shoal.v1.InspectPeerResponse.peer:type_name -> shoal.v1.PeerRow
+	4,   // 69: shoal.v1.InspectPeerResponse.replicas:type_name -> shoal.v1.ReplicaRow
+	1,   // 70: shoal.v1.InspectPeerResponse.freshness:type_name -> shoal.v1.Freshness
+	51,  // 71: shoal.v1.InspectPeerResponse.marks:type_name -> shoal.v1.PeerMark
+	52,  // 72: shoal.v1.InspectPeerResponse.edits:type_name -> shoal.v1.PeerEdit
+	7,   // 73: shoal.v1.PeerMark.by:type_name -> shoal.v1.Place
+	7,   // 74: shoal.v1.PeerEdit.by:type_name -> shoal.v1.Place
+	55,  // 75: shoal.v1.WatchResponse.services:type_name -> shoal.v1.ServiceProgress
+	1,   // 76: shoal.v1.WatchResponse.freshness:type_name -> shoal.v1.Freshness
+	3,   // 77: shoal.v1.ServiceProgress.service:type_name -> shoal.v1.ServiceRow
+	4,   // 78: shoal.v1.ServiceProgress.replicas:type_name -> shoal.v1.ReplicaRow
+	88,  // 79: shoal.v1.StreamLogsRequest.since:type_name -> google.protobuf.Timestamp
+	88,  // 80: shoal.v1.StreamLogsRequest.until:type_name -> google.protobuf.Timestamp
+	58,  // 81: shoal.v1.StreamLogsResponse.line:type_name -> shoal.v1.LogRow
+	59,  // 82: shoal.v1.StreamLogsResponse.lost:type_name -> shoal.v1.LostHolder
+	88,  // 83: shoal.v1.LogRow.time:type_name -> google.protobuf.Timestamp
+	88,  // 84: shoal.v1.StreamEventsRequest.since:type_name -> google.protobuf.Timestamp
+	62,  // 85: shoal.v1.StreamEventsResponse.event:type_name -> shoal.v1.EventRow
+	88,  // 86: shoal.v1.EventRow.time:type_name -> google.protobuf.Timestamp
+	1,   // 87: shoal.v1.GetStatusResponse.freshness:type_name -> shoal.v1.Freshness
+	65,  // 88: shoal.v1.GetStatusResponse.store:type_name -> shoal.v1.StoreStatus
+	83,  // 89: shoal.v1.StoreStatus.refused:type_name -> shoal.v1.StoreStatus.RefusedEntry
+	84,  // 90: shoal.v1.InitRequest.labels:type_name -> shoal.v1.InitRequest.LabelsEntry
+	85,  // 91: shoal.v1.JoinRequest.labels:type_name -> shoal.v1.JoinRequest.LabelsEntry
+	6,   // 92: shoal.v1.ListTokensResponse.tokens:type_name -> shoal.v1.TokenRow
+	1,   // 93: shoal.v1.ListTokensResponse.freshness:type_name -> shoal.v1.Freshness
+	10,  // 94: shoal.v1.ControlService.Deploy:input_type -> shoal.v1.DeployRequest
+	13,  // 95: shoal.v1.ControlService.Scale:input_type -> shoal.v1.ScaleRequest
+	15,  // 96: shoal.v1.ControlService.Remove:input_type -> shoal.v1.RemoveRequest
+	17,  // 97: shoal.v1.ControlService.Operate:input_type -> shoal.v1.OperateRequest
+	19,  // 98: shoal.v1.ControlService.ChangePeer:input_type -> shoal.v1.ChangePeerRequest
+	21,  // 99: shoal.v1.ControlService.WatchPeer:input_type -> shoal.v1.WatchPeerRequest
+	39,  // 100: shoal.v1.ControlService.ListServices:input_type -> shoal.v1.ListServicesRequest
+	41,  // 101: shoal.v1.ControlService.ListReplicas:input_type -> shoal.v1.ListReplicasRequest
+	43,  // 102: shoal.v1.ControlService.InspectService:input_type -> shoal.v1.InspectServiceRequest
+	24,  // 103: shoal.v1.ControlService.ExplainService:input_type -> shoal.v1.ExplainServiceRequest
+	47,  // 104: shoal.v1.ControlService.ListPeers:input_type -> shoal.v1.ListPeersRequest
+	49,  // 105: shoal.v1.ControlService.InspectPeer:input_type -> shoal.v1.InspectPeerRequest
+	53,  // 106: shoal.v1.ControlService.Watch:input_type -> shoal.v1.WatchRequest
+	56,  // 107: shoal.v1.ControlService.StreamLogs:input_type -> shoal.v1.StreamLogsRequest
+	60,  // 108: shoal.v1.ControlService.StreamEvents:input_type -> shoal.v1.StreamEventsRequest
+	96,  // 109: shoal.v1.ControlService.Exec:input_type -> shoal.v1.ExecRequest
+	27,  // 110: shoal.v1.ControlService.CopyFrom:input_type -> shoal.v1.CopyFromRequest
+	29,  // 111: shoal.v1.ControlService.CopyTo:input_type -> shoal.v1.CopyToRequest
+	31,  // 112: shoal.v1.ControlService.WatchUsage:input_type -> shoal.v1.WatchUsageRequest
+	35,  // 113: shoal.v1.ControlService.RunDoctor:input_type -> shoal.v1.RunDoctorRequest
+	37,  // 114: shoal.v1.ControlService.GetDebug:input_type -> shoal.v1.GetDebugRequest
+	63,  // 115: shoal.v1.ControlService.GetStatus:input_type -> shoal.v1.GetStatusRequest
+	66,  // 116: shoal.v1.ControlService.Init:input_type -> shoal.v1.InitRequest
+	68,  // 117: shoal.v1.ControlService.Join:input_type -> shoal.v1.JoinRequest
+	70,  // 118: shoal.v1.ControlService.Leave:input_type -> shoal.v1.LeaveRequest
+	72,  // 119: shoal.v1.ControlService.CreateToken:input_type -> shoal.v1.CreateTokenRequest
+	74,  // 120: shoal.v1.ControlService.ListTokens:input_type -> shoal.v1.ListTokensRequest
+	76,  // 121: shoal.v1.ControlService.RevokeToken:input_type -> shoal.v1.RevokeTokenRequest
+	11,  // 122: shoal.v1.ControlService.Deploy:output_type -> shoal.v1.DeployResponse
+	14,  // 123: shoal.v1.ControlService.Scale:output_type -> shoal.v1.ScaleResponse
+	16,  // 124: shoal.v1.ControlService.Remove:output_type -> shoal.v1.RemoveResponse
+	18,  // 125: shoal.v1.ControlService.Operate:output_type -> shoal.v1.OperateResponse
+	20,  // 126: shoal.v1.ControlService.ChangePeer:output_type -> shoal.v1.ChangePeerResponse
+	22,  // 127: shoal.v1.ControlService.WatchPeer:output_type -> shoal.v1.WatchPeerResponse
+	40,  // 128: shoal.v1.ControlService.ListServices:output_type -> shoal.v1.ListServicesResponse
+	42,  // 129: shoal.v1.ControlService.ListReplicas:output_type -> shoal.v1.ListReplicasResponse
+	44,  // 130: shoal.v1.ControlService.InspectService:output_type -> shoal.v1.InspectServiceResponse
+	25,  // 131: shoal.v1.ControlService.ExplainService:output_type -> shoal.v1.ExplainServiceResponse
+	48,  // 132: shoal.v1.ControlService.ListPeers:output_type -> shoal.v1.ListPeersResponse
+	50,  // 133: shoal.v1.ControlService.InspectPeer:output_type -> shoal.v1.InspectPeerResponse
+	54,  // 134: shoal.v1.ControlService.Watch:output_type -> shoal.v1.WatchResponse
+	57,  // 135: shoal.v1.ControlService.StreamLogs:output_type -> shoal.v1.StreamLogsResponse
+	61,  // 136: shoal.v1.ControlService.StreamEvents:output_type -> shoal.v1.StreamEventsResponse
+	97,  // 137: shoal.v1.ControlService.Exec:output_type -> shoal.v1.ExecResponse
+	28,  // 138: shoal.v1.ControlService.CopyFrom:output_type -> shoal.v1.CopyFromResponse
+	30,  // 139: shoal.v1.ControlService.CopyTo:output_type -> shoal.v1.CopyToResponse
+	32,  // 140: shoal.v1.ControlService.WatchUsage:output_type -> shoal.v1.WatchUsageResponse
+	36,  // 141: shoal.v1.ControlService.RunDoctor:output_type -> shoal.v1.RunDoctorResponse
+	38,  // 142: shoal.v1.ControlService.GetDebug:output_type -> shoal.v1.GetDebugResponse
+	64,  // 143: shoal.v1.ControlService.GetStatus:output_type -> shoal.v1.GetStatusResponse
+	67,  // 144: shoal.v1.ControlService.Init:output_type -> shoal.v1.InitResponse
+	69,  // 145: shoal.v1.ControlService.Join:output_type -> shoal.v1.JoinResponse
+	71,  // 146: shoal.v1.ControlService.Leave:output_type -> shoal.v1.LeaveResponse
+	73,  // 147: shoal.v1.ControlService.CreateToken:output_type -> shoal.v1.CreateTokenResponse
+	75,  // 148: shoal.v1.ControlService.ListTokens:output_type -> shoal.v1.ListTokensResponse
+	77,  // 149: shoal.v1.ControlService.RevokeToken:output_type -> shoal.v1.RevokeTokenResponse
+	122, // [122:150] is the sub-list for method output_type
+	94,  // [94:122] is the sub-list for method input_type
+	94,  // [94:94] is the sub-list for extension type_name
+	94,  // [94:94] is the sub-list for extension extendee
+	0,   // [0:94] is the sub-list for field type_name
 }
 
 func init() { file_shoal_v1_control_proto_init() }
@@ -6154,7 +6170,7 @@ func file_shoal_v1_control_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_shoal_v1_control_proto_rawDesc), len(file_shoal_v1_control_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   85,
+			NumMessages:   86,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -5,6 +5,7 @@ package main
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -154,13 +155,16 @@ func moment(t time.Time) string {
 	return t.UTC().Format(time.RFC3339)
 }
 
-// fields writes "Name:  value" lines, without the empty ones.
+// fields writes "Name:  value" lines, without the empty ones. The values stand in one
+// column, also where several calls write one page, unless a name is longer than usual.
 func (a *app) fields(in [][2]string) error {
+	in = slices.DeleteFunc(slices.Clone(in), func(f [2]string) bool { return f[1] == "" })
+	width := 14
 	for _, f := range in {
-		if f[1] == "" {
-			continue
-		}
-		if _, err := fmt.Fprintf(a.out, "%-14s%s\n", f[0]+":", clean(f[1])); err != nil {
+		width = max(width, len(f[0])+len(": "))
+	}
+	for _, f := range in {
+		if _, err := fmt.Fprintf(a.out, "%-*s%s\n", width, f[0]+":", clean(f[1])); err != nil {
 			return err
 		}
 	}

@@ -5,6 +5,7 @@ package main
 
 import (
 	"bufio"
+	"context"
 	"fmt"
 	"io"
 	"strings"
@@ -205,17 +206,13 @@ func (a *app) tokenLsCmd() *cobra.Command {
 		Long:    `List the tokens that were made. The tokens themselves are nowhere: lose one, make another.`,
 		Example: "  shoal token ls\n  shoal token ls -o json",
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			ctx, c, done, err := a.client(cmd, unaryTime)
-			if err != nil {
-				return err
-			}
-			defer done()
-			all, err := c.Tokens(ctx)
-			if err != nil {
-				return err
-			}
-			a.freshness(all.Freshness)
-			return show(a, a.out, all.Items, a.tokenTable())
+			return a.list(cmd, &listFlags{}, func(ctx context.Context, c *api.Client, w io.Writer) (api.Freshness, error) {
+				all, err := c.Tokens(ctx)
+				if err != nil {
+					return api.Freshness{}, err
+				}
+				return all.Freshness, show(a, w, all.Items, a.tokenTable())
+			})
 		},
 	}
 	cmd.Flags().BoolVarP(&a.quiet, "quiet", "q", false, "only IDs")

@@ -118,7 +118,7 @@ func (a *app) contextShowCmd() *cobra.Command {
 					return err
 				}
 			}
-			if slices.Contains([]string{"table", "wide", "name"}, a.output) {
+			if a.forPeople() || a.output == "name" {
 				_, err := fmt.Fprintln(a.out, t.context)
 				return err
 			}

@@ -4,11 +4,10 @@
 package main
 
 import (
+	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -31,7 +30,8 @@ func (a *app) logsCmd() *cobra.Command {
 		Use: "logs SERVICE[/SLOT]", Short: "Show what replicas print, from all peers in one stream", Args: someArgs(1),
 		Long: `Show the output of a service's replicas, wherever they run, merged by time. Each line
 begins with its slot. If a holder cannot be asked its lines are missing: a warning
-names it, and the exit code is 4.`,
+names it, and the exit code is 4. With -o json each line is an object on a line of its
+own, with -o yaml a document.`,
 		Example: "  shoal logs web\n  shoal logs -f -n 20 web/2\n  shoal logs --since 10m --peer osaka web\n  shoal logs web -o json | jq .text",
 		RunE:    func(cmd *cobra.Command, args []string) error { return a.logs(cmd, &l, args[0]) },
 	}
@@ -47,7 +47,7 @@ names it, and the exit code is 4.`,
 
 func (a *app) logs(cmd *cobra.Command, l *logFlags, target string) error {
 	q, err := a.logRequest(l, target)
-	if err != nil {
+	if err = cmp.Or(err, a.unnamed("a line")); err != nil {
 		return err
 	}
 	ctx, c, done, err := a.client(cmd, 0)
@@ -112,8 +112,8 @@ func (a *app) logRequest(l *logFlags, target string) (api.LogRequest, error) {
 var palette = []int{36, 33, 32, 35, 34, 96, 93, 92, 95, 94}
 
 func (a *app) logLine(l api.LogLine, stamps bool) error {
-	if a.output == "json" {
-		return a.jsonLine(l)
+	if !a.forPeople() {
+		return a.streamed(l)
 	}
 	prefix := fmt.Sprintf("%s/%d |", l.Service, l.Slot)
 	if a.colors() {
@@ -123,16 +123,6 @@ func (a *app) logLine(l api.LogLine, stamps bool) error {
 		prefix += " " + l.Time.UTC().Format("2006-01-02T15:04:05.000Z")
 	}
 	_, err := fmt.Fprintf(a.out, "%s %s\n", prefix, l.Text)
-	return err
-}
-
-// jsonLine writes one object a line: a stream cannot be one array.
-func (a *app) jsonLine(v any) error {
-	raw, err := json.Marshal(v)
-	if err != nil {
-		return fmt.Errorf("encode line: %w", err)
-	}
-	_, err = fmt.Fprintf(a.out, "%s\n", raw)
 	return err
 }
 
@@ -148,7 +138,8 @@ func (a *app) eventsCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "events", Short: "Show what happened, as the asked peer saw it", Args: a.noArgs,
 		Long: `Show what changed in the cluster: services, claims, replicas, peers, in the order the
-asked peer saw it and by its clock. It remembers the last 2000 events since its start.`,
+asked peer saw it and by its clock. It remembers the last 2000 events since its start.
+With -o json each event is an object on a line of its own, with -o yaml a document.`,
 		Example: "  shoal events\n  shoal events -f --filter service=web\n  shoal events -n 20 --filter kind=peer -o json",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			from, err := parseMoment(since, a.now())
@@ -157,6 +148,9 @@ asked peer saw it and by its clock. It remembers the last 2000 events since its 
 			}
 			want := &listFlags{filters: filters}
 			if _, err := keep(nil, want, by, nil); err != nil {
+				return err
+			}
+			if err := a.unnamed("an event"); err != nil {
 				return err
 			}
 			ctx, c, done, err := a.client(cmd, 0)
@@ -198,8 +192,8 @@ asked peer saw it and by its clock. It remembers the last 2000 events since its 
 }
 
 func (a *app) event(e api.Event) error {
-	if a.output == "json" {
-		return a.jsonLine(e)
+	if !a.forPeople() {
+		return a.streamed(e)
 	}
 	about := e.PeerName
 	if e.Service != "" {
@@ -225,6 +219,9 @@ func (a *app) versionCmd() *cobra.Command {
 		Long:    `Show the version of this command and where the daemon stands.`,
 		Example: "  shoal version\n  shoal version --client",
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := a.unnamed("a version"); err != nil {
+				return err
+			}
 			v := versionJSON{Client: version}
 			var asked error
 			if !only {
@@ -254,7 +251,7 @@ func (a *app) status(cmd *cobra.Command) (*api.Status, error) {
 }
 
 func (a *app) showVersion(v versionJSON) error {
-	if !slices.Contains([]string{"table", "wide", "name"}, a.output) {
+	if !a.forPeople() {
 		return a.encode(a.out, v)
 	}
 	fields := [][2]string{{"shoal", v.Client}}

@@ -17,6 +17,7 @@ import (
 	"os/signal"
 	"strings"
 	"syscall"
+	"text/template"
 	"time"
 
 	"golang.org/x/term"
@@ -53,14 +54,16 @@ type app struct {
 	host    string // --host
 	context string // --context
 	output  string
-	timeout duration
-	yes     bool
-	noColor bool
-	debug   bool
-	noTrunc bool
-	quiet   bool
-	local   bool
-	agreed  int
+	// template is -o template=... once it was read.
+	template *template.Template
+	timeout  duration
+	yes      bool
+	noColor  bool
+	debug    bool
+	noTrunc  bool
+	quiet    bool
+	local    bool
+	agreed   int
 }
 
 func environment(pairs []string) map[string]string {

@@ -67,7 +67,7 @@ func (a *app) showToken(token string) error {
 	case a.quiet, a.output == "name":
 		_, err := fmt.Fprintln(a.out, token)
 		return err
-	case a.output == "table", a.output == "wide":
+	case a.forPeople():
 		a.say("run this on the machine that is to join:")
 		_, err := fmt.Fprintln(a.out, join)
 		return err

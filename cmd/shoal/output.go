@@ -45,13 +45,35 @@ func (a *app) checkOutput() error {
 		return nil
 	}
 	if text, ok := strings.CutPrefix(a.output, templateFormat); ok {
-		if _, err := template.New("output").Parse(text); err != nil {
-			return usage("--output: %s", err)
-		}
-		return nil
+		_, err := a.itemTemplate(text)
+		return err
 	}
 	return usage("--output: must be table, wide, json, yaml, name or template=..., got %q", a.output)
 }
+
+// itemTemplate is the template that writes one item a line. It is read once: a stream
+// has many items.
+func (a *app) itemTemplate(text string) (*template.Template, error) {
+	if a.template == nil {
+		t, err := template.New("output").Parse(`{{define "one"}}` + text + "\n" + `{{end}}{{range .}}{{template "one" .}}{{end}}`)
+		if err != nil {
+			return nil, usage("--output: %s", err)
+		}
+		a.template = t
+	}
+	return a.template, nil
+}
+
+// unnamed refuses -o name for what has no name, before anything is asked.
+func (a *app) unnamed(what string) error {
+	if a.output == "name" {
+		return usage("--output: %s has no name; use table, json, yaml or template=...", what)
+	}
+	return nil
+}
+
+// forPeople reports whether -o asks for text, not for a value.
+func (a *app) forPeople() bool { return a.output == "table" || a.output == "wide" }
 
 // show writes a listing in the asked form.
 func show[T any](a *app, w io.Writer, items []T, t table[T]) error {
@@ -64,7 +86,7 @@ func show[T any](a *app, w io.Writer, items []T, t table[T]) error {
 		return lines(w, items, id)
 	case a.output == "name":
 		return lines(w, items, t.name)
-	case a.output == "table" || a.output == "wide":
+	case a.forPeople():
 		return tabulate(w, items, t.columns, a.output == "wide")
 	}
 	return a.encode(w, items)
@@ -73,7 +95,7 @@ func show[T any](a *app, w io.Writer, items []T, t table[T]) error {
 // encode writes a value as JSON, YAML, or by the template (a list: item by item).
 func (a *app) encode(w io.Writer, v any) error {
 	if text, ok := strings.CutPrefix(a.output, templateFormat); ok {
-		return byTemplate(w, text, v)
+		return a.byTemplate(w, text, v)
 	}
 	raw, err := json.MarshalIndent(v, "", "  ")
 	if err != nil {
@@ -96,6 +118,25 @@ func (a *app) encode(w io.Writer, v any) error {
 	return enc.Close()
 }
 
+// streamed writes one item of a stream, which cannot be one array: as an object on a
+// line of its own, as a YAML document, or by the template.
+func (a *app) streamed(v any) error {
+	switch a.output {
+	case "json":
+		raw, err := json.Marshal(v)
+		if err != nil {
+			return fmt.Errorf("encode answer: %w", err)
+		}
+		_, err = fmt.Fprintf(a.out, "%s\n", raw)
+		return err
+	case "yaml":
+		if _, err := fmt.Fprintln(a.out, "---"); err != nil {
+			return err
+		}
+	}
+	return a.encode(a.out, v)
+}
+
 // blockStyle takes JSON's brackets and quotes away.
 func blockStyle(n *yaml.Node) {
 	n.Style = 0
@@ -104,10 +145,10 @@ func blockStyle(n *yaml.Node) {
 	}
 }
 
-func byTemplate(w io.Writer, text string, v any) error {
-	t, err := template.New("output").Parse(`{{define "one"}}` + text + "\n" + `{{end}}{{range .}}{{template "one" .}}{{end}}`)
+func (a *app) byTemplate(w io.Writer, text string, v any) error {
+	t, err := a.itemTemplate(text)
 	if err != nil {
-		return usage("--output: %s", err)
+		return err
 	}
 	raw, err := json.Marshal(v)
 	if err != nil {

@@ -19,7 +19,7 @@ func (a *app) showPlan(plan api.Outcome) error {
 	switch {
 	case a.output == "name":
 		return lines(a.out, names(plan), func(s string) string { return s })
-	case a.output != "table" && a.output != "wide":
+	case !a.forPeople():
 		return a.encode(a.out, plan.Changes)
 	}
 	for _, ch := range plan.Changes {

@@ -58,7 +58,7 @@ or with --once, it measures once. A peer that does not answer is shown with the 
 }
 
 func (a *app) top(cmd *cobra.Command, t *topFlags, what string) error {
-	once := t.once || !a.terminal || a.output != "table" && a.output != "wide"
+	once := t.once || !a.terminal || !a.forPeople()
 	limit := time.Duration(0)
 	if once {
 		limit = topTime
@@ -186,19 +186,18 @@ func (a *app) topPage(w io.Writer, t *topFlags, what string, u api.Usage) error 
 	peers, services := peerLoads(u), serviceLoads(u)
 	sortLoads(peers, t.sort)
 	sortLoads(services, t.sort)
-	tables := a.output == "table" || a.output == "wide"
 	switch {
 	case what == "peers":
 		return show(a, w, peers, loadTable(true))
 	case what == "services":
 		return show(a, w, services, loadTable(false))
-	case !tables && a.output != "name":
+	case !a.forPeople() && a.output != "name":
 		return a.encode(w, map[string][]load{"peers": peers, "services": services})
 	}
 	if err := show(a, w, peers, loadTable(true)); err != nil {
 		return err
 	}
-	if tables {
+	if a.forPeople() {
 		if _, err := io.WriteString(w, "\n"); err != nil {
 			return err
 		}

@@ -35,7 +35,9 @@ func (a *app) complete(root *cobra.Command) {
 	}
 	var each func(*cobra.Command)
 	each = func(cmd *cobra.Command) {
-		cmd.ValidArgsFunction = byWords(argumentWords(cmd.Use), known)
+		if cmd.ValidArgsFunction == nil { // it knows better than its words
+			cmd.ValidArgsFunction = byWords(argumentWords(cmd.Use), known)
+		}
 		for name, fn := range flags {
 			if cmd.Flags().Lookup(name) != nil {
 				_ = cmd.RegisterFlagCompletionFunc(name, fn) // it is there, and has none yet
@@ -178,6 +180,11 @@ func (a *app) contextNames(_ *cobra.Command, args []string, _ string) ([]cobra.C
 		}
 	}
 	return out, cobra.ShellCompDirectiveNoFileComp
+}
+
+// ownContexts are those that can be removed: all but the built-in one.
+func (a *app) ownContexts(cmd *cobra.Command, args []string, typed string) ([]cobra.Completion, cobra.ShellCompDirective) {
+	return a.contextNames(cmd, append(slices.Clone(args), defaultContext), typed)
 }
 
 func (a *app) outputs(_ *cobra.Command, _ []string, typed string) ([]cobra.Completion, cobra.ShellCompDirective) {

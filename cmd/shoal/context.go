@@ -188,7 +188,7 @@ func (f *contextFile) add(c contextEntry, use bool) error {
 func (a *app) contextRmCmd() *cobra.Command {
 	var force, ignore bool
 	cmd := &cobra.Command{
-		Use: "rm CONTEXT...", Short: "Remove contexts", Args: someArgs(0),
+		Use: "rm CONTEXT...", Short: "Remove contexts", Args: someArgs(0), ValidArgsFunction: a.ownContexts,
 		Long: `Remove contexts, all or none. The current one is removed only with --force; then
 "default" is current.`,
 		Example: "  shoal context rm osaka\n  shoal context rm --force osaka",

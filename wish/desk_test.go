@@ -267,7 +267,7 @@ func TestRefusals(t *testing.T) {
 		"global":           {p, scale("all", 3, false), shoal.ErrRefused, "is global"},
 		"other project":    {p, deploy(elsewhere), shoal.ErrConflict, `belongs to project "shop", not to project "other"`},
 		"exists":           {p, create, shoal.ErrConflict, `service "web" already exists`},
-		"stale revision":   {p, stale, shoal.ErrConflict, "not at the one you saw"},
+		"stale revision":   {p, stale, shoal.ErrConflict, "not at the one you saw: conflict; look at it again"},
 		"seen, now gone":   {p, absent, shoal.ErrConflict, "is at revision none"},
 		"remove nothing":   {p, remove("nosuch"), shoal.ErrNotFound, `no service "nosuch"`},
 		"twice":            {p, deploy(spec("a", 1), spec("a", 1)), nil, `name "a" twice`},

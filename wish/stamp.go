@@ -104,7 +104,10 @@ func deploy(d *shoal.Desired, author shoal.PeerID, spec shoal.Spec, w *shoal.Dep
 	old, exists := d.Service(spec.Name)
 	switch {
 	case !expected(w, old, spec.Name):
-		return nil, fmt.Errorf("service %q is at revision %s, not at the one you saw: %w", spec.Name, at(old), shoal.ErrConflict)
+		return nil, &shoal.AdviceError{
+			Err:    fmt.Errorf("service %q is at revision %s, not at the one you saw: %w", spec.Name, at(old), shoal.ErrConflict),
+			Advice: "look at it again",
+		}
 	case exists && w.Create:
 		return nil, &shoal.AdviceError{
 			Err:    fmt.Errorf("service %q %w: %w", spec.Name, errExists, shoal.ErrConflict),

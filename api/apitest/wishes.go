@@ -151,8 +151,14 @@ func (c *Cluster) deploy(services *[]shoal.Service, spec shoal.Spec, w *shoal.De
 		i = len(*services) - 1
 	} else {
 		old := (*services)[i]
+		seen, asked := w.IfRevision[spec.Name]
 		ch.Kind, ch.Details = shoal.ChangeNone, nil
 		switch {
+		case asked && seen != old.Revision:
+			return ch, &shoal.AdviceError{
+				Err:    fmt.Errorf("service %q is at revision %s, not at the one you saw: %w", spec.Name, old.Revision, shoal.ErrConflict),
+				Advice: "look at it again",
+			}
 		case w.Create:
 			return ch, fmt.Errorf("service %q already exists: %w", spec.Name, shoal.ErrConflict)
 		case old.Spec.Project != spec.Project:

@@ -37,11 +37,12 @@ var updateFields = []string{
 func (a *app) updateCmd() *cobra.Command {
 	var u updateFlags
 	cmd := &cobra.Command{
-		Use: "update SERVICE [-- COMMAND [ARG...]]", Short: "Change settings of a running service", Args: someArgs(0),
+		Use: "update SERVICE [-- COMMAND [ARG...]]", Short: "Change settings of a service", Args: someArgs(0),
 		Long: `Change what the flags name, leave all else as it is, and wait until the replicas are
 healthy: they are replaced in waves. What follows -- is the new command. The number of
-replicas is changed by "shoal scale". A later deploy of the service's Compose file takes
-the file's settings again.`,
+replicas is changed by "shoal scale". A stopped service starts. If somebody else changed
+the service meanwhile, nothing is written. A later deploy of its Compose file takes the
+file's settings again.`,
 		Example: `  shoal update web --image hello:2
   shoal update web -e MODE=slow --env-rm DEBUG --memory 128m
   shoal update web --constraint zone=a --plan

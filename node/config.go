@@ -50,6 +50,7 @@ type Config struct {
 	BackBy    time.Duration   // how long the others leave this peer's slots alone after it was stopped
 	Policy    string          // file in which the owner says what containers may do to the machine; "": nothing
 	Version   string
+	Clock     shoal.Clock      `json:"-"` // nil: the machine's own
 	Tail      *Tail            `json:"-"` // what was logged last, for reports of faults; nil: none
 	Reload    <-chan os.Signal `json:"-"` // tells to read the policy again; may be nil
 	Ready     func()           `json:"-"` // called once the control socket answers; may be nil

@@ -40,7 +40,10 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) (err error) {
 	if err != nil {
 		return err
 	}
-	clock := shoal.NewSystemClock()
+	clock := cfg.Clock
+	if clock == nil {
+		clock = shoal.NewSystemClock()
+	}
 	id, err := links.OpenIdentity(cfg.Dir, nil)
 	if err != nil {
 		return err

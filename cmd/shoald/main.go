@@ -51,7 +51,7 @@ func exitCode(err error) int {
 
 func command() *cobra.Command {
 	var flags []*flagValue
-	var file string
+	var file, clock string
 	var isCheck, isDocs, isSample bool
 	cmd := &cobra.Command{
 		Use:   "shoald",
@@ -89,7 +89,7 @@ to start from); a flag replaces what the file says.`,
 			if isCheck {
 				return checked(cmd.OutOrStdout(), file, read)
 			}
-			return serve(cmd.Context(), cfg)
+			return serve(cmd.Context(), cfg, clock)
 		},
 	}
 	cmd.SetFlagErrorFunc(flagError)
@@ -109,7 +109,10 @@ to start from); a flag replaces what the file says.`,
 	f.BoolVar(&isCheck, "check-config", false, "check the configuration and end: 0 if it is right, 2 if not")
 	f.BoolVar(&isSample, "print-config", false, "print a configuration file with every key at its default, and end")
 	f.BoolVar(&isDocs, "print-reference", false, "print the reference of the configuration as Markdown, and end")
-	_ = f.MarkHidden("print-reference") // it is there: the line above made it
+	f.StringVar(&clock, "testbed-clock", "", "`FILE` with what to add to the civil time, read again and again; for testbeds")
+	for _, name := range []string{"print-reference", "testbed-clock"} {
+		_ = f.MarkHidden(name) // it is there: the lines above made it
+	}
 	return cmd
 }
 
@@ -137,9 +140,12 @@ func checked(w io.Writer, file string, read bool) error {
 }
 
 // serve runs the daemon, and tells the service manager when it answers and when it stops.
-func serve(ctx context.Context, cfg config) error {
+func serve(ctx context.Context, cfg config, clock string) error {
 	cfg.Tail = &node.Tail{}
 	log := slog.New(slog.NewTextHandler(io.MultiWriter(os.Stderr, cfg.Tail), &slog.HandlerOptions{Level: cfg.level}))
+	if clock != "" {
+		cfg.Clock = newTestbedClock(clock, log)
+	}
 	tell := notifier(ctx, os.Getenv("NOTIFY_SOCKET"), log)
 	cfg.Ready = func() { tell("READY=1") }
 	reload := make(chan os.Signal, 1)

@@ -55,6 +55,10 @@ test-32: ## the tests that matter where int has 32 bits, and vet of what ships f
 integration: engine cc ## the tests that need a Docker Engine
 	go test -race -tags integration -timeout 10m ./runtime/... ./internal/pack/...
 
+.PHONY: lab-test
+lab-test: cc ## the tests of the lab that need root: they make network namespaces of their own
+	go test -race -tags lab -timeout 5m ./lab/wire/...
+
 .PHONY: sim
 sim: ## seeded simulation: SUITE=placement|cluster|all SEED=n (one) SEEDS=n (many)
 	SHOAL_SEED=$(SEED) SHOAL_SEEDS=$(SEEDS) scripts/sim.sh $(SUITE)

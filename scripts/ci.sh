@@ -25,6 +25,7 @@ step make lint
 step make build
 step make test
 step make integration
+step make lab-test
 step make sim SUITE=all
 step make demo
 step make demo-down

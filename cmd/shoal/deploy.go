@@ -4,9 +4,7 @@
 package main
 
 import (
-	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"path"
 	"strings"
@@ -20,97 +18,11 @@ import (
 	"github.com/shoalnet/shoal/compose"
 )
 
-// How long a wish may take to be accepted, and how long a Ctrl-C waits to learn
-// whether it was.
-const (
-	acceptTime = 30 * time.Second
-	learnTime  = 5 * time.Second
-)
-
-// wishFlags are those of every command that asks for something.
-type wishFlags struct {
-	acks         int
-	wait, detach bool
-}
-
-func (w *wishFlags) add(f *pflag.FlagSet) {
-	ackFlag(f, &w.acks)
-	f.BoolVarP(&w.detach, "detach", "d", false, "do not wait until replicas are healthy")
-	f.BoolVar(&w.wait, "wait", true, "wait until replicas are healthy")
-}
-
-func ackFlag(f *pflag.FlagSet, acks *int) {
-	f.IntVar(acks, "ack", 0, "wait until so many other peers hold the record too")
-}
-
-func (w *wishFlags) waits() bool { return w.wait && !w.detach }
-
-// submit asks for acceptance and never leaves open whether there was one: after an
-// interrupt it still waits a moment for the answer.
-func (a *app) submit(ctx context.Context, ask func(context.Context) (api.Outcome, error)) (api.Outcome, error) {
-	if ctx.Err() != nil {
-		return api.Outcome{}, interrupted("not accepted: nothing was written")
-	}
-	call, cancel := context.WithTimeout(context.WithoutCancel(ctx), acceptTime)
-	defer cancel()
-	stop := context.AfterFunc(ctx, func() { // the clock starts with the interrupt
-		time.AfterFunc(learnTime, cancel)
-	})
-	defer stop()
-	out, err := ask(call)
-	switch {
-	case err != nil && ctx.Err() != nil && call.Err() != nil:
-		return out, interrupted("whether it was accepted is not known; shoal ls shows it")
-	case err != nil && ctx.Err() != nil:
-		return out, interrupted("not accepted: " + clean(err.Error()))
-	case err != nil:
-		return out, err
-	case ctx.Err() != nil:
-		return out, &coded{exitTimeout, "interrupted", errors.New("interrupted; accepted: it goes on, shoal ps shows how")}
-	}
-	return out, nil
-}
-
-func interrupted(what string) error {
-	return &coded{exitError, "interrupted", errors.New("interrupted; " + what)}
-}
-
-// accepted tells what was accepted, and waits for it. The names are those to watch.
-func (a *app) accepted(ctx context.Context, c *api.Client, out api.Outcome, waits bool) error {
-	a.freshness(out.Freshness)
-	few := a.fewAcks(out)
-	if waits {
-		if err := a.await(ctx, c, names(out)); err != nil {
-			return err
-		}
-	}
-	return few
-}
-
-// fewAcks warns if fewer peers than asked confirmed, and returns what the command ends
-// with for that.
-func (a *app) fewAcks(out api.Outcome) error {
-	if out.Acks >= out.AcksWanted {
-		return nil
-	}
-	a.say("warning: accepted, and on disk here; %d of %d other peers confirmed it in time", out.Acks, out.AcksWanted)
-	return silent(exitTimeout)
-}
-
-func names(out api.Outcome) []string {
-	all := make([]string, len(out.Changes))
-	for i, ch := range out.Changes {
-		all[i] = cmp.Or(ch.Service, ch.PeerName)
-	}
-	return all
-}
-
 type deployFlags struct {
 	wishFlags
 	files, profiles []string
 	envFiles        []string
 	project         string
-	plan, exitCode  bool
 	strict          bool
 	reference       bool
 	resetScale      bool
@@ -156,8 +68,6 @@ changed or --reset-scale is given.`,
 	f.BoolVar(&d.strict, "strict", false, "take what the file says to no effect for an error")
 	f.BoolVar(&d.reference, "print-reference", false, "print docs/compose.md and end")
 	_ = f.MarkHidden("print-reference") // for make docs
-	f.BoolVar(&d.plan, "plan", false, "only show the plan")
-	f.BoolVar(&d.exitCode, "exit-code", false, "with --plan: exit 3 if the plan has changes")
 	f.BoolVar(&d.resetScale, "reset-scale", false, "set the numbers of replicas to the file's")
 	f.BoolVar(&d.prune, "prune", false, "remove the project's services that the file does not name")
 	unplacedFlag(f, &d.allowUnplaced)
@@ -169,8 +79,8 @@ func (a *app) deploy(cmd *cobra.Command, d *deployFlags, services []string) erro
 	if d.reference {
 		return compose.Reference(a.out)
 	}
-	if d.exitCode && !d.plan {
-		return usage("--exit-code goes with --plan")
+	if err := d.check(); err != nil {
+		return err
 	}
 	if d.prune && len(services) > 0 {
 		return usage("--prune goes with the whole file, not with %s alone", strings.Join(services, " "))
@@ -188,19 +98,19 @@ func (a *app) deploy(cmd *cobra.Command, d *deployFlags, services []string) erro
 		return err
 	}
 	defer done()
-	plan, err := a.planned(cmd.Context(), c, wish)
+	plan, err := a.planned(cmd.Context(), func(ctx context.Context) (api.Outcome, error) {
+		return c.Deploy(ctx, wish, api.WishOptions{PlanOnly: true})
+	})
 	if err != nil {
 		return err
 	}
-	changes := changing(plan)
 	if d.plan {
-		a.freshness(plan.Freshness)
-		if d.exitCode && changes > 0 {
-			return silent(exitChanges)
-		}
-		return nil
+		return a.onlyPlan(plan, d.planFlags)
 	}
-	if changes > 0 {
+	if err := a.showPlan(plan); err != nil {
+		return err
+	}
+	if changes := changing(plan); changes > 0 {
 		if err := a.confirm(cmd.Context(), fmt.Sprintf("Deploy %s?", count(changes, "change"))); err != nil {
 			return err
 		}
@@ -231,20 +141,6 @@ func pin(wish *shoal.DeployWish, plan api.Outcome) error {
 		wish.Remove[ch.Service] = seen
 	}
 	return nil
-}
-
-// planned asks for the plan and shows it.
-func (a *app) planned(ctx context.Context, c *api.Client, wish shoal.DeployWish) (api.Outcome, error) {
-	ctx, cancel := context.WithTimeout(ctx, acceptTime)
-	defer cancel()
-	plan, err := c.Deploy(ctx, wish, api.WishOptions{PlanOnly: true})
-	if err != nil {
-		if errors.Is(ctx.Err(), context.Canceled) {
-			return plan, interrupted("not accepted: nothing was written")
-		}
-		return plan, err
-	}
-	return plan, a.showPlan(plan)
 }
 
 // load reads the Compose file; whatever is wrong with it is a usage error.
@@ -288,22 +184,10 @@ A service of that name must not exist.`,
 			if err != nil {
 				return err
 			}
-			_, c, done, err := a.client(cmd, 0)
-			if err != nil {
-				return err
-			}
-			defer done()
-			out, err := a.submit(cmd.Context(), func(ctx context.Context) (api.Outcome, error) {
+			return a.wish(cmd, &r.wishFlags, func(ctx context.Context, c *api.Client, opts api.WishOptions) (api.Outcome, error) {
 				wish := shoal.DeployWish{Specs: []shoal.Spec{spec}, Create: true, AllowUnplaced: r.allowUnplaced}
-				return c.Deploy(ctx, wish, api.WishOptions{Acks: r.acks, AckTimeout: time.Duration(a.timeout)})
+				return c.Deploy(ctx, wish, opts)
 			})
-			if err != nil {
-				return err
-			}
-			if err := a.showPlan(out); err != nil {
-				return err
-			}
-			return a.accepted(cmd.Context(), c, out, r.waits())
 		},
 	}
 	f := cmd.Flags()

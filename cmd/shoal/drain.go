@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/shoalnet/shoal"
@@ -36,17 +37,17 @@ uncordon" lifts both. Nothing moves back by itself.`),
 }
 
 func (a *app) markCmd(change shoal.PeerChange, short, long string) *cobra.Command {
-	var acks int
+	ask := peerAsk{wish: shoal.PeerWish{Change: change}}
 	verb := string(change)
 	cmd := &cobra.Command{
 		Use: verb + " PEER...", Short: short, Args: someArgs(0),
 		Long:    long + "\n" + peerNaming,
 		Example: "  shoal " + verb + " osaka\n  shoal " + verb + " osaka kyoto",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.changePeers(cmd, args, peerAsk{wish: shoal.PeerWish{Change: change}, acks: acks})
+			return a.changePeers(cmd, args, ask)
 		},
 	}
-	ackFlag(cmd.Flags(), &acks)
+	ask.add(cmd.Flags())
 	return cmd
 }
 
@@ -54,6 +55,7 @@ const peerNaming = "Name a peer by its name, its ID, or the end of its ID."
 
 func (a *app) drainCmd() *cobra.Command {
 	var w wishFlags
+	ask := peerAsk{wish: shoal.PeerWish{Change: shoal.PeerDrain}}
 	cmd := &cobra.Command{
 		Use: "drain PEER...", Short: "Hand over all replicas of peers", Args: someArgs(0),
 		Long: `Let peers take no new replicas and hand over those they have, for maintenance. A replica
@@ -63,13 +65,14 @@ a volume stays, for no other peer has it, and is named.
 
 Then wait until all is handed over: exit 0 if so, 4 if something stays, or not all was
 in time. The drain goes on anyway; "shoal undrain" ends it. ` + peerNaming,
-		Example: "  shoal drain osaka\n  shoal drain osaka --timeout 10m\n  shoal drain osaka -d",
+		Example: "  shoal drain osaka\n  shoal drain osaka --timeout 10m\n  shoal drain osaka -d\n  shoal drain osaka --plan",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.changePeers(cmd, args, peerAsk{wish: shoal.PeerWish{Change: shoal.PeerDrain}, acks: w.acks, waits: w.waits()})
+			ask.waits = w.waits()
+			return a.changePeers(cmd, args, ask)
 		},
 	}
 	f := cmd.Flags()
-	ackFlag(f, &w.acks)
+	ask.add(f)
 	f.BoolVarP(&w.detach, "detach", "d", false, "do not wait until all is handed over")
 	f.BoolVar(&w.wait, "wait", true, "wait until all is handed over")
 	return cmd
@@ -77,24 +80,37 @@ in time. The drain goes on anyway; "shoal undrain" ends it. ` + peerNaming,
 
 // peerAsk is what a command asks of peers.
 type peerAsk struct {
+	planFlags
 	wish          shoal.PeerWish
 	acks          int
 	waits         bool // for drains
 	ignoreMissing bool
 }
 
-// changePeers asks for the same change of each peer.
+func (p *peerAsk) add(f *pflag.FlagSet) {
+	p.planFlags.add(f)
+	ackFlag(f, &p.acks)
+}
+
+// changePeers asks for the same change of each peer, or what it would do.
 func (a *app) changePeers(cmd *cobra.Command, names []string, ask peerAsk) error {
+	if err := ask.check(); err != nil {
+		return err
+	}
 	_, c, done, err := a.client(cmd, 0)
 	if err != nil {
 		return err
 	}
 	defer done()
+	submit, opts := a.submit, api.WishOptions{Acks: ask.acks, AckTimeout: time.Duration(a.timeout)}
+	if ask.plan {
+		submit, opts = a.planned, api.WishOptions{PlanOnly: true}
+	}
 	var few, failed error
 	all := api.Outcome{}
 	for _, name := range names {
-		out, err := a.submit(cmd.Context(), func(ctx context.Context) (api.Outcome, error) {
-			return c.ChangePeer(ctx, name, ask.wish, api.WishOptions{Acks: ask.acks, AckTimeout: time.Duration(a.timeout)})
+		out, err := submit(cmd.Context(), func(ctx context.Context) (api.Outcome, error) {
+			return c.ChangePeer(ctx, name, ask.wish, opts)
 		})
 		if e, ok := errors.AsType[*api.Error](err); ok && e.Code == api.CodeNotFound && ask.ignoreMissing {
 			continue
@@ -108,6 +124,9 @@ func (a *app) changePeers(cmd *cobra.Command, names []string, ask peerAsk) error
 	}
 	if failed != nil && len(all.Changes) == 0 {
 		return failed
+	}
+	if ask.plan {
+		return cmp.Or(failed, a.onlyPlan(all, ask.planFlags))
 	}
 	if err := cmp.Or(a.showPlan(all), failed); err != nil {
 		return err

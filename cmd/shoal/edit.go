@@ -12,7 +12,7 @@ import (
 )
 
 func (a *app) peerRenameCmd() *cobra.Command {
-	var acks int
+	ask := peerAsk{wish: shoal.PeerWish{Change: shoal.PeerEdit}}
 	cmd := &cobra.Command{
 		Use: "rename PEER NAME", Short: "Give a peer another name", Args: atLeast(2, 2),
 		Long: `Give a peer another name, which no other member may have. It stands over the name that
@@ -22,15 +22,16 @@ the machine gives itself, also when that restarts. ` + peerNaming,
 			if err := shoal.CheckName("name", args[1]); err != nil {
 				return err
 			}
-			return a.changePeers(cmd, args[:1], peerAsk{wish: shoal.PeerWish{Change: shoal.PeerEdit, Name: args[1]}, acks: acks})
+			ask.wish.Name = args[1]
+			return a.changePeers(cmd, args[:1], ask)
 		},
 	}
-	ackFlag(cmd.Flags(), &acks)
+	ask.add(cmd.Flags())
 	return cmd
 }
 
 func (a *app) peerLabelCmd() *cobra.Command {
-	var acks int
+	ask := peerAsk{wish: shoal.PeerWish{Change: shoal.PeerEdit}}
 	var remove []string
 	cmd := &cobra.Command{
 		Use: "label PEER KEY=VALUE|KEY-...", Short: "Set and take away labels of a peer",
@@ -43,7 +44,8 @@ and over an older value: the plan says over which. What runs already is not move
 ` + peerNaming,
 		Example: "  shoal peer label osaka zone=b disk=ssd\n  shoal peer label osaka disk-\n  shoal peer label osaka --rm disk",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			w := shoal.PeerWish{Change: shoal.PeerEdit, Set: map[string]string{}, Unset: remove}
+			w := &ask.wish
+			w.Set, w.Unset = map[string]string{}, remove
 			for _, arg := range args[1:] {
 				k, v, sets := strings.Cut(arg, "=")
 				gone, takes := strings.CutSuffix(arg, "-")
@@ -59,17 +61,16 @@ and over an older value: the plan says over which. What runs already is not move
 					return usage("label: %q is neither KEY=VALUE nor KEY-", arg)
 				}
 			}
-			return a.changePeers(cmd, args[:1], peerAsk{wish: w, acks: acks})
+			return a.changePeers(cmd, args[:1], ask)
 		},
 	}
 	cmd.Flags().StringArrayVar(&remove, "rm", nil, "KEY of a label to take away")
-	ackFlag(cmd.Flags(), &acks)
+	ask.add(cmd.Flags())
 	return cmd
 }
 
 func (a *app) peerRmCmd() *cobra.Command {
-	var acks int
-	var force, ignore bool
+	ask := peerAsk{wish: shoal.PeerWish{Change: shoal.PeerRemove}}
 	cmd := &cobra.Command{
 		Use: "rm PEER...", Short: "End the membership of peers", Args: someArgs(0),
 		Long: `End the membership of peers: they may not link, write or read any more, and others take
@@ -79,13 +80,13 @@ and forgets the cluster; named volumes stay on it.
 
 A peer that is alive and holds slots, or has data that no other peer has, is removed
 only with --force. ` + peerNaming,
-		Example: "  shoal drain osaka && shoal peer rm osaka\n  shoal peer rm osaka --force",
+		Example: "  shoal drain osaka && shoal peer rm osaka\n  shoal peer rm osaka --force --plan\n  shoal peer rm osaka --force",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.changePeers(cmd, args, peerAsk{wish: shoal.PeerWish{Change: shoal.PeerRemove, Force: force}, acks: acks, ignoreMissing: ignore})
+			return a.changePeers(cmd, args, ask)
 		},
 	}
-	cmd.Flags().BoolVar(&ignore, "ignore-not-found", false, "a peer that does not exist is no error")
-	cmd.Flags().BoolVar(&force, "force", false, "also if it is alive and holds slots, or has data")
-	ackFlag(cmd.Flags(), &acks)
+	cmd.Flags().BoolVar(&ask.ignoreMissing, "ignore-not-found", false, "a peer that does not exist is no error")
+	cmd.Flags().BoolVar(&ask.wish.Force, "force", false, "also if it is alive and holds slots, or has data")
+	ask.add(cmd.Flags())
 	return cmd
 }

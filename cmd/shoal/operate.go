@@ -5,7 +5,6 @@ package main
 
 import (
 	"context"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -37,7 +36,7 @@ func (a *app) restartCmd() *cobra.Command {
 		Use: "restart SERVICE...", Short: "Replace every replica by a new one, in waves",
 		Long: `Replace the replicas of services by new ones of the same image and settings, in
 waves as an update does, and wait until they are healthy. A stopped service starts.`,
-		Example: "  shoal restart web\n  shoal restart web worker -d",
+		Example: "  shoal restart web\n  shoal restart web worker -d\n  shoal restart web --plan",
 	})
 }
 
@@ -51,9 +50,8 @@ func (a *app) operateCmd(op shoal.Operation, cmd *cobra.Command) *cobra.Command 
 				return err
 			}
 		}
-		return a.wish(cmd, w.waits(), func(ctx context.Context, c *api.Client) (api.Outcome, error) {
-			wish := shoal.OperateWish{Services: args, Op: op}
-			return c.Operate(ctx, wish, api.WishOptions{Acks: w.acks, AckTimeout: time.Duration(a.timeout)})
+		return a.wish(cmd, &w, func(ctx context.Context, c *api.Client, opts api.WishOptions) (api.Outcome, error) {
+			return c.Operate(ctx, shoal.OperateWish{Services: args, Op: op}, opts)
 		})
 	}
 	w.add(cmd.Flags())

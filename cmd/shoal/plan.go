@@ -7,12 +7,55 @@ import (
 	"bufio"
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"regexp"
 	"strings"
 
+	"github.com/spf13/pflag"
+
 	"github.com/shoalnet/shoal/api"
 )
+
+// planFlags are those of every command that can say what it would do.
+type planFlags struct {
+	plan, exitCode bool
+}
+
+func (p *planFlags) add(f *pflag.FlagSet) {
+	f.BoolVar(&p.plan, "plan", false, "only show the plan")
+	f.BoolVar(&p.exitCode, "exit-code", false, "with --plan: exit 3 if the plan has changes")
+}
+
+func (p *planFlags) check() error {
+	if p.exitCode && !p.plan {
+		return usage("--exit-code goes with --plan")
+	}
+	return nil
+}
+
+// planned asks for a plan.
+func (a *app) planned(ctx context.Context, ask func(context.Context) (api.Outcome, error)) (api.Outcome, error) {
+	call, cancel := context.WithTimeout(ctx, acceptTime)
+	defer cancel()
+	plan, err := ask(call)
+	if err != nil && errors.Is(ctx.Err(), context.Canceled) {
+		return plan, interrupted("not accepted: nothing was written")
+	}
+	return plan, err
+}
+
+// onlyPlan ends a command that was asked what it would do.
+func (a *app) onlyPlan(plan api.Outcome, p planFlags) error {
+	if err := a.showPlan(plan); err != nil {
+		return err
+	}
+	a.freshness(plan.Freshness)
+	if p.exitCode && changing(plan) > 0 {
+		return silent(exitChanges)
+	}
+	return nil
+}
 
 // showPlan writes a plan to stdout.
 func (a *app) showPlan(plan api.Outcome) error {

@@ -24,7 +24,7 @@ Without a terminal there are no colours, no redrawing and no questions.
 | 0 | done; of a command that waits: and healthy |
 | 1 | error |
 | 2 | wrong usage, or a file that cannot be read |
-| 3 | the plan has changes (` + "`deploy --plan --exit-code`" + `) |
+| 3 | the plan has changes (` + "`--plan --exit-code`" + `) |
 | 4 | accepted, but not confirmed, not settled or not complete in time |
 | 5 | accepted, but replicas are failing |
 | 6 | no peer can be reached |

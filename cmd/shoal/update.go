@@ -4,6 +4,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"maps"
 	"slices"
@@ -19,7 +20,7 @@ import (
 // updateFlags say what to change of a service's spec.
 type updateFlags struct {
 	wishFlags
-	plan, allowUnplaced         bool
+	allowUnplaced               bool
 	image, cpus, memory         string
 	restart                     string
 	parallelism                 int
@@ -62,14 +63,13 @@ file's settings again.`,
 	f.StringVar(&u.restart, "restart", "", "no, on-failure[:N] or always")
 	f.IntVar(&u.parallelism, "parallelism", 0, "how many replicas are replaced at a time; 0: the default")
 	f.Var(&u.stopGrace, "stop-grace", "how long a replica may take to stop, like 30s")
-	f.BoolVar(&u.plan, "plan", false, "only show the plan")
 	unplacedFlag(f, &u.allowUnplaced)
 	u.add(f)
 	return cmd
 }
 
 func (a *app) update(cmd *cobra.Command, u *updateFlags, name string, command []string) error {
-	if err := shoal.CheckName("name", name); err != nil {
+	if err := cmp.Or(u.check(), shoal.CheckName("name", name)); err != nil {
 		return err
 	}
 	changed := slices.ContainsFunc(updateFields, cmd.Flags().Changed)
@@ -106,13 +106,8 @@ func (a *app) update(cmd *cobra.Command, u *updateFlags, name string, command []
 		Specs: []shoal.Spec{spec}, KeepScale: true, AllowUnplaced: u.allowUnplaced,
 		IfRevision: map[string]shoal.RevisionID{name: seen},
 	}
-	if u.plan {
-		plan, err := a.planned(cmd.Context(), c, wish)
-		a.freshness(plan.Freshness)
-		return err
-	}
-	return a.wish(cmd, u.waits(), func(ctx context.Context, c *api.Client) (api.Outcome, error) {
-		return c.Deploy(ctx, wish, api.WishOptions{Acks: u.acks, AckTimeout: time.Duration(a.timeout)})
+	return a.wish(cmd, &u.wishFlags, func(ctx context.Context, c *api.Client, opts api.WishOptions) (api.Outcome, error) {
+		return c.Deploy(ctx, wish, opts)
 	})
 }
 

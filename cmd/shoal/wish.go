@@ -1,0 +1,134 @@
+// Copyright The Shoal Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/shoalnet/shoal/api"
+)
+
+// How long a wish may take to be accepted, and how long a Ctrl-C waits to learn
+// whether it was.
+const (
+	acceptTime = 30 * time.Second
+	learnTime  = 5 * time.Second
+)
+
+// wishFlags are those of every command that asks for something.
+type wishFlags struct {
+	planFlags
+	acks         int
+	wait, detach bool
+}
+
+func (w *wishFlags) add(f *pflag.FlagSet) {
+	w.planFlags.add(f)
+	ackFlag(f, &w.acks)
+	f.BoolVarP(&w.detach, "detach", "d", false, "do not wait until replicas are healthy")
+	f.BoolVar(&w.wait, "wait", true, "wait until replicas are healthy")
+}
+
+func ackFlag(f *pflag.FlagSet, acks *int) {
+	f.IntVar(acks, "ack", 0, "wait until so many other peers hold the record too")
+}
+
+func (w *wishFlags) waits() bool { return w.wait && !w.detach }
+
+// wish submits, shows what changed, and waits; or it only shows what would change.
+func (a *app) wish(cmd *cobra.Command, w *wishFlags, ask func(context.Context, *api.Client, api.WishOptions) (api.Outcome, error)) error {
+	if err := w.check(); err != nil {
+		return err
+	}
+	_, c, done, err := a.client(cmd, 0)
+	if err != nil {
+		return err
+	}
+	defer done()
+	if w.plan {
+		plan, err := a.planned(cmd.Context(), func(ctx context.Context) (api.Outcome, error) {
+			return ask(ctx, c, api.WishOptions{PlanOnly: true})
+		})
+		if err != nil {
+			return err
+		}
+		return a.onlyPlan(plan, w.planFlags)
+	}
+	out, err := a.submit(cmd.Context(), func(ctx context.Context) (api.Outcome, error) {
+		return ask(ctx, c, api.WishOptions{Acks: w.acks, AckTimeout: time.Duration(a.timeout)})
+	})
+	if err != nil {
+		return err
+	}
+	if err := a.showPlan(out); err != nil {
+		return err
+	}
+	return a.accepted(cmd.Context(), c, out, w.waits())
+}
+
+// submit asks for acceptance and never leaves open whether there was one: after an
+// interrupt it still waits a moment for the answer.
+func (a *app) submit(ctx context.Context, ask func(context.Context) (api.Outcome, error)) (api.Outcome, error) {
+	if ctx.Err() != nil {
+		return api.Outcome{}, interrupted("not accepted: nothing was written")
+	}
+	call, cancel := context.WithTimeout(context.WithoutCancel(ctx), acceptTime)
+	defer cancel()
+	stop := context.AfterFunc(ctx, func() { // the clock starts with the interrupt
+		time.AfterFunc(learnTime, cancel)
+	})
+	defer stop()
+	out, err := ask(call)
+	switch {
+	case err != nil && ctx.Err() != nil && call.Err() != nil:
+		return out, interrupted("whether it was accepted is not known; shoal ls shows it")
+	case err != nil && ctx.Err() != nil:
+		return out, interrupted("not accepted: " + clean(err.Error()))
+	case err != nil:
+		return out, err
+	case ctx.Err() != nil:
+		return out, &coded{exitTimeout, "interrupted", errors.New("interrupted; accepted: it goes on, shoal ps shows how")}
+	}
+	return out, nil
+}
+
+func interrupted(what string) error {
+	return &coded{exitError, "interrupted", errors.New("interrupted; " + what)}
+}
+
+// accepted tells what was accepted, and waits for it. The names are those to watch.
+func (a *app) accepted(ctx context.Context, c *api.Client, out api.Outcome, waits bool) error {
+	a.freshness(out.Freshness)
+	few := a.fewAcks(out)
+	if waits {
+		if err := a.await(ctx, c, names(out)); err != nil {
+			return err
+		}
+	}
+	return few
+}
+
+// fewAcks warns if fewer peers than asked confirmed, and returns what the command ends
+// with for that.
+func (a *app) fewAcks(out api.Outcome) error {
+	if out.Acks >= out.AcksWanted {
+		return nil
+	}
+	a.say("warning: accepted, and on disk here; %d of %d other peers confirmed it in time", out.Acks, out.AcksWanted)
+	return silent(exitTimeout)
+}
+
+func names(out api.Outcome) []string {
+	all := make([]string, len(out.Changes))
+	for i, ch := range out.Changes {
+		all[i] = cmp.Or(ch.Service, ch.PeerName)
+	}
+	return all
+}

@@ -150,6 +150,18 @@ func (v *View) Replica(id ReplicaID) (*ReplicaStatus, bool) {
 	return r, ok
 }
 
+// Done reports whether nothing is left to do of a claim: its replica is of the service's
+// current revision, has ended well, and is not started again. A finished job.
+func (v *View) Done(c Claim) bool {
+	s, known := v.Service(c.Service)
+	r, told := v.Replica(c.Replica)
+	if !known || !told || s.Revision != c.Revision || r.Revision != c.Revision {
+		return false
+	}
+	once := s.Spec.Restart.Condition == RestartNone || s.Spec.Restart.Condition == RestartOnFailure
+	return once && r.Phase == PhaseStopped && r.ExitCode == 0
+}
+
 // find searches a slice sorted by key.
 func find[T any, K cmp.Ordered](s []T, key K, of func(*T) K) (*T, bool) {
 	i, ok := slices.BinarySearchFunc(s, key, func(e T, k K) int { return cmp.Compare(of(&e), k) })

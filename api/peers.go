@@ -129,8 +129,8 @@ func (m *moment) held(p *shoal.Peer) []*shoalv1.HeldSlot {
 	return out
 }
 
-// heldSlot says where one claim of a peer stands; nil if another peer has its slot,
-// and nobody waits for this one.
+// heldSlot says where one claim of a peer stands; nil if nobody waits for it: another
+// peer has its slot, or there is nothing to hand over.
 func (m *moment) heldSlot(p *shoal.Peer, c shoal.Claim) *shoalv1.HeldSlot {
 	svc, known := m.view.Service(c.Service)
 	out := &shoalv1.HeldSlot{Replica: m.replica(svc, c)}
@@ -159,6 +159,8 @@ func (m *moment) heldSlot(p *shoal.Peer, c shoal.Claim) *shoalv1.HeldSlot {
 		out.Why = "is about to stop"
 	case svc.Spec.StaysHome():
 		out.DoesStay, out.Why = true, "its data is there"
+	case m.view.Done(c):
+		return nil // a job that has ended
 	default:
 		out.Why = m.whyOf(c.Service, others)
 		lines := m.explain(c.Service).Lines

@@ -6,6 +6,7 @@ package api_test
 import (
 	"context"
 	"errors"
+	"slices"
 	"testing"
 
 	"github.com/shoalnet/shoal"
@@ -88,6 +89,20 @@ func TestWatchPeer(t *testing.T) {
 		if h.Stuck == h.Stays || h.Stuck && h.Why != "1 peer: is cordoned" {
 			t.Errorf("%s/%d with the other cordoned = %+v, want stuck unless it stays", h.Service, h.Slot, h)
 		}
+	}
+
+	// a job that has ended waits for nobody
+	job := spec("job", "hello:1", 2)
+	job.Constraints, job.Restart.Condition = nil, shoal.RestartNone
+	deploy(t, c, job)
+	twin.Set("job", 0, shoal.PhaseStopped, "exited with code 0")
+	twin.Set("job", 1, shoal.PhaseReady, "")
+	jobs := slices.DeleteFunc(append(watched(t, c, "tokyo"), watched(t, c, "osaka")...), func(h api.Held) bool { return h.Service != "job" })
+	if len(jobs) != 1 || jobs[0].Slot != 1 {
+		t.Errorf("of job is held %+v, want slot 1 alone", jobs)
+	}
+	if _, err := c.Remove(t.Context(), shoal.RemoveWish{Services: []string{"job"}}, api.WishOptions{}); err != nil {
+		t.Fatal(err)
 	}
 
 	// a watch goes on until it is ended, and says who does not exist

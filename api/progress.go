@@ -35,7 +35,7 @@ func (p *pane) progress(name string, want int, why func(slot int) string) *shoal
 			if why := p.failing(c, st); why != "" && out.Trouble == "" {
 				out.Trouble, out.TroubleSlot = why, int32(c.Slot)
 			}
-			if st.Revision == svc.Revision && finished(&svc.Spec, st) {
+			if st.Revision == svc.Revision && st.Phase == shoal.PhaseReady || p.view.Done(c) {
 				done++
 			}
 		}
@@ -57,15 +57,6 @@ func (p *pane) remains(name string, held map[shoal.ReplicaID]bool) bool {
 // ended reports whether nothing of a replica runs any more.
 func ended(st *shoal.ReplicaStatus) bool {
 	return st.Phase == shoal.PhaseStopped || st.Phase == shoal.PhaseFailed || st.Phase == shoal.PhaseLost
-}
-
-// finished reports whether a replica is what its spec wants: ready, or ended well
-// where it is not to be started again.
-func finished(spec *shoal.Spec, st *shoal.ReplicaStatus) bool {
-	if st.Phase == shoal.PhaseReady {
-		return true
-	}
-	return st.Phase == shoal.PhaseStopped && st.ExitCode == 0 && spec.Restart.Condition != shoal.RestartAny
 }
 
 func (p *pane) failing(c shoal.Claim, st *shoal.ReplicaStatus) string {

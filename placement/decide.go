@@ -238,7 +238,7 @@ func (d *decision) claimKind(s *serviceRow, i int) slotKind {
 	case stands:
 		return held
 	case hands:
-		if d.w.staying(s, int(s.holders[i])) {
+		if d.w.staying(s, int(s.holders[i])) || d.w.keptDone(s, i) {
 			return held
 		}
 		return handed

@@ -32,7 +32,7 @@ func (d *decision) own(s *serviceRow, slots []slotState, i int, c shoal.Claim, o
 	winner := s.claims[st.claim] // own claim at least, so there is one
 	switch mine, other := winner.Holder == d.id, d.overtaken(s, c); {
 	case !mine && d.w.peers[d.w.self].standing == hands:
-		d.handOver(c, winner)
+		d.handOver(s, c, winner)
 	case !mine:
 		d.lose(s, slots, i, c, oc)
 	case winner.Replica != c.Replica && (d.ready(winner.Replica) || !d.hasStarted(c)):
@@ -53,8 +53,12 @@ func (d *decision) own(s *serviceRow, slots []slotState, i int, c shoal.Claim, o
 
 // sayKept explains why a peer that hands over its slots still has one.
 func (d *decision) sayKept(s *serviceRow, c shoal.Claim) {
-	if d.w.staying(s, d.w.self) {
+	switch {
+	case d.w.staying(s, d.w.self):
 		d.say(c.Service, c.Slot, "stays, its data is here: this peer %s", d.leavingWord())
+		return
+	case d.w.done(s, c) && !d.w.peers[d.w.self].peer.Facts.Leaving:
+		d.say(c.Service, c.Slot, "stays, for it has ended: this peer %s", d.leavingWord())
 		return
 	}
 	d.say(c.Service, c.Slot, "kept until another peer can take it: this one %s", d.leavingWord())
@@ -142,11 +146,15 @@ func (d *decision) change(c shoal.Claim, to shoal.RevisionID) {
 }
 
 // handOver lets a slot go that another peer took from a draining, leaving or
-// engineless one, once it is ready there.
-func (d *decision) handOver(c, winner shoal.Claim) {
+// engineless one, once it is ready there, or has ended here or there.
+func (d *decision) handOver(s *serviceRow, c, winner shoal.Claim) {
 	switch {
 	case d.ready(winner.Replica):
 		d.drop(c, winner.Holder, "handed over to %s, which is ready", d.name(winner.Holder))
+	case d.w.done(s, c):
+		d.drop(c, winner.Holder, "handed over to %s: it has ended here", d.name(winner.Holder))
+	case d.w.done(s, winner):
+		d.drop(c, winner.Holder, "handed over to %s, where it has ended", d.name(winner.Holder))
 	case !d.hasStarted(c):
 		d.drop(c, winner.Holder, "handed over to %s before it started", d.name(winner.Holder))
 	default:

@@ -130,7 +130,7 @@ func (w *world) keepers(s *serviceRow) []int {
 			continue
 		}
 		keeps := w.peers[h].standing
-		if keeps == stands || keeps == dead && s.pinned() || keeps == hands && w.staying(s, int(h)) {
+		if keeps == stands || keeps == dead && s.pinned() || keeps == hands && (w.staying(s, int(h)) || w.keptDone(s, i)) {
 			keep[c.Slot] = int(h)
 		}
 	}

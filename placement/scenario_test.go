@@ -99,6 +99,7 @@ var verbs = map[string]func(*testing.T, *stage, []string){
 	"label":   doLabel,
 	"images":  doImages,
 	"refuse":  doRefuse,
+	"end":     doEnd,
 	"run":     doRun,
 	"ps":      doPs,
 	"explain": doExplain,
@@ -151,7 +152,7 @@ func (s *stage) accept(a *player, key string, n note, spec shoal.Spec, replicas 
 }
 
 // deploy SERVICE N [option=value...] [at=PEER]: mem=GIB, image=, policy=, max=,
-// constraint=key=value, parallelism=, spread=LABEL, volume, mount=DIR, global.
+// constraint=key=value, parallelism=, spread=LABEL, volume, mount=DIR, once, global.
 func doDeploy(t *testing.T, s *stage, words []string) {
 	a, words := where(t, s, words)
 	spec := shoal.Spec{
@@ -181,6 +182,8 @@ func doDeploy(t *testing.T, s *stage, words []string) {
 			spec.Setup.Mounts = append(spec.Setup.Mounts, shoal.Mount{Kind: shoal.MountVolume, Source: "data", Target: "/data"})
 		case "mount":
 			spec.Setup.Mounts = append(spec.Setup.Mounts, shoal.Mount{Kind: shoal.MountBind, Source: value, Target: "/data"})
+		case "once":
+			spec.Restart.Condition = shoal.RestartNone
 		case "global":
 			spec.Mode = shoal.ModeGlobal
 		default:
@@ -339,6 +342,21 @@ func doRefuse(_ *testing.T, s *stage, words []string) {
 			b.Phase = shoal.PhaseFailed
 		}
 	}
+}
+
+// end PEER SERVICE CODE: its replicas of the service exit, and are not started again.
+func doEnd(t *testing.T, s *stage, words []string) {
+	a := s.player(shoal.PeerID(words[0]))
+	code := number(t, words[2])
+	for _, b := range a.boxes {
+		if b.Service != words[1] {
+			continue
+		}
+		if b.Phase, b.ExitCode = shoal.PhaseStopped, code; code != 0 {
+			b.Phase = shoal.PhaseFailed
+		}
+	}
+	a.dirty = true
 }
 
 // run DURATION.

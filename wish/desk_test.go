@@ -51,8 +51,9 @@ func (k key) Sign(message []byte) ([]byte, error) { return ed25519.Sign(k.priv, 
 // place is one peer with a desk, on the memory store.
 type place struct {
 	*wish.Desk
-	store *gossip.Memory
-	self  shoal.PeerID
+	store  *gossip.Memory
+	self   shoal.PeerID
+	states map[shoal.PeerID]*shoal.PeerState // what it heard
 }
 
 func (p *place) View() *shoal.View {
@@ -60,7 +61,7 @@ func (p *place) View() *shoal.View {
 	for _, q := range p.store.Desired().Peers {
 		lives[q.ID] = shoal.Life{State: shoal.LifeAlive}
 	}
-	return shoal.NewView(p.self, p.store.Desired(), lives, nil)
+	return shoal.NewView(p.self, p.store.Desired(), lives, p.states)
 }
 
 func (p *place) Changed() <-chan struct{} { return p.store.Changed() }

@@ -183,6 +183,7 @@ func (s *peerStep) held() (moves, ends int, stays []string) {
 			ends++
 		case ok && svc.Spec.StaysHome():
 			stays = append(stays, fmt.Sprintf("%s/%d", c.Service, c.Slot))
+		case s.view.Done(c): // nothing to hand over
 		default:
 			moves++
 		}

@@ -134,6 +134,37 @@ func TestDrainSaysWhatMoves(t *testing.T) {
 	}
 }
 
+// TestDrainOfJobs: one that has ended is not handed over, and keeps nobody.
+func TestDrainOfJobs(t *testing.T) {
+	peers := cluster(t, 2)
+	a, b := peers[0], peers[1]
+	job := spec("job", 2)
+	job.Restart.Condition = shoal.RestartNone
+	rev := a.must(t, deploy(job)).Revision
+	exchange(peers)
+	b.hold(t, "job", 0, 1)
+	exchange(peers)
+	say := func(phases ...shoal.Phase) {
+		st := &shoal.PeerState{}
+		for slot, ph := range phases {
+			st.Replicas = append(st.Replicas, shoal.ReplicaStatus{ID: shoal.ReplicaID{byte(slot + 1)}, Service: "job", Slot: slot, Revision: rev, Phase: ph})
+		}
+		a.states = map[shoal.PeerID]*shoal.PeerState{b.self: st}
+	}
+	remove := shoal.Wish{Peer: &shoal.PeerWish{Peer: b.self, Change: shoal.PeerRemove}}
+	say(shoal.PhaseStopped, shoal.PhaseReady)
+	if ch := a.must(t, change(b, shoal.PeerDrain)); line(ch) != "~ drain (1 replica moves)" || ch.Replicas != 1 {
+		t.Errorf("drain = %q of %d, want that one moves", line(ch), ch.Replicas)
+	}
+	if _, err := a.Plan(context.Background(), remove); !errors.Is(err, shoal.ErrRefused) {
+		t.Errorf("rm while one runs = %v, want it refused", err)
+	}
+	say(shoal.PhaseStopped, shoal.PhaseStopped)
+	if got, want := line(a.must(t, remove)), "- remove from the cluster, 2 slots are placed anew"; got != want {
+		t.Errorf("rm = %q, want %q", got, want)
+	}
+}
+
 func TestEdits(t *testing.T) {
 	peers := cluster(t, 2)
 	a, b := peers[0], peers[1]

@@ -95,7 +95,7 @@ func (c *Cluster) handOver(services []shoal.Service, from *shoal.Peer) (moves in
 		}
 		s.Proposed = slices.Clone(s.Proposed)
 		for slot, holder := range s.Proposed {
-			if holder == from.ID {
+			if holder == from.ID && !c.ended(s, slot) {
 				moves++
 				if to != "" {
 					s.Proposed[slot] = to
@@ -104,6 +104,12 @@ func (c *Cluster) handOver(services []shoal.Service, from *shoal.Peer) (moves in
 		}
 	}
 	return moves
+}
+
+// ended reports whether a slot's replica is a job that has ended.
+func (c *Cluster) ended(s *shoal.Service, slot int) bool {
+	at := slices.IndexFunc(c.desired.Claims, func(x shoal.Claim) bool { return x.Service == s.Spec.Name && x.Slot == slot })
+	return at >= 0 && c.seen().Done(c.desired.Claims[at])
 }
 
 // open returns the peers that are heard and take slots; c.mu is held.

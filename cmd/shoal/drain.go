@@ -61,7 +61,8 @@ func (a *app) drainCmd() *cobra.Command {
 		Long: `Let peers take no new replicas and hand over those they have, for maintenance. A replica
 stops only when another is ready in its place, so no service runs with less than it
 wants while other peers have room. Replicas of global services end. One whose data is in
-a volume stays, for no other peer has it, and is named.
+a volume stays, for no other peer has it, and is named. A job that has ended stays too:
+there is nothing to hand over.
 
 Then wait until all is handed over: exit 0 if so, 4 if something stays, or not all was
 in time. The drain goes on anyway; "shoal undrain" ends it. ` + peerNaming,

@@ -57,7 +57,7 @@ integration: engine cc ## the tests that need a Docker Engine
 
 .PHONY: lab-test
 lab-test: cc ## the tests of the lab that need root: they make network namespaces of their own
-	go test -race -tags lab -timeout 5m ./lab/wire/...
+	go test -race -tags lab -timeout 5m ./lab/wire/... ./lab/host/...
 
 .PHONY: sim
 sim: ## seeded simulation: SUITE=placement|cluster|all SEED=n (one) SEEDS=n (many)

@@ -38,9 +38,14 @@ cc: # the race detector needs a C compiler
 		apt-get update -q && apt-get install -y --no-install-recommends gcc libc6-dev; } || \
 		{ echo 'error: the race detector needs a C compiler and none is here; apt-get install gcc libc6-dev (or again with YES=1)' >&2; exit 1; }
 
+# Two goroutines of one synctest bubble on two processors can crash the runtime under the race detector
+# (go.dev/issue/78156); on one processor they cannot. The detector orders by happens-before either way.
+BUBBLED = $(shell git grep -l '"testing/synctest"' -- '*_test.go' ':!bench' | xargs -n1 dirname | sort -u | sed 's|^|./|')
+
 .PHONY: test
 test: cc ## all tests that need no engine, with the race detector
-	go test -race -timeout 10m ./...
+	go test -race -timeout 10m $$(go list ./... | grep -vxF "$$(go list $(BUBBLED))")
+	go test -race -timeout 10m -cpu 1 $(BUBBLED)
 
 .PHONY: race
 race: test ## the same as test: the race detector is always on

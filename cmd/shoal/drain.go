@@ -199,10 +199,11 @@ func (a *app) judgeDrain(ctx, watching context.Context, seen <-chan []api.Held, 
 			return &coded{exitTimeout, "unplaced", fmt.Errorf("accepted, but no other peer can take %s; it goes on when one can, shoal undrain %s ends it", last.open(), ch.PeerName)}
 		case <-end.C:
 			return &coded{exitTimeout, api.CodeTimeout, fmt.Errorf("accepted, but not drained after %s: %s; it goes on, see shoal peer inspect %s", limit, last.open(), ch.PeerName)}
-		case <-ctx.Done():
+		case <-watching.Done(): // with ctx, or because the watch ended by itself
+			if ctx.Err() == nil {
+				return nil
+			}
 			return &coded{exitTimeout, "interrupted", fmt.Errorf("interrupted; accepted: it goes on, shoal peer inspect %s shows how", ch.PeerName)}
-		case <-watching.Done():
-			return nil
 		}
 	}
 }

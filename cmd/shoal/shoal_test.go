@@ -317,6 +317,26 @@ func TestSubmitInterrupted(t *testing.T) {
 	}
 }
 
+// An interrupt ends the watch too; who was interrupted must not read that its progress is
+// not known.
+func TestAwaitInterrupted(t *testing.T) {
+	a, _, _ := newApp()
+	ctx, cancel := context.WithCancel(t.Context())
+	watching, stop := context.WithCancel(ctx)
+	defer stop()
+	cancel()
+	for range 64 { // a select with both ready would take either
+		_, err := a.judgeProgress(ctx, watching, nil, &progress{app: a}, time.Hour)
+		if err == nil || err.Error() != "interrupted; accepted: it goes on, shoal ps shows how" {
+			t.Fatalf("judgeProgress(interrupted) = %v", err)
+		}
+		err = a.judgeDrain(ctx, watching, nil, api.Change{PeerName: "osaka"}, time.Hour)
+		if err == nil || err.Error() != "interrupted; accepted: it goes on, shoal peer inspect osaka shows how" {
+			t.Fatalf("judgeDrain(interrupted) = %v", err)
+		}
+	}
+}
+
 func TestExitCodes(t *testing.T) {
 	for _, c := range []struct {
 		err  error

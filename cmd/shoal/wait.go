@@ -122,10 +122,11 @@ func (a *app) judgeProgress(ctx, watching context.Context, seen <-chan snapshot,
 				return last, &coded{exitUnhealthy, "unhealthy", fmt.Errorf("accepted, but unhealthy after %s; %s; see shoal logs", limit, last.trouble)}
 			}
 			return last, &coded{exitTimeout, api.CodeTimeout, fmt.Errorf("accepted, but not settled after %s; %s; see shoal ps", limit, open(last))}
-		case <-ctx.Done():
+		case <-watching.Done(): // with ctx, or because the watch ended by itself
+			if ctx.Err() == nil {
+				return last, nil
+			}
 			return last, &coded{exitTimeout, "interrupted", errors.New("interrupted; accepted: it goes on, shoal ps shows how")}
-		case <-watching.Done():
-			return last, nil
 		}
 	}
 }

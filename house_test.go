@@ -34,7 +34,7 @@ var rooms = map[string][]string{
 	"internal":         {},
 	"proto":            {},
 	"compose":          {},
-	"runtime":          {},
+	"runtime":          {"internal/tree"},
 	"placement":        {},
 	"actors/lifecycle": {},
 	"gossip/fold":      {},
@@ -42,7 +42,7 @@ var rooms = map[string][]string{
 	"links":            {"proto"},
 	"gossip":           {"proto"},
 	"api":              {"proto"},
-	"api/apitest":      {"placement"},
+	"api/apitest":      {"placement", "internal/tree"},
 	"actors":           {"placement"},
 	"node":             {"proto", "runtime", "placement", "wish", "links", "gossip", "actors", "api"},
 	"lab":              {"*"},
@@ -51,6 +51,7 @@ var rooms = map[string][]string{
 	"cmd/shoal-lab":    {"lab"},
 	"examples":         {},
 	"internal/pack":    {},
+	"internal/tree":    {},
 }
 
 // outside says in which rooms an outside library may be used.

@@ -24,6 +24,15 @@ type Console interface {
 	// the machine's owner does not allow that. When ctx ends its input and output end,
 	// but engines cannot end the command itself.
 	Exec(ctx context.Context, id string, opts ExecOptions, t Terminal) (exitCode int, err error)
+	// CopyFrom sends what is at a path, which must be absolute, of a container that need
+	// not run: stat is called once, then w gets a tar archive whose entries begin with
+	// the path's last element. An error of stat or w ends it and is returned as it is.
+	// ErrNotFound: nothing is there.
+	CopyFrom(ctx context.Context, id, path string, stat func(PathStat) error, w io.Writer) error
+	// CopyTo unpacks a tar archive into a directory. ErrNotFound: it is not there.
+	// *InvalidError: it is no directory, or the archive is none. ErrRefused: nothing can
+	// be written there. What was unpacked before an error stays.
+	CopyTo(ctx context.Context, id, dir string, archive io.Reader) error
 	// Measure measures a running container over about a second. ErrConflict: it does not
 	// run. Usage.Replica is not filled in.
 	Measure(ctx context.Context, id string) (Usage, error)
@@ -100,6 +109,22 @@ type Terminal struct {
 	Resize   <-chan WindowSize // nil: it never changes
 }
 
+// maxPathBytes bounds a path in a container: Linux's PATH_MAX.
+const maxPathBytes = 4096
+
+// CheckPath returns an *InvalidError about what is no path in a container.
+func CheckPath(path string) error {
+	switch {
+	case !strings.HasPrefix(path, "/"):
+		return &InvalidError{Field: "path", Why: fmt.Sprintf("must begin with /, got %q", path)}
+	case len(path) > maxPathBytes:
+		return &InvalidError{Field: "path", Why: fmt.Sprintf("has %d bytes, at most %d are allowed", len(path), maxPathBytes)}
+	case strings.Contains(path, "\x00"):
+		return &InvalidError{Field: "path", Why: "must not contain NUL"}
+	}
+	return nil
+}
+
 // PathStat says what a path in a container is.
 type PathStat struct {
 	Name  string // base name
@@ -140,6 +165,10 @@ type Remote interface {
 	// Exec is Console's for a replica. ErrRefused: the holder takes commands from
 	// operators only, or runs too many already.
 	Exec(ctx context.Context, peer PeerID, at Target, opts ExecOptions, t Terminal) (exitCode int, err error)
+	// CopyFrom and CopyTo are Console's for a replica, ErrRefused as for Exec. A reader
+	// of the one that stops for long is given up on.
+	CopyFrom(ctx context.Context, peer PeerID, at Target, path string, stat func(PathStat) error, w io.Writer) error
+	CopyTo(ctx context.Context, peer PeerID, at Target, dir string, archive io.Reader) error
 	// Usage measures the replicas of peer that run, over about a second; those that
 	// end meanwhile are not among them. ErrRefused: too many ask at once.
 	Usage(ctx context.Context, peer PeerID) ([]Usage, error)

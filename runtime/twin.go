@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/shoalnet/shoal"
+	"github.com/shoalnet/shoal/internal/tree"
 )
 
 // TwinConfig configures a [Twin].
@@ -89,6 +90,7 @@ type twinContainer struct {
 	ended   chan struct{} // closed when this life ends; nil before the first
 	lines   []shoal.LogLine
 	printed chan struct{} // closed at the next line or end
+	files   tree.Tree     // has a lock of its own
 }
 
 // NewTwin returns an engine without containers.

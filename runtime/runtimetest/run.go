@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io"
 	"slices"
 	"strings"
 	"sync"
@@ -42,6 +43,7 @@ func Run(t *testing.T, factory func(t testing.TB) *Fixture) {
 		{"logs", logs},
 		{"follow", follow},
 		{"exec", execs},
+		{"copy", copies},
 		{"usage", usage},
 		{"exec asks the owner", execPolicy},
 		{"exec ends", execEnds},
@@ -200,6 +202,11 @@ func foreign(t *testing.T, f *Fixture) {
 	}
 	_, _, execErr := f.exec(t.Context(), id, "", shoal.ExecOptions{Command: f.Print})
 	for what, err := range map[string]error{
+		"CopyTo": f.Engine.CopyTo(t.Context(), id, "/", archive(t, "a")),
+		"CopyFrom": f.Engine.CopyFrom(t.Context(), id, "/", func(shoal.PathStat) error {
+			t.Error("CopyFrom of a foreign container tells what is there")
+			return nil
+		}, io.Discard),
 		"Exec":   execErr,
 		"Start":  f.Engine.Start(t.Context(), id),
 		"Stop":   f.Engine.Stop(t.Context(), id, "", 0),
@@ -247,6 +254,10 @@ func hang(t *testing.T, f *Fixture) {
 		"Exec": func() error {
 			_, _, err := f.exec(ctx, id, "", shoal.ExecOptions{Command: f.Print})
 			return err
+		},
+		"CopyTo": func() error { return f.Engine.CopyTo(ctx, id, "/", archive(t, "a")) },
+		"CopyFrom": func() error {
+			return f.Engine.CopyFrom(ctx, id, "/", func(shoal.PathStat) error { return nil }, io.Discard)
 		},
 		"Logs": func() error {
 			return f.Engine.Logs(ctx, id, shoal.LogOptions{Tail: -1}, func(shoal.LogLine) error { return nil })

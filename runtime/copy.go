@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"sync"
 	"time"
 
@@ -59,6 +60,17 @@ func (d *Docker) CopyTo(ctx context.Context, id, dir string, archive io.Reader) 
 	if err != nil {
 		return err
 	}
+	// What an engine says of a file that should be a directory differs; the stat is clear.
+	st, err := call(ctx, d, d.cfg.Quick, what, func(ctx context.Context, c *client.Client) (container.PathStat, error) {
+		st, err := c.ContainerStatPath(ctx, id, dir)
+		return st, copyError(dir, err)
+	})
+	if err != nil {
+		return err
+	}
+	if !st.Mode.IsDir() && st.Mode&fs.ModeSymlink == 0 {
+		return &shoal.InvalidError{Field: "path", Why: dir + " is no directory"}
+	}
 	within, cancel := context.WithCancel(ctx)
 	defer cancel()
 	from := newSource(archive, d.cfg.Slow, cancel)
@@ -86,8 +98,8 @@ func (d *Docker) copying(ctx context.Context, what, id, path string) (*client.Cl
 	return c, d.check(ctx, ctx, nil, d.cfg.Quick, what, err)
 }
 
-// copyError words what engines answer about paths. They answer 400 for what is no
-// directory and for what is no archive, 403 for a file system that is read-only.
+// copyError words what engines answer about paths: 400 for what is no archive, 403 for a
+// file system that is read-only.
 func copyError(path string, err error) error {
 	switch {
 	case cerrdefs.IsNotFound(err):

@@ -31,8 +31,9 @@ type Console interface {
 	CopyFrom(ctx context.Context, id, path string, stat func(PathStat) error, w io.Writer) error
 	// CopyTo unpacks a tar archive into a directory. ErrNotFound: it is not there.
 	// *InvalidError: it is no directory, or the archive is none. ErrRefused: nothing can
-	// be written there. What was unpacked before an error stays.
-	CopyTo(ctx context.Context, id, dir string, archive io.Reader) error
+	// be written there. What was unpacked before an error stays. The archive is closed at
+	// the end; that must end a Read under way.
+	CopyTo(ctx context.Context, id, dir string, archive io.ReadCloser) error
 	// Measure measures a running container over about a second. ErrConflict: it does not
 	// run. Usage.Replica is not filled in.
 	Measure(ctx context.Context, id string) (Usage, error)
@@ -168,7 +169,7 @@ type Remote interface {
 	// CopyFrom and CopyTo are Console's for a replica, ErrRefused as for Exec. A reader
 	// of the one that stops for long is given up on.
 	CopyFrom(ctx context.Context, peer PeerID, at Target, path string, stat func(PathStat) error, w io.Writer) error
-	CopyTo(ctx context.Context, peer PeerID, at Target, dir string, archive io.Reader) error
+	CopyTo(ctx context.Context, peer PeerID, at Target, dir string, archive io.ReadCloser) error
 	// Usage measures the replicas of peer that run, over about a second; those that
 	// end meanwhile are not among them. ErrRefused: too many ask at once.
 	Usage(ctx context.Context, peer PeerID) ([]Usage, error)

@@ -6,6 +6,7 @@ package actors
 import (
 	"context"
 	"fmt"
+	"io"
 
 	"github.com/shoalnet/shoal"
 )
@@ -19,6 +20,26 @@ func (s *System) Exec(ctx context.Context, at shoal.Target, opts shoal.ExecOptio
 		return 0, closing(t, err)
 	}
 	return s.deps.Console.Exec(ctx, container, opts, t)
+}
+
+// CopyFrom copies out of this peer's replica of a slot, as [shoal.Console] does out of a
+// container. ErrNotFound as for Exec.
+func (s *System) CopyFrom(ctx context.Context, at shoal.Target, path string, stat func(shoal.PathStat) error, w io.Writer) error {
+	container, err := s.containerOf(at)
+	if err != nil {
+		return err
+	}
+	return s.deps.Console.CopyFrom(ctx, container, path, stat, w)
+}
+
+// CopyTo is CopyFrom's other direction.
+func (s *System) CopyTo(ctx context.Context, at shoal.Target, dir string, archive io.ReadCloser) error {
+	container, err := s.containerOf(at)
+	if err != nil {
+		_ = archive.Close() // nobody reads it
+		return err
+	}
+	return s.deps.Console.CopyTo(ctx, container, dir, archive)
 }
 
 // closing ends the input of a command that does not run.

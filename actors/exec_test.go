@@ -4,6 +4,7 @@
 package actors
 
 import (
+	"archive/tar"
 	"bytes"
 	"context"
 	"errors"
@@ -41,6 +42,38 @@ func TestExec(t *testing.T) {
 		_, err = p.system.Exec(s.t.Context(), shoal.Target{Service: "late"}, opts, shoal.Terminal{Out: &out})
 		if !errors.Is(err, shoal.ErrNotFound) || !strings.HasPrefix(err.Error(), "late/0 has no container: it is pulling (10%)") {
 			t.Errorf("Exec before there is a container = %v, want its phase", err)
+		}
+	})
+}
+
+func TestCopy(t *testing.T) {
+	inSea(t, 1, func(s *sea) {
+		p := s.first()
+		oneWeb(s, 2)
+		var packed bytes.Buffer
+		w := tar.NewWriter(&packed)
+		if err := errors.Join(w.WriteHeader(&tar.Header{Name: "motd", Mode: 0o600}), w.Close()); err != nil {
+			t.Fatal(err)
+		}
+		at := shoal.Target{Service: "web", Slot: 1}
+		if err := p.system.CopyTo(s.t.Context(), at, "/", io.NopCloser(&packed)); err != nil {
+			t.Fatalf("CopyTo = %v", err)
+		}
+		var stat shoal.PathStat
+		keep := func(got shoal.PathStat) error { stat = got; return nil }
+		if err := p.system.CopyFrom(s.t.Context(), at, "/motd", keep, io.Discard); err != nil || stat.Name != "motd" {
+			t.Errorf("CopyFrom = %v, %+v", err, stat)
+		}
+		if err := p.system.CopyFrom(s.t.Context(), shoal.Target{Service: "web"}, "/motd", keep, io.Discard); !errors.Is(err, shoal.ErrNotFound) {
+			t.Errorf("CopyFrom the other replica = %v, want ErrNotFound: files are its own", err)
+		}
+		for what, err := range map[string]error{
+			"CopyTo":   p.system.CopyTo(s.t.Context(), shoal.Target{Service: "web", Slot: 2}, "/", io.NopCloser(&packed)),
+			"CopyFrom": p.system.CopyFrom(s.t.Context(), shoal.Target{Service: "web", Slot: 2}, "/motd", keep, io.Discard),
+		} {
+			if !errors.Is(err, shoal.ErrNotFound) || !strings.HasPrefix(err.Error(), "web/2 has no replica here") {
+				t.Errorf("%s in a slot that is not here = %v, want ErrNotFound", what, err)
+			}
 		}
 	})
 }

@@ -24,6 +24,8 @@ const (
 	ProtocolLogs protocol.ID = "/shoal/logs/1"
 	ProtocolPing protocol.ID = "/shoal/ping/1"
 	ProtocolExec protocol.ID = "/shoal/exec/1"
+	// ProtocolCopy moves files into and out of a replica.
+	ProtocolCopy protocol.ID = "/shoal/copy/1"
 	// ProtocolUsage asks a holder what its replicas use.
 	ProtocolUsage protocol.ID = "/shoal/usage/1"
 	// ProtocolDoctor asks a member what it finds on its own machine.

@@ -27,6 +27,16 @@ func (f insideFunc) Exec(ctx context.Context, at shoal.Target, opts shoal.ExecOp
 	return f(ctx, at, opts, t)
 }
 
+// CopyFrom implements [Inside].
+func (insideFunc) CopyFrom(context.Context, shoal.Target, string, func(shoal.PathStat) error, io.Writer) error {
+	return shoal.ErrNotFound
+}
+
+// CopyTo implements [Inside].
+func (insideFunc) CopyTo(context.Context, shoal.Target, string, io.ReadCloser) error {
+	return shoal.ErrNotFound
+}
+
 // Usage implements [Inside].
 func (insideFunc) Usage(context.Context) ([]shoal.Usage, error) { return nil, nil }
 
@@ -186,8 +196,8 @@ func TestExecBounds(t *testing.T) {
 
 	s, err := b.host.NewStream(t.Context(), a.host.ID(), ProtocolExec)
 	mustBe(t, "open stream", err)
-	mustBe(t, "send", frame.Write(s, &shoalv1.ExecRequest{What: &shoalv1.ExecRequest_StdinEnd{StdinEnd: true}}, execFrame))
-	if err := frame.Read(s, &shoalv1.ExecResponse{}, execFrame); err == nil || errors.Is(err, io.EOF) {
+	mustBe(t, "send", frame.Write(s, &shoalv1.ExecRequest{What: &shoalv1.ExecRequest_StdinEnd{StdinEnd: true}}, insideFrame))
+	if err := frame.Read(s, &shoalv1.ExecResponse{}, insideFrame); err == nil || errors.Is(err, io.EOF) {
 		t.Errorf("answer to a stream that begins with input = %v, want a reset", err)
 	}
 }
@@ -213,7 +223,7 @@ func TestSimExecSilence(t *testing.T) {
 			_, err := b.Exec(t.Context(), a.id.Self(), shoal.Target{}, shoal.ExecOptions{Command: []string{"sh"}}, shoal.Terminal{})
 			done <- err
 		}()
-		time.Sleep(10 * execSilence)
+		time.Sleep(10 * insideSilence)
 		select {
 		case err := <-done:
 			t.Fatalf("a silent command ended with %v", err)

@@ -274,6 +274,7 @@ func (l *Links) serve(ctx context.Context) func() {
 
 		ProtocolRemoved: l.gate.memberOnly(r.handler(ctx, l.serveRemoval)),
 		ProtocolUsage:   l.gate.memberOnly(r.handler(ctx, l.serveUsage)),
+		ProtocolCopy:    l.gate.memberOnly(r.handler(ctx, l.serveCopy)),
 		ProtocolExec:    l.gate.memberOnly(r.handler(ctx, l.serveExec)),
 		ProtocolDoctor:  l.gate.memberOnly(r.handler(ctx, l.serveDoctor)),
 	}

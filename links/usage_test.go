@@ -16,20 +16,18 @@ import (
 )
 
 // gauge is an Inside that measures.
-type gauge func(ctx context.Context) ([]shoal.Usage, error)
-
-// Exec implements [Inside].
-func (gauge) Exec(context.Context, shoal.Target, shoal.ExecOptions, shoal.Terminal) (int, error) {
-	return 0, errors.New("it only measures")
+type gauge struct {
+	insideFunc
+	measure func(ctx context.Context) ([]shoal.Usage, error)
 }
 
 // Usage implements [Inside].
-func (g gauge) Usage(ctx context.Context) ([]shoal.Usage, error) { return g(ctx) }
+func (g gauge) Usage(ctx context.Context) ([]shoal.Usage, error) { return g.measure(ctx) }
 
 func TestUsageAcross(t *testing.T) {
 	a, b := pair(t)
 	want := []shoal.Usage{{Replica: shoal.ReplicaID{1}, CPUMilli: 250, MemBytes: 64 << 20}, {Replica: shoal.ReplicaID{2}}}
-	b.ServeInside(gauge(func(context.Context) ([]shoal.Usage, error) { return want, nil }))
+	b.ServeInside(gauge{measure: func(context.Context) ([]shoal.Usage, error) { return want, nil }})
 	for name, asker := range map[string]*Links{"another": a.Links, "itself": b.Links} {
 		got, err := asker.Usage(t.Context(), b.id.Self())
 		mustBe(t, name, err)
@@ -47,9 +45,9 @@ func TestUsageRefused(t *testing.T) {
 	if _, err := a.Usage(t.Context(), "nobody"); !errors.Is(err, shoal.ErrNotFound) {
 		t.Errorf("usage of a stranger = %v, want ErrNotFound", err)
 	}
-	b.ServeInside(gauge(func(context.Context) ([]shoal.Usage, error) {
+	b.ServeInside(gauge{measure: func(context.Context) ([]shoal.Usage, error) {
 		return nil, fmt.Errorf("the engine hangs: %w", shoal.ErrEngineDown)
-	}))
+	}})
 	if _, err := a.Usage(t.Context(), b.id.Self()); !errors.Is(err, shoal.ErrEngineDown) {
 		t.Errorf("usage where the engine hangs = %v, want ErrEngineDown", err)
 	}

@@ -54,7 +54,8 @@ func (d *Docker) CopyFrom(ctx context.Context, id, path string, stat func(shoal.
 }
 
 // CopyTo implements [shoal.Console]. A container that is not ours is ErrRefused.
-func (d *Docker) CopyTo(ctx context.Context, id, dir string, archive io.Reader) error {
+func (d *Docker) CopyTo(ctx context.Context, id, dir string, archive io.ReadCloser) error {
+	defer func() { _ = archive.Close() }() // it was only read from
 	what := fmt.Sprintf("copy to %s in %s", dir, short(id))
 	c, err := d.copying(ctx, what, id, dir)
 	if err != nil {

@@ -31,7 +31,8 @@ func (t *Twin) CopyFrom(ctx context.Context, id, path string, stat func(shoal.Pa
 }
 
 // CopyTo implements [shoal.Console].
-func (t *Twin) CopyTo(ctx context.Context, id, dir string, archive io.Reader) error {
+func (t *Twin) CopyTo(ctx context.Context, id, dir string, archive io.ReadCloser) error {
+	defer func() { _ = archive.Close() }() // it was only read from
 	what := fmt.Sprintf("copy to %s in %s", dir, short(id))
 	files, err := t.filesOf(ctx, what, id)
 	if err != nil {

@@ -23,9 +23,12 @@ const headerSize = 4
 // ErrTooLarge says that a message is longer than the protocol allows.
 var ErrTooLarge = errors.New("message too large")
 
+// Message is what can be put on a stream.
+type Message = proto.Message
+
 // Write sends m in one call of w.Write. ErrTooLarge (wrapped): m is longer than
 // limit bytes and nothing was written.
-func Write(w io.Writer, m proto.Message, limit int) error {
+func Write(w io.Writer, m Message, limit int) error {
 	buf := make([]byte, headerSize, headerSize+proto.Size(m))
 	buf, err := proto.MarshalOptions{}.MarshalAppend(buf, m)
 	if err != nil {
@@ -43,7 +46,7 @@ func Write(w io.Writer, m proto.Message, limit int) error {
 // Read fills m with the next message of at most limit bytes. io.EOF: the stream
 // ended between messages; io.ErrUnexpectedEOF: within one. ErrTooLarge (wrapped):
 // the stream is unusable from here.
-func Read(r io.Reader, m proto.Message, limit int) error {
+func Read(r io.Reader, m Message, limit int) error {
 	var header [headerSize]byte
 	if _, err := io.ReadFull(r, header[:]); err != nil {
 		return err

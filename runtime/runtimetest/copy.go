@@ -56,7 +56,7 @@ func files(t testing.TB, from io.Reader) (out []string) {
 func copies(t *testing.T, f *Fixture) {
 	ctx := t.Context()
 	id := f.create(t, f.Container(&f.Steady)) // it need not run
-	if err := f.Engine.CopyTo(ctx, id, "/", archive(t, "copied/a.txt", "copied/b.txt")); err != nil {
+	if err := f.Engine.CopyTo(ctx, id, "/", io.NopCloser(archive(t, "copied/a.txt", "copied/b.txt"))); err != nil {
 		t.Fatalf("CopyTo = %v", err)
 	}
 	var stat shoal.PathStat
@@ -91,12 +91,12 @@ func copyErrors(t *testing.T, f *Fixture, id string) {
 		got, want error
 	}{
 		"CopyFrom of nothing":                {f.Engine.CopyFrom(ctx, id, "/nosuch", fine, io.Discard), shoal.ErrNotFound},
-		"CopyTo of nothing":                  {f.Engine.CopyTo(ctx, id, "/nosuch", archive(t, "a")), shoal.ErrNotFound},
+		"CopyTo of nothing":                  {f.Engine.CopyTo(ctx, id, "/nosuch", io.NopCloser(archive(t, "a"))), shoal.ErrNotFound},
 		"CopyFrom of an absent container":    {f.Engine.CopyFrom(ctx, strings.Repeat("0", 64), "/", fine, io.Discard), shoal.ErrNotFound},
-		"CopyTo with a source that breaks":   {f.Engine.CopyTo(ctx, id, "/", io.MultiReader(archive(t, "a"), broken{enough})), enough},
+		"CopyTo with a source that breaks":   {f.Engine.CopyTo(ctx, id, "/", io.NopCloser(io.MultiReader(archive(t, "a"), broken{enough}))), enough},
 		"CopyFrom to a writer that is done":  {f.Engine.CopyFrom(ctx, id, "/copied", fine, broken{enough}), enough},
 		"CopyFrom of a path that is nowhere": {f.Engine.CopyFrom(ctx, id, "copied", fine, io.Discard), errInvalid},
-		"CopyTo of a file":                   {f.Engine.CopyTo(ctx, id, "/copied/a.txt", archive(t, "a")), errInvalid},
+		"CopyTo of a file":                   {f.Engine.CopyTo(ctx, id, "/copied/a.txt", io.NopCloser(archive(t, "a"))), errInvalid},
 	} {
 		if !matches(c.got, c.want) {
 			t.Errorf("%s = %v, want %v", what, c.got, c.want)

@@ -202,7 +202,7 @@ func foreign(t *testing.T, f *Fixture) {
 	}
 	_, _, execErr := f.exec(t.Context(), id, "", shoal.ExecOptions{Command: f.Print})
 	for what, err := range map[string]error{
-		"CopyTo": f.Engine.CopyTo(t.Context(), id, "/", archive(t, "a")),
+		"CopyTo": f.Engine.CopyTo(t.Context(), id, "/", io.NopCloser(archive(t, "a"))),
 		"CopyFrom": f.Engine.CopyFrom(t.Context(), id, "/", func(shoal.PathStat) error {
 			t.Error("CopyFrom of a foreign container tells what is there")
 			return nil
@@ -255,7 +255,7 @@ func hang(t *testing.T, f *Fixture) {
 			_, _, err := f.exec(ctx, id, "", shoal.ExecOptions{Command: f.Print})
 			return err
 		},
-		"CopyTo": func() error { return f.Engine.CopyTo(ctx, id, "/", archive(t, "a")) },
+		"CopyTo": func() error { return f.Engine.CopyTo(ctx, id, "/", io.NopCloser(archive(t, "a"))) },
 		"CopyFrom": func() error {
 			return f.Engine.CopyFrom(ctx, id, "/", func(shoal.PathStat) error { return nil }, io.Discard)
 		},

@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/shoalnet/shoal"
+	"github.com/shoalnet/shoal/internal/tree"
 )
 
 // Cluster is the twin. All methods are safe for concurrent use.
@@ -36,6 +37,7 @@ type Cluster struct {
 	conflict []shoal.Conflict
 	lost     map[shoal.PeerID]bool // cannot be asked for logs
 	states   map[string]shoal.ReplicaStatus
+	files    map[shoal.Target]*tree.Tree
 	seq      uint64
 	version  uint64
 	trouble  string
@@ -55,7 +57,7 @@ const started = 5*time.Minute + 2*time.Second
 func New(names ...string) *Cluster {
 	c := &Cluster{
 		clock: clock{shoal.NewSystemClock()}, lives: map[shoal.PeerID]shoal.Life{}, lost: map[shoal.PeerID]bool{},
-		states: map[string]shoal.ReplicaStatus{}, changed: make(chan struct{}), few: -1,
+		states: map[string]shoal.ReplicaStatus{}, files: map[shoal.Target]*tree.Tree{}, changed: make(chan struct{}), few: -1,
 	}
 	c.self = PeerID("tokyo")
 	if len(names) > 0 {

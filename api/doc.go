@@ -11,7 +11,7 @@
 //	  -d '{}' http://shoal/shoal.v1.ControlService/ListServices
 //
 // answers. It reads this peer's View, asks Wishes to write and Remote for
-// logs and commands, and says with every answer how fresh it is. A [Client] is what [Dial] returns; its
+// logs, commands and files, and says with every answer how fresh it is. A [Client] is what [Dial] returns; its
 // types are plain values with the field names that -o json prints.
 //
 // The package never listens on TCP, never decides anything about services or peers,

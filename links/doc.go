@@ -3,7 +3,7 @@
 
 // Package links is how a peer knows who it is and reaches the others: its identity
 // on disk, admission chains, the libp2p host, who may connect, the dial loop, tokens
-// and the join protocol, and the direct streams between peers (logs, exec, ping).
+// and the join protocol, and the direct streams between peers (logs, exec, copy, ping).
 //
 // [OpenIdentity] comes first, then [New]; [Links.SetMembers] follows the folded
 // records, [Links.Run] listens, dials and serves until its context ends. Rooms that

@@ -42,6 +42,7 @@ func TestScript(t *testing.T) {
 		UpdateScripts:       os.Getenv("UPDATE") != "",
 		RequireExplicitExec: true,
 		Setup: func(env *testscript.Env) error {
+			env.Setenv("GORACE", "atexit_sleep_ms=20") // a second by default, of every command
 			env.Setenv("NO_COLOR", "")
 			env.Setenv("TERM", "dumb")
 			env.Setenv("XDG_CONFIG_HOME", env.WorkDir+"/config")

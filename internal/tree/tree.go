@@ -119,8 +119,8 @@ func (t *Tree) Unpack(dir string, archive io.Reader) error {
 		if err == nil {
 			_, err = io.Copy(&data, in)
 		}
-		if errors.Is(err, tar.ErrHeader) {
-			return &shoal.InvalidError{Field: "archive", Why: "is no tar archive"}
+		if errors.Is(err, tar.ErrHeader) || errors.Is(err, io.ErrUnexpectedEOF) {
+			return &shoal.InvalidError{Field: "archive", Why: "is no tar archive, or not all of one"}
 		}
 		if err != nil {
 			return err

@@ -104,7 +104,7 @@ func TestCopyEnds(t *testing.T) {
 			return err
 		},
 	})
-	if err := b.CopyFrom(t.Context(), a.id.Self(), copyTarget, "/srv", func(shoal.PathStat) error { return enough }, io.Discard); err != enough {
+	if err := b.CopyFrom(t.Context(), a.id.Self(), copyTarget, "/srv", func(shoal.PathStat) error { return enough }, io.Discard); !errors.Is(err, enough) {
 		t.Errorf("CopyFrom that has enough = %v", err)
 	}
 	if err := <-ended; err == nil {
@@ -115,7 +115,7 @@ func TestCopyEnds(t *testing.T) {
 		t.Errorf("CopyTo that is refused = %v", err)
 	}
 	broken := io.MultiReader(strings.NewReader("half"), once(begun, enough))
-	if err := b.CopyTo(t.Context(), a.id.Self(), copyTarget, "/in", io.NopCloser(broken)); err != enough {
+	if err := b.CopyTo(t.Context(), a.id.Self(), copyTarget, "/in", io.NopCloser(broken)); !errors.Is(err, enough) {
 		t.Errorf("CopyTo of an archive that breaks = %v", err)
 	}
 	if err := <-ended; !errors.Is(err, shoal.ErrUnreachable) {

@@ -6,6 +6,7 @@ package main
 import (
 	"archive/tar"
 	"bytes"
+	"crypto/rand"
 	"io"
 	"io/fs"
 	"os"
@@ -114,12 +115,9 @@ func TestUnpack(t *testing.T) {
 // TestUnpackHostile: whatever an archive says, nothing is written outside the directory.
 func TestUnpackHostile(t *testing.T) {
 	names := []string{"x", "..", ".", "", "a", "/", "out"}
+	tmp := t.TempDir()
 	rapid.Check(t, func(t *rapid.T) {
-		outside, err := os.MkdirTemp("", "shoal-unpack-")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer os.RemoveAll(outside)
+		outside := filepath.Join(tmp, rand.Text())
 		dir := filepath.Join(outside, "out", "in")
 		if err := os.MkdirAll(dir, 0o755); err != nil {
 			t.Fatal(err)

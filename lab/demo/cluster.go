@@ -4,20 +4,19 @@
 package main
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/shoalnet/shoal/lab/drive"
 )
 
 const (
@@ -45,21 +44,6 @@ type demo struct {
 type lap struct {
 	what string
 	took time.Duration
-}
-
-// row is one line of "shoal ps -o json".
-type row struct {
-	Service   string `json:"service"`
-	Slot      int    `json:"slot"`
-	Replica   string `json:"replica"`
-	PeerName  string `json:"peer_name"`
-	State     string `json:"state"`
-	Container string `json:"container"`
-	Ports     []struct {
-		Container int    `json:"container"`
-		HostIP    string `json:"host_ip"`
-		HostPort  int    `json:"host_port"`
-	} `json:"ports"`
 }
 
 func newDemo() (*demo, error) {
@@ -96,8 +80,8 @@ func (d *demo) start(ctx context.Context, p *peer) error {
 		return fmt.Errorf("write pid: %w", err)
 	}
 	go func() { _ = cmd.Wait() }() // reap it if it ends before we do
-	return d.until(ctx, 15*time.Second, "the daemon of "+p.name+" answers", func() error {
-		_, err := d.quiet(ctx, p, "version")
+	return drive.Until(ctx, 15*time.Second, "the daemon of "+p.name+" answers", func() error {
+		_, err := d.client(p).Run(ctx, "version")
 		return err
 	})
 }
@@ -120,22 +104,20 @@ func (d *demo) pid(p *peer) int {
 	return pid
 }
 
-// shoal runs a command of the user's, shown with its output.
-func (d *demo) shoal(ctx context.Context, p *peer, args ...string) (string, error) {
-	full := append([]string{"bin/shoal", "-H", "unix://" + d.path(p, ".sock")}, args...)
-	return d.command(ctx, full...)
+// client asks a peer's daemon.
+func (d *demo) client(p *peer) drive.Client {
+	return drive.Client{Bin: "bin/shoal", Socket: d.path(p, ".sock")}
 }
 
-// quiet runs a command for our own questions.
-func (d *demo) quiet(ctx context.Context, p *peer, args ...string) (string, error) {
-	full := append([]string{"-H", "unix://" + d.path(p, ".sock")}, args...)
-	return capture(exec.CommandContext(ctx, "bin/shoal", full...))
+// shoal runs a command of the user's, shown with its output.
+func (d *demo) shoal(ctx context.Context, p *peer, args ...string) (string, error) {
+	return d.command(ctx, d.client(p).Args(args...)...)
 }
 
 // command prints a command, runs it, and prints what it says.
 func (d *demo) command(ctx context.Context, args ...string) (string, error) {
 	fmt.Printf("\n$ %s\n", d.show(args))
-	out, err := capture(exec.CommandContext(ctx, args[0], args[1:]...))
+	out, err := drive.Capture(exec.CommandContext(ctx, args[0], args[1:]...))
 	for line := range strings.Lines(out) {
 		fmt.Print("  ", line)
 	}
@@ -148,67 +130,10 @@ func (d *demo) show(args []string) string {
 	return strings.ReplaceAll(strings.Join(args, " "), here+"/", "")
 }
 
-// capture returns standard output; standard error is in the error.
-func capture(cmd *exec.Cmd) (string, error) {
-	var out, errs bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &errs
-	if err := cmd.Run(); err != nil {
-		return out.String(), fmt.Errorf("%s: %w: %s", filepath.Base(cmd.Path), err, strings.TrimSpace(errs.String()))
-	}
-	return out.String(), nil
-}
-
-// rows asks a peer for all replicas of a service.
-func (d *demo) rows(ctx context.Context, p *peer, service string) ([]row, error) {
-	text, err := d.quiet(ctx, p, "ps", service, "-o", "json")
-	if err != nil {
-		return nil, err
-	}
-	var rows []row
-	if err := json.Unmarshal([]byte(text), &rows); err != nil {
-		return nil, fmt.Errorf("read shoal ps -o json: %w", err)
-	}
-	// What a lost peer said last is listed for a while, as one cannot know; here we do.
-	return slices.DeleteFunc(rows, func(r row) bool { return r.State == "silent" || r.PeerName == d.lost }), nil
-}
-
 // exact waits until a service has exactly n replicas, all ready, one a slot, on
 // living peers, and returns them.
-func (d *demo) exact(ctx context.Context, p *peer, service string, n int, within time.Duration) (rows []row, err error) {
-	err = d.until(ctx, within, fmt.Sprintf("%s has exactly %d ready replicas", service, n), func() error {
-		if rows, err = d.rows(ctx, p, service); err != nil {
-			return err
-		}
-		slots := map[int]bool{}
-		for _, r := range rows {
-			if r.State != "ready" {
-				return fmt.Errorf("%s/%d is %s", service, r.Slot, r.State)
-			}
-			slots[r.Slot] = true
-		}
-		if len(rows) != n || len(slots) != n {
-			return fmt.Errorf("%d replicas in %d slots", len(rows), len(slots))
-		}
-		return nil
-	})
-	return rows, err
-}
-
-// until tries a check again and again.
-func (d *demo) until(ctx context.Context, within time.Duration, what string, check func() error) error {
-	ctx, cancel := context.WithTimeout(ctx, within)
-	defer cancel()
-	for {
-		err := check()
-		if err == nil {
-			return nil
-		}
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("not within %s: %s: %w", within, what, err)
-		case <-time.After(50 * time.Millisecond):
-		}
-	}
+func (d *demo) exact(ctx context.Context, p *peer, service string, n int, within time.Duration) ([]drive.Row, error) {
+	return d.client(p).Exact(ctx, service, n, within, d.lost)
 }
 
 // step runs and times one step.
@@ -226,7 +151,7 @@ func (d *demo) step(what string, fn func() error) error {
 
 // containers returns the IDs of containers with a label.
 func containers(ctx context.Context, label string) ([]string, error) {
-	out, err := capture(exec.CommandContext(ctx, "docker", "ps", "-aq", "--no-trunc", "--filter", "label="+label))
+	out, err := drive.Capture(exec.CommandContext(ctx, "docker", "ps", "-aq", "--no-trunc", "--filter", "label="+label))
 	return strings.Fields(out), err
 }
 
@@ -258,10 +183,10 @@ func (d *demo) down(ctx context.Context) error {
 	if _, err := os.Stat(d.dir); errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
-	if _, err := capture(exec.CommandContext(ctx, "docker", "rm", "-f", foreign)); err != nil && !strings.Contains(err.Error(), "No such container") {
+	if _, err := drive.Capture(exec.CommandContext(ctx, "docker", "rm", "-f", foreign)); err != nil && !strings.Contains(err.Error(), "No such container") {
 		return err
 	}
-	if _, err := capture(exec.CommandContext(ctx, "docker", "image", "rm", image)); err != nil && !strings.Contains(err.Error(), "No such image") {
+	if _, err := drive.Capture(exec.CommandContext(ctx, "docker", "image", "rm", image)); err != nil && !strings.Contains(err.Error(), "No such image") {
 		return err
 	}
 	if err := os.RemoveAll(d.dir); err != nil {
@@ -280,7 +205,7 @@ func (d *demo) stop(ctx context.Context, p *peer) error {
 	if err := syscall.Kill(pid, syscall.SIGTERM); err != nil {
 		return fmt.Errorf("stop %s: %w", p.name, err)
 	}
-	return d.until(ctx, 20*time.Second, p.name+" stops", func() error {
+	return drive.Until(ctx, 20*time.Second, p.name+" stops", func() error {
 		if d.pid(p) != 0 {
 			return fmt.Errorf("process %d is still there", pid)
 		}
@@ -293,6 +218,6 @@ func removeContainers(ctx context.Context, label string) error {
 	if err != nil || len(ids) == 0 {
 		return err
 	}
-	_, err = capture(exec.CommandContext(ctx, "docker", append([]string{"rm", "-f", "-v"}, ids...)...))
+	_, err = drive.Capture(exec.CommandContext(ctx, "docker", append([]string{"rm", "-f", "-v"}, ids...)...))
 	return err
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/ipfs/go-cid"
 
 	"github.com/shoalnet/shoal"
+	"github.com/shoalnet/shoal/lab/drive"
 	"github.com/shoalnet/shoal/proto/blocks"
 )
 
@@ -28,7 +29,7 @@ func (d *demo) prove(ctx context.Context) (err error) {
 	if _, err := d.command(ctx, "cp", "-a", d.path(three, ""), dir); err != nil {
 		return err
 	}
-	before, err := d.status(ctx, one)
+	before, err := d.client(one).Status(ctx)
 	if err != nil {
 		return err
 	}
@@ -43,7 +44,7 @@ func (d *demo) prove(ctx context.Context) (err error) {
 	if err := d.proveRefusal(ctx, w, one, two); err != nil {
 		return err
 	}
-	after, err := d.status(ctx, one)
+	after, err := d.client(one).Status(ctx)
 	if err != nil {
 		return err
 	}
@@ -56,11 +57,11 @@ func (d *demo) prove(ctx context.Context) (err error) {
 
 // proveSync brings the copy up to date, and counts what a second sync moves.
 func (d *demo) proveSync(ctx context.Context, w *wire, with *peer) error {
-	err := d.until(ctx, 20*time.Second, "the copy has what "+with.name+" has", func() error {
+	err := drive.Until(ctx, 20*time.Second, "the copy has what "+with.name+" has", func() error {
 		if err := w.store.SyncWith(ctx, shoal.PeerID(with.id)); err != nil {
 			return err
 		}
-		s, err := d.status(ctx, with)
+		s, err := d.client(with).Status(ctx)
 		if err == nil && s.Store.Digest != w.store.Digest().String() {
 			err = errors.New("digests differ")
 		}
@@ -102,20 +103,20 @@ func (d *demo) proveRefusal(ctx context.Context, w *wire, peers ...*peer) error 
 	for _, bad := range []blocks.Block{renamed, misnamed} {
 		counts := make([]uint64, len(peers))
 		for i, p := range peers {
-			s, err := d.status(ctx, p)
+			s, err := d.client(p).Status(ctx)
 			if err != nil {
 				return err
 			}
-			counts[i] = s.refused()
+			counts[i] = s.Refusals()
 		}
 		if err := w.push(bad); err != nil {
 			return fmt.Errorf("push a bad block: %w", err)
 		}
 		for i, p := range peers {
-			if err := d.until(ctx, 10*time.Second, p.name+" refuses the flipped block", func() error {
-				s, err := d.status(ctx, p)
-				if err == nil && s.refused() <= counts[i] {
-					err = fmt.Errorf("it refused %d", s.refused())
+			if err := drive.Until(ctx, 10*time.Second, p.name+" refuses the flipped block", func() error {
+				s, err := d.client(p).Status(ctx)
+				if err == nil && s.Refusals() <= counts[i] {
+					err = fmt.Errorf("it refused %d", s.Refusals())
 				}
 				return err
 			}); err != nil {
@@ -124,7 +125,7 @@ func (d *demo) proveRefusal(ctx context.Context, w *wire, peers ...*peer) error 
 		}
 	}
 	for _, p := range peers {
-		s, err := d.status(ctx, p)
+		s, err := d.client(p).Status(ctx)
 		if err != nil {
 			return err
 		}

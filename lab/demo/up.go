@@ -5,7 +5,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -16,6 +15,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/shoalnet/shoal/lab/drive"
 )
 
 const composeFile = "examples/hello/compose.yaml"
@@ -73,7 +74,7 @@ func (d *demo) form(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	token, err := tokenIn(out)
+	token, err := drive.Token(out)
 	if err != nil {
 		return err
 	}
@@ -82,7 +83,7 @@ func (d *demo) form(ctx context.Context) error {
 			if out, err = d.shoal(ctx, d.peers[i], "token", "create"); err != nil {
 				return err
 			}
-			if token, err = tokenIn(out); err != nil {
+			if token, err = drive.Token(out); err != nil {
 				return err
 			}
 		}
@@ -91,7 +92,7 @@ func (d *demo) form(ctx context.Context) error {
 		}
 	}
 	for _, p := range d.peers {
-		status, err := d.status(ctx, p)
+		status, err := d.client(p).Status(ctx)
 		if err != nil {
 			return err
 		}
@@ -100,9 +101,9 @@ func (d *demo) form(ctx context.Context) error {
 			return fmt.Errorf("remember the cluster: %w", err)
 		}
 	}
-	err = d.until(ctx, 15*time.Second, "every peer hears the two others", func() error {
+	err = drive.Until(ctx, 15*time.Second, "every peer hears the two others", func() error {
 		for _, p := range d.peers {
-			if s, err := d.status(ctx, p); err != nil || s.Freshness.Heard != len(d.peers) {
+			if s, err := d.client(p).Status(ctx); err != nil || s.Freshness.Heard != len(d.peers) {
 				return fmt.Errorf("%s hears %d: %w", p.name, s.Freshness.Heard, errors.Join(err))
 			}
 		}
@@ -113,53 +114,6 @@ func (d *demo) form(ctx context.Context) error {
 	}
 	_, err = d.shoal(ctx, d.peers[2], "peer", "ls")
 	return err
-}
-
-// status is the part of "shoal version -o json" that the demo reads.
-type status struct {
-	Self      string `json:"self"`
-	Cluster   string `json:"cluster"`
-	Freshness struct {
-		Heard int `json:"heard"`
-	} `json:"freshness"`
-	Store struct {
-		Digest  string            `json:"digest"`
-		Records int               `json:"records"`
-		Refused map[string]uint64 `json:"refused"`
-	} `json:"store"`
-}
-
-// refused is how many blocks were refused for any reason.
-func (s *status) refused() uint64 {
-	sum := uint64(0)
-	for _, n := range s.Store.Refused {
-		sum += n
-	}
-	return sum
-}
-
-func (d *demo) status(ctx context.Context, p *peer) (status, error) {
-	var v struct {
-		Server status `json:"server"`
-	}
-	text, err := d.quiet(ctx, p, "version", "-o", "json")
-	if err != nil {
-		return v.Server, err
-	}
-	if err := json.Unmarshal([]byte(text), &v); err != nil {
-		return v.Server, fmt.Errorf("read shoal version -o json: %w", err)
-	}
-	return v.Server, nil
-}
-
-// tokenIn finds the token in what init or token create printed.
-func tokenIn(out string) (string, error) {
-	for word := range strings.FieldsSeq(out) {
-		if strings.HasPrefix(word, "shoal1-") {
-			return word, nil
-		}
-	}
-	return "", fmt.Errorf("no token in %q", out)
 }
 
 func (d *demo) deploy(ctx context.Context, p *peer) error {
@@ -191,7 +145,7 @@ func (d *demo) look(ctx context.Context, p *peer) error {
 }
 
 // get asks a replica over its published port; it must say which slot it is.
-func (d *demo) get(ctx context.Context, r row) error {
+func (d *demo) get(ctx context.Context, r drive.Row) error {
 	if len(r.Ports) != 1 {
 		return fmt.Errorf("web/%d publishes %d ports, want 1", r.Slot, len(r.Ports))
 	}
@@ -232,12 +186,12 @@ func (d *demo) rude(ctx context.Context, p *peer) error {
 	if _, err := d.command(ctx, "docker", "rm", "-f", victim); err != nil {
 		return err
 	}
-	var after []row
-	err = d.until(ctx, 20*time.Second, "the container is replaced", func() error {
+	var after []drive.Row
+	err = drive.Until(ctx, 20*time.Second, "the container is replaced", func() error {
 		if after, err = d.exact(ctx, p, "web", 6, time.Millisecond); err != nil {
 			return err
 		}
-		if slices.ContainsFunc(after, func(r row) bool { return r.Container == victim }) {
+		if slices.ContainsFunc(after, func(r drive.Row) bool { return r.Container == victim }) {
 			return errors.New("the removed container is still listed")
 		}
 		return nil
@@ -245,13 +199,13 @@ func (d *demo) rude(ctx context.Context, p *peer) error {
 	if err != nil {
 		return err
 	}
-	return survivors(before, after, func(r row) bool { return r.Container != victim })
+	return survivors(before, after, func(r drive.Row) bool { return r.Container != victim })
 }
 
 // survivors checks that the containers chosen by keep are still the same ones.
-func survivors(before, after []row, keep func(row) bool) error {
+func survivors(before, after []drive.Row, keep func(drive.Row) bool) error {
 	for _, b := range before {
-		if keep(b) && !slices.ContainsFunc(after, func(a row) bool { return a.Container == b.Container }) {
+		if keep(b) && !slices.ContainsFunc(after, func(a drive.Row) bool { return a.Container == b.Container }) {
 			return fmt.Errorf("container %.12s of web/%d was replaced without need", b.Container, b.Slot)
 		}
 	}
@@ -286,7 +240,7 @@ func (d *demo) kill(ctx context.Context, lost, survivor *peer) error {
 	if limit := d.backWithin(); took > limit {
 		return fmt.Errorf("the replicas were back after %.1f s, the promise is %.1f s here", took.Seconds(), limit.Seconds())
 	}
-	return survivors(before, after, func(r row) bool { return r.PeerName != lost.name })
+	return survivors(before, after, func(r drive.Row) bool { return r.PeerName != lost.name })
 }
 
 // backWithin is what a lost peer's replicas may take: 8 s (docs/promises.md), of which

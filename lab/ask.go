@@ -1,0 +1,149 @@
+// Copyright The Shoal Authors
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package lab
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/shoalnet/shoal/internal/pack"
+	"github.com/shoalnet/shoal/lab/drive"
+)
+
+// Streams are a command's. A nil one is none.
+type Streams struct {
+	In       io.Reader
+	Out, Err io.Writer
+}
+
+// Exec runs a command inside a host, as root and in all its namespaces, and waits for its
+// end. Its exit status is in the error as an [*exec.ExitError]. When ctx ends the command
+// is killed, with what it started. There, docker and shoal reach the host's own.
+func (l *Lab) Exec(ctx context.Context, name string, argv []string, s Streams) error {
+	m, err := l.machine(name)
+	if err != nil {
+		return err
+	}
+	h, err := m.running()
+	if err != nil {
+		return err
+	}
+	if len(argv) == 0 {
+		return fmt.Errorf("exec on %s: no command", name)
+	}
+	target := strconv.Itoa(h.PID())
+	args := append([]string{"--target", target, "--mount", "--net", "--pid", "--uts", "--ipc", "--"}, argv...)
+	cmd := exec.CommandContext(ctx, "nsenter", args...)
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = s.In, s.Out, s.Err
+	cmd.Env = l.execEnv()
+	// A group of its own can be killed as one. It would not be the terminal's, though.
+	if isTerminal(s.In) {
+		cmd.Env = append(cmd.Env, "TERM="+os.Getenv("TERM"))
+	} else {
+		cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+		cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
+	}
+	if err := cmd.Run(); err != nil {
+		return fmt.Errorf("%s on %s: %w", argv[0], name, err)
+	}
+	return nil
+}
+
+func (l *Lab) execEnv() []string {
+	dirs := []string{filepath.Dir(l.cfg.Binaries.Docker)}
+	if !l.cfg.Bare {
+		dirs = append(dirs, filepath.Dir(l.cfg.Binaries.Shoal))
+	}
+	return []string{
+		"PATH=" + strings.Join(append(dirs, path), ":"), "HOME=/root",
+		"DOCKER_HOST=unix://" + engineSocket, "SHOAL_HOST=unix://" + daemonSocket,
+	}
+}
+
+func isTerminal(r io.Reader) bool {
+	f, ok := r.(*os.File)
+	if !ok {
+		return false
+	}
+	_, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS)
+	return err == nil
+}
+
+// Shoal asks the daemon of a host with the shoal command and returns what it prints; what
+// it says on standard error is in the error. It runs on this machine, so files that it
+// names are this machine's.
+func (l *Lab) Shoal(ctx context.Context, name string, args ...string) (string, error) {
+	c, err := l.Client(name)
+	if err != nil {
+		return "", err
+	}
+	return c.Run(ctx, args...)
+}
+
+// Client asks the daemon of a host until it goes down; after its next boot there is
+// another.
+func (l *Lab) Client(name string) (drive.Client, error) {
+	m, err := l.machine(name)
+	if err != nil {
+		return drive.Client{}, err
+	}
+	if m.isRouter || l.cfg.Bare {
+		return drive.Client{}, fmt.Errorf("%s has no %s", name, daemon)
+	}
+	return l.client(m)
+}
+
+// Docker asks the engine of a host with the docker command, as Shoal does.
+func (l *Lab) Docker(ctx context.Context, name string, args ...string) (string, error) {
+	socket, err := l.engineOf(name)
+	if err != nil {
+		return "", err
+	}
+	full := append([]string{"-H", "unix://" + socket}, args...)
+	return drive.Capture(exec.CommandContext(ctx, l.cfg.Binaries.Docker, full...))
+}
+
+// LoadImage gives an image, a file as "docker save" writes it, to the engine of a host.
+func (l *Lab) LoadImage(ctx context.Context, name, file string) error {
+	socket, err := l.engineOf(name)
+	if err != nil {
+		return err
+	}
+	f, err := os.Open(file)
+	if err != nil {
+		return fmt.Errorf("load image on %s: %w", name, err)
+	}
+	defer f.Close() //nolint:errcheck // only read
+	if err := pack.Load(ctx, "unix://"+socket, f); err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	return nil
+}
+
+// engineOf is the socket of a host's engine, as this machine sees it.
+func (l *Lab) engineOf(name string) (string, error) {
+	m, err := l.machine(name)
+	if err != nil {
+		return "", err
+	}
+	if m.isRouter {
+		return "", fmt.Errorf("%s is a router and has no engine", name)
+	}
+	h, err := m.running()
+	if err != nil {
+		return "", err
+	}
+	return h.Path(engineSocket), nil
+}

@@ -34,6 +34,7 @@ type Config struct {
 	Topology *topology.Topology
 	Bare     bool     // hosts with engines, but no shoald
 	Flags    []string // more flags of every shoald
+	Images   []string // files as "docker save" writes them, which every engine has before its shoald looks
 	Seed     uint64   // of loss and jitter
 	Binaries Binaries
 	Log      *slog.Logger      // nil: nothing is logged

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -153,19 +154,20 @@ func nic(name string, p topology.Place) host.NIC {
 
 // names is what /etc/hosts says on every host.
 func (l *Lab) names() string {
-	text := "127.0.0.1 localhost\n::1 localhost ip6-localhost\n"
+	var text strings.Builder
+	text.WriteString("127.0.0.1 localhost\n::1 localhost ip6-localhost\n")
 	for _, r := range l.cfg.Topology.Routers {
 		if p, ok := l.cfg.Topology.Place(r.Name); ok {
-			text += p.Addr.Addr().String() + " " + r.Name + "\n"
+			fmt.Fprintln(&text, p.Addr.Addr(), r.Name)
 		}
 	}
 	for i := range l.cfg.Topology.Hosts {
 		h := &l.cfg.Topology.Hosts[i]
 		if p, ok := l.cfg.Topology.Place(h.Name); ok {
-			text += p.Addr.Addr().String() + " " + h.Name + "\n"
+			fmt.Fprintln(&text, p.Addr.Addr(), h.Name)
 		}
 	}
-	return text
+	return text.String()
 }
 
 // bootAll boots every machine, routers first.

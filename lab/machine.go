@@ -32,6 +32,8 @@ type machine struct {
 	dir      string
 	turn     chan struct{} // holds one token of whoever boots, ends or freezes it
 
+	hasImages bool // its engine was given the lab's images; for whoever has the turn
+
 	mu       sync.Mutex // guards the rest
 	host     *host.Host // nil: it is down
 	ports    []*wire.Port

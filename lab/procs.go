@@ -67,8 +67,19 @@ func (l *Lab) env() []string {
 
 // startAll starts a host's processes and waits until they answer.
 func (l *Lab) startAll(ctx context.Context, m *machine) error {
-	if err := l.start(ctx, m, engine); err != nil || l.cfg.Bare {
+	if err := l.start(ctx, m, engine); err != nil {
 		return err
+	}
+	if !m.hasImages { // else they are on its disk
+		for _, file := range l.cfg.Images {
+			if err := l.LoadImage(ctx, m.name, file); err != nil {
+				return err
+			}
+		}
+		m.hasImages = true
+	}
+	if l.cfg.Bare {
+		return nil
 	}
 	return l.start(ctx, m, daemon)
 }

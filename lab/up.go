@@ -49,6 +49,11 @@ func On(t *topology.Topology) Option { return func(c *Config) { c.Topology = t }
 // Bare wants hosts with engines, but no shoald.
 func Bare() Option { return func(c *Config) { c.Bare = true } }
 
+// Images wants images in every engine before its shoald looks.
+func Images(files ...string) Option {
+	return func(c *Config) { c.Images = append(c.Images, files...) }
+}
+
 // Flags wants more flags for every shoald.
 func Flags(flags ...string) Option {
 	return func(c *Config) { c.Flags = append(c.Flags, flags...) }

@@ -130,6 +130,30 @@ func (g Group) freeze(isFrozen bool) error {
 	return nil
 }
 
+// thaw lets the group go on, and the groups below it, which an engine freezes for
+// containers that are paused.
+func (g Group) thaw() error {
+	top := g.in(filepath.Join(groupRoot, "freezer"))
+	if _, isUnified, err := hierarchies(); err != nil {
+		return err
+	} else if isUnified {
+		top = g.in(groupRoot)
+	}
+	err := filepath.WalkDir(top, func(path string, d fs.DirEntry, err error) error {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil // a container's that has just ended
+		}
+		if err == nil && d.IsDir() {
+			thaw(path)
+		}
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("control group: thaw: %w", err)
+	}
+	return nil
+}
+
 func (g Group) cpu() (time.Duration, error) {
 	_, isUnified, err := hierarchies()
 	if err != nil {

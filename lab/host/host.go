@@ -260,7 +260,7 @@ func (h *Host) Kill() error {
 		return fmt.Errorf("kill %s: %w", h.cfg.Spec.Name, err)
 	}
 	// What is frozen dies when it is let go on; on control groups of the second kind it would not need to.
-	if err := h.cfg.Group.freeze(false); err != nil {
+	if err := h.cfg.Group.thaw(); err != nil {
 		return fmt.Errorf("kill %s: %w", h.cfg.Spec.Name, err)
 	}
 	<-h.done

@@ -61,8 +61,8 @@ integration: engine cc ## the tests that need a Docker Engine
 	go test -race -tags integration -timeout 10m ./runtime/... ./internal/pack/...
 
 .PHONY: lab-test
-lab-test: cc ## the tests of the lab that need root: they make network namespaces of their own
-	go test -race -tags lab -timeout 5m ./lab/wire/... ./lab/host/...
+lab-test: cc ## the tests of the lab that need root and dockerd: whole hosts in namespaces of their own
+	go test -race -tags lab -timeout 5m ./lab ./lab/wire/... ./lab/host/...
 
 .PHONY: sim
 sim: ## seeded simulation: SUITE=placement|cluster|all SEED=n (one) SEEDS=n (many)

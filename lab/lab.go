@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -33,7 +34,14 @@ type Lab struct {
 	sw       *wire.Switch
 	machines []*machine // routers first
 	byName   map[string]*machine
+
+	over     chan struct{} // closed when Close begins
+	close    sync.Once
+	closeErr error // of Close, after it
 }
+
+// ErrClosed says that the lab is no more.
+var ErrClosed = errors.New("the lab is closed")
 
 // Start makes a lab and returns when all its hosts are up and, unless it is bare, hear
 // each other as one cluster. What cannot be is refused with a [*CheckError] before
@@ -48,7 +56,7 @@ func Start(ctx context.Context, cfg Config) (_ *Lab, err error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &Lab{cfg: cfg, claim: claim, sw: wire.New(wire.Config{Seed: cfg.Seed, Log: cfg.Log}), byName: map[string]*machine{}}
+	l := &Lab{cfg: cfg, claim: claim, sw: wire.New(wire.Config{Seed: cfg.Seed, Log: cfg.Log}), byName: map[string]*machine{}, over: make(chan struct{})}
 	defer func() {
 		if err == nil {
 			return
@@ -189,12 +197,17 @@ func (l *Lab) bootAll(ctx context.Context) error {
 }
 
 // Close ends every host at once and removes all of the lab: processes, control groups,
-// disks, logs. An error names what is left. Nothing of the lab works afterwards.
+// disks, logs. An error names what is left. Nothing of the lab works afterwards; a second
+// call returns what the first did.
 func (l *Lab) Close(ctx context.Context) error {
-	group := errgroup.Group{}
-	for _, m := range l.machines {
-		group.Go(func() error { return l.cutPower(ctx, m) })
-	}
-	err := errors.Join(group.Wait(), l.sw.Close())
-	return errors.Join(err, sweep(l.cfg.Name), l.claim.letGo())
+	l.close.Do(func() {
+		close(l.over)
+		group := errgroup.Group{}
+		for _, m := range l.machines {
+			group.Go(func() error { return l.cutPower(ctx, m) })
+		}
+		err := errors.Join(group.Wait(), l.sw.Close())
+		l.closeErr = errors.Join(err, sweep(l.cfg.Name), l.claim.letGo())
+	})
+	return l.closeErr
 }

@@ -103,6 +103,11 @@ func (l *Lab) boot(ctx context.Context, m *machine) error {
 		return err
 	}
 	defer m.giveBack()
+	select {
+	case <-l.over:
+		return fmt.Errorf("boot %s: %w", m.name, ErrClosed)
+	default:
+	}
 	if _, err := m.running(); err == nil {
 		return fmt.Errorf("boot %s: it is up", m.name)
 	}

@@ -17,6 +17,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/shoalnet/shoal/lab/topology"
@@ -92,6 +93,12 @@ func TestClose(t *testing.T) {
 		t.Errorf("Close = %v", err)
 	}
 	gone(t, cfg.Name, cfg.Dir)
+	if err := l.Boot(t.Context(), "h1"); !errors.Is(err, ErrClosed) {
+		t.Errorf("booting a host of a lab that is closed: %v", err)
+	}
+	if err := l.Close(t.Context()); err != nil {
+		t.Errorf("closing it again: %v", err)
+	}
 	if exists(cfg.Dir) {
 		t.Errorf("left behind: %s", cfg.Dir)
 	}
@@ -161,6 +168,44 @@ func TestStartFails(t *testing.T) {
 	}
 	if !exists(kept) {
 		t.Error("somebody's file was removed")
+	}
+}
+
+// What is needed and missing comes with what gives it.
+func TestMissing(t *testing.T) {
+	for _, c := range []struct {
+		need needed
+		do   string
+	}{
+		{needed{name: "no-such-engine", pkg: "docker.io"}, "apt-get install docker.io"},
+		{needed{name: "no-such-daemon", command: "make build"}, "make build"},
+		{needed{name: "mkfs.ext4", pkg: "e2fsprogs"}, "it is in /usr/sbin; add that to the PATH"},
+	} {
+		refused, is := errors.AsType[*CheckError](c.need.missing())
+		if !is || refused.Check != CheckBinary || refused.Do != c.do || !strings.Contains(refused.What, c.need.name) {
+			t.Errorf("without %s: %+v, want %q", c.need.name, refused, c.do)
+		}
+	}
+	t.Setenv("PATH", "/none")
+	cfg := Config{}
+	if err := cfg.find(); err == nil || !strings.HasPrefix(err.Error(), "no dockerd on the PATH; ") {
+		t.Errorf("without a PATH: %v", err)
+	}
+}
+
+// Without root it is refused before anything is tried.
+func TestNotRoot(t *testing.T) {
+	cfg := config(t)
+	const nobody = 65534
+	if err := syscall.Seteuid(nobody); err != nil {
+		t.Fatal(err)
+	}
+	_, err := Start(t.Context(), cfg)
+	if back := syscall.Seteuid(0); back != nil {
+		t.Fatal(back)
+	}
+	if err == nil || err.Error() != "shoal-lab needs root; it makes namespaces and mounts; run it with sudo" {
+		t.Errorf("as nobody: %v", err)
 	}
 }
 

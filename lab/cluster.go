@@ -7,7 +7,9 @@ package lab
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"os/exec"
 	"strconv"
 	"time"
 
@@ -19,10 +21,12 @@ import (
 const (
 	// joinsAtOnce is how many strangers a peer lets in at a time.
 	joinsAtOnce = 4
-	// heardWithin is how long peers may take to hear each other, and hostHeard what each
-	// of them adds.
-	heardWithin = 30 * time.Second
-	hostHeard   = time.Second
+	// exitUnreachable is how the shoal command says that nobody answers.
+	exitUnreachable = 6
+	// patience with a peer that joins, and with peers that are to hear each other: so
+	// long, and so much longer for each of them.
+	patience     = 30 * time.Second
+	patienceMore = time.Second
 )
 
 // form makes the hosts one cluster, and waits until each hears all.
@@ -69,7 +73,7 @@ func (l *Lab) form(ctx context.Context) error {
 		group.Go(func() error {
 			c, err := l.client(m)
 			if err == nil {
-				err = c.Heard(hears, len(hosts), heardWithin+time.Duration(len(hosts))*hostHeard)
+				err = c.Heard(hears, len(hosts), l.patience())
 			}
 			if err != nil {
 				return fmt.Errorf("%s: %w", m.name, err)
@@ -80,15 +84,26 @@ func (l *Lab) form(ctx context.Context) error {
 	return group.Wait()
 }
 
+// join makes a host a member. Who is not reached within 3 s is asked again: over far links
+// that lose packets, and with many hosts on few processors, that happens without a fault.
 func (l *Lab) join(ctx context.Context, m *machine, token string) error {
 	c, err := l.client(m)
 	if err != nil {
 		return err
 	}
-	if _, err := c.Run(ctx, "join", token); err != nil {
-		return fmt.Errorf("join %s: %w", m.name, err)
+	for from := time.Now(); ; {
+		_, err := c.Run(ctx, "join", token)
+		if err == nil {
+			return nil
+		}
+		if exit, isExit := errors.AsType[*exec.ExitError](err); !isExit || exit.ExitCode() != exitUnreachable || time.Since(from) > l.patience() {
+			return fmt.Errorf("join %s: %w", m.name, err)
+		}
 	}
-	return nil
+}
+
+func (l *Lab) patience() time.Duration {
+	return patience + time.Duration(len(l.machines))*patienceMore
 }
 
 // client asks the daemon of a host that runs.

@@ -89,6 +89,7 @@ func (l *Lab) lay() error {
 			return err
 		}
 	}
+	l.introduce()
 	info := Info{
 		Name: l.cfg.Name, Dir: l.cfg.Dir, Driver: os.Getpid(), Since: time.Now(), Bare: l.cfg.Bare,
 		Topology: string(l.cfg.Topology.YAML()),
@@ -176,6 +177,29 @@ func (l *Lab) names() string {
 		}
 	}
 	return text.String()
+}
+
+// maxAsked is how many neighbours all hosts may find by asking (ARP): the kernel keeps at
+// most 1,024 of that kind for all network namespaces together (gc_thresh3, arp(7)), and
+// with 33 hosts the table is full and nobody new is reached. It keeps others besides.
+const maxAsked = 900
+
+// introduce tells the machines of each other's cards where they would be too many to ask.
+func (l *Lab) introduce() {
+	if n := len(l.machines); n*(n-1) <= maxAsked {
+		return
+	}
+	for _, m := range l.machines {
+		for i, own := range m.places {
+			for _, other := range l.machines {
+				for _, p := range other.places {
+					if other != m && p.Segment == own.Segment {
+						m.spec.Neighbours = append(m.spec.Neighbours, nic(m.spec.NICs[i].Name, p))
+					}
+				}
+			}
+		}
+	}
 }
 
 // bootAll boots every machine, routers first.

@@ -17,7 +17,7 @@ import (
 
 // NIC is one network card of a host: a TAP device whose other end the driver holds.
 type NIC struct {
-	Name string // as the host sees it: "eth0"
+	Name string // as the host sees it: "eth0"; of a neighbour's, the card that reaches it
 	MAC  string
 	Addr netip.Prefix
 }
@@ -39,7 +39,9 @@ type Spec struct {
 	// one's address, as a home router does.
 	IsRouter bool
 	Names    string // what /etc/hosts says
-	Disks    []Disk
+	// Neighbours are cards that the host knows without asking for them, and forever.
+	Neighbours []NIC
+	Disks      []Disk
 }
 
 // Proc is a process that the host's first process starts.

@@ -78,6 +78,9 @@ func network(s *Spec) error {
 	for _, nic := range s.NICs {
 		fmt.Fprintf(&batch, "link set %s address %s\naddress add %s dev %s\nlink set %s up\n", nic.Name, nic.MAC, nic.Addr, nic.Name, nic.Name)
 	}
+	for _, n := range s.Neighbours {
+		fmt.Fprintf(&batch, "neighbour replace %s lladdr %s dev %s nud permanent\n", n.Addr.Addr(), n.MAC, n.Name)
+	}
 	if s.Gateway.IsValid() {
 		fmt.Fprintf(&batch, "route add default via %s\n", s.Gateway)
 	}

@@ -1,0 +1,49 @@
+// Copyright The Shoal Authors
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build lab
+
+package lab_test
+
+import (
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/shoalnet/shoal/lab"
+	"github.com/shoalnet/shoal/lab/topology"
+)
+
+// Hosts behind routers that translate their addresses are in the cluster; from outside
+// nobody reaches them, and without its router a home is on its own.
+func TestRouters(t *testing.T) {
+	topo := &topology.Topology{
+		Network: netip.MustParsePrefix("10.213.0.0/16"), Disk: topology.Disk{State: 512 << 20, Engine: 8 << 30},
+		Routers: []topology.Router{{Name: "r1"}, {Name: "r2"}},
+		Hosts:   []topology.Host{{Name: "a1", Behind: "r1"}, {Name: "vps"}, {Name: "b1", Behind: "r2", Zone: "home"}},
+	}
+	l := lab.Up(t, lab.On(topo))
+	if len(l.Hosts()) != 3 {
+		t.Errorf("the hosts are %+v", l.Hosts())
+	}
+	const connect = "exec 3<>/dev/tcp/$0/4710"
+	within(t, l, "a1", "timeout", "10", "bash", "-c", connect, "vps")
+	if err := l.Exec(t.Context(), "vps", []string{"timeout", "1", "bash", "-c", connect, "a1"}, lab.Streams{}); err == nil {
+		t.Error("a host behind a router was reached from outside")
+	}
+	if got := must(t)(l.Shoal(t.Context(), "vps", "peer", "ls", "-o", "template={{.name}} {{.zone}}")); !strings.Contains(got, "b1 home") {
+		t.Errorf("the peers and their zones are %q", got)
+	}
+	for _, name := range []string{"a1", "vps", "b1"} {
+		ok(t, client(t, l, name).Heard(t.Context(), 3, time.Minute))
+	}
+	if h, err := l.Host("r1"); err != nil || !h.IsRouter || !h.IsUp {
+		t.Errorf("a router is %+v, %v", h, err)
+	}
+	ok(t, l.Kill(t.Context(), "r1"))
+	ok(t, client(t, l, "a1").Heard(t.Context(), 1, time.Minute))
+	ok(t, client(t, l, "vps").Heard(t.Context(), 2, time.Minute))
+	ok(t, l.Boot(t.Context(), "r1"))
+	ok(t, client(t, l, "vps").Heard(t.Context(), 3, 2*time.Minute))
+}

@@ -20,6 +20,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/shoalnet/shoal/lab/host"
 	"github.com/shoalnet/shoal/lab/topology"
 )
 
@@ -216,6 +217,25 @@ func TestCheckNetwork(t *testing.T) {
 	}
 	if err := checkNetwork(netip.MustParsePrefix("198.18.77.0/24")); err != nil {
 		t.Errorf("a range that nobody has: %v", err)
+	}
+}
+
+// Few hosts find each other by asking; many would fill the kernel's table, and are told.
+func TestIntroduce(t *testing.T) {
+	for _, c := range []struct{ hosts, told int }{{2, 0}, {30, 0}, {31, 30}, {50, 49}} {
+		topo := topology.LAN(c.hosts)
+		l := &Lab{cfg: Config{Name: "x", Dir: t.TempDir(), Bare: true, Topology: &topo}, byName: map[string]*machine{}}
+		for i := range topo.Hosts {
+			if err := l.addHost(&topo.Hosts[i]); err != nil {
+				t.Fatal(err)
+			}
+		}
+		l.introduce()
+		for _, m := range l.machines {
+			if got := m.spec.Neighbours; len(got) != c.told || slices.ContainsFunc(got, func(n host.NIC) bool { return n.Addr == m.places[0].Addr }) {
+				t.Errorf("of %d hosts %s is told of %v, want the %d others", c.hosts, m.name, got, c.told)
+			}
+		}
 	}
 }
 

@@ -29,7 +29,7 @@ const (
 	patienceMore = time.Second
 )
 
-// form makes the hosts one cluster, and waits until each hears all.
+// form makes the hosts one cluster, and waits until each hears and knows all.
 func (l *Lab) form(ctx context.Context) error {
 	hosts := l.hosts()
 	l.cfg.Progress("making them one cluster")
@@ -67,13 +67,17 @@ func (l *Lab) form(ctx context.Context) error {
 	if err := group.Wait(); err != nil {
 		return err
 	}
+	names := make([]string, len(hosts))
+	for i, m := range hosts {
+		names[i] = m.name
+	}
 	group, hears := errgroup.WithContext(ctx)
 	group.SetLimit(joinsAtOnce)
 	for _, m := range hosts {
 		group.Go(func() error {
 			c, err := l.client(m)
 			if err == nil {
-				err = c.Heard(hears, len(hosts), l.patience())
+				err = c.Known(hears, names, l.patience())
 			}
 			if err != nil {
 				return fmt.Errorf("%s: %w", m.name, err)

@@ -30,17 +30,16 @@ const (
 	Launch Action = "start" // after any of these; returns when it answers
 )
 
-// SetLink changes what is between two hosts or routers, on top of what is there now, from
-// now on: from a to b, and back unless it is one way.
+// SetLink changes what is between two hosts or routers of one segment, on top of what is
+// there now, from now on: from a to b, and back unless it is one way.
 func (l *Lab) SetLink(a, b string, c topology.Change, oneWay bool) error {
-	pairs, err := l.cfg.Topology.Between(a, b)
-	if err == nil && !oneWay {
-		var back []wire.Pair
-		back, err = l.cfg.Topology.Between(b, a)
-		pairs = append(pairs, back...)
-	}
+	pair, err := l.cfg.Topology.Between(a, b)
 	if err != nil {
 		return err
+	}
+	pairs := []wire.Pair{pair}
+	if !oneWay {
+		pairs = append(pairs, wire.Pair{Segment: pair.Segment, From: b, To: a})
 	}
 	links := make([]wire.Link, len(pairs))
 	for i, p := range pairs {

@@ -43,7 +43,7 @@ type Lab struct {
 // ErrClosed says that the lab is no more.
 var ErrClosed = errors.New("the lab is closed")
 
-// Start makes a lab and returns when all its hosts are up and, unless it is bare, hear
+// Start makes a lab and returns when all its hosts are up and, unless it is bare, know
 // each other as one cluster. What cannot be is refused with a [*CheckError] before
 // anything is made, a host that does not come up is a [*BootError], and an error leaves
 // nothing behind. What an earlier lab of the name left is removed.

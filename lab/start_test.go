@@ -28,7 +28,7 @@ import (
 func TestMain(m *testing.M) {
 	if len(os.Args) == 4 && os.Args[1] == "drive-a-lab" {
 		topo := topology.LAN(1)
-		_, err := Start(context.Background(), Config{Name: os.Args[2], Topology: &topo, Bare: true, Binaries: Binaries{Init: []string{os.Args[3]}}})
+		_, err := Start(context.Background(), Config{Name: os.Args[2], Topology: topo, Bare: true, Binaries: Binaries{Init: []string{os.Args[3]}}})
 		if err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
@@ -47,7 +47,7 @@ func config(t *testing.T) Config {
 		t.Fatal(err)
 	}
 	topo := topology.LAN(1)
-	return Config{Name: testName(t.Name()), Topology: &topo, Binaries: built}
+	return Config{Name: testName(t.Name()), Topology: topo, Binaries: built}
 }
 
 // gone checks that nothing of a lab is left.
@@ -224,7 +224,7 @@ func TestCheckNetwork(t *testing.T) {
 func TestIntroduce(t *testing.T) {
 	for _, c := range []struct{ hosts, told int }{{2, 0}, {30, 0}, {31, 30}, {50, 49}} {
 		topo := topology.LAN(c.hosts)
-		l := &Lab{cfg: Config{Name: "x", Dir: t.TempDir(), Bare: true, Topology: &topo}, byName: map[string]*machine{}}
+		l := &Lab{cfg: Config{Name: "x", Dir: t.TempDir(), Bare: true, Topology: topo}, byName: map[string]*machine{}}
 		for i := range topo.Hosts {
 			if err := l.addHost(&topo.Hosts[i]); err != nil {
 				t.Fatal(err)

@@ -37,10 +37,7 @@ type Option func(*Config)
 
 // Hosts wants so many hosts on one network without distance, h1 and up.
 func Hosts(n int) Option {
-	return func(c *Config) {
-		t := topology.LAN(n)
-		c.Topology = &t
-	}
+	return func(c *Config) { c.Topology = topology.LAN(n) }
 }
 
 // On wants the hosts and the links of a topology.

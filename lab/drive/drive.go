@@ -138,6 +138,30 @@ func (c Client) Heard(ctx context.Context, n int, within time.Duration) error {
 	})
 }
 
+// Known waits until the daemon lists peers of all these names as alive: it hears them,
+// and has the records that say who they are.
+func (c Client) Known(ctx context.Context, names []string, within time.Duration) error {
+	return Until(ctx, within, fmt.Sprintf("the peer knows all of %d", len(names)), func() error {
+		var peers []struct {
+			Name  string `json:"name"`
+			State string `json:"state"`
+		}
+		if err := c.read(ctx, &peers, "peer", "ls"); err != nil {
+			return err
+		}
+		alive := map[string]bool{}
+		for _, p := range peers {
+			alive[p.Name] = p.State == "alive"
+		}
+		for _, name := range names {
+			if !alive[name] {
+				return fmt.Errorf("it does not know %s as alive", name)
+			}
+		}
+		return nil
+	})
+}
+
 // Capture runs a command and returns its standard output; standard error is in the
 // error.
 func Capture(cmd *exec.Cmd) (string, error) {

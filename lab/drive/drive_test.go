@@ -79,6 +79,18 @@ func TestExact(t *testing.T) {
 	}
 }
 
+func TestKnown(t *testing.T) {
+	c := fake(t, `[{"name": "a", "state": "alive"}, {"name": "b", "state": "alive"}, {"name": "c", "state": "silent"}]`)
+	if err := c.Known(t.Context(), []string{"a", "b"}, time.Minute); err != nil {
+		t.Errorf("Known(a b) = %v", err)
+	}
+	for _, absent := range []string{"c", "d"} {
+		if err := c.Known(t.Context(), []string{"a", absent}, time.Millisecond); err == nil || !strings.Contains(err.Error(), "does not know "+absent) {
+			t.Errorf("Known(a %s) = %v", absent, err)
+		}
+	}
+}
+
 func TestUntil(t *testing.T) {
 	tries := 0
 	if err := Until(t.Context(), time.Minute, "it is so", func() error {

@@ -320,6 +320,11 @@ func TestSweep(t *testing.T) {
 		t.Errorf("sweeping what is not there: %v", err)
 	}
 	killed(t, cfg)
+	if err := sweepTests(); err != nil {
+		t.Errorf("sweepTests = %v", err)
+	}
+	gone(t, cfg.Name, dirOf(cfg.Name))
+	killed(t, cfg)
 	l, err := Start(t.Context(), cfg)
 	if err != nil {
 		t.Fatal(err)

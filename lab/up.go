@@ -7,6 +7,7 @@ package lab
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -72,6 +73,9 @@ func Up(t TB, options ...Option) *Lab {
 		t.Fatalf("%v", err)
 	}
 	cfg.Binaries = built
+	if err := sweepTests(); err != nil {
+		t.Fatalf("sweep what tests left that were killed: %v", err)
+	}
 	l, err := Start(t.Context(), cfg)
 	if err != nil {
 		t.Fatalf("%v", err)
@@ -87,6 +91,27 @@ func Up(t TB, options ...Option) *Lab {
 	return l
 }
 
+// sweepTests removes what labs of tests left whose processes were killed, as those that
+// took too long are.
+func sweepTests() error {
+	all, err := List()
+	if err != nil {
+		return err
+	}
+	for _, i := range all {
+		var busy *CheckError // another test was faster
+		if !i.IsRunning && strings.HasPrefix(i.Name, testPrefix) {
+			if err := Sweep(i.Name); err != nil && !errors.As(err, &busy) {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// testPrefix begins the names of tests' labs.
+const testPrefix = "t-"
+
 // testName makes a lab's name of a test's, other for each process: packages are tested
 // side by side.
 func testName(test string) string {
@@ -100,7 +125,7 @@ func testName(test string) string {
 		return '-'
 	}, test)
 	const most = 20 // bytes, which leaves room for the number
-	return fmt.Sprintf("t-%s-%d", strings.Trim(clean[:min(len(clean), most)], "-"), os.Getpid())
+	return fmt.Sprintf(testPrefix+"%s-%d", strings.Trim(clean[:min(len(clean), most)], "-"), os.Getpid())
 }
 
 // testLog writes to a test's log.

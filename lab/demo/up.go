@@ -101,16 +101,10 @@ func (d *demo) form(ctx context.Context) error {
 			return fmt.Errorf("remember the cluster: %w", err)
 		}
 	}
-	err = drive.Until(ctx, 15*time.Second, "every peer hears the two others", func() error {
-		for _, p := range d.peers {
-			if s, err := d.client(p).Status(ctx); err != nil || s.Freshness.Heard != len(d.peers) {
-				return fmt.Errorf("%s hears %d: %w", p.name, s.Freshness.Heard, errors.Join(err))
-			}
+	for _, p := range d.peers {
+		if err := d.client(p).Heard(ctx, len(d.peers), 15*time.Second); err != nil {
+			return fmt.Errorf("%s: %w", p.name, err)
 		}
-		return nil
-	})
-	if err != nil {
-		return err
 	}
 	_, err = d.shoal(ctx, d.peers[2], "peer", "ls")
 	return err

@@ -20,6 +20,7 @@ import (
 
 	"github.com/shoalnet/shoal/internal/pack"
 	"github.com/shoalnet/shoal/lab/drive"
+	"github.com/shoalnet/shoal/lab/host"
 )
 
 // Streams are a command's. A nil one is none.
@@ -43,11 +44,10 @@ func (l *Lab) Exec(ctx context.Context, name string, argv []string, s Streams) e
 	if len(argv) == 0 {
 		return fmt.Errorf("exec on %s: no command", name)
 	}
-	target := strconv.Itoa(h.PID())
-	args := append([]string{"--target", target, "--mount", "--net", "--pid", "--uts", "--ipc", "--"}, argv...)
-	cmd := exec.CommandContext(ctx, "nsenter", args...)
+	c := l.enter(h, argv)
+	cmd := exec.CommandContext(ctx, c.Args[0], c.Args[1:]...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = s.In, s.Out, s.Err
-	cmd.Env = l.execEnv()
+	cmd.Env = c.Env
 	// A group of its own can be killed as one. It would not be the terminal's, though.
 	if isTerminal(s.In) {
 		cmd.Env = append(cmd.Env, "TERM="+os.Getenv("TERM"))
@@ -59,6 +59,57 @@ func (l *Lab) Exec(ctx context.Context, name string, argv []string, s Streams) e
 		return fmt.Errorf("%s on %s: %w", argv[0], name, err)
 	}
 	return nil
+}
+
+// Command is a program of this machine: Args[0] is its absolute path, but for nsenter,
+// which is on the PATH.
+type Command struct {
+	Args []string `json:"args"`
+	Env  []string `json:"env"` // all of it, but for TERM
+}
+
+// Reach says how a host is reached from here.
+type Reach string
+
+// The ways: a command inside, a question to its daemon or to its engine.
+const (
+	ReachExec   Reach = "exec"
+	ReachShoal  Reach = "shoal"
+	ReachDocker Reach = "docker"
+)
+
+// Command says what to run on this machine to do there what args say, for who wants to
+// become that program: its terminal, its signals, its exit status.
+func (l *Lab) Command(how Reach, name string, args []string) (Command, error) {
+	switch how {
+	case ReachShoal:
+		c, err := l.Client(name)
+		return Command{Args: c.Args(args...)}, err
+	case ReachDocker:
+		socket, err := l.engineOf(name)
+		return Command{Args: append([]string{l.cfg.Binaries.Docker, "-H", "unix://" + socket}, args...)}, err
+	case ReachExec:
+	default:
+		return Command{}, fmt.Errorf("no host is reached by %q", how)
+	}
+	m, err := l.machine(name)
+	if err != nil {
+		return Command{}, err
+	}
+	h, err := m.running()
+	if err != nil {
+		return Command{}, err
+	}
+	if len(args) == 0 {
+		args = []string{"/bin/sh"}
+	}
+	return l.enter(h, args), nil
+}
+
+// enter is what runs a command in all namespaces of a host.
+func (l *Lab) enter(h *host.Host, argv []string) Command {
+	args := []string{"nsenter", "--target", strconv.Itoa(h.PID()), "--mount", "--net", "--pid", "--uts", "--ipc", "--"}
+	return Command{Args: append(args, argv...), Env: l.execEnv()}
 }
 
 func (l *Lab) execEnv() []string {

@@ -42,6 +42,10 @@ type Info struct {
 	IsRunning bool `json:"-"`
 }
 
+// Registered is the directory of this machine where a lab that runs is registered. Who
+// drives it may put files there; they are gone with the lab.
+func Registered(name string) string { return filepath.Join(registry, name) }
+
 // claim is a name that this process drives the lab of, until it is let go.
 type claim struct {
 	name, dir string
@@ -116,7 +120,7 @@ func lockName(name string) (*os.File, error) {
 			if info, err := readInfo(name); err == nil {
 				who = fmt.Sprintf("process %d", info.Driver)
 			}
-			return nil, &CheckError{CheckRunning, fmt.Sprintf("a lab %s runs", name), who + " drives it", fmt.Sprintf("shoal-lab down --name %s, or choose another --name", name)}
+			return nil, &CheckError{CheckRunning, fmt.Sprintf("lab %s is up", name), who + " drives it", fmt.Sprintf("shoal-lab down --name %s, or choose another --name", name)}
 		}
 		if err == nil && isSameFile(f, path) {
 			return f, nil

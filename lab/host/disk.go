@@ -58,7 +58,8 @@ func MakeDisk(ctx context.Context, d Disk) error {
 // mounted is a disk while the host runs.
 type mounted struct {
 	Disk
-	loop int
+	loop   int
+	before int64 // bytes that the loop device had written for others
 }
 
 // attach mounts a disk through a loop device that the kernel frees with the mount. The
@@ -83,7 +84,8 @@ func attach(d Disk) (mounted, error) {
 	if err := syscall.Mount(dev.Name(), d.Dir, "ext4", syscall.MS_NOATIME, ""); err != nil {
 		return mounted{}, fmt.Errorf("mount %s: %w", d.Image, err)
 	}
-	return mounted{d, n}, nil
+	before, _ := written(n) // where the kernel does not tell, it does not later
+	return mounted{d, n, before}, nil
 }
 
 // freeLoop binds an image to a free loop device.
@@ -153,17 +155,23 @@ func loopOf(image string) (string, error) {
 func (in *inside) writes() map[string]int64 {
 	bytes := map[string]int64{}
 	for _, d := range in.disks {
-		text, err := os.ReadFile(fmt.Sprintf("/sys/block/loop%d/stat", d.loop))
-		fields := strings.Fields(string(text))
-		const written = 6 // sectors, the seventh field
-		if err != nil || len(fields) <= written {
-			continue // the kernel does not tell; the driver sees that it is absent
-		}
-		if n, err := strconv.ParseInt(fields[written], 10, 64); err == nil {
-			bytes[d.Name] = n * sectorBytes
+		if n, ok := written(d.loop); ok { // the driver sees that it is absent
+			bytes[d.Name] = n - d.before
 		}
 	}
 	return bytes
+}
+
+// written is how many bytes a loop device has written since the machine booted.
+func written(loop int) (int64, bool) {
+	text, err := os.ReadFile(fmt.Sprintf("/sys/block/loop%d/stat", loop))
+	fields := strings.Fields(string(text))
+	const sectors = 6 // the seventh field (Documentation/block/stat.rst)
+	if err != nil || len(fields) <= sectors {
+		return 0, false
+	}
+	n, err := strconv.ParseInt(fields[sectors], 10, 64)
+	return n * sectorBytes, err == nil
 }
 
 // fill takes all free room of a disk, or gives it back.

@@ -111,8 +111,8 @@ func ParseRate(s string) (int64, error) {
 	return 0, fmt.Errorf("rate must be like 20mbit, from 8kbit to 1000gbit, or 0 for no bound, got %q", s)
 }
 
-// rateText is the inverse of ParseRate.
-func rateText(bits int64) string {
+// RateText is the inverse of [ParseRate].
+func RateText(bits int64) string {
 	for _, r := range rates {
 		if unit := int64(r.bits); bits >= unit && bits%unit == 0 {
 			return fmt.Sprintf("%d%s", bits/unit, r.unit)

@@ -52,7 +52,7 @@ func (t *Topology) YAML() []byte {
 func linkNode(l wire.Link) *yaml.Node {
 	return object(
 		text("delay"), text(l.Delay.String()), text("jitter"), text(l.Jitter.String()),
-		text("loss"), text(lossText(l.Loss)), text("rate"), text(rateText(l.Rate)), text("cut"), truth(l.Cut),
+		text("loss"), text(lossText(l.Loss)), text("rate"), text(RateText(l.Rate)), text("cut"), truth(l.Cut),
 	)
 }
 

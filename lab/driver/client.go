@@ -1,0 +1,128 @@
+// Copyright The Shoal Authors
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package driver
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+)
+
+// Client asks the driver of a lab. It is safe for concurrent use.
+type Client struct {
+	name string
+	http *http.Client
+}
+
+// Dial returns a client of the driver of a lab. Nothing is asked yet.
+func Dial(name string) *Client {
+	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, "unix", socketOf(name))
+	}
+	return &Client{name: name, http: &http.Client{Transport: &http.Transport{DialContext: dial, DisableKeepAlives: true}}}
+}
+
+// ErrNoDriver says that no driver answers: there is no such lab, or its driver is gone.
+var ErrNoDriver = errors.New("no driver answers")
+
+// Do asks for a verb and reads its answer, if into is not nil. What the lab refuses is an
+// [*Error].
+func (c *Client) Do(ctx context.Context, v Verb, a Ask, into any) error {
+	body, err := json.Marshal(a)
+	if err != nil {
+		return err
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://lab/"+string(v), bytes.NewReader(body))
+	if err != nil {
+		return err
+	}
+	resp, err := c.http.Do(req)
+	if err != nil {
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		return fmt.Errorf("%w of lab %s: %w", ErrNoDriver, c.name, err)
+	}
+	defer func() { _ = resp.Body.Close() }() // it was only read
+	var r reply
+	if err := json.NewDecoder(resp.Body).Decode(&r); err != nil {
+		return fmt.Errorf("read the driver's answer: %w", err)
+	}
+	if r.Error != nil {
+		return r.Error
+	}
+	if into == nil {
+		return nil
+	}
+	return json.Unmarshal(r.Answer, into)
+}
+
+// Down ends the lab and waits until nothing of it is left. ErrNoDriver: its driver is
+// gone, and lab.Sweep removes what there is.
+func (c *Client) Down(ctx context.Context) error { return c.Do(ctx, down, Ask{}, nil) }
+
+// Spawn starts a process that calls Drive, in a session of its own, and returns when its
+// lab is up. If it cannot be, or ctx ends before, nothing of it is left.
+func Spawn(ctx context.Context, command []string, o *Order, progress func(string)) error {
+	order, err := json.Marshal(o)
+	if err != nil {
+		return err
+	}
+	errs, err := os.CreateTemp("", "shoal-lab-*")
+	if err == nil {
+		defer func() { _ = errs.Close() }() // it has no name
+		err = os.Remove(errs.Name())
+	}
+	if err != nil {
+		return fmt.Errorf("start the driver: %w", err)
+	}
+	cmd := exec.Command(command[0], command[1:]...) //nolint:noctx // it outlives ctx
+	cmd.Stdin, cmd.Stderr = bytes.NewReader(order), errs
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		return err
+	}
+	if err := cmd.Start(); err != nil {
+		return fmt.Errorf("start the driver: %w", err)
+	}
+	stop := context.AfterFunc(ctx, func() { _ = cmd.Process.Signal(syscall.SIGTERM) }) // it may have ended
+	defer stop()
+	lines := json.NewDecoder(out)
+	for {
+		var w word
+		if err := lines.Decode(&w); err != nil || w.Error != nil {
+			ended := cmd.Wait()
+			switch {
+			case ctx.Err() != nil:
+				return ctx.Err()
+			case w.Error != nil:
+				return w.Error
+			}
+			return fmt.Errorf("the driver ended: %w; it said %q", ended, lastWords(errs))
+		}
+		if w.Up {
+			return cmd.Process.Release()
+		}
+		progress(w.Say)
+	}
+}
+
+// lastWords is the end of what a process said.
+func lastWords(f *os.File) string {
+	const most = 2000 // bytes: the beginning of a crash tells why
+	text := make([]byte, most)
+	n, _ := f.ReadAt(text, 0) // less is there, or nothing
+	return strings.TrimSpace(string(text[:n]))
+}

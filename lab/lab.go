@@ -204,7 +204,11 @@ func (l *Lab) introduce() {
 
 // bootAll boots every machine, routers first.
 func (l *Lab) bootAll(ctx context.Context) error {
-	l.cfg.Progress(fmt.Sprintf("booting %d hosts", len(l.cfg.Topology.Hosts)))
+	var names []string
+	for _, m := range l.machines {
+		names = append(names, m.name)
+	}
+	l.cfg.Progress("booting " + strings.Join(names, ", "))
 	for _, isRouter := range []bool{true, false} {
 		group, ctx := errgroup.WithContext(ctx)
 		group.SetLimit(atOnce)

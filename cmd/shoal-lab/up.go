@@ -187,8 +187,15 @@ func (a *app) up(cmd *cobra.Command, f *upFlags, args []string) error {
 	if err := driver.Spawn(cmd.Context(), []string{self, driveCommand}, o, func(line string) { a.say("%s", line) }); err != nil {
 		return err
 	}
-	a.say("%d hosts up in %.1f s", len(t.Hosts), time.Since(from).Seconds())
+	a.say("%s up in %.1f s", count(len(t.Hosts)), time.Since(from).Seconds())
 	return a.ps(cmd)
+}
+
+func count(hosts int) string {
+	if hosts == 1 {
+		return "1 host"
+	}
+	return fmt.Sprintf("%d hosts", hosts)
 }
 
 func (a *app) topologyCmd() *cobra.Command {
@@ -245,12 +252,9 @@ func (a *app) down(cmd *cobra.Command, name string) error {
 	if err != nil {
 		return err
 	}
-	if err = driver.Dial(name).Down(cmd.Context()); errors.Is(err, driver.ErrNoDriver) {
-		err = lab.Sweep(name)
+	if err := driver.Remove(cmd.Context(), name); err != nil {
+		return fmt.Errorf("remove lab %s: %w", name, err)
 	}
-	if err != nil {
-		return fmt.Errorf("lab %s: %w", name, err)
-	}
-	a.say("lab %s is gone: %d hosts", name, len(info.Hosts))
+	a.say("lab %s is gone: %s", name, count(len(info.Hosts)))
 	return nil
 }

@@ -17,6 +17,9 @@ import (
 	"os/exec"
 	"strings"
 	"syscall"
+	"time"
+
+	"github.com/shoalnet/shoal/lab"
 )
 
 // Client asks the driver of a lab. It is safe for concurrent use.
@@ -69,8 +72,33 @@ func (c *Client) Do(ctx context.Context, v Verb, a Ask, into any) error {
 }
 
 // Down ends the lab and waits until nothing of it is left. ErrNoDriver: its driver is
-// gone, and lab.Sweep removes what there is.
+// gone; see [Remove].
 func (c *Client) Down(ctx context.Context) error { return c.Do(ctx, down, Ask{}, nil) }
+
+// letGo is how long a driver that was killed may take to be gone.
+const letGo = 5 * time.Second
+
+// Remove ends the lab of a name and removes everything of it, whether its driver lives or
+// not. There being none is no error.
+func Remove(ctx context.Context, name string) error {
+	err := Dial(name).Down(ctx)
+	if !errors.Is(err, ErrNoDriver) {
+		return err
+	}
+	tick := time.NewTicker(letGo / 100)
+	defer tick.Stop()
+	for until := time.Now().Add(letGo); ; {
+		var refused *lab.CheckError
+		if err := lab.Sweep(name); !errors.As(err, &refused) || time.Now().After(until) {
+			return err
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
 
 // Spawn starts a process that calls Drive, in a session of its own, and returns when its
 // lab is up. If it cannot be, or ctx ends before, nothing of it is left.

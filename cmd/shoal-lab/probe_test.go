@@ -1,0 +1,109 @@
+// Copyright The Shoal Authors
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build lab
+
+package main
+
+import (
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"slices"
+	"strconv"
+	"time"
+)
+
+// probeCommand makes the test's own program a probe, inside a host:
+//
+//	probe serve ADDR        sends every UDP packet back, until it is killed
+//	probe ask ADDR N        sends N packets and prints a flight as JSON
+const probeCommand = "probe"
+
+// flight is what became of packets there and back.
+type flight struct {
+	Sent, Back int
+	P50, P99   time.Duration
+}
+
+const (
+	probeEvery = 2 * time.Millisecond
+	probeRest  = time.Second // after the last packet
+)
+
+func probe(args []string) error {
+	switch {
+	case len(args) == 2 && args[0] == "serve":
+		return echo(args[1])
+	case len(args) == 3 && args[0] == "ask":
+		n, err := strconv.Atoi(args[2])
+		if err != nil {
+			return err
+		}
+		f, err := fly(args[1], n)
+		if err != nil {
+			return err
+		}
+		return json.NewEncoder(os.Stdout).Encode(f)
+	}
+	return fmt.Errorf("a probe serves or asks, got %q", args)
+}
+
+func echo(addr string) error {
+	conn, err := net.ListenPacket("udp", addr)
+	if err != nil {
+		return err
+	}
+	fmt.Println("ready")
+	buf := make([]byte, 2048)
+	for {
+		n, from, err := conn.ReadFrom(buf)
+		if err == nil {
+			_, err = conn.WriteTo(buf[:n], from)
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+func fly(addr string, n int) (flight, error) {
+	conn, err := net.Dial("udp", addr)
+	if err != nil {
+		return flight{}, err
+	}
+	defer conn.Close()
+	sent := make([]time.Time, n)
+	go func() {
+		tick := time.NewTicker(probeEvery)
+		defer tick.Stop()
+		for i := range sent {
+			sent[i] = time.Now()
+			_, _ = conn.Write(binary.BigEndian.AppendUint32(nil, uint32(i))) // lost ones are counted
+			<-tick.C
+		}
+	}()
+	if err := conn.SetReadDeadline(time.Now().Add(time.Duration(n)*probeEvery + probeRest)); err != nil {
+		return flight{}, err
+	}
+	var took []time.Duration
+	buf := make([]byte, 2048)
+	for len(took) < n {
+		got, err := conn.Read(buf)
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			break
+		}
+		if err != nil || got != 4 {
+			return flight{}, fmt.Errorf("%d bytes came back: %w", got, err)
+		}
+		took = append(took, time.Since(sent[binary.BigEndian.Uint32(buf)]))
+	}
+	if len(took) == 0 {
+		return flight{Sent: n}, nil
+	}
+	slices.Sort(took)
+	return flight{Sent: n, Back: len(took), P50: took[len(took)/2], P99: took[len(took)*99/100]}, nil
+}

@@ -65,16 +65,25 @@ func (e *BootError) Error() string {
 
 func (e *BootError) Unwrap() error { return e.Err }
 
+// Privileged is nil if this process may make labs, or ask and end those there are.
+func Privileged() error {
+	if os.Geteuid() != 0 {
+		return &CheckError{CheckRoot, "shoal-lab needs root", "it makes namespaces and mounts", "run it with sudo"}
+	}
+	return nil
+}
+
 // check finds out whether the lab can be made, and where its programs are, before
 // anything is touched.
 func (c *Config) check() error {
 	switch {
 	case !validName.MatchString(c.Name):
 		return &CheckError{CheckName, fmt.Sprintf("no lab can be called %q", c.Name), "the name becomes part of paths", "use at most 32 lower-case letters, digits and dashes"}
-	case os.Geteuid() != 0:
-		return &CheckError{CheckRoot, "shoal-lab needs root", "it makes namespaces and mounts", "run it with sudo"}
 	case len(c.Binaries.Init) == 0:
 		return &CheckError{CheckBinary, "no first process for the hosts", "each host of the lab runs it", "name it in Binaries.Init"}
+	}
+	if err := Privileged(); err != nil {
+		return err
 	}
 	if err := c.Topology.Validate(); err != nil {
 		return err

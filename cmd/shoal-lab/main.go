@@ -177,8 +177,8 @@ func needed(cmd *cobra.Command) string {
 
 // ask asks the lab's driver. It says what to do if there is none.
 func (a *app) ask(ctx context.Context, v driver.Verb, ask driver.Ask, into any) error {
-	if os.Geteuid() != 0 {
-		return errors.New("shoal-lab needs root; it makes namespaces and mounts; run it with sudo")
+	if err := lab.Privileged(); err != nil {
+		return err
 	}
 	err := driver.Dial(a.name).Do(ctx, v, ask, into)
 	if !errors.Is(err, driver.ErrNoDriver) {

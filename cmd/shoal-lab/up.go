@@ -161,6 +161,9 @@ func (a *app) up(cmd *cobra.Command, f *upFlags, args []string) error {
 	if err != nil {
 		return err
 	}
+	if err := lab.Privileged(); err != nil {
+		return err
+	}
 	self, err := os.Executable()
 	if err != nil {
 		return err
@@ -226,8 +229,8 @@ func (a *app) downCmd() *cobra.Command {
 its driver was killed. With --all, of every lab of this machine.`,
 		Example: "  shoal-lab down\n  shoal-lab down --name other\n  shoal-lab down --all",
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if os.Geteuid() != 0 {
-				return errors.New("shoal-lab needs root; it makes namespaces and mounts; run it with sudo")
+			if err := lab.Privileged(); err != nil {
+				return err
 			}
 			if !all {
 				return a.down(cmd, a.name)

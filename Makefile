@@ -62,7 +62,11 @@ integration: engine cc ## the tests that need a Docker Engine
 
 .PHONY: lab-test
 lab-test: cc ## the tests of the lab that need root and dockerd: whole hosts in namespaces of their own
-	go test -race -tags lab -timeout 5m ./lab ./lab/wire/... ./lab/host/...
+	go test -race -tags lab -timeout 5m -skip '^TestSmoke$$' ./lab ./lab/wire/... ./lab/host/... ./cmd/shoal-lab
+
+.PHONY: lab-smoke
+lab-smoke: ## the lab's figures on this machine: three hosts, a power cut, a cut link, distance and loss (root)
+	go test -tags lab -timeout 5m -count 1 -v -run '^TestSmoke$$' ./cmd/shoal-lab
 
 .PHONY: sim
 sim: ## seeded simulation: SUITE=placement|cluster|all SEED=n (one) SEEDS=n (many)

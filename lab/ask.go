@@ -20,7 +20,6 @@ import (
 
 	"github.com/shoalnet/shoal/internal/pack"
 	"github.com/shoalnet/shoal/lab/drive"
-	"github.com/shoalnet/shoal/lab/host"
 )
 
 // Streams are a command's. A nil one is none.
@@ -33,21 +32,16 @@ type Streams struct {
 // end. Its exit status is in the error as an [*exec.ExitError]. When ctx ends the command
 // is killed, with what it started. There, docker and shoal reach the host's own.
 func (l *Lab) Exec(ctx context.Context, name string, argv []string, s Streams) error {
-	m, err := l.machine(name)
-	if err != nil {
-		return err
-	}
-	h, err := m.running()
-	if err != nil {
-		return err
-	}
 	if len(argv) == 0 {
 		return fmt.Errorf("exec on %s: no command", name)
 	}
-	c := l.enter(h, argv)
-	cmd := exec.CommandContext(ctx, c.Args[0], c.Args[1:]...)
+	args, env, err := l.ExecCommand(name, argv)
+	if err != nil {
+		return err
+	}
+	cmd := exec.CommandContext(ctx, args[0], args[1:]...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = s.In, s.Out, s.Err
-	cmd.Env = c.Env
+	cmd.Env = env
 	// A group of its own can be killed as one. It would not be the terminal's, though.
 	if isTerminal(s.In) {
 		cmd.Env = append(cmd.Env, "TERM="+os.Getenv("TERM"))
@@ -61,55 +55,35 @@ func (l *Lab) Exec(ctx context.Context, name string, argv []string, s Streams) e
 	return nil
 }
 
-// Command is a program of this machine: Args[0] is its absolute path, but for nsenter,
-// which is on the PATH.
-type Command struct {
-	Args []string `json:"args"`
-	Env  []string `json:"env"` // all of it, but for TERM
-}
-
-// Reach says how a host is reached from here.
-type Reach string
-
-// The ways: a command inside, a question to its daemon or to its engine.
-const (
-	ReachExec   Reach = "exec"
-	ReachShoal  Reach = "shoal"
-	ReachDocker Reach = "docker"
-)
-
-// Command says what to run on this machine to do there what args say, for who wants to
-// become that program: its terminal, its signals, its exit status.
-func (l *Lab) Command(how Reach, name string, args []string) (Command, error) {
-	switch how {
-	case ReachShoal:
-		c, err := l.Client(name)
-		return Command{Args: c.Args(args...)}, err
-	case ReachDocker:
-		socket, err := l.engineOf(name)
-		return Command{Args: append([]string{l.cfg.Binaries.Docker, "-H", "unix://" + socket}, args...)}, err
-	case ReachExec:
-	default:
-		return Command{}, fmt.Errorf("no host is reached by %q", how)
-	}
+// ExecCommand is what to run on this machine, and with what environment, to run a command
+// on a host, a shell if there is none: for who wants to become that program, with its
+// terminal, its signals, its status. TERM is the caller's to add.
+func (l *Lab) ExecCommand(name string, argv []string) (args, env []string, err error) {
 	m, err := l.machine(name)
 	if err != nil {
-		return Command{}, err
+		return nil, nil, err
 	}
 	h, err := m.running()
 	if err != nil {
-		return Command{}, err
+		return nil, nil, err
 	}
-	if len(args) == 0 {
-		args = []string{"/bin/sh"}
+	if len(argv) == 0 {
+		argv = []string{"/bin/sh"}
 	}
-	return l.enter(h, args), nil
+	args = []string{"nsenter", "--target", strconv.Itoa(h.PID()), "--mount", "--net", "--pid", "--uts", "--ipc", "--"}
+	return append(args, argv...), l.execEnv(), nil
 }
 
-// enter is what runs a command in all namespaces of a host.
-func (l *Lab) enter(h *host.Host, argv []string) Command {
-	args := []string{"nsenter", "--target", strconv.Itoa(h.PID()), "--mount", "--net", "--pid", "--uts", "--ipc", "--"}
-	return Command{Args: append(args, argv...), Env: l.execEnv()}
+// ShoalCommand is the same for a question to its daemon, with the caller's environment.
+func (l *Lab) ShoalCommand(name string, args []string) ([]string, error) {
+	c, err := l.Client(name)
+	return c.Args(args...), err
+}
+
+// DockerCommand is the same for a question to its engine.
+func (l *Lab) DockerCommand(name string, args []string) ([]string, error) {
+	socket, err := l.engineOf(name)
+	return append([]string{l.cfg.Binaries.Docker, "-H", "unix://" + socket}, args...), err
 }
 
 func (l *Lab) execEnv() []string {
@@ -158,12 +132,11 @@ func (l *Lab) Client(name string) (drive.Client, error) {
 
 // Docker asks the engine of a host with the docker command, as Shoal does.
 func (l *Lab) Docker(ctx context.Context, name string, args ...string) (string, error) {
-	socket, err := l.engineOf(name)
+	full, err := l.DockerCommand(name, args)
 	if err != nil {
 		return "", err
 	}
-	full := append([]string{"-H", "unix://" + socket}, args...)
-	return drive.Capture(exec.CommandContext(ctx, l.cfg.Binaries.Docker, full...))
+	return drive.Capture(exec.CommandContext(ctx, full[0], full[1:]...))
 }
 
 // LoadImage gives an image, a file as "docker save" writes it, to the engine of a host. A

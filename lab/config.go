@@ -15,8 +15,8 @@ import (
 	"github.com/shoalnet/shoal/lab/topology"
 )
 
-// Root is where a lab has its directory if nothing else is said.
-const Root = "/var/lib/shoal-lab"
+// root is where a lab has its directory if nothing else is said.
+const root = "/var/lib/shoal-lab"
 
 // Binaries are the programs that a lab runs, as absolute paths. An empty one is looked
 // for: shoald and shoal beside this program first, all on the PATH.
@@ -30,7 +30,7 @@ type Binaries struct {
 // Config says what a lab is made of.
 type Config struct {
 	Name     string // lower-case letters, digits and dashes, at most 32
-	Dir      string // "": Name below [Root]. Absent or empty, not in /run, which hosts have their own of
+	Dir      string // "": NAME below /var/lib/shoal-lab. Absent or empty, not in /run, which hosts have their own of
 	Topology *topology.Topology
 	Bare     bool     // hosts with engines, but no shoald
 	Flags    []string // more flags of every shoald
@@ -46,7 +46,7 @@ var validName = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?$`)
 // withDefaults fills in what was not said.
 func (c Config) withDefaults() Config {
 	if c.Dir == "" {
-		c.Dir = filepath.Join(Root, c.Name)
+		c.Dir = filepath.Join(root, c.Name)
 	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)

@@ -42,9 +42,9 @@ type Info struct {
 	IsRunning bool `json:"-"`
 }
 
-// Registered is the directory of this machine where a lab that runs is registered. Who
+// RunDir is the directory of this machine where the lab is registered while it runs. Who
 // drives it may put files there; they are gone with the lab.
-func Registered(name string) string { return filepath.Join(registry, name) }
+func (i *Info) RunDir() string { return filepath.Join(registry, i.Name) }
 
 // claim is a name that this process drives the lab of, until it is let go.
 type claim struct {
@@ -179,7 +179,7 @@ func Find(name string) (Info, error) {
 // order of their names.
 func List() ([]Info, error) {
 	names := map[string]bool{}
-	for _, dir := range []string{registry, Root} {
+	for _, dir := range []string{registry, root} {
 		entries, err := os.ReadDir(dir)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return nil, fmt.Errorf("list labs: %w", err)
@@ -208,7 +208,7 @@ func dirOf(name string) string {
 	if dir, err := os.Readlink(filepath.Join(registry, name, dirLink)); err == nil {
 		return dir
 	}
-	return filepath.Join(Root, name)
+	return filepath.Join(root, name)
 }
 
 func readInfo(name string) (Info, error) {

@@ -59,7 +59,7 @@ func gone(t *testing.T, name, dir string) {
 	if info, err := Find(name); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("Find(%s) = %+v, %v, want none", name, info, err)
 	}
-	for _, path := range []string{filepath.Join(registry, name), filepath.Join(Root, name)} {
+	for _, path := range []string{filepath.Join(registry, name), filepath.Join(root, name)} {
 		if exists(path) {
 			t.Errorf("left behind: %s", path)
 		}

@@ -51,7 +51,7 @@ func sweep(name string) error {
 	if err := os.RemoveAll(dir); err != nil {
 		return fmt.Errorf("sweep lab %s: %w", name, err)
 	}
-	_ = os.Remove(Root) // another lab may be there
+	_ = os.Remove(root) // another lab may be there
 	left, err := remainsOf(name, dir)
 	if err != nil {
 		return err
@@ -87,7 +87,7 @@ func remainsOf(name, dir string) ([]string, error) {
 		}
 	}
 	// An empty directory is anybody's; one with our file in it, or in our own place, is a lab's.
-	if exists(filepath.Join(dir, stateFile)) || dir == filepath.Join(Root, name) && exists(dir) {
+	if exists(filepath.Join(dir, stateFile)) || dir == filepath.Join(root, name) && exists(dir) {
 		left = append(left, dir)
 	}
 	return left, nil

@@ -26,6 +26,7 @@ step make build
 step make test
 step make integration
 step make lab-test
+step make lab-smoke
 step make sim SUITE=all
 step make demo
 step make demo-down

@@ -16,12 +16,11 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/shoalnet/shoal/lab"
 	"github.com/shoalnet/shoal/lab/driver"
 )
 
 func (a *app) execCmd() *cobra.Command {
-	return a.reachCmd(lab.ReachExec, &cobra.Command{
+	return a.reachCmd(driver.Exec, &cobra.Command{
 		Use: "exec HOST [COMMAND [ARG...]]", Short: "Run a command on a host, or a shell", Args: atLeast(1),
 		Long: `Run a command as root in all namespaces of a host or router; without one, a shell. There,
 "shoal" and "docker" reach the host's own. The files are this machine's, but for /run,
@@ -31,7 +30,7 @@ func (a *app) execCmd() *cobra.Command {
 }
 
 func (a *app) shoalCmd() *cobra.Command {
-	return a.reachCmd(lab.ReachShoal, &cobra.Command{
+	return a.reachCmd(driver.Shoal, &cobra.Command{
 		Use: "shoal HOST ARG...", Short: "Ask the daemon of a host with the shoal command", Args: atLeast(2),
 		Long:    "Run the shoal command here, against the daemon of a host: files that it names are this machine's.",
 		Example: "  shoal-lab shoal h1 peer ls\n  shoal-lab shoal h2 deploy -f compose.yaml -y",
@@ -39,7 +38,7 @@ func (a *app) shoalCmd() *cobra.Command {
 }
 
 func (a *app) dockerCmd() *cobra.Command {
-	return a.reachCmd(lab.ReachDocker, &cobra.Command{
+	return a.reachCmd(driver.Docker, &cobra.Command{
 		Use: "docker HOST ARG...", Short: "Ask the engine of a host with the docker command", Args: atLeast(2),
 		Long:    "Run the docker command here, against the engine of a host: files that it names are this machine's.",
 		Example: "  shoal-lab docker h1 ps\n  shoal-lab docker h3 logs -f CONTAINER",
@@ -48,11 +47,11 @@ func (a *app) dockerCmd() *cobra.Command {
 
 // reachCmd makes this process the program that reaches a host: its terminal, signals and
 // exit code are that program's.
-func (a *app) reachCmd(how lab.Reach, cmd *cobra.Command) *cobra.Command {
+func (a *app) reachCmd(how driver.Verb, cmd *cobra.Command) *cobra.Command {
 	cmd.Flags().SetInterspersed(false)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		var c lab.Command
-		if err := a.ask(cmd.Context(), driver.Command, driver.Ask{Reach: how, Host: args[0], Args: args[1:]}, &c); err != nil {
+		var c driver.Command
+		if err := a.ask(cmd.Context(), how, driver.Ask{Host: args[0], Args: args[1:]}, &c); err != nil {
 			return err
 		}
 		env := os.Environ()
@@ -125,7 +124,7 @@ func (a *app) logFiles(cmd *cobra.Command, args []string) ([]string, error) {
 		}
 		file := filepath.Join(dirs[name], process+".log")
 		if name == "driver" {
-			file = filepath.Join(filepath.Dir(hosts[0].Dir), "driver.log")
+			file = driver.LogFile(a.name)
 		} else if dirs[name] == "" {
 			return nil, usage("no host is called %q; the lab has %s", name, strings.Join(names, ", "))
 		}

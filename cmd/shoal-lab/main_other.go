@@ -3,7 +3,6 @@
 
 //go:build !linux
 
-// Command shoal-lab makes hosts of namespaces, which only Linux has.
 package main
 
 import (

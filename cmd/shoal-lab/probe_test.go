@@ -32,6 +32,7 @@ type flight struct {
 const (
 	probeEvery = 2 * time.Millisecond
 	probeRest  = time.Second // after the last packet
+	probeRoom  = 4 << 20     // bytes for packets that wait for a busy processor
 )
 
 func probe(args []string) error {
@@ -53,8 +54,15 @@ func probe(args []string) error {
 }
 
 func echo(addr string) error {
-	conn, err := net.ListenPacket("udp", addr)
+	at, err := net.ResolveUDPAddr("udp", addr)
 	if err != nil {
+		return err
+	}
+	conn, err := net.ListenUDP("udp", at)
+	if err != nil {
+		return err
+	}
+	if err := conn.SetReadBuffer(probeRoom); err != nil {
 		return err
 	}
 	fmt.Println("ready")
@@ -70,12 +78,40 @@ func echo(addr string) error {
 	}
 }
 
+// greet sends until something comes back: until then packets wait for the address of the
+// other's card, and most are dropped.
+func greet(conn net.Conn) error {
+	var err error
+	for range 50 {
+		if _, err = conn.Write([]byte("hello")); err != nil {
+			return err
+		}
+		if err = conn.SetReadDeadline(time.Now().Add(400 * time.Millisecond)); err != nil {
+			return err
+		}
+		if _, err = conn.Read(make([]byte, 16)); err == nil {
+			return nil
+		}
+	}
+	return fmt.Errorf("nobody greets back: %w", err)
+}
+
 func fly(addr string, n int) (flight, error) {
-	conn, err := net.Dial("udp", addr)
+	at, err := net.ResolveUDPAddr("udp", addr)
+	if err != nil {
+		return flight{}, err
+	}
+	conn, err := net.DialUDP("udp", nil, at)
 	if err != nil {
 		return flight{}, err
 	}
 	defer conn.Close()
+	if err := conn.SetReadBuffer(probeRoom); err != nil {
+		return flight{}, err
+	}
+	if err := greet(conn); err != nil {
+		return flight{}, err
+	}
 	sent := make([]time.Time, n)
 	go func() {
 		tick := time.NewTicker(probeEvery)
@@ -96,8 +132,11 @@ func fly(addr string, n int) (flight, error) {
 		if errors.Is(err, os.ErrDeadlineExceeded) {
 			break
 		}
-		if err != nil || got != 4 {
-			return flight{}, fmt.Errorf("%d bytes came back: %w", got, err)
+		if err != nil {
+			return flight{}, err
+		}
+		if got != 4 { // a late greeting
+			continue
 		}
 		took = append(took, time.Since(sent[binary.BigEndian.Uint32(buf)]))
 	}

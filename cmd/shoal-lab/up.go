@@ -51,7 +51,7 @@ interrupted, nothing is left behind.`,
 	fl := cmd.Flags()
 	fl.StringVarP(&f.file, "file", "f", "", "topology file")
 	fl.StringVar(&f.network, "network", "", "range of private addresses, like 10.213.0.0/16")
-	fl.StringVar(&f.dir, "dir", "", "where disks and logs go (default "+lab.Root+"/NAME)")
+	fl.StringVar(&f.dir, "dir", "", "where disks and logs go (default /var/lib/shoal-lab/NAME)")
 	fl.BoolVar(&f.bare, "bare", false, "hosts with engines, but without shoald")
 	fl.Uint64Var(&f.seed, "seed", 1, "of loss and jitter")
 	fl.StringArrayVar(&f.images, "image", nil, "file of \"docker save\" that every engine has from the start (repeatable)")
@@ -143,8 +143,7 @@ func readTopology(file string) (*topology.Topology, error) {
 	}
 	data, err := os.ReadFile(file)
 	if err != nil {
-		var at *fs.PathError
-		if errors.As(err, &at) {
+		if at, ok := errors.AsType[*fs.PathError](err); ok {
 			err = at.Err
 		}
 		return nil, usage("read %s: %w", file, err)
@@ -191,7 +190,7 @@ func (a *app) up(cmd *cobra.Command, f *upFlags, args []string) error {
 		return err
 	}
 	a.say("%s up in %.1f s", count(len(t.Hosts)), time.Since(from).Seconds())
-	return a.ps(cmd)
+	return a.ps(cmd.Context())
 }
 
 func count(hosts int) string {

@@ -7,6 +7,7 @@ package main
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"strconv"
 	"strings"
@@ -62,13 +63,13 @@ func (a *app) psCmd() *cobra.Command {
 		Use: "ps", Short: "List the hosts of a lab", Args: exactly(0),
 		Long:    "List the hosts of a lab and their states: up, frozen, down.",
 		Example: "  shoal-lab ps\n  shoal-lab ps -o json",
-		RunE:    func(cmd *cobra.Command, _ []string) error { return a.ps(cmd) },
+		RunE:    func(cmd *cobra.Command, _ []string) error { return a.ps(cmd.Context()) },
 	}
 }
 
-func (a *app) ps(cmd *cobra.Command) error {
+func (a *app) ps(ctx context.Context) error {
 	var hosts []driver.Host
-	if err := a.ask(cmd.Context(), driver.Hosts, driver.Ask{}, &hosts); err != nil {
+	if err := a.ask(ctx, driver.Hosts, driver.Ask{}, &hosts); err != nil {
 		return err
 	}
 	if a.output == "json" {

@@ -11,10 +11,10 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/shoalnet/shoal/lab"
 	"github.com/shoalnet/shoal/lab/topology"
-	"github.com/shoalnet/shoal/lab/wire"
 )
 
 // Verb is what a driver can be asked.
@@ -25,7 +25,9 @@ const (
 	Hosts     Verb = "hosts"      // answers []Host
 	Links     Verb = "links"      // answers []Link
 	Stats     Verb = "stats"      // answers []Stat
-	Command   Verb = "command"    // Reach, Host, Args; answers lab.Command
+	Exec      Verb = "exec"       // Host, Args; answers Command
+	Shoal     Verb = "shoal"      // the same
+	Docker    Verb = "docker"     // the same
 	SetLink   Verb = "link"       // Host, Other, Change, OneWay
 	Split     Verb = "split"      // Sides, OneWay
 	Heal      Verb = "heal"       //
@@ -52,8 +54,13 @@ type Ask struct {
 	Free        bool            `json:",omitempty"`
 	Offset      string          `json:",omitempty"` // a duration
 	File        string          `json:",omitempty"` // absolute
-	Reach       lab.Reach       `json:",omitempty"`
 	Args        []string        `json:",omitempty"`
+}
+
+// Command is a program of this machine: Args[0] is its absolute path, or a name on the PATH.
+type Command struct {
+	Args []string `json:"args"`
+	Env  []string `json:"env,omitempty"` // all of it but for TERM; none: the caller's own
 }
 
 // Host is a host or router as "shoal-lab ps -o json" prints it.
@@ -131,9 +138,9 @@ type Link struct {
 	Overflowed uint64  `json:"overflowed"`
 }
 
-func linksOf(all map[wire.Pair]lab.LinkState) []Link {
+func linksOf(l *lab.Lab) ([]Link, error) { //nolint:unparam // as all verbs
 	var out []Link
-	for p, s := range all {
+	for p, s := range l.Links() {
 		out = append(out, Link{
 			Segment: p.Segment, From: p.From, To: p.To, Delay: s.Link.Delay.String(), Jitter: s.Link.Jitter.String(), Loss: s.Link.Loss,
 			Rate: s.Link.Rate, Cut: s.Link.Cut, Packets: s.Counters.Packets, Bytes: s.Counters.Bytes, Lost: s.Counters.Lost,
@@ -143,7 +150,7 @@ func linksOf(all map[wire.Pair]lab.LinkState) []Link {
 	slices.SortFunc(out, func(a, b Link) int {
 		return slices.Compare([]string{a.Segment, a.From, a.To}, []string{b.Segment, b.From, b.To})
 	})
-	return out
+	return out, nil
 }
 
 // Error is an answer that is an error. Kind tells the errors that callers decide on.
@@ -179,24 +186,60 @@ func errorOf(err error) *Error {
 	return out
 }
 
-// do does what a verb says.
-func do(ctx context.Context, l *lab.Lab, v Verb, a *Ask) (any, error) {
-	switch v {
-	case Hosts:
-		return hostsOf(l)
-	case Links:
-		return linksOf(l.Links()), nil
-	case Stats:
-		all, err := l.Stats(ctx)
-		var out []Stat
-		for i := range all {
-			out = append(out, statOf(&all[i]))
+// verbs says what each verb but down does.
+var verbs = map[Verb]func(ctx context.Context, l *lab.Lab, a *Ask) (any, error){
+	Hosts: func(_ context.Context, l *lab.Lab, _ *Ask) (any, error) { return hostsOf(l) },
+	Stats: func(ctx context.Context, l *lab.Lab, _ *Ask) (any, error) { return statsOf(ctx, l) },
+	Links: func(_ context.Context, l *lab.Lab, _ *Ask) (any, error) { return linksOf(l) },
+	Exec: func(_ context.Context, l *lab.Lab, a *Ask) (any, error) {
+		args, env, err := l.ExecCommand(a.Host, a.Args)
+		return Command{Args: args, Env: env}, err
+	},
+	Shoal: func(_ context.Context, l *lab.Lab, a *Ask) (any, error) {
+		args, err := l.ShoalCommand(a.Host, a.Args)
+		return Command{Args: args}, err
+	},
+	Docker: func(_ context.Context, l *lab.Lab, a *Ask) (any, error) {
+		args, err := l.DockerCommand(a.Host, a.Args)
+		return Command{Args: args}, err
+	},
+
+	SetLink: done(func(_ context.Context, l *lab.Lab, a *Ask) error {
+		return l.SetLink(a.Host, a.Other, a.Change, a.OneWay)
+	}),
+	Split: done(func(_ context.Context, l *lab.Lab, a *Ask) error { return l.Split(a.Sides, a.OneWay) }),
+	Heal:  done(func(_ context.Context, l *lab.Lab, _ *Ask) error { return l.Heal() }),
+
+	Kill:   done(func(ctx context.Context, l *lab.Lab, a *Ask) error { return l.Kill(ctx, a.Host) }),
+	Boot:   done(func(ctx context.Context, l *lab.Lab, a *Ask) error { return l.Boot(ctx, a.Host) }),
+	Freeze: done(func(ctx context.Context, l *lab.Lab, a *Ask) error { return l.Freeze(ctx, a.Host) }),
+	Thaw:   done(func(ctx context.Context, l *lab.Lab, a *Ask) error { return l.Thaw(ctx, a.Host) }),
+	Engine: done(func(ctx context.Context, l *lab.Lab, a *Ask) error { return l.Engine(ctx, a.Host, a.Action) }),
+	Daemon: done(func(ctx context.Context, l *lab.Lab, a *Ask) error { return l.Daemon(ctx, a.Host, a.Action) }),
+
+	FillDisk:  done(func(ctx context.Context, l *lab.Lab, a *Ask) error { return l.FillDisk(ctx, a.Host, a.Disk, a.Free) }),
+	LoadImage: done(func(ctx context.Context, l *lab.Lab, a *Ask) error { return l.LoadImage(ctx, a.Host, a.File) }),
+	Clock: done(func(_ context.Context, l *lab.Lab, a *Ask) error {
+		offset, err := time.ParseDuration(a.Offset)
+		if err != nil {
+			return fmt.Errorf("an offset is like +90s or -2m, got %q", a.Offset)
 		}
-		return out, err
-	case Command:
-		return l.Command(a.Reach, a.Host, a.Args)
+		return l.Clock(a.Host, offset)
+	}),
+}
+
+// done is a verb that answers nothing.
+func done(do func(ctx context.Context, l *lab.Lab, a *Ask) error) func(context.Context, *lab.Lab, *Ask) (any, error) {
+	return func(ctx context.Context, l *lab.Lab, a *Ask) (any, error) { return nil, do(ctx, l, a) }
+}
+
+func statsOf(ctx context.Context, l *lab.Lab) ([]Stat, error) {
+	all, err := l.Stats(ctx)
+	var out []Stat
+	for i := range all {
+		out = append(out, statOf(&all[i]))
 	}
-	return nil, change(ctx, l, v, a)
+	return out, err
 }
 
 func hostsOf(l *lab.Lab) ([]Host, error) {
@@ -213,38 +256,4 @@ func hostsOf(l *lab.Lab) ([]Host, error) {
 		out = append(out, hostOf(&hosts[i]))
 	}
 	return out, nil
-}
-
-func change(ctx context.Context, l *lab.Lab, v Verb, a *Ask) error {
-	switch v {
-	case SetLink:
-		return l.SetLink(a.Host, a.Other, a.Change, a.OneWay)
-	case Split:
-		return l.Split(a.Sides, a.OneWay)
-	case Heal:
-		return l.Heal()
-	case Kill:
-		return l.Kill(ctx, a.Host)
-	case Boot:
-		return l.Boot(ctx, a.Host)
-	case Freeze:
-		return l.Freeze(ctx, a.Host)
-	case Thaw:
-		return l.Thaw(ctx, a.Host)
-	case Engine:
-		return l.Engine(ctx, a.Host, a.Action)
-	case Daemon:
-		return l.Daemon(ctx, a.Host, a.Action)
-	case FillDisk:
-		return l.FillDisk(ctx, a.Host, a.Disk, a.Free)
-	case Clock:
-		offset, err := parseOffset(a.Offset)
-		if err != nil {
-			return err
-		}
-		return l.Clock(a.Host, offset)
-	case LoadImage:
-		return l.LoadImage(ctx, a.Host, a.File)
-	}
-	return fmt.Errorf("a driver does not know %q", v)
 }

@@ -6,7 +6,6 @@
 package driver
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -27,10 +26,8 @@ import (
 )
 
 const (
-	socketFile = "socket"
-	logFile    = "driver.log"
-	maxAsk     = 1 << 20 // bytes of a request
-	headTime   = 5 * time.Second
+	maxAsk   = 1 << 20 // bytes of a request
+	headTime = 5 * time.Second
 )
 
 // Order is the lab that a driver is to run.
@@ -64,7 +61,7 @@ func Drive(ctx context.Context, in io.Reader, out io.WriteCloser) error {
 		t.say(word{Error: errorOf(err)})
 		return err
 	}
-	server, listener, err := listen(l, cancel)
+	server, listener, err := listen(ctx, l, cancel)
 	if err != nil {
 		err = errors.Join(err, l.Close(context.WithoutCancel(ctx)))
 		t.say(word{Error: errorOf(err)})
@@ -72,7 +69,7 @@ func Drive(ctx context.Context, in io.Reader, out io.WriteCloser) error {
 	}
 	t.say(word{Up: true})
 	_ = out.Close() // nobody reads it any more
-	if f, err := os.OpenFile(filepath.Join(l.Dir(), logFile), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600); err == nil {
+	if f, err := os.OpenFile(LogFile(l.Name()), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600); err == nil {
 		_ = debug.SetCrashOutput(f, debug.CrashOptions{}) // without it a crash is only not explained
 		_ = f.Close()
 	}
@@ -108,16 +105,12 @@ func begin(ctx context.Context, in io.Reader, progress func(string)) (*lab.Lab, 
 	}
 	return lab.Start(ctx, lab.Config{
 		Name: o.Name, Dir: o.Dir, Topology: t, Bare: o.Bare, Flags: o.Flags, Images: o.Images, Seed: o.Seed,
-		Binaries: lab.Binaries{Init: o.Init}, Progress: progress, Log: slog.New(slog.NewTextHandler(logOf(&o), nil)),
+		Binaries: lab.Binaries{Init: o.Init}, Progress: progress, Log: slog.New(slog.NewTextHandler(lateLog{LogFile(o.Name)}, nil)),
 	})
 }
 
 // lateLog appends to a file whose directory is made later; what comes before is lost.
 type lateLog struct{ path string }
-
-func logOf(o *Order) lateLog {
-	return lateLog{filepath.Join(cmp.Or(o.Dir, filepath.Join(lab.Root, o.Name)), logFile)}
-}
 
 // Write implements io.Writer.
 func (l lateLog) Write(line []byte) (int, error) {
@@ -130,8 +123,8 @@ func (l lateLog) Write(line []byte) (int, error) {
 }
 
 // listen opens the driver's socket.
-func listen(l *lab.Lab, over func()) (*http.Server, net.Listener, error) {
-	listener, err := net.Listen("unix", socketOf(l.Name()))
+func listen(ctx context.Context, l *lab.Lab, over func()) (*http.Server, net.Listener, error) {
+	listener, err := (&net.ListenConfig{}).Listen(ctx, "unix", socketOf(l.Name()))
 	if err != nil {
 		return nil, nil, fmt.Errorf("open the driver's socket: %w", err)
 	}
@@ -142,7 +135,14 @@ func listen(l *lab.Lab, over func()) (*http.Server, net.Listener, error) {
 	return &http.Server{Handler: http.HandlerFunc(s.serve), ReadHeaderTimeout: headTime}, listener, nil
 }
 
-func socketOf(name string) string { return filepath.Join(lab.Registered(name), socketFile) }
+func socketOf(name string) string { return beside(name, "socket") }
+
+// LogFile is what the driver of a lab says.
+func LogFile(name string) string { return beside(name, "driver.log") }
+
+func beside(name, file string) string {
+	return filepath.Join((&lab.Info{Name: name}).RunDir(), file)
+}
 
 // run serves until ctx ends, and ends the lab.
 func run(ctx context.Context, l *lab.Lab, server *http.Server, listener net.Listener) error {
@@ -177,7 +177,12 @@ func (s *server) serve(w http.ResponseWriter, r *http.Request) {
 		s.over()
 		return
 	}
-	out, err := do(r.Context(), s.lab, v, &a)
+	do, isKnown := verbs[v]
+	if !isKnown {
+		answer(w, nil, fmt.Errorf("the driver does not know %q; is it of another version?", v))
+		return
+	}
+	out, err := do(r.Context(), s.lab, &a)
 	answer(w, out, err)
 }
 
@@ -197,12 +202,4 @@ func answer(w http.ResponseWriter, out any, err error) {
 	}
 	w.Header().Set("Content-Type", "application/json")
 	_ = json.NewEncoder(w).Encode(r) // who asked may be gone
-}
-
-func parseOffset(s string) (time.Duration, error) {
-	d, err := time.ParseDuration(s)
-	if err != nil {
-		return 0, fmt.Errorf("an offset is like +90s or -2m, got %q", s)
-	}
-	return d, nil
 }

@@ -113,6 +113,9 @@ func fly(addr string, n int) (flight, error) {
 		return flight{}, err
 	}
 	sent := make([]time.Time, n)
+	if err := conn.SetReadDeadline(time.Now().Add(time.Minute)); err != nil {
+		return flight{}, err
+	}
 	go func() {
 		tick := time.NewTicker(probeEvery)
 		defer tick.Stop()
@@ -121,10 +124,8 @@ func fly(addr string, n int) (flight, error) {
 			_, _ = conn.Write(binary.BigEndian.AppendUint32(nil, uint32(i))) // lost ones are counted
 			<-tick.C
 		}
+		_ = conn.SetReadDeadline(time.Now().Add(probeRest)) // else there is the minute
 	}()
-	if err := conn.SetReadDeadline(time.Now().Add(time.Duration(n)*probeEvery + probeRest)); err != nil {
-		return flight{}, err
-	}
 	var took []time.Duration
 	buf := make([]byte, 2048)
 	for len(took) < n {

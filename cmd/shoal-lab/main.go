@@ -75,8 +75,8 @@ func (a *app) run(ctx context.Context, args []string) int {
 	if err == nil {
 		return 0
 	}
-	if ctx.Err() != nil {
-		err = errors.New("interrupted; nothing of a lab that was not up is left")
+	if errors.Is(err, context.Canceled) {
+		err = errors.New("interrupted")
 	}
 	_, _ = fmt.Fprintf(a.err, "error: %s\n", strings.ReplaceAll(err.Error(), "\n", "; ")) // there is nowhere to complain
 	var isUsage usageError
@@ -144,7 +144,10 @@ docs/lab.md goes through it.`,
 func (a *app) driveCmd() *cobra.Command {
 	return &cobra.Command{
 		Use: driveCommand, Hidden: true, Args: exactly(0),
-		RunE: func(cmd *cobra.Command, _ []string) error { return driver.Drive(cmd.Context(), os.Stdin, os.Stdout) },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			signal.Ignore(syscall.SIGPIPE) // who started it may be gone: then there is a lab to remove
+			return driver.Drive(cmd.Context(), os.Stdin, os.Stdout)
+		},
 	}
 }
 

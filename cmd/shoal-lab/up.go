@@ -6,6 +6,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -187,6 +188,9 @@ func (a *app) up(cmd *cobra.Command, f *upFlags, args []string) error {
 	}
 	from := time.Now()
 	if err := driver.Spawn(cmd.Context(), []string{self, driveCommand}, o, func(line string) { a.say("%s", line) }); err != nil {
+		if errors.Is(err, context.Canceled) {
+			err = errors.New("interrupted; nothing of the lab is left")
+		}
 		return err
 	}
 	a.say("%s up in %.1f s", count(len(t.Hosts)), time.Since(from).Seconds())

@@ -103,12 +103,13 @@ const (
 	ContainerExited  ContainerState = "exited"
 )
 
-// EngineEvent tells that something about one of our containers may have changed;
-// the receiver looks at the container, not at the event.
+// EngineEvent tells that something about one of our containers, or about an image of
+// the engine, may have changed; the receiver looks at that, not at the event.
 type EngineEvent struct {
-	Container string
+	Container string // "" if it is about an image
 	Replica   ReplicaID
-	Action    string // "start", "die", "health_status", "destroy", ... for people
+	Image     string // what the engine calls it, an ID or a reference; "" if it is about a container
+	Action    string // "start", "die", "health_status", ..., "load", "tag", "delete", ... for people
 }
 
 // Engine runs containers. It sees only containers that carry this peer's cluster
@@ -129,8 +130,9 @@ type Engine interface {
 	Remove(ctx context.Context, id string) error
 	// List returns all our containers on this peer, in any state, sorted by ID.
 	List(ctx context.Context) ([]Container, error)
-	// Events calls fn for each event until ctx ends or the stream breaks; a broken
-	// stream is an error and the caller lists again. fn must not block.
+	// Events calls fn for each event of our containers, and of all images, until ctx
+	// ends or the stream breaks; a broken stream is an error and the caller lists
+	// again. fn must not block.
 	Events(ctx context.Context, fn func(EngineEvent)) error
 }
 

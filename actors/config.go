@@ -25,7 +25,7 @@ type Config struct {
 	PullTimeout time.Duration // of an image
 	OrphanGrace time.Duration // a container without a claim is left alone this long
 
-	Refresh      time.Duration // period of the lists of images and of the usage
+	Refresh      time.Duration // period of the usage, and of the list of images that corrects what events missed
 	RefuseFor    time.Duration // first length of a refusal, doubling
 	RefuseCap    time.Duration // longest refusal
 	ConfirmAfter time.Duration // pause after a pull of freshness that failed

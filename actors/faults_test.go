@@ -6,6 +6,7 @@ package actors
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -529,6 +530,78 @@ func TestMissingImageIsRefused(t *testing.T) {
 		}
 		p.engine.SetImages("late:1")
 		s.until(31*time.Second, "ready", func() bool { return p.ready("web") == 1 && len(p.state().Refusals) == 0 })
+	})
+}
+
+// countedImages counts the lists of images.
+type countedImages struct {
+	shoal.Puller
+	lists atomic.Int32
+}
+
+func (c *countedImages) Images(ctx context.Context) ([]string, error) {
+	c.lists.Add(1)
+	return c.Puller.Images(ctx)
+}
+
+// TestLoadedImageIsToldSoon: whoever loads an image and deploys at once finds a peer
+// that has it, also while the machine's usage is measured.
+func TestLoadedImageIsToldSoon(t *testing.T) {
+	inSea(t, 1, func(s *sea) {
+		p := s.first()
+		machine := &slowMachine{Machine: p.deps.Machine}
+		p.deps.Machine = machine
+		p.start()
+		s.wait(15 * time.Second)
+		s.until(30*time.Second, "measuring", machine.busy.Load)
+		tells := func(ref string) func() bool {
+			return func() bool { return slices.Contains(p.state().Images, ref) }
+		}
+		p.engine.SetImages("hello:1", "late:1")
+		s.until(50*time.Millisecond, "told", tells("late:1"))
+		p.engine.SetImages("hello:1")
+		s.until(time.Second+50*time.Millisecond, "told that it went", func() bool { return !tells("late:1")() })
+	})
+}
+
+// slowMachine takes two seconds to measure.
+type slowMachine struct {
+	shoal.Machine
+	busy atomic.Bool
+}
+
+func (m *slowMachine) Usage(ctx context.Context) (shoal.Resources, error) {
+	m.busy.Store(true)
+	defer m.busy.Store(false)
+	if !sleep(ctx, 2*time.Second) {
+		return shoal.Resources{}, ctx.Err()
+	}
+	return m.Machine.Usage(ctx)
+}
+
+// TestManyImageEventsMakeFewLists: a build tags and deletes all the time.
+func TestManyImageEventsMakeFewLists(t *testing.T) {
+	inSea(t, 1, func(s *sea) {
+		p := s.first()
+		count := &countedImages{Puller: p.deps.Puller}
+		p.deps.Puller = count
+		p.start()
+		s.wait(15 * time.Second)
+		before := count.lists.Load()
+		for range 500 {
+			p.engine.SetImages("hello:1", "late:1")
+			s.wait(10 * time.Millisecond)
+			p.engine.SetImages("hello:1")
+			s.wait(10 * time.Millisecond)
+		}
+		if n := count.lists.Load() - before; n < 8 || n > 11 {
+			t.Errorf("%d lists of images in 10 s of events, want about one a second", n)
+		}
+		before = count.lists.Load()
+		s.wait(15 * time.Second)
+		if n := count.lists.Load() - before; n > 2 {
+			t.Errorf("%d lists of images in 15 s without events, want the last one's and the periodic", n)
+		}
 	})
 }
 

@@ -36,6 +36,7 @@ type run struct {
 	seq       atomic.Uint64 // orders lists and ends of operations
 	look      chan struct{} // holds one: list the containers now
 	refresh   chan struct{} // holds one: list the images now
+	measure   chan struct{} // holds one: measure the usage now
 	poked     atomic.Bool   // a changed message is in the peer actor's mailbox
 	said      *atomic.Pointer[[]placement.Reason]
 	peer      atomic.Pointer[cell]
@@ -56,6 +57,7 @@ func newRun(s *System) *run {
 		pulls:     make(chan struct{}, s.cfg.Pulls),
 		look:      make(chan struct{}, 1),
 		refresh:   make(chan struct{}, 1),
+		measure:   make(chan struct{}, 1),
 		left:      make(chan struct{}),
 		over:      make(chan struct{}),
 		cells:     make(map[*cell]bool),
@@ -77,7 +79,7 @@ func (r *run) main(ctx context.Context) error {
 	r.work = func(fn func(context.Context)) { ops.Go(func() { fn(opCtx) }) }
 	r.board.reset()
 	for _, loop := range []func(context.Context){
-		r.refreshImages, r.listContainers, r.watchEvents, r.watchViews, r.watchActors, r.publish,
+		r.refreshImages, r.measureMachine, r.listContainers, r.watchEvents, r.watchViews, r.watchActors, r.publish,
 	} {
 		loops.Go(func() { loop(ctx) })
 	}

@@ -16,6 +16,9 @@ import (
 // before a broken stream of events is opened again.
 const downRetry = time.Second
 
+// imagesGap is the least time between two lists of images: a build makes many events.
+const imagesGap = time.Second
+
 // listContainers lists our containers when asked and periodically, and tells the
 // peer actor. The list also is the engine's pulse.
 func (r *run) listContainers(ctx context.Context) {
@@ -62,13 +65,21 @@ func (r *run) tellEngine(err error) {
 	r.log.Info("runtime answers again")
 	r.record("peer", "", -1, "runtime answers again")
 	r.refreshNow()
+	signal(r.measure)
 }
 
-// watchEvents has the containers listed whenever the engine tells of one: the
-// receiver looks at the container, not at the event.
+// watchEvents has the containers or the images listed whenever the engine tells of one:
+// the receiver looks at the thing, not at the event.
 func (r *run) watchEvents(ctx context.Context) {
 	for {
-		err := r.deps.Engine.Events(ctx, func(shoal.EngineEvent) { r.lookNow() })
+		r.refreshNow() // nobody told of what came before the stream
+		err := r.deps.Engine.Events(ctx, func(e shoal.EngineEvent) {
+			if e.Image != "" {
+				r.refreshNow()
+			} else {
+				r.lookNow()
+			}
+		})
 		if ctx.Err() != nil {
 			return
 		}
@@ -80,16 +91,16 @@ func (r *run) watchEvents(ctx context.Context) {
 	}
 }
 
-// refreshImages lists the engine's images and measures its usage periodically and
-// when asked.
+// refreshImages lists the engine's images periodically and when asked: who asks first
+// is answered soon, who asks in a row every imagesGap.
 func (r *run) refreshImages(ctx context.Context) {
 	for {
-		r.refreshOnce(ctx)
+		began := r.now()
+		r.listImages(ctx)
 		t := time.NewTimer(r.cfg.Refresh)
 		select {
 		case <-r.refresh:
-			// Whoever asks in a row is answered once a second.
-			if !sleep(ctx, time.Second) {
+			if !sleep(ctx, max(began+imagesGap-r.now(), r.cfg.ListGap)) {
 				t.Stop()
 				return
 			}
@@ -102,7 +113,7 @@ func (r *run) refreshImages(ctx context.Context) {
 	}
 }
 
-func (r *run) refreshOnce(ctx context.Context) {
+func (r *run) listImages(ctx context.Context) {
 	call, cancel := context.WithTimeout(ctx, r.cfg.ListTimeout)
 	defer cancel()
 	images, err := r.deps.Puller.Images(call)
@@ -112,16 +123,35 @@ func (r *run) refreshOnce(ctx context.Context) {
 		r.log.Debug("images not listed", logkey.Err, err)
 	}
 	r.board.setLooked()
-	if err != nil {
-		return
+}
+
+// measureMachine measures what the containers use, periodically and when the engine is
+// back. It takes seconds, in which images are listed all the same.
+func (r *run) measureMachine(ctx context.Context) {
+	for {
+		r.measureOnce(ctx)
+		t := time.NewTimer(r.cfg.Refresh)
+		select {
+		case <-r.measure:
+		case <-t.C:
+		case <-ctx.Done():
+			t.Stop()
+			return
+		}
+		t.Stop()
 	}
-	if used, err := r.deps.Machine.Usage(call); err == nil {
-		r.board.setUsed(used)
-	}
+}
+
+func (r *run) measureOnce(ctx context.Context) {
+	call, cancel := context.WithTimeout(ctx, r.cfg.ListTimeout)
+	defer cancel()
 	if r.board.needsCapacity() {
 		if info, err := r.deps.Machine.Info(call); err == nil {
 			r.board.setCapacity(info.Capacity)
 		}
+	}
+	if used, err := r.deps.Machine.Usage(call); err == nil {
+		r.board.setUsed(used)
 	}
 }
 

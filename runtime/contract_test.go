@@ -6,6 +6,7 @@ package runtime_test
 import (
 	"context"
 	"io"
+	"slices"
 	"testing"
 	"time"
 
@@ -36,9 +37,9 @@ func command(ctx context.Context, opts shoal.ExecOptions, t shoal.Terminal) int 
 
 func TestTwinContract(t *testing.T) {
 	runtimetest.Run(t, func(testing.TB) *runtimetest.Fixture {
+		images := []string{"steady:1", "sick:1", "crash:1", "greedy:1", "chatty:1"}
 		twin := runtime.NewTwin(runtime.TwinConfig{
-			Cluster: cluster, Peer: peer, Deadline: 300 * time.Millisecond,
-			Images: []string{"steady:1", "sick:1", "crash:1", "greedy:1", "chatty:1"},
+			Cluster: cluster, Peer: peer, Deadline: 300 * time.Millisecond, Images: images,
 		}, shoal.NewSystemClock())
 		soon := 5 * time.Millisecond
 		twin.SetProgram("steady:1", runtime.Program{HealthyAfter: soon, Exec: command})
@@ -71,6 +72,10 @@ func TestTwinContract(t *testing.T) {
 				}
 				twin.AddVolume("theirs")
 				return "theirs"
+			},
+			Load: func(testing.TB) (string, func()) {
+				twin.SetImages(append(slices.Clone(images), "late:1")...)
+				return "late:1", func() { twin.SetImages(images...) }
 			},
 			Hang: twin.SetHang,
 		}

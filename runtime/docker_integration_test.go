@@ -40,7 +40,7 @@ const testImage = "shoal-runtime-test:1"
 func TestMain(m *testing.M) {
 	os.Exit(func() int {
 		ctx := context.Background()
-		remove, err := loadHello(ctx)
+		remove, err := loadHello(ctx, testImage)
 		if err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			return 1
@@ -50,7 +50,8 @@ func TestMain(m *testing.M) {
 	}())
 }
 
-func loadHello(ctx context.Context) (remove func(), err error) {
+// loadHello is docker load of hello under a name.
+func loadHello(ctx context.Context, ref string) (remove func(), err error) {
 	raw, err := rawClient()
 	if err != nil {
 		return nil, err
@@ -64,14 +65,14 @@ func loadHello(ctx context.Context) (remove func(), err error) {
 		return nil, err
 	}
 	var tar bytes.Buffer
-	if err := pack.Tar(&tar, testImage, img); err != nil {
+	if err := pack.Tar(&tar, ref, img); err != nil {
 		return nil, err
 	}
 	if err := pack.Load(ctx, runtime.DefaultHost, &tar); err != nil {
 		return nil, err
 	}
 	return func() {
-		if _, err := raw.ImageRemove(ctx, testImage, image.RemoveOptions{}); err != nil {
+		if _, err := raw.ImageRemove(ctx, ref, image.RemoveOptions{}); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 		}
 		_ = raw.Close()
@@ -197,6 +198,14 @@ func dockerFixture(t testing.TB) *runtimetest.Fixture {
 		Publish: "127.0.0.21", Patience: 60 * time.Second, Deadline: 18 * time.Second,
 		Foreign:  func(t testing.TB) (string, func() bool) { return runForeign(t, nil) },
 		SetRules: func(allowed ...string) { rules.Store(&allowed) }, Volume: made.one,
+		Load: func(t testing.TB) (string, func()) {
+			const ref = "shoal-runtime-test:late"
+			remove, err := loadHello(t.Context(), ref)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return ref, remove
+		},
 		Hang: p.hang,
 	}
 }

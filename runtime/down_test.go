@@ -246,28 +246,39 @@ func TestLogsThatStall(t *testing.T) {
 	}
 }
 
-func TestEventStreamThatBreaks(t *testing.T) {
+// TestEventsOfOthersAreNotTold: of the engine's containers only ours are, of its images
+// all, which have no labels of ours to ask the engine for.
+func TestEventsOfOthersAreNotTold(t *testing.T) {
 	f := &fakeEngine{api: "1.41"}
 	d := newFakeDocker(t, serveFake(t, f), patient)
+	container := func(action string, c, p shoal.PeerID) string {
+		return fmt.Sprintf(`{"Type":"container","Action":"%s","Actor":{"ID":"%s","Attributes":{"%s":"%s","%s":"%s","%s":"%s"}}}`,
+			action, containerID(1), runtime.LabelCluster, c, runtime.LabelPeer, p, runtime.LabelReplica, replica(1))
+	}
 	f.misbehave(func(w http.ResponseWriter, r *http.Request, path string) bool {
 		if path != "/events" {
 			return false
 		}
-		for _, want := range []string{runtime.LabelCluster, runtime.LabelPeer, "health_status", "container"} {
-			if !strings.Contains(r.URL.Query().Get("filters"), want) {
-				t.Errorf("filters = %s, want %s in them", r.URL.Query().Get("filters"), want)
+		for _, want := range []string{"health_status", "container", "image", "load", "pull", "import", "untag", "delete"} {
+			if got := r.URL.Query().Get("filters"); !strings.Contains(got, `"`+want+`"`) {
+				t.Errorf("filters = %s, want %s in them", got, want)
 			}
 		}
-		fmt.Fprintf(w, `{"Type":"container","Action":"die","Actor":{"ID":"%s","Attributes":{"%s":"%s"}}}`,
-			containerID(1), runtime.LabelReplica, replica(1))
+		fmt.Fprint(w, container("start", cluster, "other"), container("stop", "other", peer), container("die", cluster, peer),
+			`{"Type":"container","Action":"start","Actor":{"ID":"theirs"}}`,
+			`{"Type":"image","Action":"load","Actor":{"ID":"sha256:1234","Attributes":{"name":"late:1"}}}`)
 		return true
 	})
 	var got []shoal.EngineEvent
 	err := d.Events(t.Context(), func(e shoal.EngineEvent) { got = append(got, e) })
 	if !errors.Is(err, shoal.ErrEngineDown) {
-		t.Errorf("Events = %v, want ErrEngineDown", err)
+		t.Errorf("Events = %v, want ErrEngineDown once the stream broke", err)
 	}
-	if want := []shoal.EngineEvent{{Container: containerID(1), Replica: replica(1), Action: "die"}}; !slices.Equal(got, want) {
+	want := []shoal.EngineEvent{
+		{Container: containerID(1), Replica: replica(1), Action: "die"},
+		{Image: "sha256:1234", Action: "load"},
+	}
+	if !slices.Equal(got, want) {
 		t.Errorf("events = %+v, want %+v", got, want)
 	}
 }

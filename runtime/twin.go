@@ -105,7 +105,6 @@ func NewTwin(cfg TwinConfig, clock shoal.Clock) *Twin {
 		cfg: cfg, clock: clock, latency: cfg.Latency, rules: cfg.Rules,
 		volumes:    make(map[string]bool),
 		containers: make(map[string]*twinContainer),
-		images:     make(map[string]bool),
 		programs:   make(map[string]Program),
 		watchers:   make(map[*watcher]bool),
 		counts:     make(map[shoal.ReplicaID]TwinCounts),

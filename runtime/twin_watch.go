@@ -96,13 +96,17 @@ func (t *Twin) note(c *twinContainer, kind, action string) {
 	}
 }
 
-// publish queues an event for every watcher. Callers hold t.mu.
+// publish queues an event of a container of ours for every watcher. Callers hold t.mu.
 func (t *Twin) publish(c *twinContainer, action string) {
-	if c.foreign {
-		return
+	if !c.foreign {
+		t.tell(shoal.EngineEvent{Container: c.ID, Replica: c.Replica, Action: action})
 	}
+}
+
+// tell queues an event for every watcher. Callers hold t.mu.
+func (t *Twin) tell(e shoal.EngineEvent) {
 	for w := range t.watchers {
-		w.queue = append(w.queue, shoal.EngineEvent{Container: c.ID, Replica: c.Replica, Action: action})
+		w.queue = append(w.queue, e)
 		w.nudge()
 	}
 }

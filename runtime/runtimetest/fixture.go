@@ -54,6 +54,8 @@ type Fixture struct {
 	// Volume makes a volume that is not ours, or with ours its name only, and has it
 	// removed after the test.
 	Volume func(t testing.TB, ours bool) (name string)
+	// Load gives the engine one more image, which remove takes from it again.
+	Load func(t testing.TB) (ref string, remove func())
 	// Hang makes the engine hang, or ends that.
 	Hang func(hang bool)
 }

@@ -36,6 +36,7 @@ func Run(t *testing.T, factory func(t testing.TB) *Fixture) {
 		{"absent", absent},
 		{"foreign containers are not touched", foreign},
 		{"events", events},
+		{"events of images", imageEvents},
 		{"health", health},
 		{"crash", crash},
 		{"memory", memory},

@@ -16,62 +16,107 @@ import (
 	"github.com/shoalnet/shoal"
 )
 
-func events(t *testing.T, f *Fixture) {
-	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
-	seen := make(chan shoal.EngineEvent, 1000)
-	ended := make(chan error, 1)
-	go func() { ended <- f.Engine.Events(ctx, func(e shoal.EngineEvent) { seen <- e }) }()
+// stream is one call of Events.
+type stream struct {
+	seen     chan shoal.EngineEvent
+	ended    chan error
+	cancel   context.CancelFunc
+	patience *time.Timer
+}
 
-	// The stream opens some time after the call: poke the engine until it tells.
+// watch calls Events and returns when they come: the stream opens some time after the
+// call, so the engine is poked until it tells.
+func (f *Fixture) watch(t testing.TB) *stream {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	s := &stream{seen: make(chan shoal.EngineEvent, 1000), ended: make(chan error, 1), cancel: cancel, patience: time.NewTimer(f.Patience)}
+	t.Cleanup(func() { s.patience.Stop() })
+	go func() { s.ended <- f.Engine.Events(ctx, func(e shoal.EngineEvent) { s.seen <- e }) }()
 	first := f.Container(&f.Steady)
 	poke := time.NewTicker(100 * time.Millisecond)
 	defer poke.Stop()
-	patience := time.NewTimer(f.Patience)
-	defer patience.Stop()
-	for open := false; !open; {
+	for {
 		id := f.create(t, first)
-		if err := f.Engine.Remove(ctx, id); err != nil {
+		if err := f.Engine.Remove(t.Context(), id); err != nil {
 			t.Fatal(err)
 		}
 		select {
-		case <-seen:
-			open = true
+		case <-s.seen:
+			return s
 		case <-poke.C:
-		case err := <-ended:
+		case err := <-s.ended:
 			t.Fatalf("Events = %v before any event", err)
-		case <-patience.C:
+		case <-s.patience.C:
 			t.Fatalf("no event within %s", f.Patience)
 		}
 	}
+}
 
+// end wants the stream to end with its context.
+func (s *stream) end(t testing.TB) {
+	t.Helper()
+	s.cancel()
+	if err := <-s.ended; !errors.Is(err, context.Canceled) {
+		t.Errorf("Events = %v after its context ended, want context.Canceled", err)
+	}
+}
+
+func events(t *testing.T, f *Fixture) {
+	s := f.watch(t)
+	foreign, _ := f.Foreign(t)
 	cs := f.Container(&f.Steady)
 	id := f.start(t, cs)
 	f.await(t, id, "healthy", func(c shoal.Container) bool { return c.Health == shoal.HealthHealthy })
-	if err := f.Engine.Stop(ctx, id, "", 5*time.Second); err != nil {
+	if err := f.Engine.Stop(t.Context(), id, "", 5*time.Second); err != nil {
 		t.Fatal(err)
 	}
-	if err := f.Engine.Remove(ctx, id); err != nil {
+	if err := f.Engine.Remove(t.Context(), id); err != nil {
 		t.Fatal(err)
 	}
 	want := []string{"start", "health_status: healthy", "die", "destroy"}
 	for len(want) > 0 {
 		select {
-		case e := <-seen:
-			if e.Replica == cs.Replica && e.Container != id {
-				t.Errorf("event %+v, want container %s", e, id)
+		case e := <-s.seen:
+			if e.Replica == cs.Replica && e.Container != id || e.Container == foreign || (e.Container == "") == (e.Image == "") {
+				t.Errorf("event %+v, want one of container %s or of an image", e, id)
 			}
 			if e.Replica == cs.Replica && e.Action == want[0] {
 				want = want[1:]
 			}
-		case <-patience.C:
+		case <-s.patience.C:
 			t.Fatalf("still waiting for events %q", want)
 		}
 	}
-	cancel()
-	if err := <-ended; !errors.Is(err, context.Canceled) {
-		t.Errorf("Events = %v after its context ended, want context.Canceled", err)
+	s.end(t)
+}
+
+// imageEvents: an image that comes is told of no earlier than it is there, one that
+// goes is told of too.
+func imageEvents(t *testing.T, f *Fixture) {
+	s := f.watch(t)
+	has := func(ref string) bool {
+		t.Helper()
+		all, err := f.Puller.Images(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return slices.Contains(all, shoal.NormalizeRef(ref))
 	}
+	ref, remove := f.Load(t)
+	for _, there := range []bool{true, false} {
+		for told := false; !told || has(ref) != there; {
+			select {
+			case e := <-s.seen:
+				told = e.Image != "" && e.Container == "" && e.Replica.IsZero() && e.Action != ""
+			case <-s.patience.C:
+				t.Fatalf("nobody told of image %s; there: %t", ref, there)
+			}
+		}
+		if there {
+			remove()
+		}
+	}
+	s.end(t)
 }
 
 func health(t *testing.T, f *Fixture) {

@@ -79,12 +79,19 @@ func peerOf(m *shoalv1.PeerRow) Peer {
 	return Peer{
 		ID: m.GetId(), Name: m.GetName(), State: m.GetState(), Self: m.GetIsSelf(), Seen: m.GetSeenSeconds(), RTT: m.GetRttSeconds(),
 		Role: m.GetRole(), Zone: m.GetZone(), Labels: m.GetLabels(),
-		CPUMilli: m.GetAllocatable().GetCpuMilli(), CPUFree: m.GetFree().GetCpuMilli(), CPUUsed: m.GetUsed().GetCpuMilli(),
-		Mem: m.GetAllocatable().GetMemBytes(), MemFree: m.GetFree().GetMemBytes(), MemUsed: m.GetUsed().GetMemBytes(),
+		Room: roomOf(m), CPUUsed: m.GetUsed().GetCpuMilli(), MemUsed: m.GetUsed().GetMemBytes(),
 		Replicas: int(m.GetReplicas()), Engine: m.GetEngine(), EngineAPI: m.GetEngineApi(), EngineTrouble: m.GetEngineTrouble(),
 		Version: m.GetVersion(), Cordoned: m.GetIsCordoned(), Draining: m.GetIsDraining(),
 		Platforms: m.GetPlatforms(), Addrs: m.GetAddrs(), PublishAddr: m.GetPublishAddr(), Allows: m.GetAllowedPolicy(),
 	}
+}
+
+func roomOf(m *shoalv1.PeerRow) *Room {
+	has, free := m.GetAllocatable(), m.GetFree()
+	if has == nil || free == nil {
+		return nil
+	}
+	return &Room{CPUMilli: has.GetCpuMilli(), CPUFree: free.GetCpuMilli(), Mem: has.GetMemBytes(), MemFree: free.GetMemBytes()}
 }
 
 func tokenOf(m *shoalv1.TokenRow) Token {

@@ -222,23 +222,44 @@ func (p *pane) silentFor(id shoal.PeerID, since string) string {
 // peer makes a member's row.
 func (p *pane) peer(m *shoal.Peer) *shoalv1.PeerRow {
 	life := p.view.Life(m.ID)
-	alloc := m.Facts.Allocatable()
 	row := &shoalv1.PeerRow{
 		Id: string(m.ID), Name: m.Name(), State: peerState(m, life), IsSelf: m.ID == p.view.Self(),
 		SeenSeconds: p.seen(m.ID), RttSeconds: life.RTT.Seconds(), Role: string(m.Role), Zone: m.Zone(), Labels: m.Facts.Labels,
-		Capacity: resources(m.Facts.Capacity), Allocatable: resources(alloc), Free: resources(alloc), Used: resources(shoal.Resources{}),
+		Used:   resources(shoal.Resources{}),
 		Engine: m.Facts.Engine, EngineApi: m.Facts.EngineAPI, Version: m.Facts.Version,
 		IsCordoned: m.Cordoned, IsDraining: m.Draining, Platforms: m.Facts.Platforms, Addrs: plainAddrs(m.Facts.Addrs), PublishAddr: m.Facts.PublishAddr,
 		AllowedPolicy: m.Facts.AllowedPolicy,
 		Replicas:      int32(len(p.view.ClaimsBy(m.ID))),
 	}
-	if st := p.view.State(m.ID); st != nil {
-		row.Free, row.Used = resources(st.Free), resources(st.Used)
+	st := p.view.State(m.ID)
+	row.Capacity, row.Allocatable, row.Free = room(&m.Facts, st)
+	if st != nil {
+		row.Used = resources(st.Used)
 		if st.Engine.Down {
 			row.EngineTrouble = cmp.Or(st.Engine.Reason, "does not answer")
 		}
 	}
 	return row
+}
+
+// room says how much a peer has, how much of it is for containers, and what is free of
+// that; nil while its records do not tell. Its beats (st, nil if it is not heard) may
+// have come before the records, or before a change of them.
+func room(f *shoal.PeerFacts, st *shoal.PeerState) (capacity, alloc, free *shoalv1.Resources) {
+	if f.Capacity == (shoal.Resources{}) {
+		return nil, nil, nil
+	}
+	has := f.Allocatable()
+	var taken shoal.Resources
+	if st != nil {
+		taken = positive(has.Sub(st.Free))
+	}
+	has = positive(has)
+	return resources(f.Capacity), resources(has), resources(has.Sub(taken))
+}
+
+func positive(r shoal.Resources) shoal.Resources {
+	return shoal.Resources{CPUMilli: max(0, r.CPUMilli), MemBytes: max(0, r.MemBytes)}
 }
 
 // said tells which marks and edits of a peer count, and whose they are.

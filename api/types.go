@@ -96,11 +96,8 @@ type Peer struct {
 	Role          string            `json:"role"`
 	Zone          string            `json:"zone,omitempty"`
 	Labels        map[string]string `json:"labels,omitempty"`
-	CPUMilli      int64             `json:"cpu_milli"`
-	CPUFree       int64             `json:"cpu_free_milli"`
+	*Room                           // nil, and not in the JSON, while its records have not arrived or its engine never answered
 	CPUUsed       int64             `json:"cpu_used_milli"`
-	Mem           int64             `json:"mem_bytes"`
-	MemFree       int64             `json:"mem_free_bytes"`
 	MemUsed       int64             `json:"mem_used_bytes"`
 	Replicas      int               `json:"replicas"`
 	Engine        string            `json:"engine"`
@@ -113,6 +110,15 @@ type Peer struct {
 	Addrs         []string          `json:"addrs,omitempty"`
 	PublishAddr   string            `json:"publish_addr,omitempty"`
 	Allows        []string          `json:"allowed_policy,omitempty"` // rules of its owner
+}
+
+// Room is what a peer has for containers. Free is less than nothing where replicas
+// reserve more than it has now.
+type Room struct {
+	CPUMilli int64 `json:"cpu_milli"`
+	CPUFree  int64 `json:"cpu_free_milli"`
+	Mem      int64 `json:"mem_bytes"`
+	MemFree  int64 `json:"mem_free_bytes"`
 }
 
 // Token is one invite; the token itself is shown only once, when it is made.

@@ -324,7 +324,7 @@ func (d *decision) unableToChange(s *serviceRow, p int) string {
 		}
 	}
 	if !fits(free, s.size) {
-		return roomText(free, row.alloc, s.size)
+		return row.roomText(free, s.size)
 	}
 	return ""
 }

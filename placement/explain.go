@@ -17,7 +17,7 @@ type Verdict struct {
 	Feasible bool
 	Never    bool   // it could not, whatever is freed, lifted or loaded: labels, its owner or size forbid it
 	Reason   string // "" if feasible; a sentence about the peer without its name
-	Score    string // "2 held, 31% full after": what spread and binpack compare
+	Score    string // "2 held, 31% full after", what spread and binpack compare; "2 held" while its room is not known
 }
 
 // Explain returns a verdict for every member that was not removed, by ID, on one
@@ -32,7 +32,10 @@ func Explain(v *shoal.View, spec *shoal.Spec) []Verdict {
 			continue
 		}
 		x := Verdict{Peer: row.peer.ID, Never: w.never(p, s)}
-		x.Score = fmt.Sprintf("%d held, %.0f%% full after", r.held[p], 100*share(row.load.Add(s.nominal), row.alloc))
+		x.Score = fmt.Sprintf("%d held", r.held[p])
+		if row.knowsRoom() {
+			x.Score += fmt.Sprintf(", %.0f%% full after", 100*share(row.load.Add(s.nominal), row.alloc))
+		}
 		x.Reason = w.verdict(p, s, int(r.held[p]))
 		x.Feasible = x.Reason == ""
 		out = append(out, x)
@@ -70,7 +73,7 @@ func (w *world) verdict(p int, s *serviceRow, held int) string {
 		return "its owner does not allow " + rule
 	}
 	if w.tooSmall(p, s) {
-		return roomText(row.alloc, row.alloc, s.size)
+		return row.roomText(row.alloc, s.size)
 	}
 	if why := w.barred(p); why != "" {
 		return why
@@ -87,11 +90,11 @@ func (w *world) never(p int, s *serviceRow) bool {
 	return no || w.forbidden(p, s) != "" || w.tooSmall(p, s)
 }
 
-// tooSmall reports whether a whole peer has too little room for one replica. How much
-// it has is not known before its engine has answered once.
+// tooSmall reports whether a whole peer has too little room for one replica, as far as
+// it is known.
 func (w *world) tooSmall(p int, s *serviceRow) bool {
 	row := &w.peers[p]
-	return row.peer.Facts.Capacity != (shoal.Resources{}) && !fits(row.alloc, s.size)
+	return row.knowsRoom() && !fits(row.alloc, s.size)
 }
 
 // blank reports whether a member's facts have not arrived yet: it was admitted, and

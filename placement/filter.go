@@ -211,7 +211,7 @@ func (w *world) cramped(p int, s *serviceRow, held int) string {
 		}
 	}
 	if free := row.alloc.Sub(row.used); s.size != (shoal.Resources{}) && !fits(free, s.size) {
-		return roomText(free, row.alloc, s.size)
+		return row.roomText(free, s.size)
 	}
 	return ""
 }
@@ -222,13 +222,21 @@ func fits(free, need shoal.Resources) bool {
 		(need.MemBytes <= 0 || need.MemBytes <= free.MemBytes)
 }
 
-func roomText(free, alloc, need shoal.Resources) string {
-	if need.MemBytes > 0 && need.MemBytes > free.MemBytes {
+// knowsRoom reports whether it is recorded how much a peer has: it is once its engine
+// has answered, and its records have arrived here.
+func (row *peerRow) knowsRoom() bool { return row.peer.Facts.Capacity != (shoal.Resources{}) }
+
+// roomText says why need does not fit into what is free.
+func (row *peerRow) roomText(free, need shoal.Resources) string {
+	switch {
+	case !row.knowsRoom():
+		return "has not told yet how much room it has"
+	case need.MemBytes > 0 && need.MemBytes > free.MemBytes:
 		return fmt.Sprintf("has %s of %s free, needs %s",
-			bytesText(max(0, free.MemBytes)), bytesText(alloc.MemBytes), bytesText(need.MemBytes))
+			bytesText(max(0, free.MemBytes)), bytesText(max(0, row.alloc.MemBytes)), bytesText(need.MemBytes))
 	}
 	return fmt.Sprintf("has %s of %s CPUs free, needs %s",
-		cpuText(max(0, free.CPUMilli)), cpuText(alloc.CPUMilli), cpuText(need.CPUMilli))
+		cpuText(max(0, free.CPUMilli)), cpuText(max(0, row.alloc.CPUMilli)), cpuText(need.CPUMilli))
 }
 
 func protocol(p shoal.Port) string {

@@ -63,6 +63,18 @@ func TestSelectors(t *testing.T) {
 	}
 }
 
+// TestScoreOfUnknownRoom: of what is not known there is no percentage.
+func TestScoreOfUnknownRoom(t *testing.T) {
+	k := newKit(1)
+	k.service("web", 0)
+	k.peers[0].Facts.Capacity = shoal.Resources{}
+	spec := k.services[0].Spec
+	spec.Reservations, spec.Limits = shoal.Resources{}, shoal.Resources{}
+	if got := Explain(k.view("judge"), &spec); len(got) != 1 || !got[0].Feasible || got[0].Score != "0 held" {
+		t.Errorf("Explain = %+v, want it feasible, 0 held", got)
+	}
+}
+
 func TestImageSpellings(t *testing.T) {
 	many := make([]string, maxImages)
 	for i := range many {
@@ -169,6 +181,14 @@ func TestFilters(t *testing.T) {
 			p.Facts.Capacity, s.Reservations = shoal.Resources{}, shoal.Resources{MemBytes: gib}
 			k.states[p.ID] = &shoal.PeerState{Engine: shoal.EngineStatus{Down: true, Reason: "no answer for 1s"}}
 		}, "its engine is down: no answer for 1s", false},
+		{"nor when the engine answers", func(_ *kit, p *shoal.Peer, s *shoal.Spec) {
+			p.Facts.Capacity, p.Facts.Reserved = shoal.Resources{}, shoal.Resources{CPUMilli: 500, MemBytes: gib}
+			s.Reservations = shoal.Resources{CPUMilli: 1000, MemBytes: gib}
+		}, "has not told yet how much room it has", false},
+		{"more is reserved than there is", func(_ *kit, p *shoal.Peer, s *shoal.Spec) {
+			p.Facts.Reserved = shoal.Resources{MemBytes: 65 * gib}
+			s.Reservations = shoal.Resources{MemBytes: gib}
+		}, "has 0 B of 0 B free, needs 1 GiB", true},
 		{"no need fits even where all is taken", func(_ *kit, p *shoal.Peer, s *shoal.Spec) {
 			p.Facts.Capacity, s.Reservations = shoal.Resources{}, shoal.Resources{}
 		}, "", false},

@@ -136,6 +136,14 @@ func (c *Cluster) Silence(name string, ago time.Duration) {
 	})
 }
 
+// Blank makes a peer one whose records have not arrived: it was admitted and is heard.
+func (c *Cluster) Blank(name string) {
+	c.Change(func() {
+		i := slices.IndexFunc(c.peers, func(p shoal.Peer) bool { return p.ID == PeerID(name) })
+		c.peers[i].Facts = shoal.PeerFacts{}
+	})
+}
+
 // Differ makes a peer that is alive hold other records.
 func (c *Cluster) Differ(name string) {
 	c.Change(func() {

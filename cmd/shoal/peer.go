@@ -37,7 +37,8 @@ func (a *app) peerLsCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "ls", Short: "List the peers as the asked one sees them", Args: a.noArgs,
 		Long: `List the members of the cluster. * marks the asked peer. SEEN is how long ago it was
-last heard, CPU and MEM what is reserved of what containers may use.`,
+last heard, CPU and MEM what is reserved of what containers may use; - while the asked
+peer has not learned that yet.`,
 		Example: "  shoal peer ls\n  shoal peer ls -l zone=a\n  shoal peer ls -f state=dead -o name",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return a.list(cmd, &l, func(ctx context.Context, c *api.Client, w io.Writer) (api.Freshness, error) {
@@ -89,10 +90,8 @@ func (a *app) peerTable() table[api.Peer] {
 			{head: "SEEN", cell: seen},
 			{head: "RTT", cell: rtt},
 			{head: "ZONE", cell: func(p api.Peer) string { return p.Zone }},
-			{head: "CPU", cell: func(p api.Peer) string {
-				return fmt.Sprintf("%s/%s", cores(p.CPUMilli-p.CPUFree), cores(p.CPUMilli))
-			}},
-			{head: "MEM", cell: func(p api.Peer) string { return fmt.Sprintf("%s/%s", size(p.Mem-p.MemFree), size(p.Mem)) }},
+			{head: "CPU", cell: func(p api.Peer) string { cpu, _ := roomTexts(p.Room, "/"); return cpu }},
+			{head: "MEM", cell: func(p api.Peer) string { _, mem := roomTexts(p.Room, "/"); return mem }},
 			{head: "CTRS", cell: func(p api.Peer) string { return fmt.Sprint(p.Replicas) }},
 			{head: "ENGINE", cell: func(p api.Peer) string {
 				if p.EngineTrouble != "" {
@@ -139,6 +138,14 @@ func rtt(p api.Peer) string {
 		return ""
 	}
 	return fmt.Sprintf("%.1fms", p.RTT*1000)
+}
+
+// roomTexts say what is reserved of what a peer has; "" while that is not known.
+func roomTexts(r *api.Room, of string) (cpu, mem string) {
+	if r == nil {
+		return "", ""
+	}
+	return cores(r.CPUMilli-r.CPUFree) + of + cores(r.CPUMilli), size(r.Mem-r.MemFree) + of + size(r.Mem)
 }
 
 func cores(milli int64) string {
@@ -212,6 +219,7 @@ func (a *app) peerInspectCmd() *cobra.Command {
 }
 
 func (a *app) describePeer(p peerJSON) error {
+	cpu, mem := roomTexts(p.Room, " reserved of ")
 	err := a.fields([][2]string{
 		{"Name", p.Name},
 		{"ID", p.ID},
@@ -222,8 +230,8 @@ func (a *app) describePeer(p peerJSON) error {
 		{"RTT", rtt(p.Peer)},
 		{"Role", p.Role},
 		{"Labels", pairs(p.Labels)},
-		{"CPU", cores(p.CPUMilli-p.CPUFree) + " reserved of " + cores(p.CPUMilli)},
-		{"Memory", size(p.Mem-p.MemFree) + " reserved of " + size(p.Mem)},
+		{"CPU", cmp.Or(cpu, "not known yet")},
+		{"Memory", cmp.Or(mem, "not known yet")},
 		{"Platforms", strings.Join(p.Platforms, ", ")},
 		{"Engine", p.Engine},
 		{"Engine API", p.EngineAPI},

@@ -29,6 +29,7 @@ func TestMain(m *testing.M) {
 //	exits CODE shoal ARG...      run, and expect exactly this exit code
 //	fails CODE TEXT shoal ARG... the same, and exactly this one line on stderr
 //	silence NAME AGO             a peer was last heard so long ago
+//	blank NAME                   a peer is heard, but its records have not arrived
 //	differ NAME, wake NAME       a peer holds other records; is alive and holds the same
 //	phase SVC/SLOT PHASE REASON  what a holder says
 //	after DELAY phase ...        the same, so long after the next wish
@@ -52,7 +53,7 @@ func TestScript(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"cluster": cmdCluster, "exits": cmdExits, "fails": cmdFails, "silence": cmdSilence, "differ": cmdDiffer, "wake": cmdWake, "phase": cmdPhase, "after": cmdAfter,
+			"cluster": cmdCluster, "exits": cmdExits, "fails": cmdFails, "silence": cmdSilence, "blank": cmdBlank, "differ": cmdDiffer, "wake": cmdWake, "phase": cmdPhase, "after": cmdAfter,
 			"dispute": cmdDispute, "trouble": cmdTrouble, "confirm": cmdConfirm, "block": cmdBlock, "arrived": cmdArrived, "release": cmdRelease, "known": cmdKnown,
 		},
 	})
@@ -120,6 +121,10 @@ func cmdSilence(ts *testscript.TestScript, _ bool, args []string) {
 	ago, err := time.ParseDuration(args[1])
 	ts.Check(err)
 	sessionOf(ts).cluster.Silence(args[0], ago)
+}
+
+func cmdBlank(ts *testscript.TestScript, _ bool, args []string) {
+	sessionOf(ts).cluster.Blank(args[0])
 }
 
 func cmdPhase(ts *testscript.TestScript, _ bool, args []string) {

@@ -100,7 +100,7 @@ type load struct {
 	Replicas int      `json:"replicas"` // held by a peer, or wanted of a service
 	CPU      int64    `json:"cpu_milli"`
 	Mem      int64    `json:"memory_bytes"`
-	AllCPU   int64    `json:"allocatable_cpu_milli,omitempty"` // of a peer
+	AllCPU   int64    `json:"allocatable_cpu_milli,omitempty"` // of a peer, if known
 	AllMem   int64    `json:"allocatable_memory_bytes,omitempty"`
 	Restarts int      `json:"restarts"`
 	Phases   []string `json:"phases"`  // "2 ready"
@@ -135,7 +135,10 @@ func peerLoads(u api.Usage) []load {
 	for i := range u.Peers {
 		p := &u.Peers[i]
 		l := load{
-			Name: p.Peer.Name, State: p.Peer.State, Replicas: len(p.Replicas), AllCPU: p.Peer.CPUMilli, AllMem: p.Peer.Mem, Trouble: p.Trouble,
+			Name: p.Peer.Name, State: p.Peer.State, Replicas: len(p.Replicas), Trouble: p.Trouble,
+		}
+		if room := p.Peer.Room; room != nil {
+			l.AllCPU, l.AllMem = room.CPUMilli, room.Mem
 		}
 		phases := map[string]int{}
 		for j := range p.Replicas {
@@ -234,6 +237,8 @@ func measured(l load, text string) string {
 	switch {
 	case l.Partial && l.CPU == 0 && l.Mem == 0:
 		return "?"
+	case text == "": // a share of what is not known
+		return ""
 	case l.Partial:
 		return text + "+"
 	}

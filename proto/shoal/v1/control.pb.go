@@ -610,7 +610,7 @@ type PeerRow struct {
 	Role          string                 `protobuf:"bytes,7,opt,name=role,proto3" json:"role,omitempty"`
 	Zone          string                 `protobuf:"bytes,8,opt,name=zone,proto3" json:"zone,omitempty"`
 	Labels        map[string]string      `protobuf:"bytes,9,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	Capacity      *Resources             `protobuf:"bytes,10,opt,name=capacity,proto3" json:"capacity,omitempty"`
+	Capacity      *Resources             `protobuf:"bytes,10,opt,name=capacity,proto3" json:"capacity,omitempty"` // this and the next two are absent while not known
 	Allocatable   *Resources             `protobuf:"bytes,11,opt,name=allocatable,proto3" json:"allocatable,omitempty"`
 	Free          *Resources             `protobuf:"bytes,12,opt,name=free,proto3" json:"free,omitempty"`
 	Used          *Resources             `protobuf:"bytes,13,opt,name=used,proto3" json:"used,omitempty"`

@@ -139,9 +139,8 @@ func (l *Lab) Docker(ctx context.Context, name string, args ...string) (string, 
 	return drive.Capture(exec.CommandContext(ctx, full[0], full[1:]...))
 }
 
-// LoadImage gives an image, a file as "docker save" writes it, to the engine of a host. A
-// shoald that runs may need half a minute to see it; Config.Images are there from the
-// beginning.
+// LoadImage gives an image, a file as "docker save" writes it, to the engine of a host.
+// Config.Images are there from the beginning.
 func (l *Lab) LoadImage(ctx context.Context, name, file string) error {
 	socket, err := l.engineOf(name)
 	if err != nil {

@@ -156,8 +156,8 @@ is 0s again. Containers and the engine have this machine's clock.`,
 func (a *app) loadImageCmd() *cobra.Command {
 	return &cobra.Command{
 		Use: "load-image HOST[,HOST...]|all FILE", Short: "Give an image to the engines of hosts", Args: exactly(2),
-		Long: `Give an image, a file as "docker save" writes it, to the engines of hosts. A shoald that
-runs may need half a minute to see it; "shoal-lab up --image" has it from the start.`,
+		Long: `Give an image, a file as "docker save" writes it, to the engines of hosts; "shoal-lab up
+--image" has it from the start.`,
 		Example: "  docker save web:1 > web.tar\n  shoal-lab load-image all web.tar\n  shoal-lab load-image h1,h2 web.tar",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			file, err := filepath.Abs(args[1])

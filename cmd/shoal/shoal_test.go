@@ -13,6 +13,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -134,6 +136,30 @@ func FuzzDuration(f *testing.F) {
 		}
 		if _, err := parseMoment(text, now); err != nil && strings.Contains(err.Error(), "\n") {
 			t.Errorf("parseMoment(%q) says two lines: %v", text, err)
+		}
+	})
+}
+
+func FuzzContexts(f *testing.F) {
+	for _, s := range []string{
+		"", "current: default", "current: lab\ncontexts:\n  lab: {host: \"tcp://lab:1\", description: \"a: b\\n# c\"}\n",
+		"contexts:\n  lab: {host: \"null\"}\n  y: {host: '1e3'}\n", "contexts: {lab: {host: &a x, description: *a}}",
+		"contexts: {lab: {host: !!str 1}}", "a: b\n---\n", "current: {", "? [a]\n: b", "\t", "current: \"\\e[2J\"", "a\xff", "%YAML 9\n---\n",
+		"!!map &x {<<: *x}", "contexts: {default: {host: x}}", "\"a\\nb\": c", "# only a comment",
+	} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		got, err := parseContexts(raw)
+		if err != nil {
+			if text := err.Error(); text == "" || strings.ContainsFunc(text, unicode.IsControl) || !utf8.ValidString(text) {
+				t.Errorf("parseContexts(%q) fails with %q, want one clean line", raw, text)
+			}
+			return
+		}
+		again, err := parseContexts(got.encode())
+		if diff := cmp.Diff(got, again, cmp.AllowUnexported(contextFile{})); err != nil || diff != "" {
+			t.Errorf("parseContexts(%q) does not survive its own form %q: %v\n%s", raw, got.encode(), err, diff)
 		}
 	})
 }

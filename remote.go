@@ -27,12 +27,12 @@ type Console interface {
 	// CopyFrom sends what is at a path, which must be absolute, of a container that need
 	// not run: stat is called once, then w gets a tar archive whose entries begin with
 	// the path's last element. An error of stat or w ends it and is returned as it is.
-	// ErrNotFound: nothing is there.
+	// ErrNotFound: nothing is there. ErrRefused: w took nothing for long.
 	CopyFrom(ctx context.Context, id, path string, stat func(PathStat) error, w io.Writer) error
 	// CopyTo unpacks a tar archive into a directory. ErrNotFound: it is not there.
 	// *InvalidError: it is no directory, or the archive is none. ErrRefused: nothing can
-	// be written there. What was unpacked before an error stays. The archive is closed at
-	// the end; that must end a Read under way.
+	// be written there, or nothing of the archive came for long. What was unpacked before
+	// an error stays. The archive is closed at the end; that must end a Read under way.
 	CopyTo(ctx context.Context, id, dir string, archive io.ReadCloser) error
 	// Measure measures a running container over about a second. ErrConflict: it does not
 	// run. Usage.Replica is not filled in.
@@ -166,8 +166,7 @@ type Remote interface {
 	// Exec is Console's for a replica. ErrRefused: the holder takes commands from
 	// operators only, or runs too many already.
 	Exec(ctx context.Context, peer PeerID, at Target, opts ExecOptions, t Terminal) (exitCode int, err error)
-	// CopyFrom and CopyTo are Console's for a replica, ErrRefused as for Exec. A reader
-	// of the one that stops for long is given up on.
+	// CopyFrom and CopyTo are Console's for a replica, ErrRefused as for Exec.
 	CopyFrom(ctx context.Context, peer PeerID, at Target, path string, stat func(PathStat) error, w io.Writer) error
 	CopyTo(ctx context.Context, peer PeerID, at Target, dir string, archive io.ReadCloser) error
 	// Usage measures the replicas of peer that run, over about a second; those that

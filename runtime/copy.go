@@ -4,12 +4,15 @@
 package runtime
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	cerrdefs "github.com/containerd/errdefs"
@@ -18,6 +21,12 @@ import (
 
 	"github.com/shoalnet/shoal"
 )
+
+// While an engine copies it does nothing else with that container: no stop, no
+// inspection. So nobody may keep it waiting for longer than Config.Slow.
+func idle(what, who string, limit time.Duration) error {
+	return fmt.Errorf("%s: %s for %s, and its engine can do nothing else with a container meanwhile: %w", what, who, limit, shoal.ErrRefused)
+}
 
 // CopyFrom implements [shoal.Console]. A container that is not ours is ErrRefused.
 func (d *Docker) CopyFrom(ctx context.Context, id, path string, stat func(shoal.PathStat) error, w io.Writer) error {
@@ -30,6 +39,9 @@ func (d *Docker) CopyFrom(ctx context.Context, id, path string, stat func(shoal.
 	defer cancel()
 	late := time.AfterFunc(d.cfg.Quick, cancel)
 	body, st, err := c.CopyFromContainer(within, id, path)
+	if err == nil {
+		defer func() { _ = body.Close() }() // it was only read from
+	}
 	if !late.Stop() && ctx.Err() == nil {
 		d.forget(c, err)
 		return fmt.Errorf("%s: no answer within %s: %w", what, d.cfg.Quick, shoal.ErrEngineDown)
@@ -37,14 +49,15 @@ func (d *Docker) CopyFrom(ctx context.Context, id, path string, stat func(shoal.
 	if err != nil {
 		return d.check(ctx, ctx, c, d.cfg.Quick, what, copyError(path, err))
 	}
-	defer func() { _ = body.Close() }() // it was only read from
 	if err := stat(shoal.PathStat{Name: st.Name, Bytes: st.Size, Mode: st.Mode, Link: st.LinkTarget}); err != nil {
 		return err
 	}
 	from := &patient{from: body, limit: d.cfg.Quick, expire: cancel}
-	to := &sink{w: w}
+	to := &sink{w: w, limit: d.cfg.Slow, cancel: cancel}
 	_, err = io.Copy(to, from)
 	switch {
+	case to.isLate.Load() && ctx.Err() == nil:
+		return idle(what, "nobody took what is there", d.cfg.Slow)
 	case to.failed != nil:
 		return to.failed
 	case from.expired.Load() && ctx.Err() == nil:
@@ -55,7 +68,8 @@ func (d *Docker) CopyFrom(ctx context.Context, id, path string, stat func(shoal.
 
 // CopyTo implements [shoal.Console]. A container that is not ours is ErrRefused.
 func (d *Docker) CopyTo(ctx context.Context, id, dir string, archive io.ReadCloser) error {
-	defer func() { _ = archive.Close() }() // it was only read from
+	shut := sync.OnceFunc(func() { _ = archive.Close() }) // it was only read from
+	defer shut()
 	what := fmt.Sprintf("copy to %s in %s", dir, short(id))
 	c, err := d.copying(ctx, what, id, dir)
 	if err != nil {
@@ -74,15 +88,20 @@ func (d *Docker) CopyTo(ctx context.Context, id, dir string, archive io.ReadClos
 	}
 	within, cancel := context.WithCancel(ctx)
 	defer cancel()
+	defer context.AfterFunc(within, shut)() // the client library waits for a Read under way
 	from := newSource(archive, d.cfg.Slow, cancel)
 	err = c.CopyToContainer(within, id, dir, from, container.CopyToContainerOptions{})
-	failed, isLate := from.end()
+	failed, late := from.end()
 	switch {
-	case failed != nil: // the engine saw a broken archive, but that is not why
-		return failed
-	case isLate && ctx.Err() == nil:
+	case ctx.Err() != nil:
+		return d.check(ctx, ctx, c, d.cfg.Quick, what, cmp.Or(err, failed))
+	case late == lateSender && err != nil:
+		return idle(what, "no more of the archive came", d.cfg.Slow)
+	case late == lateEngine && err != nil:
 		d.forget(c, err)
 		return fmt.Errorf("%s: takes nothing for %s: %w", what, d.cfg.Slow, shoal.ErrEngineDown)
+	case failed != nil: // the engine saw a broken archive, but that is not why
+		return failed
 	}
 	return d.check(ctx, ctx, c, d.cfg.Quick, what, copyError(dir, err))
 }
@@ -99,52 +118,77 @@ func (d *Docker) copying(ctx context.Context, what, id, path string) (*client.Cl
 	return c, d.check(ctx, ctx, nil, d.cfg.Quick, what, err)
 }
 
-// copyError words what engines answer about paths: 400 for what is no archive, 403 for a
-// file system that is read-only.
+// copyError words what engines answer about paths. Of a file system that is read-only
+// Engine 20.10 answers 500, later ones 400: only the words tell.
 func copyError(path string, err error) error {
 	switch {
+	case err == nil:
+		return nil
+	case cerrdefs.IsPermissionDenied(err), strings.Contains(err.Error(), "marked read-only"):
+		return fmt.Errorf("%s is read-only: %w", path, shoal.ErrRefused)
 	case cerrdefs.IsNotFound(err):
 		return fmt.Errorf("there is no %s: %w", path, shoal.ErrNotFound)
 	case cerrdefs.IsInvalidArgument(err):
 		return &shoal.InvalidError{Field: "path", Why: fmt.Sprintf("%s cannot take this archive: %s", path, err)}
-	case cerrdefs.IsPermissionDenied(err):
-		return fmt.Errorf("%s is read-only: %w", path, shoal.ErrRefused)
 	}
 	return err
 }
 
-// sink keeps the error of what is written to apart from the engine's.
+// sink keeps the error of what is written to apart from the engine's, and ends the
+// engine's answer when a Write takes long.
 type sink struct {
 	w      io.Writer
+	limit  time.Duration
+	cancel func()
+	isLate atomic.Bool
 	failed error
 }
 
 // Write implements io.Writer.
 func (s *sink) Write(p []byte) (int, error) {
+	late := time.AfterFunc(s.limit, func() {
+		s.isLate.Store(true)
+		s.cancel()
+	})
+	defer late.Stop()
 	n, err := s.w.Write(p)
 	s.failed = err
 	return n, err
 }
 
-// source does the same for what is read from, and notices when the engine stops reading:
-// the time that a Read itself takes is the sender's.
-type source struct {
-	r     io.Reader
-	limit time.Duration
-	late  *time.Timer
+// lateness says who kept the other waiting.
+type lateness int
 
-	mu     sync.Mutex // guards failed: the client library reads in a goroutine
+const (
+	lateNobody lateness = iota
+	lateEngine          // it does not read
+	lateSender          // it sends nothing
+)
+
+// source does for what is read from what sink does for what is written to, and notices
+// as well when the engine stops reading.
+type source struct {
+	r      io.Reader
+	limit  time.Duration
+	cancel func()
+
+	mu     sync.Mutex // guards the rest: the client library reads in a goroutine
+	timer  *time.Timer
 	failed error
+	late   lateness
+	isOver bool
 }
 
-func newSource(r io.Reader, limit time.Duration, late func()) *source {
-	return &source{r: r, limit: limit, late: time.AfterFunc(limit, late)}
+func newSource(r io.Reader, limit time.Duration, cancel func()) *source {
+	s := &source{r: r, limit: limit, cancel: cancel}
+	s.await(lateEngine)
+	return s
 }
 
 // Read implements io.Reader.
 func (s *source) Read(p []byte) (int, error) {
-	s.late.Stop()
-	defer s.late.Reset(s.limit)
+	s.await(lateSender)
+	defer s.await(lateEngine)
 	n, err := s.r.Read(p)
 	if err != nil && !errors.Is(err, io.EOF) {
 		s.mu.Lock()
@@ -154,10 +198,29 @@ func (s *source) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// end returns the sender's error, and whether the engine was late.
-func (s *source) end() (failed error, isLate bool) {
-	isLate = !s.late.Stop()
+// await gives somebody the time of limit.
+func (s *source) await(who lateness) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.failed, isLate
+	if s.timer != nil {
+		s.timer.Stop()
+	}
+	if s.isOver { // the client library may still read, but nobody waits
+		return
+	}
+	s.timer = time.AfterFunc(s.limit, func() {
+		s.mu.Lock()
+		s.late = who
+		s.mu.Unlock()
+		s.cancel()
+	})
+}
+
+// end returns the sender's error, and who was late.
+func (s *source) end() (failed error, late lateness) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.isOver = true
+	s.timer.Stop()
+	return s.failed, s.late
 }

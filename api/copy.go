@@ -137,7 +137,10 @@ func (c *Client) Stat(ctx context.Context, at shoal.Target, path string) (shoal.
 
 // CopyTo unpacks an archive in a directory of a replica, by the rules of shoal.Remote.
 func (c *Client) CopyTo(ctx context.Context, at shoal.Target, dir string, archive io.ReadCloser) error {
-	defer func() { _ = archive.Close() }() // it was only read from
+	shut := sync.OnceFunc(func() { _ = archive.Close() }) // it was only read from
+	defer shut()
+	defer context.AfterFunc(ctx, shut)() // a Read may wait for what never comes
+	outer := ctx
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel() // of a stream without its end: the archive is broken for all
 	stream := c.rpc.CopyTo(ctx)
@@ -145,6 +148,9 @@ func (c *Client) CopyTo(ctx context.Context, at shoal.Target, dir string, archiv
 	buf := make([]byte, execPiece)
 	for err == nil {
 		n, readErr := archive.Read(buf)
+		if outer.Err() != nil { // it is not the archive's end
+			return outer.Err()
+		}
 		if n > 0 {
 			err = stream.Send(&shoalv1.CopyToRequest{What: &shoalv1.CopyToRequest_Data{Data: buf[:n]}})
 		}

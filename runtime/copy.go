@@ -91,7 +91,7 @@ func (d *Docker) CopyTo(ctx context.Context, id, dir string, archive io.ReadClos
 	defer context.AfterFunc(within, shut)() // the client library waits for a Read under way
 	from := newSource(archive, d.cfg.Slow, cancel)
 	err = c.CopyToContainer(within, id, dir, from, container.CopyToContainerOptions{})
-	failed, late := from.end()
+	late, failed := from.end()
 	switch {
 	case ctx.Err() != nil:
 		return d.check(ctx, ctx, c, d.cfg.Quick, what, cmp.Or(err, failed))
@@ -216,11 +216,11 @@ func (s *source) await(who lateness) {
 	})
 }
 
-// end returns the sender's error, and who was late.
-func (s *source) end() (failed error, late lateness) {
+// end returns who was late, and the sender's error.
+func (s *source) end() (late lateness, failed error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.isOver = true
 	s.timer.Stop()
-	return s.failed, s.late
+	return s.late, s.failed
 }

@@ -112,13 +112,15 @@ func (p *packer) content(at string, size int64) error {
 }
 
 // unpacker makes files of a tar archive that somebody else may have made: nothing of it
-// gets out of the directory, whatever links there are, and nothing becomes a device.
+// gets out of the directory, or beside the name that it goes under, whatever links there
+// are or it makes; and nothing becomes a device.
 type unpacker struct {
 	*copying
 	name    string // that the archive's first element gets
 	isWhole bool   // the archive has no first element: it is of a whole file system
 	root    *os.Root
-	dirs    []*tar.Header // whose modes are set at the end, with Name as it is here
+	dirs    []*tar.Header   // whose modes are set at the end, with Name as it is here
+	real    map[string]bool // directories that are no links, nor reached through any
 }
 
 func (u *unpacker) unpack(dir string, archive io.Reader) (err error) {
@@ -126,6 +128,7 @@ func (u *unpacker) unpack(dir string, archive io.Reader) (err error) {
 		return fmt.Errorf("write to %s: %w", dir, errors.Unwrap(err))
 	}
 	defer func() { _ = u.root.Close() }() // it is only a directory
+	u.real = map[string]bool{}
 	in := tar.NewReader(archive)
 	for {
 		h, err := in.Next()
@@ -155,6 +158,9 @@ func (u *unpacker) here(name string) string {
 }
 
 func (u *unpacker) put(h *tar.Header, content io.Reader) error {
+	if err := u.unlinked(path.Dir(h.Name)); err != nil {
+		return err
+	}
 	if h.Typeflag != tar.TypeDir {
 		if st, err := u.root.Lstat(h.Name); err == nil && !st.Mode().IsRegular() && st.Mode()&fs.ModeSymlink == 0 {
 			return errors.New("something else than a file is there")
@@ -165,6 +171,9 @@ func (u *unpacker) put(h *tar.Header, content io.Reader) error {
 	}
 	switch h.Typeflag {
 	case tar.TypeDir:
+		if err := u.unlinked(h.Name); err != nil {
+			return err
+		}
 		u.dirs = append(u.dirs, h)
 		return u.root.MkdirAll(h.Name, 0o700) // until all is in it
 	case tar.TypeXGlobalHeader:
@@ -175,9 +184,34 @@ func (u *unpacker) put(h *tar.Header, content io.Reader) error {
 	case tar.TypeSymlink:
 		return u.anew(h, func(name string) error { return u.root.Symlink(h.Linkname, name) })
 	case tar.TypeLink:
+		if err := u.unlinked(path.Dir(u.here(h.Linkname))); err != nil {
+			return err
+		}
 		return u.anew(h, func(name string) error { return u.root.Link(u.here(h.Linkname), name) })
 	}
 	u.left++
+	return nil
+}
+
+// unlinked refuses a directory that is reached through a link: what an archive says of
+// it is not about where the link leads.
+func (u *unpacker) unlinked(dir string) error {
+	if dir == "." || u.real[dir] {
+		return nil
+	}
+	if err := u.unlinked(path.Dir(dir)); err != nil {
+		return err
+	}
+	st, err := u.root.Lstat(dir)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil:
+		return err
+	case st.Mode()&fs.ModeSymlink != 0:
+		return fmt.Errorf("%s is a link; remove it to have a directory there", dir)
+	}
+	u.real[dir] = st.IsDir() // a directory is never replaced, see put
 	return nil
 }
 
@@ -186,7 +220,7 @@ func (u *unpacker) put(h *tar.Header, content io.Reader) error {
 func (u *unpacker) anew(h *tar.Header, make func(name string) error) error {
 	name := path.Join(path.Dir(h.Name), ".shoal-cp-"+rand.Text())
 	err := make(name)
-	if err == nil && u.flags.archive {
+	if err == nil && u.flags.archive && h.Typeflag != tar.TypeLink { // that has the owner of what it is
 		err = u.root.Lchown(name, h.Uid, h.Gid)
 	}
 	if err == nil && (h.Typeflag == tar.TypeReg || h.Typeflag == tar.TypeGNUSparse) {
@@ -195,7 +229,8 @@ func (u *unpacker) anew(h *tar.Header, make func(name string) error) error {
 	if err == nil {
 		err = u.root.Rename(name, h.Name)
 	}
-	if err != nil {
+	// A Rename to another name of the same file does nothing, says rename(2).
+	if err != nil || h.Typeflag == tar.TypeLink {
 		_ = u.root.Remove(name) // it may not be there at all
 	}
 	return err

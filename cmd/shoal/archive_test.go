@@ -7,6 +7,7 @@ import (
 	"archive/tar"
 	"bytes"
 	"crypto/rand"
+	"errors"
 	"io"
 	"io/fs"
 	"os"
@@ -139,12 +140,28 @@ func TestUnpackHostile(t *testing.T) {
 		}
 		u := newUnpacker(rapid.SampledFrom([]string{".", "x", "name"}).Draw(t, "under"), copyFlags{})
 		u.isWhole = rapid.Bool().Draw(t, "whole")
+		if err := os.WriteFile(filepath.Join(dir, "mine"), []byte("mine"), 0o600); err != nil {
+			t.Fatal(err)
+		}
 		_ = u.unpack(dir, tarOf(t, headers...)) // it may refuse
+		if st, err := os.Stat(dir); err != nil || st.Mode().Perm() != 0o755 {
+			t.Errorf("the directory itself has mode %v, %v", st.Mode(), err)
+		}
 		for _, f := range filesIn(t, outside) {
 			mode, name, _ := strings.Cut(f, " ")
+			if strings.Contains(name, ".shoal-cp-") {
+				t.Errorf("%s is left behind", f)
+			}
 			inside := strings.HasPrefix(name, "out/in")
 			if !inside && name != "out" {
 				t.Errorf("%s is outside", f)
+			}
+			below, isBelow := strings.CutPrefix(name, "out/in/")
+			below, _, _ = strings.Cut(below, "/")
+			below, _, _ = strings.Cut(below, "=")
+			below, _, _ = strings.Cut(below, "->")
+			if isBelow && u.name != "." && below != "mine" && below != u.name {
+				t.Errorf("%s is not below %s", f, u.name)
 			}
 			if inside && strings.ContainsAny(mode, "ugD") {
 				t.Errorf("%s has a bit that nobody gave", f)
@@ -179,6 +196,56 @@ func TestUnpackRefuses(t *testing.T) {
 	}
 	if diff := cmp.Diff([]string{"drwxr-xr-x d", "drwxr-xr-x d/e"}, filesIn(t, dir)); diff != "" {
 		t.Errorf("after refusals (-want +got):\n%s", diff)
+	}
+}
+
+// TestUnpackThroughLinks: a directory of an archive is not what a link leads to that is
+// there already, or that the archive itself made.
+func TestUnpackThroughLinks(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.Mkdir(filepath.Join(dir, "conf"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink("..", filepath.Join(dir, "conf", "old")); err != nil {
+		t.Fatal(err)
+	}
+	before := filesIn(t, dir)
+	for what, headers := range map[string][]tar.Header{
+		"a file":      {{Name: "conf/old/.profile", Typeflag: tar.TypeReg, Mode: 0o644}},
+		"a directory": {{Name: "conf/old/", Typeflag: tar.TypeDir, Mode: 0o777}},
+		"a hard link": {{Name: "conf/hard", Typeflag: tar.TypeLink, Linkname: "conf/old/conf"}},
+	} {
+		err := newUnpacker("conf", copyFlags{}).unpack(dir, tarOf(t, headers...))
+		if err == nil || !strings.Contains(err.Error(), "conf/old is a link") {
+			t.Errorf("unpack of %s through a link = %v", what, err)
+		}
+	}
+	if diff := cmp.Diff(before, filesIn(t, dir)); diff != "" {
+		t.Errorf("files (-before +after):\n%s", diff)
+	}
+}
+
+// TestLocalFound: a link is what it leads to, also one that leads nowhere.
+func TestLocalFound(t *testing.T) {
+	dir, err := filepath.EvalSymlinks(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := func(name string) string { return filepath.Join(dir, name) }
+	if err := errors.Join(os.Mkdir(at("d"), 0o755), os.WriteFile(at("f"), nil, 0o600), os.Symlink("d/../f", at("to-f")), os.Symlink(at("d"), at("to-d")),
+		os.Symlink("to-f", at("twice")), os.Symlink("nowhere", at("dangling")), os.Symlink("loop", at("loop")), os.Symlink("../f", at("d/up"))); err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]found{
+		"d/": {at("d"), true, true}, "f": {at("f"), true, false}, "to-f": {at("f"), true, false}, "to-d": {at("d"), true, true},
+		"twice": {at("f"), true, false}, "dangling": {at("nowhere"), false, false}, "to-d/up": {at("f"), true, false}, "x": {at("x"), false, false},
+	} {
+		if got, err := localFound(dir + "/" + name); err != nil || got != want {
+			t.Errorf("localFound(%s) = %+v, %v, want %+v", name, got, err, want)
+		}
+	}
+	if got, err := localFound(at("loop")); err == nil {
+		t.Errorf("localFound(loop) = %+v, want an error", got)
 	}
 }
 

@@ -4,6 +4,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -217,44 +218,87 @@ func linked(from, link string) string {
 
 // fetch copies one path out of a replica. st is what is there.
 func (cp *copying) fetch(ctx context.Context, at shoal.Target, source string, from, to place, st *shoal.PathStat) error {
-	g, within := errgroup.WithContext(ctx)
 	archive, come := io.Pipe()
-	defer func() { _ = archive.Close() }() // it never fails
+	defer context.AfterFunc(ctx, func() { _ = archive.CloseWithError(ctx.Err()) })() // it never fails
+	taken := make(chan error, 1)
+	hasBegun := false
 	begin := func(s shoal.PathStat) error {
 		*st = s
 		if s.Mode&fs.ModeSymlink != 0 && s.Link != "" && (cp.flags.follow || from.isDirectory()) {
 			return errFollow
 		}
-		if to.path == "-" {
-			g.Go(func() error { _, err := io.Copy(cp.app.out, archive); return err })
-			return nil
-		}
-		spot, err := decide(from, s.Mode.IsDir(), path.Base(from.inside()), to, localFound(to.path))
+		take, err := cp.taker(source, from, to, s)
 		if err != nil {
 			return err
 		}
-		g.Go(func() error {
-			u := &unpacker{copying: cp, name: spot.name, isWhole: source == "/"}
-			err := u.unpack(spot.dir, archive)
+		hasBegun = true
+		go func() {
+			err := take(archive)
 			_ = archive.CloseWithError(err) // ends the copy, if it is not at its end
-			return err
-		})
+			taken <- err
+		}()
 		return nil
 	}
-	g.Go(func() error {
-		err := cp.client.CopyFrom(within, at, source, begin, io.MultiWriter(come, &cp.meter))
-		_ = come.CloseWithError(err) // nil is the end
-		return err
-	})
-	return g.Wait()
+	err := cp.client.CopyFrom(ctx, at, source, begin, io.MultiWriter(come, &cp.meter))
+	_ = come.CloseWithError(err) // nil is the end
+	if !hasBegun || err != nil && to.path == "-" {
+		return err // a Write to a pipe that nobody reads cannot be ended; it ends with the process
+	}
+	return cmp.Or(err, <-taken) // what ended the copy is why the archive broke, not the reverse
 }
 
-func localFound(p string) found {
-	at := found{path: filepath.Clean(p)}
-	if st, err := os.Stat(p); err == nil { // whatever else it is will be said when it is used
-		at.isThere, at.isDir = true, st.IsDir()
+// taker returns what takes the archive of a source.
+func (cp *copying) taker(source string, from, to place, st shoal.PathStat) (func(io.Reader) error, error) {
+	if to.path == "-" {
+		return func(archive io.Reader) error { _, err := io.Copy(cp.app.out, archive); return err }, nil
 	}
-	return at
+	if err := copyable(from, st.Mode); err != nil {
+		return nil, err
+	}
+	there, err := localFound(to.path)
+	if err != nil {
+		return nil, err
+	}
+	spot, err := decide(from, st.Mode.IsDir(), path.Base(from.inside()), to, there)
+	if err != nil {
+		return nil, err
+	}
+	u := &unpacker{copying: cp, name: spot.name, isWhole: source == "/"}
+	return func(archive io.Reader) error { return u.unpack(spot.dir, archive) }, nil
+}
+
+// copyable refuses a source of which nothing would be copied.
+func copyable(from place, mode fs.FileMode) error {
+	if mode&(fs.ModeDevice|fs.ModeNamedPipe|fs.ModeSocket|fs.ModeIrregular) != 0 {
+		return usage("%s is a device, pipe or socket; only files, directories and links are copied", from.path)
+	}
+	return nil
+}
+
+// localFound says what is at a target here; a link it follows, so that what it leads to
+// is overwritten, or made.
+func localFound(p string) (found, error) {
+	at := filepath.Clean(p)
+	for range maxLinks {
+		st, err := os.Lstat(at)
+		if err != nil { // whatever else it is will be said when it is used
+			return found{path: at}, nil
+		}
+		if st.Mode()&fs.ModeSymlink == 0 {
+			return found{path: at, isThere: true, isDir: st.IsDir()}, nil
+		}
+		link, err := os.Readlink(at)
+		if err == nil && !filepath.IsAbs(link) {
+			var dir string
+			dir, err = filepath.EvalSymlinks(filepath.Dir(at)) // ".." is that of what a link leads to
+			link = filepath.Join(dir, link)
+		}
+		if err != nil {
+			return found{}, fmt.Errorf("read %s: %w", p, errors.Unwrap(err))
+		}
+		at = link
+	}
+	return found{}, fmt.Errorf("%s: more than %d links lead to each other", p, maxLinks)
 }
 
 func (cp *copying) upload(ctx context.Context, from, to place) error {
@@ -273,6 +317,9 @@ func (cp *copying) upload(ctx context.Context, from, to place) error {
 	st, err := stat(source)
 	if err != nil {
 		return fmt.Errorf("read %s: %w", from.path, errors.Unwrap(err))
+	}
+	if err := copyable(from, st.Mode()); err != nil {
+		return err
 	}
 	there, err := cp.insideFound(ctx, at, to.inside())
 	if err != nil {

@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"sync"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -167,12 +168,15 @@ func sizes() (<-chan shoal.WindowSize, func()) {
 // it waits in a goroutine that ends with the process.
 type input struct {
 	pieces chan []byte
+	failed error // why it ended, once pieces is closed
 	closed chan struct{}
+	close  func()
 	rest   []byte
 }
 
 func newInput(from io.Reader) *input {
 	in := &input{pieces: make(chan []byte), closed: make(chan struct{})}
+	in.close = sync.OnceFunc(func() { close(in.closed) })
 	go func() {
 		defer close(in.pieces)
 		for {
@@ -186,6 +190,7 @@ func newInput(from io.Reader) *input {
 				}
 			}
 			if err != nil {
+				in.failed = err
 				return
 			}
 		}
@@ -199,11 +204,11 @@ func (in *input) Read(p []byte) (int, error) {
 		select {
 		case piece, ok := <-in.pieces:
 			if !ok {
-				return 0, io.EOF
+				return 0, in.failed
 			}
 			in.rest = piece
 		case <-in.closed:
-			return 0, io.EOF
+			return 0, io.ErrClosedPipe
 		}
 	}
 	n := copy(p, in.rest)
@@ -211,8 +216,8 @@ func (in *input) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// Close ends what Read waits for. It is called once.
+// Close ends what Read waits for.
 func (in *input) Close() error {
-	close(in.closed)
+	in.close()
 	return nil
 }

@@ -58,6 +58,9 @@ func hearArchive(s network.Stream, what string, stat func(shoal.PathStat) error,
 		}
 		switch m := m.GetWhat().(type) {
 		case *shoalv1.CopyChunk_Stat:
+			if isKnown {
+				return fmt.Errorf("%s: it says twice what is there", what)
+			}
 			isKnown = true
 			err = stat(proto.StatFrom(m.Stat))
 		case *shoalv1.CopyChunk_Data:
@@ -66,7 +69,10 @@ func hearArchive(s network.Stream, what string, stat func(shoal.PathStat) error,
 			}
 			_, err = w.Write(m.Data)
 		case *shoalv1.CopyChunk_End:
-			return errorFrom(what, m.End.GetError())
+			if err = errorFrom(what, m.End.GetError()); err == nil && !isKnown {
+				err = fmt.Errorf("%s: it does not say what is there", what)
+			}
+			return err
 		}
 		if err != nil {
 			return err

@@ -165,9 +165,20 @@ func TestCopyRefused(t *testing.T) {
 	if err := b.CopyFrom(t.Context(), "nobody", copyTarget, "/", fine, io.Discard); !errors.Is(err, shoal.ErrNotFound) {
 		t.Errorf("CopyFrom nobody = %v", err)
 	}
-	a.ServeInside(shelf{from: func(context.Context, shoal.Target, string, func(shoal.PathStat) error, io.Writer) error {
-		return nil
-	}})
+	for what, say := range map[string]func(stat func(shoal.PathStat) error, w io.Writer) error{
+		"it does not say what is there":              func(func(shoal.PathStat) error, io.Writer) error { return nil },
+		"it sends an archive before it says of what": func(_ func(shoal.PathStat) error, w io.Writer) error { _, err := w.Write([]byte("x")); return err },
+		"it says twice what is there": func(stat func(shoal.PathStat) error, _ io.Writer) error {
+			return errors.Join(stat(shoal.PathStat{}), stat(shoal.PathStat{}))
+		},
+	} {
+		a.ServeInside(shelf{from: func(_ context.Context, _ shoal.Target, _ string, stat func(shoal.PathStat) error, w io.Writer) error {
+			return say(stat, w)
+		}})
+		if err := b.CopyFrom(t.Context(), a.id.Self(), copyTarget, "/", fine, io.Discard); err == nil || !strings.HasSuffix(err.Error(), what) {
+			t.Errorf("CopyFrom a holder that errs = %v, want %q", err, what)
+		}
+	}
 	// What does not come through CopyFrom is checked as well.
 	s, err := b.openInside(t.Context(), a.id.Self(), "copy", ProtocolCopy, proto.CopyMessage(copyTarget, "srv", false))
 	mustBe(t, "open", err)

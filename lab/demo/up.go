@@ -36,6 +36,7 @@ func (d *demo) up(ctx context.Context) error {
 		{"make a cluster of three", func() error { return d.form(ctx) }},
 		{"deploy a Compose file on one", func() error { return d.deploy(ctx, one) }},
 		{"see it from two, and ask every replica", func() error { return d.look(ctx, two) }},
+		{"copy a file into a replica of another peer and back", func() error { return d.copy(ctx, two) }},
 		{"scale to 6 from three", func() error { return d.scale(ctx, three) }},
 		{"remove a container behind its back", func() error { return d.rude(ctx, two) }},
 		{"kill -9 three with all its containers: 6 replicas on the others", func() error { return d.kill(ctx, three, one) }},
@@ -160,6 +161,27 @@ func (d *demo) get(ctx context.Context, r drive.Row) error {
 	first, _, _ := strings.Cut(string(body), "\n")
 	fmt.Printf("  %s -> %s\n", url, first)
 	return nil
+}
+
+// copy takes a file of some size into a replica that another peer holds, and back.
+func (d *demo) copy(ctx context.Context, p *peer) error {
+	rows, err := d.exact(ctx, p, "web", 3, 5*time.Second)
+	if err != nil {
+		return err
+	}
+	i := slices.IndexFunc(rows, func(r drive.Row) bool { return r.PeerName != p.name })
+	if i < 0 {
+		return fmt.Errorf("%s holds all of web", p.name)
+	}
+	inside, back := fmt.Sprintf("web/%d:/copied", rows[i].Slot), d.path(p, ".copied")
+	if _, err := d.shoal(ctx, p, "cp", "bin/shoal", inside); err != nil {
+		return err
+	}
+	if _, err := d.shoal(ctx, p, "cp", inside, back); err != nil {
+		return err
+	}
+	_, err = d.command(ctx, "cmp", "bin/shoal", back)
+	return err
 }
 
 func (d *demo) scale(ctx context.Context, p *peer) error {

@@ -9,6 +9,8 @@ import (
 	"fmt"
 	"io"
 	"sync"
+	"sync/atomic"
+	"time"
 
 	"connectrpc.com/connect"
 
@@ -70,6 +72,9 @@ func (s *Server) CopyTo(ctx context.Context, stream *connect.ClientStream[shoalv
 	var input sync.WaitGroup
 	input.Go(func() {
 		for stream.Receive() {
+			if len(stream.Msg().GetData()) == 0 {
+				continue // it only asks whether this goes on
+			}
 			if _, err := come.Write(stream.Msg().GetData()); err != nil {
 				return // nobody reads it any more
 			}
@@ -135,38 +140,96 @@ func (c *Client) Stat(ctx context.Context, at shoal.Target, path string) (shoal.
 	return st, err
 }
 
+// copyPulse is how often an upload of which nothing comes asks whether it goes on.
+const copyPulse = time.Second
+
 // CopyTo unpacks an archive in a directory of a replica, by the rules of shoal.Remote.
 func (c *Client) CopyTo(ctx context.Context, at shoal.Target, dir string, archive io.ReadCloser) error {
 	shut := sync.OnceFunc(func() { _ = archive.Close() }) // it was only read from
 	defer shut()
 	defer context.AfterFunc(ctx, shut)() // a Read may wait for what never comes
-	outer := ctx
-	ctx, cancel := context.WithCancel(ctx)
+	within, cancel := context.WithCancel(ctx)
 	defer cancel() // of a stream without its end: the archive is broken for all
-	stream := c.rpc.CopyTo(ctx)
-	err := stream.Send(&shoalv1.CopyToRequest{What: &shoalv1.CopyToRequest_Start{Start: proto.CopyMessage(at, dir, true)}})
-	buf := make([]byte, execPiece)
-	for err == nil {
-		n, readErr := archive.Read(buf)
-		if outer.Err() != nil { // it is not the archive's end
-			return outer.Err()
+	up := &uploading{stream: c.rpc.CopyTo(within)}
+	err := up.send(&shoalv1.CopyToRequest{What: &shoalv1.CopyToRequest_Start{Start: proto.CopyMessage(at, dir, true)}})
+	if err == nil {
+		pulse, end := context.WithCancel(within)
+		var side sync.WaitGroup
+		side.Go(func() {
+			if up.watch(pulse) {
+				shut()
+			}
+		})
+		var broken error
+		broken, err = up.sendAll(archive)
+		end()
+		if broken != nil && !up.isOver.Load() {
+			cancel() // the watch may be sending
 		}
-		if n > 0 {
-			err = stream.Send(&shoalv1.CopyToRequest{What: &shoalv1.CopyToRequest_Data{Data: buf[:n]}})
-		}
-		if errors.Is(readErr, io.EOF) {
-			break
-		}
-		if readErr != nil {
-			return readErr
+		side.Wait()
+		switch {
+		case ctx.Err() != nil: // it is not the archive's end
+			return ctx.Err()
+		case broken != nil && !up.isOver.Load():
+			return broken
 		}
 	}
 	if err != nil && !errors.Is(err, io.EOF) {
 		return c.understand(err)
 	}
-	_, err = stream.CloseAndReceive() // at the end of a stream this says why
+	_, err = up.stream.CloseAndReceive() // at the end of a stream this says why
 	if err != nil {
 		return c.understand(err)
 	}
 	return nil
+}
+
+// uploading is an archive on its way.
+type uploading struct {
+	mu     sync.Mutex // one message at a time
+	stream *connect.ClientStreamForClient[shoalv1.CopyToRequest, shoalv1.CopyToResponse]
+	isOver atomic.Bool // the daemon takes no more, and says why at the end
+}
+
+func (u *uploading) send(m *shoalv1.CopyToRequest) error {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.stream.Send(m)
+}
+
+// watch sends empty pieces and says whether the daemon has ended it meanwhile: only who
+// sends hears of that.
+func (u *uploading) watch(ctx context.Context) bool {
+	tick := time.NewTicker(copyPulse)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return false
+		case <-tick.C:
+			if u.send(&shoalv1.CopyToRequest{What: &shoalv1.CopyToRequest_Data{}}) != nil {
+				u.isOver.Store(true)
+				return true
+			}
+		}
+	}
+}
+
+// sendAll returns what broke the archive, or the stream.
+func (u *uploading) sendAll(archive io.Reader) (broken, err error) {
+	buf := make([]byte, execPiece)
+	for {
+		n, readErr := archive.Read(buf)
+		if n > 0 {
+			if err := u.send(&shoalv1.CopyToRequest{What: &shoalv1.CopyToRequest_Data{Data: buf[:n]}}); err != nil {
+				return nil, err
+			}
+		}
+		if errors.Is(readErr, io.EOF) {
+			return nil, nil
+		}
+		if readErr != nil {
+			return readErr, nil
+		}
+	}
 }

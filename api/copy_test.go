@@ -77,6 +77,15 @@ func TestCopy(t *testing.T) {
 	}
 }
 
+// TestCopyRefusedWhileIdle: who has nothing to send yet hears of a refusal.
+func TestCopyRefusedWhileIdle(t *testing.T) {
+	cluster := apitest.New("tokyo")
+	c := dial(t, apitest.Serve(t, cluster))
+	deploy(t, c, spec("web", "hello:1", 1))
+	archive, _ := io.Pipe() // nothing comes
+	wantError(t, c.CopyTo(t.Context(), shoal.Target{Service: "web"}, "/nosuch", archive), api.CodeNotFound, "there is no /nosuch")
+}
+
 type failing struct{ err error }
 
 // Read implements io.Reader.

@@ -161,7 +161,7 @@ func TestErrors(t *testing.T) {
 		t.Errorf("Services() after a refused deploy = %d, %v, want still 2: nothing is half applied", len(l.Items), err)
 	}
 	_, err = c.Deploy(ctx, shoal.DeployWish{Specs: []shoal.Spec{spec("web", "hello:1", 1)}, Create: true}, api.WishOptions{})
-	wantError(t, err, api.CodeConflict, `service "web" already exists`)
+	wantError(t, err, api.CodeConflict, `service "web" already exists; change it with "shoal update web", or remove it with "shoal rm web"`)
 	now := apitest.PeerID("tokyo")
 	_, err = c.Deploy(ctx, shoal.DeployWish{
 		Specs: []shoal.Spec{spec("web", "hello:2", 1)}, IfRevision: map[string]shoal.RevisionID{"web": {Seq: 7, Author: now}},

@@ -266,7 +266,7 @@ func TestRefusals(t *testing.T) {
 		"overflow":         {p, scale("web", math.MaxInt, true), nil, "replicas must be 0–10000"},
 		"no such service":  {p, scale("nosuch", 3, false), shoal.ErrNotFound, `no service "nosuch" (known here: all, web)`},
 		"global":           {p, scale("all", 3, false), shoal.ErrRefused, "is global"},
-		"other project":    {p, deploy(elsewhere), shoal.ErrConflict, `belongs to project "shop", not to project "other"`},
+		"other project":    {p, deploy(elsewhere), shoal.ErrConflict, `belongs to project "shop", not to project "other": conflict; give one of them another name, or remove`},
 		"exists":           {p, create, shoal.ErrConflict, `service "web" already exists`},
 		"stale revision":   {p, stale, shoal.ErrConflict, "not at the one you saw: conflict; look at it again"},
 		"seen, now gone":   {p, absent, shoal.ErrConflict, "is at revision none"},

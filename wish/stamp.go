@@ -111,10 +111,13 @@ func deploy(d *shoal.Desired, author shoal.PeerID, spec shoal.Spec, w *shoal.Dep
 	case exists && w.Create:
 		return nil, &shoal.AdviceError{
 			Err:    fmt.Errorf("service %q %w: %w", spec.Name, errExists, shoal.ErrConflict),
-			Advice: "change it with \"shoal deploy\", or remove it with \"shoal rm\"",
+			Advice: fmt.Sprintf("change it with \"shoal update %[1]s\", or remove it with \"shoal rm %[1]s\"", spec.Name),
 		}
 	case exists && old.Spec.Project != spec.Project:
-		return nil, fmt.Errorf("service %q belongs to %s, not to %s: %w", spec.Name, projectName(old.Spec.Project), projectName(spec.Project), shoal.ErrConflict)
+		return nil, &shoal.AdviceError{
+			Err:    fmt.Errorf("service %q belongs to %s, not to %s: %w", spec.Name, projectName(old.Spec.Project), projectName(spec.Project), shoal.ErrConflict),
+			Advice: fmt.Sprintf("give one of them another name, or remove the old one with \"shoal rm %s\"", spec.Name),
+		}
 	}
 	s := &step{spec: &spec, change: shoal.Change{Kind: shoal.ChangeNone, Service: spec.Name, Replicas: spec.Replicas}}
 	if !exists {

@@ -160,9 +160,15 @@ func (c *Cluster) deploy(services *[]shoal.Service, spec shoal.Spec, w *shoal.De
 				Advice: "look at it again",
 			}
 		case w.Create:
-			return ch, fmt.Errorf("service %q already exists: %w", spec.Name, shoal.ErrConflict)
+			return ch, &shoal.AdviceError{
+				Err:    fmt.Errorf("service %q already exists: %w", spec.Name, shoal.ErrConflict),
+				Advice: fmt.Sprintf("change it with \"shoal update %[1]s\", or remove it with \"shoal rm %[1]s\"", spec.Name),
+			}
 		case old.Spec.Project != spec.Project:
-			return ch, fmt.Errorf("service %q belongs to project %q, not to %q: %w", spec.Name, old.Spec.Project, spec.Project, shoal.ErrConflict)
+			return ch, &shoal.AdviceError{
+				Err:    fmt.Errorf("service %q belongs to %s, not to project %q: %w", spec.Name, projectName(old.Spec.Project), spec.Project, shoal.ErrConflict),
+				Advice: fmt.Sprintf("give one of them another name, or remove the old one with \"shoal rm %s\"", spec.Name),
+			}
 		case old.Spec.Image != spec.Image:
 			ch.Details = append(ch.Details, "image "+old.Spec.Image+" -> "+spec.Image)
 		}
@@ -192,6 +198,13 @@ func (c *Cluster) deploy(services *[]shoal.Service, spec shoal.Spec, w *shoal.De
 		}
 	}
 	return ch, nil
+}
+
+func projectName(p string) string {
+	if p == "" {
+		return "no project"
+	}
+	return fmt.Sprintf("project %q", p)
 }
 
 func (c *Cluster) operate(s *shoal.Service, op shoal.Operation) shoal.Change {

@@ -135,7 +135,7 @@ func noSuchCommand(cmd *cobra.Command, args []string) error {
 		names = append(names, c.Name())
 	}
 	path := strings.TrimPrefix(cmd.CommandPath()+" "+args[0], "shoal ")
-	return usage("unknown command %s%s", path, didYouMean(args[0], names, ""))
+	return usage("unknown command %s%s", path, cmp.Or(verbHint(path), didYouMean(args[0], names, "")))
 }
 
 // flagError puts pflag's errors into our words.
@@ -143,14 +143,11 @@ func flagError(cmd *cobra.Command, err error) error {
 	if errors.Is(err, pflag.ErrHelp) {
 		return err
 	}
+	if words := cmd.Flags().Args(); cmd.HasSubCommands() && len(words) > 0 { // the verb is wrong; its flags are no news
+		return noSuchCommand(cmd, words)
+	}
 	if unknown, ok := errors.AsType[*pflag.NotExistError](err); ok {
-		if short := unknown.GetSpecifiedShortnames(); short != "" {
-			return usage("unknown flag -%s; see shoal %s --help", unknown.GetSpecifiedName(), cmd.Name())
-		}
-		var names []string
-		cmd.Flags().VisitAll(func(f *pflag.Flag) { names = append(names, f.Name) })
-		cmd.InheritedFlags().VisitAll(func(f *pflag.Flag) { names = append(names, f.Name) })
-		return usage("unknown flag --%s%s", unknown.GetSpecifiedName(), didYouMean(unknown.GetSpecifiedName(), names, "--"))
+		return unknownFlag(cmd, unknown.GetSpecifiedName(), unknown.GetSpecifiedShortnames() != "")
 	}
 	if bad, ok := errors.AsType[*pflag.InvalidValueError](err); ok {
 		return usage("--%s: %s", bad.GetFlag().Name, plain(bad.Unwrap(), bad.GetValue()))
@@ -159,6 +156,19 @@ func flagError(cmd *cobra.Command, err error) error {
 		return usage("--%s needs a value", missing.GetFlag().Name)
 	}
 	return usage("%s", err)
+}
+
+// unknownFlag says what a flag that is not there may have meant.
+func unknownFlag(cmd *cobra.Command, name string, isShort bool) error {
+	hint := flagHint(strings.TrimPrefix(cmd.CommandPath(), "shoal "), name)
+	if isShort {
+		return usage("unknown flag -%s%s", name, cmp.Or(hint, "; see "+cmd.CommandPath()+" --help"))
+	}
+	var names []string
+	add := func(f *pflag.Flag) { names = append(names, f.Name) }
+	cmd.Flags().VisitAll(add)
+	cmd.InheritedFlags().VisitAll(add)
+	return usage("unknown flag --%s%s", name, cmp.Or(hint, didYouMean(name, names, "--")))
 }
 
 // plain rewrites what strconv says.

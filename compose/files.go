@@ -33,7 +33,10 @@ func (l *load) readFiles() error {
 			}
 		}
 		if found == "" {
-			return fmt.Errorf("no compose file here (looked for %s): %w", strings.Join(defaultFiles, ", "), shoal.ErrNotFound)
+			return &shoal.AdviceError{
+				Err:    fmt.Errorf("no compose file here (looked for %s): %w", strings.Join(defaultFiles, ", "), shoal.ErrNotFound),
+				Advice: "name one with -f",
+			}
 		}
 		names = []string{found}
 	}

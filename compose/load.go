@@ -112,7 +112,12 @@ func (l *load) read() error {
 	for _, f := range l.files {
 		n := 0
 		if key, services := child(f.root, "services"); key != nil {
-			pairs(services, func(_, _ *yaml.Node) { n++ })
+			pairs(services, func(name, _ *yaml.Node) {
+				n++
+				if err := shoal.CheckName("name", name.Value); err != nil && n <= maxServices {
+					l.add(Problem{File: f.name, Line: name.Line, Key: "services", Why: err.Error()})
+				}
+			})
 			if n > maxServices {
 				l.add(Problem{File: f.name, Line: key.Line, Key: "services", Why: fmt.Sprintf("has %d, at most %d are deployed at once; split the file", n, maxServices)})
 			}

@@ -119,7 +119,7 @@ func TestLoadRefuses(t *testing.T) {
 		"unknown x-shoal":     {"services: {web: {image: hello, x-shoal: {colour: red}}}", "services.web.x-shoal.colour"},
 		"behind an anchor":    {"x-base: &b {links: [a]}\nservices: {web: {image: hello, <<: *b}}", "stdin:1: services.web.links"},
 		"no image":            {"services:\n  web: {command: x}", "stdin:2: services.web"},
-		"upper-case service":  {"services:\n  Web: {image: hello}", "stdin:2: services.Web: must match"},
+		"upper-case service":  {"services:\n  Web: {image: hello}", "stdin:2: services: name must match"},
 		"empty":               {"", "stdin: the file is empty"},
 		"a list":              {"- a", "stdin:1: a Compose file is a mapping"},
 		"tabs":                {"services:\n\tweb: {}\n", "stdin:2: a tab stands where the line begins"},

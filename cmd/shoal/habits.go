@@ -75,6 +75,7 @@ var flagHabits = map[string]map[string]string{
 		"env-file": inFile, "health-cmd": inFile, "init": inFile, "read-only": inFile, "l": "--label does that", "mode": "--global is one on every peer",
 	},
 	"scale": {"replicas": "write SERVICE=N"},
+	"shoal": {"version": `"shoal version" does that`, "v": `"shoal version" does that`},
 	"stop":  {"t": `"shoal update --stop-grace" says how long stopping may take`},
 	"update": {
 		"args": "write -- COMMAND", "env-add": "--env sets one", "label-add": "--label sets one", "constraint-add": "--constraint adds one",

@@ -293,7 +293,7 @@ func atLeast(least, most int) cobra.PositionalArgs {
 		path := strings.TrimPrefix(cmd.CommandPath(), "shoal ")
 		switch {
 		case len(args) < least:
-			return usage("%s needs %s", path, strings.TrimPrefix(strings.TrimPrefix(cmd.Use, cmd.Name()), " "))
+			return usage("%s needs %s", path, strings.TrimPrefix(strings.TrimPrefix(cmd.Use, cmd.Name()+" "), "[flags] "))
 		case most > 0 && len(args) > most:
 			return usage("%s takes %s, got %d", path, count(most, "argument"), len(args))
 		}

@@ -76,6 +76,10 @@ A first cluster:
 	)
 	root.AddCommand(a.contextCmd(), a.completionCmd(), a.dialStdioCmd())
 	root.AddCommand(a.markCmds()...)
+	root.InitDefaultHelpCmd()
+	if help, _, err := root.Find([]string{"help"}); err == nil {
+		help.Args = noSuchTopic
+	}
 	a.complete(root)
 	root.PersistentPreRunE = func(*cobra.Command, []string) error { return a.checkOutput() }
 	return root
@@ -136,6 +140,14 @@ func noSuchCommand(cmd *cobra.Command, args []string) error {
 	}
 	path := strings.TrimPrefix(cmd.CommandPath()+" "+args[0], "shoal ")
 	return usage("unknown command %s%s", path, cmp.Or(verbHint(path), didYouMean(args[0], names, "")))
+}
+
+// noSuchTopic refuses what "shoal help" has nothing to say about.
+func noSuchTopic(cmd *cobra.Command, args []string) error {
+	if _, rest, err := cmd.Root().Find(args); err != nil || len(rest) > 0 {
+		return usage("unknown help topic %s; shoal help lists all", strings.Join(args, " "))
+	}
+	return nil
 }
 
 // flagError puts pflag's errors into our words.

@@ -5,6 +5,7 @@ package main
 
 import (
 	"context"
+	"strconv"
 
 	"github.com/spf13/cobra"
 
@@ -23,6 +24,9 @@ it is, so that adds on both sides of a split both count.`,
 			targets := make([]shoal.ScaleTarget, len(args))
 			for i, arg := range args {
 				t, err := parseScale(arg)
+				if err != nil && i == 0 && len(args) == 2 && isNumber(args[1]) { // as kubectl and nomad would almost have it
+					return usage("%w; write %s=%s", err, arg, args[1])
+				}
 				if err != nil {
 					return err
 				}
@@ -35,6 +39,11 @@ it is, so that adds on both sides of a split both count.`,
 	}
 	w.add(cmd.Flags())
 	return cmd
+}
+
+func isNumber(s string) bool {
+	_, err := strconv.ParseUint(s, 10, 64)
+	return err == nil
 }
 
 func (a *app) rmCmd() *cobra.Command {

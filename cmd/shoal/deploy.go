@@ -163,7 +163,9 @@ type runFlags struct {
 	name, cpus, memory, restart, partition string
 	replicas                               int
 	global, allowUnplaced                  bool
+	spread                                 string
 	publish, env, constraints, labels      []string
+	volumes                                []string
 }
 
 func (a *app) runCmd() *cobra.Command {
@@ -175,6 +177,7 @@ image; what follows it is the command, after -- also if it begins with -.
 A service of that name must not exist.`,
 		Example: `  shoal run --replicas 3 -p 80 hello:1
   shoal run --name web -p 8080:80 -e MODE=fast --cpus 0.5 --memory 64m hello:1
+  shoal run --name db -v dbdata:/data -v /etc/db.conf:/etc/db.conf:ro db:1
   shoal run --constraint zone=a --label tier=back worker:2 -- --queue mail`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if r.global && cmd.Flags().Changed("replicas") {
@@ -197,8 +200,10 @@ A service of that name must not exist.`,
 	f.BoolVar(&r.global, "global", false, "one on every peer that can")
 	f.StringArrayVarP(&r.publish, "publish", "p", nil, "[PUBLISHED:]CONTAINER[/udp]; without PUBLISHED the engine picks a port")
 	f.StringArrayVarP(&r.env, "env", "e", nil, "KEY=VALUE, or KEY to pass on this shell's")
+	f.StringArrayVarP(&r.volumes, "volume", "v", nil, "[VOLUME|/PATH:]TARGET[:ro]; a path is the machine's, and its owner has to allow it")
 	f.StringVar(&r.cpus, "cpus", "", "limit, in cores, like 0.5")
 	f.StringVar(&r.memory, "memory", "", "limit, like 64m or 1g")
+	f.StringVar(&r.spread, "spread", "", "label whose values replicas are spread over first (default: zone)")
 	f.StringArrayVar(&r.constraints, "constraint", nil, "only peers whose labels match: zone=a, disk!=hdd, 'zone in (a,b)'")
 	f.StringArrayVar(&r.labels, "label", nil, "KEY=VALUE label of the service")
 	f.StringVar(&r.restart, "restart", "always", "no, on-failure[:N] or always")
@@ -217,7 +222,7 @@ func (a *app) specOfRun(r *runFlags, args []string) (shoal.Spec, error) {
 	}
 	spec := shoal.Spec{
 		Name: r.name, Image: image, Mode: shoal.ModeReplicated, Replicas: r.replicas,
-		Strategy: shoal.StrategySpread, OnPartition: shoal.OnPartition(r.partition),
+		Strategy: shoal.StrategySpread, SpreadBy: r.spread, OnPartition: shoal.OnPartition(r.partition),
 	}
 	if len(command) > 0 {
 		spec.Command = command
@@ -253,6 +258,13 @@ func (a *app) specOfRun(r *runFlags, args []string) (shoal.Spec, error) {
 			return spec, err
 		}
 		spec.Ports = append(spec.Ports, port)
+	}
+	for _, v := range r.volumes {
+		m, err := parseVolume(v)
+		if err != nil {
+			return spec, err
+		}
+		spec.Setup.Mounts = append(spec.Setup.Mounts, m)
 	}
 	return spec, spec.Validate()
 }

@@ -69,8 +69,8 @@ var flagHabits = map[string]map[string]string{
 	"run": {
 		"cpu": "--cpus does that", "m": "--memory does that",
 		"i": inExec, "t": inExec, "interactive": inExec, "tty": inExec,
-		"rm": "a service is there until \"shoal rm\"; --restart no runs a command once",
-		"v":  inFile, "volume": inFile, "mount": inFile, "network": inFile, "net": inFile, "privileged": inFile, "u": inFile, "user": inFile,
+		"rm":    "a service is there until \"shoal rm\"; --restart no runs a command once",
+		"mount": inFile, "network": inFile, "net": inFile, "privileged": inFile, "u": inFile, "user": inFile,
 		"w": inFile, "workdir": inFile, "entrypoint": inFile, "hostname": inFile, "cap-add": inFile, "device": inFile, "tmpfs": inFile,
 		"env-file": inFile, "health-cmd": inFile, "init": inFile, "read-only": inFile, "l": "--label does that", "mode": "--global is one on every peer",
 	},

@@ -219,6 +219,31 @@ func parsePort(s string) (shoal.Port, error) {
 	return port, nil
 }
 
+// parseVolume reads [SOURCE:]TARGET[:ro|rw]: without SOURCE the volume goes with its
+// replica. Whether the paths are any is the spec's to judge.
+func parseVolume(s string) (shoal.Mount, error) {
+	bad := func(why string) (shoal.Mount, error) {
+		return shoal.Mount{}, usage("--volume: %q %s", s, why)
+	}
+	parts := strings.Split(s, ":")
+	m := shoal.Mount{Kind: shoal.MountVolume, Target: parts[0]}
+	if len(parts) > 1 {
+		m.Source, m.Target = parts[0], parts[1]
+	}
+	switch {
+	case len(parts) > 3 || m.Target == "" || len(parts) > 1 && m.Source == "":
+		return bad("is not [VOLUME|/PATH:]TARGET[:ro]")
+	case len(parts) == 3 && parts[2] != "ro" && parts[2] != "rw":
+		return bad(fmt.Sprintf("ends in %q; ro and rw are allowed, and a Compose file says more", parts[2]))
+	case strings.HasPrefix(m.Source, "/"):
+		m.Kind, m.Create = shoal.MountBind, true
+	case strings.ContainsAny(m.Source, "/~") || m.Source == "." || m.Source == "..":
+		return bad("names no absolute path; it is one of the machine that holds the replica")
+	}
+	m.ReadOnly = len(parts) == 3 && parts[2] == "ro"
+	return m, nil
+}
+
 // parseRestart reads Docker's words for restart policies.
 func parseRestart(s string) (shoal.Restart, error) {
 	word, tries, limited := strings.Cut(s, ":")

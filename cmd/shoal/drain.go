@@ -106,6 +106,8 @@ func (a *app) changePeers(cmd *cobra.Command, names []string, ask peerAsk) error
 	submit, opts := a.submit, api.WishOptions{Acks: ask.acks, AckTimeout: time.Duration(a.timeout)}
 	if ask.plan {
 		submit, opts = a.planned, api.WishOptions{PlanOnly: true}
+	} else if err := a.allCan(cmd.Context(), c, names, ask); err != nil {
+		return err
 	}
 	var few, failed error
 	all := api.Outcome{}
@@ -113,11 +115,11 @@ func (a *app) changePeers(cmd *cobra.Command, names []string, ask peerAsk) error
 		out, err := submit(cmd.Context(), func(ctx context.Context) (api.Outcome, error) {
 			return c.ChangePeer(ctx, name, ask.wish, opts)
 		})
-		if e, ok := errors.AsType[*api.Error](err); ok && e.Code == api.CodeNotFound && ask.ignoreMissing {
+		if ask.ignores(err) {
 			continue
 		}
 		if err != nil {
-			failed = err // those before it are accepted, and shown
+			failed = err // those before it are accepted, and shown: allCan saw none of it
 			break
 		}
 		all.Changes, all.Freshness = append(all.Changes, out.Changes...), out.Freshness
@@ -142,6 +144,26 @@ func (a *app) changePeers(cmd *cobra.Command, names []string, ask peerAsk) error
 		}
 	}
 	return few
+}
+
+// allCan refuses a change of several peers, each of which is a record of its own, as
+// long as one of them is known to be refused: nothing is half applied.
+func (a *app) allCan(ctx context.Context, c *api.Client, names []string, ask peerAsk) error {
+	for i := 0; len(names) > 1 && i < len(names); i++ {
+		_, err := a.planned(ctx, func(ctx context.Context) (api.Outcome, error) {
+			return c.ChangePeer(ctx, names[i], ask.wish, api.WishOptions{PlanOnly: true})
+		})
+		if err != nil && !ask.ignores(err) {
+			return err
+		}
+	}
+	return nil
+}
+
+// ignores reports whether an error is that of a peer that need not exist.
+func (p *peerAsk) ignores(err error) bool {
+	e, ok := errors.AsType[*api.Error](err)
+	return ok && e.Code == api.CodeNotFound && p.ignoreMissing
 }
 
 // awaitDrain shows what a peer still holds until it holds nothing but what stays.

@@ -43,6 +43,7 @@ func reference(w io.Writer, root *cobra.Command) error {
 	b.WriteString("## Flags of every command\n")
 	flagTable(&b, root.PersistentFlags())
 	describe(&b, root)
+	valueTable(&b)
 	_, err := io.WriteString(w, strings.TrimRight(b.String(), "\n")+"\n")
 	return err
 }

@@ -143,7 +143,8 @@ type ExplainSlot struct {
 	Proposed PeerID   // by whoever accepted the wish, "" if nobody was
 	Holders  []PeerID // who claim it, the winner first
 	Home     PeerID   // where its data is, "" if it has none
-	Waits    []string // what this peer's own last decision said about it
+	Behind   string   // why its holder keeps an older revision, "" if it does not, or will change
+	Waits    []string // what this peer's own last decision said about it, and Behind
 }
 
 // ExplainLine is one peer's verdict for one slot.

@@ -67,3 +67,31 @@ func TestSilentHolderOfData(t *testing.T) {
 		}
 	}
 }
+
+// TestBehindIsSaid: a replica of an older revision says why it keeps it, and is listed
+// with the image that it runs, not with the one that it does not.
+func TestBehindIsSaid(t *testing.T) {
+	const why = "keeps revision 1: image web:2 is not there"
+	claims := []shoal.Claim{
+		{Holder: "tokyo", Service: "web", Replica: shoal.ReplicaID{1}, Revision: shoal.RevisionID{Seq: 1}},
+		{Holder: "tokyo", Service: "web", Slot: 1, Replica: shoal.ReplicaID{2}, Revision: shoal.RevisionID{Seq: 2}},
+	}
+	d := &shoal.Desired{
+		Peers: []shoal.Peer{{ID: "tokyo", Facts: shoal.PeerFacts{Name: "tokyo"}}}, Claims: claims,
+		Services: []shoal.Service{{Spec: shoal.Spec{Name: "web", Image: "web:2"}, Replicas: 2, Revision: shoal.RevisionID{Seq: 2}}},
+	}
+	state := &shoal.PeerState{Replicas: []shoal.ReplicaStatus{
+		{ID: claims[0].Replica, Service: "web", Phase: shoal.PhaseReady, Image: "sha256:old"},
+		{ID: claims[1].Replica, Service: "web", Slot: 1, Phase: shoal.PhaseReady, Image: "sha256:new"},
+	}}
+	view := shoal.NewView("tokyo", d, map[shoal.PeerID]shoal.Life{"tokyo": {State: shoal.LifeAlive}}, map[shoal.PeerID]*shoal.PeerState{"tokyo": state})
+	slots := []shoal.ExplainSlot{{Holders: []shoal.PeerID{"tokyo"}, Behind: why}, {Slot: 1, Holders: []shoal.PeerID{"tokyo"}, Behind: why}}
+	m := &moment{pane: newPane(view, time.Second), explain: func(string) shoal.Explanation { return shoal.Explanation{Slots: slots} }}
+	rows := m.rowsOf("web")
+	if len(rows) != 2 || rows[0].GetReason() != why || rows[0].GetImage() != "sha256:old" || rows[0].GetIsCurrent() {
+		t.Errorf("rows = %v, want the first of the old image, with the reason", rows)
+	}
+	if len(rows) == 2 && (rows[1].GetReason() != "" || rows[1].GetImage() != "web:2" || !rows[1].GetIsCurrent()) {
+		t.Errorf("row of the current revision = %v, want no reason and the new image", rows[1])
+	}
+}

@@ -112,7 +112,23 @@ func (m *moment) whyOf(service string, counts func(*shoal.ExplainLine) bool) str
 }
 
 func (m *moment) rowsOf(service string) []*shoalv1.ReplicaRow {
-	return m.replicas(service, m.wantOf(service), func(slot int) string { return m.why(service, slot) })
+	rows := m.replicas(service, m.wantOf(service), func(slot int) string { return m.why(service, slot) })
+	m.sayBehind(service, rows)
+	return rows
+}
+
+// sayBehind adds to replicas that run well why they keep an older revision.
+func (m *moment) sayBehind(service string, rows []*shoalv1.ReplicaRow) {
+	for _, r := range rows {
+		if r.GetIsCurrent() || r.GetReason() != "" || r.GetState() != shoal.PhaseReady.String() {
+			continue
+		}
+		for _, x := range m.explain(service).Slots {
+			if x.Slot == int(r.GetSlot()) && len(x.Holders) > 0 && string(x.Holders[0]) == r.GetPeer() {
+				r.Reason = x.Behind
+			}
+		}
+	}
 }
 
 // serviceNames returns all services, also those that are gone while claims remain.

@@ -180,6 +180,9 @@ func (p *pane) replica(svc *shoal.Service, c shoal.Claim) *shoalv1.ReplicaRow {
 		row.Image = svc.Spec.Image
 	}
 	if st, ok := p.view.Replica(c.Replica); ok {
+		if !row.GetIsCurrent() && st.Image != "" { // the spec that named it is not kept
+			row.Image = st.Image
+		}
 		row.State, row.Health, row.Reason = st.Phase.String(), st.Health, st.Reason
 		row.Restarts, row.ExitCode = int32(st.Restarts), int32(st.ExitCode)
 		row.Addr, row.Digest, row.Container = st.Addr, st.Image, st.Container

@@ -81,7 +81,9 @@ func (s *Server) Watch(ctx context.Context, req *connect.Request[shoalv1.WatchRe
 		}
 		now := &shoalv1.WatchResponse{}
 		for _, name := range names {
-			now.Services = append(now.Services, m.progress(name, m.wantOf(name), func(slot int) string { return m.why(name, slot) }))
+			p := m.progress(name, m.wantOf(name), func(slot int) string { return m.why(name, slot) })
+			m.sayBehind(name, p.GetReplicas())
+			now.Services = append(now.Services, p)
 		}
 		if last != nil && proto.Equal(last, now) { // ages aside
 			return nil

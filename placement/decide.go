@@ -283,7 +283,7 @@ func (d *decision) turns(s *serviceRow, slots []slotState) []bool {
 	if !slices.ContainsFunc(slots, behind) {
 		return nil
 	}
-	elsewhere := !s.stays && d.anyAble(s)
+	elsewhere := !s.stays && d.w.anyAble(s)
 	view := make([]rollout.Slot, len(slots))
 	for i, st := range slots {
 		if st.kind != held {
@@ -293,40 +293,10 @@ func (d *decision) turns(s *serviceRow, slots []slotState) []bool {
 		view[i] = rollout.Slot{Held: true, Current: !behind(st), Ready: d.ready(c.Replica)}
 		view[i].Broken = d.broken(c.Replica)
 		if behind(st) && !elsewhere {
-			view[i].Stuck = d.unableToChange(s, int(s.holders[st.claim])) != ""
+			view[i].Stuck = d.w.unableToChange(s, int(s.holders[st.claim])) != ""
 		}
 	}
 	return rollout.Turns(view, rollout.Limit(s.spec.Rollout.Parallelism, s.n))
-}
-
-// anyAble reports whether some peer that takes new slots could run the current
-// revision.
-func (d *decision) anyAble(s *serviceRow) bool {
-	for p := range d.w.peers {
-		if d.w.peers[p].open && d.w.unable(p, s) == "" {
-			return true
-		}
-	}
-	return false
-}
-
-// unableToChange says why a holder cannot take its slots of s to the current
-// revision; its claims that have not changed yet make room for those that do.
-func (d *decision) unableToChange(s *serviceRow, p int) string {
-	if why := d.w.unable(p, s); why != "" {
-		return why
-	}
-	row := &d.w.peers[p]
-	free := row.alloc.Sub(row.used)
-	for i, h := range s.holders {
-		if int(h) == p && s.claims[i].Revision.Compare(s.rev) < 0 {
-			free = free.Add(s.size)
-		}
-	}
-	if !fits(free, s.size) {
-		return row.roomText(free, s.size)
-	}
-	return ""
 }
 
 // handStuck opens slots whose turn has come but whose holder cannot run the
@@ -336,7 +306,7 @@ func (d *decision) handStuck(s *serviceRow, slots []slotState, turns []bool) {
 		return
 	}
 	for i := range turns {
-		if turns[i] && d.unableToChange(s, int(s.holders[slots[i].claim])) != "" {
+		if turns[i] && d.w.unableToChange(s, int(s.holders[slots[i].claim])) != "" {
 			slots[i].kind = handed
 		}
 	}

@@ -95,7 +95,7 @@ func (d *decision) freeNumber(row *listRow, held []bool, taken map[int]bool) int
 
 // turnGlobal reports whether this peer's replica may change revision now.
 func (d *decision) turnGlobal(s *serviceRow, mine int) bool {
-	if s.claims[mine].Revision.Compare(s.rev) >= 0 || d.unableToChange(s, d.w.self) != "" {
+	if s.claims[mine].Revision.Compare(s.rev) >= 0 || d.w.unableToChange(s, d.w.self) != "" {
 		return false
 	}
 	var view []rollout.Slot

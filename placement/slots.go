@@ -11,7 +11,7 @@ import (
 
 // Slots returns where each wanted slot of a service stands, and each that is still
 // held beyond: who was proposed, who claims it with the winner first, where its data
-// is, and whether it waits for that. What else a slot waits for is known by the
+// is, whether it waits for that, and why it keeps an older revision. What else a slot waits for is known by the
 // decision of a peer only (Plan.Reasons). Sorted by slot; nil if there is no such
 // service.
 func Slots(v *shoal.View, service string) []shoal.ExplainSlot {
@@ -45,6 +45,7 @@ func Slots(v *shoal.View, service string) []shoal.ExplainSlot {
 	if s.stays {
 		w.addHomes(s, out)
 	}
+	w.addBehind(s, out)
 	return out
 }
 

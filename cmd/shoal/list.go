@@ -235,13 +235,21 @@ func (a *app) replicaTable() table[api.Replica] {
 			{head: "AGE", cell: func(r api.Replica) string { return a.since(r.Started) }},
 			{head: "RESTARTS", cell: func(r api.Replica) string { return fmt.Sprint(r.Restarts) }},
 			{head: "PORTS", cell: func(r api.Replica) string { return ports(r.Ports) }},
-			{head: "IMAGE", cell: func(r api.Replica) string { return r.Image }},
+			{head: "IMAGE", cell: a.imageText},
 			{head: "DIGEST", wide: true, cell: func(r api.Replica) string { return a.short(r.Digest) }},
 			{head: "REPLICA", wide: true, cell: func(r api.Replica) string { return a.short(r.ID) }},
 			{head: "REVISION", wide: true, cell: func(r api.Replica) string { return a.revision(r.Revision) }},
 			{head: "REASON", some: true, cell: func(r api.Replica) string { return r.Reason }},
 		},
 	}
+}
+
+// imageText is what a replica runs: of an older revision only the digest is known.
+func (a *app) imageText(r api.Replica) string {
+	if strings.HasPrefix(r.Image, "sha256:") {
+		return a.short(r.Image)
+	}
+	return r.Image
 }
 
 func slotName(r api.Replica) string { return fmt.Sprintf("%s/%d", r.Service, r.Slot) }

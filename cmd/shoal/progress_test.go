@@ -84,3 +84,24 @@ func TestFitCutsToTheTerminal(t *testing.T) {
 		}
 	}
 }
+
+// TestKeptRevisionsAreStuck: what keeps an older revision for a reason is not on its
+// way, and the reason is told; what waits for its turn is.
+func TestKeptRevisionsAreStuck(t *testing.T) {
+	const why = "keeps revision 1: image web:2 is not there"
+	row := func(reason string) api.Replica {
+		return api.Replica{Service: "web", State: "ready", PeerName: "osaka", Image: "sha256:0123456789abcdef", Reason: reason}
+	}
+	p := api.Progress{Exists: true, Service: api.Service{Name: "web", Ready: 2, Replicas: 2}, Replicas: []api.Replica{row(why), row(why)}}
+	s := newSnapshot([]api.Progress{p})
+	if got, want := open(s), "web 2/2 ready, 2 of an older revision ("+why+")"; !s.stuck || got != want {
+		t.Errorf("stuck %v, open = %q, want stuck, %q", s.stuck, got, want)
+	}
+	p.Replicas[1].Reason = ""
+	if newSnapshot([]api.Progress{p}).stuck {
+		t.Error("stuck, though the second replica waits for its turn only")
+	}
+	if got := plainApp().imageText(p.Replicas[0]); got != "0123456789ab" {
+		t.Errorf("imageText = %q, want the short digest", got)
+	}
+}

@@ -54,9 +54,15 @@ func newSnapshot(services []api.Progress) snapshot {
 // moves reports whether anything of a service is on its way.
 func moves(p api.Progress) bool {
 	return !p.Exists || slices.ContainsFunc(p.Replicas, func(r api.Replica) bool {
-		return !r.Current && r.State != "unplaced" || r.State != "ready" && r.State != "unplaced"
+		if r.State == "unplaced" || keeps(r) {
+			return false
+		}
+		return !r.Current || r.State != "ready"
 	})
 }
+
+// keeps reports whether a replica stays at an older revision, for the reason it has.
+func keeps(r api.Replica) bool { return !r.Current && r.State == "ready" && r.Reason != "" }
 
 // await shows progress until all services are settled: exit 0. Exit 5 if a replica
 // keeps failing, 4 if time is up.
@@ -202,10 +208,11 @@ func stopping(p api.Progress) string {
 	return fmt.Sprintf("%s stopping, %s left", p.Service.Name, count(len(p.Replicas), "replica"))
 }
 
-// becauseOf says why the first slot without a holder has none: " (no room)".
+// becauseOf says why the first slot without a holder has none, or why the first of an
+// older revision keeps it: " (no room)".
 func becauseOf(p api.Progress) string {
 	for _, r := range p.Replicas {
-		if r.State == "unplaced" && r.Reason != "" {
+		if r.State == "unplaced" && r.Reason != "" || keeps(r) {
 			return clean(" (" + r.Reason + ")")
 		}
 	}

@@ -113,9 +113,12 @@ func (a *app) describeService(s serviceJSON) error {
 		{"Limits", amount(s.Spec.LimitCPU, s.Spec.LimitMem)},
 		{"Reserves", amount(s.Spec.ReserveCPU, s.Spec.ReserveMem)},
 		{"Constraints", strings.Join(s.Spec.Constraints, ", ")},
-		{"Strategy", s.Spec.Strategy},
+		{"Strategy", s.Spec.strategyText()},
 		{"On partition", s.Spec.OnPartition},
+		{"Health", s.Spec.Health.text()},
 		{"Restart", s.Spec.Restart.text()},
+		{"Rollout", s.Spec.rolloutText()},
+		{"Stop", s.Spec.stopText()},
 	})
 	if err != nil {
 		return err

@@ -10,6 +10,7 @@ import (
 	"io"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -149,7 +150,7 @@ func roomTexts(r *api.Room, of string) (cpu, mem string) {
 }
 
 func cores(milli int64) string {
-	return strings.TrimSuffix(fmt.Sprintf("%.1f", float64(milli)/1000), ".0")
+	return strconv.FormatFloat(float64(milli)/1000, 'f', -1, 64)
 }
 
 // size is a number of bytes for people, binary.

@@ -5,7 +5,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -107,8 +106,8 @@ func (a *app) complain(err error) {
 		if ofFile {
 			out.Problems = file.Problems
 		}
-		if raw, jerr := json.Marshal(map[string]any{"error": out}); jerr == nil {
-			a.say("%s", raw)
+		if raw, jerr := plainJSON(map[string]any{"error": out}, ""); jerr == nil {
+			_, _ = a.err.Write(raw) // there is nowhere to complain
 			return
 		}
 	}

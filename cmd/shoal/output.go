@@ -4,6 +4,7 @@
 package main
 
 import (
+	"bytes"
 	"cmp"
 	"encoding/json"
 	"fmt"
@@ -97,12 +98,12 @@ func (a *app) encode(w io.Writer, v any) error {
 	if text, ok := strings.CutPrefix(a.output, templateFormat); ok {
 		return a.byTemplate(w, text, v)
 	}
-	raw, err := json.MarshalIndent(v, "", "  ")
+	raw, err := plainJSON(v, "  ")
 	if err != nil {
 		return fmt.Errorf("encode answer: %w", err)
 	}
 	if a.output != "yaml" {
-		_, err = fmt.Fprintf(w, "%s\n", raw)
+		_, err = w.Write(raw)
 		return err
 	}
 	var node yaml.Node // through JSON, so that names and order are the same
@@ -118,16 +119,27 @@ func (a *app) encode(w io.Writer, v any) error {
 	return enc.Close()
 }
 
+// plainJSON encodes a value and ends the line. What is written is read by people and grep
+// too: "3 -> 5" stays what it is, for nobody puts it into HTML.
+func plainJSON(v any, indent string) ([]byte, error) {
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	enc.SetIndent("", indent)
+	err := enc.Encode(v)
+	return b.Bytes(), err
+}
+
 // streamed writes one item of a stream, which cannot be one array: as an object on a
 // line of its own, as a YAML document, or by the template.
 func (a *app) streamed(v any) error {
 	switch a.output {
 	case "json":
-		raw, err := json.Marshal(v)
+		raw, err := plainJSON(v, "")
 		if err != nil {
 			return fmt.Errorf("encode answer: %w", err)
 		}
-		_, err = fmt.Fprintf(a.out, "%s\n", raw)
+		_, err = a.out.Write(raw)
 		return err
 	case "yaml":
 		if _, err := fmt.Fprintln(a.out, "---"); err != nil {

@@ -610,7 +610,8 @@ func TestLaunchFailuresAreRefused(t *testing.T) {
 	inSea(t, 1, func(s *sea) {
 		p := s.first()
 		p.deps.Decide = everything(p.id)
-		p.engine.SetProgram("hello:1", runtime.Program{StartErr: errors.New("port 80 is taken")})
+		const layers = "Error response from daemon: failed to create shim task: OCI runtime create failed: runc create failed: "
+		p.engine.SetProgram("hello:1", runtime.Program{StartErr: errors.New(layers + "port 80 is taken")})
 		p.start()
 		s.wait(time.Second)
 		s.wish(shoal.Spec{Name: "web"}, 1, 1)
@@ -619,7 +620,7 @@ func TestLaunchFailuresAreRefused(t *testing.T) {
 			t.Errorf("refused at once: %v", r)
 		}
 		s.until(10*time.Second, "refused", func() bool { return len(p.state().Refusals) == 1 })
-		if r := p.state().Refusals[0]; !strings.HasSuffix(r.Reason, "port 80 is taken") {
+		if r := p.state().Refusals[0]; !strings.HasSuffix(r.Reason, ": port 80 is taken") || strings.Contains(r.Reason, "daemon") {
 			t.Errorf("refusal = %+v", r)
 		}
 		s.remove("web")

@@ -163,8 +163,14 @@ func (a *replicaActor) operation(f lifecycle.Effect) *operation {
 	panic(fmt.Sprintf("effect %d is no operation", f.Kind))
 }
 
-// oneLine is an error's text for a status.
+// wrapping is what an engine's layers put around the cause, which comes last.
+var wrapping = strings.NewReplacer(
+	"Error response from daemon: ", "", "failed to create task for container: ", "", "failed to create shim task: ", "",
+	"OCI runtime create failed: ", "", "runc create failed: ", "",
+)
+
+// oneLine is an error's text for a status: one line, at most 200 bytes, and the cause in it.
 func oneLine(err error) string {
-	text, _, _ := strings.Cut(err.Error(), "\n")
+	text, _, _ := strings.Cut(wrapping.Replace(err.Error()), "\n")
 	return strings.ToValidUTF8(text[:min(len(text), 200)], "")
 }

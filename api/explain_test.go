@@ -27,6 +27,9 @@ func TestWhyASlotHasNoHolder(t *testing.T) {
 		{"another slot's home", shoal.Explanation{Lines: lines, Slots: []shoal.ExplainSlot{{Home: "osaka", Waits: []string{"waits for its data on osaka, which is not heard"}}}}, "1 peer: is not heard"},
 		{"never", shoal.Explanation{Lines: lines, Never: "0 of 1 peers match zone=eu"}, "0 of 1 peers match zone=eu"},
 		{"soon", shoal.Explanation{Lines: []shoal.ExplainLine{{Slot: -1, Peer: "osaka", Feasible: true}}}, "waiting for a peer to claim it"},
+		{"the same of two containers", shoal.Explanation{Lines: []shoal.ExplainLine{
+			{Slot: -1, Peer: "osaka", Reason: "start container 2226e83fe6d7: no"}, {Slot: -1, Peer: "tokyo", Reason: "start container 9774f95466e2: no"},
+		}}, "2 peers: start container 2226e83fe6d7: no"},
 		{"nothing known", shoal.Explanation{}, "no reason known here"},
 	} {
 		m := &moment{pane: newPane(view, now), explain: func(string) shoal.Explanation { return c.x }}

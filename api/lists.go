@@ -64,8 +64,9 @@ func (m *moment) wantOf(service string) int {
 	return 0
 }
 
-// lasting is the end of reasons that differ only in how long they hold.
-var lasting = regexp.MustCompile(` for [0-9.hms]+$`)
+// varying is what reasons may differ in and still be the same: how long they hold, and
+// of which container they are.
+var varying = regexp.MustCompile(` for [0-9.hms]+$|\b[0-9a-f]{12}\b`)
 
 // why says in one line why a slot has no holder: where its data is, that no peer
 // could ever take it, or what keeps each peer from it.
@@ -93,13 +94,13 @@ func (m *moment) whyOf(service string, counts func(*shoal.ExplainLine) bool) str
 		if l.Feasible {
 			return "waiting for a peer to claim it"
 		}
-		same := lasting.ReplaceAllString(l.Reason, "")
+		same := varying.ReplaceAllString(l.Reason, "")
 		if count[same] == 0 {
 			order = append(order, l.Reason)
 		}
 		count[same]++
 	}
-	times := func(reason string) int { return count[lasting.ReplaceAllString(reason, "")] }
+	times := func(reason string) int { return count[varying.ReplaceAllString(reason, "")] }
 	slices.SortStableFunc(order, func(a, b string) int { return times(b) - times(a) })
 	parts := make([]string, 0, len(order))
 	for _, r := range order {

@@ -69,6 +69,7 @@ var flagHabits = map[string]map[string]string{
 	"run": {
 		"cpu": "--cpus does that", "m": "--memory does that",
 		"i": inExec, "t": inExec, "interactive": inExec, "tty": inExec,
+		"job":   "--restart no runs a command once",
 		"rm":    "a service is there until \"shoal rm\"; --restart no runs a command once",
 		"mount": inFile, "network": inFile, "net": inFile, "privileged": inFile, "u": inFile, "user": inFile,
 		"w": inFile, "workdir": inFile, "entrypoint": inFile, "hostname": inFile, "cap-add": inFile, "device": inFile, "tmpfs": inFile,

@@ -56,7 +56,7 @@ peer has not learned that yet.`,
 		},
 	}
 	a.addListFlags(cmd, &l, by.keys())
-	cmd.Flags().BoolVar(&removed, "all", false, "also those that left or were removed")
+	cmd.Flags().BoolVarP(&removed, "all", "a", false, "also those that left or were removed")
 	return cmd
 }
 

@@ -190,7 +190,10 @@ func (d *disk) room(reserve uint64) error {
 		return fmt.Errorf("read free space of %s: %w", d.dir, err)
 	}
 	if free := st.Bavail * uint64(st.Bsize); free < reserve {
-		return fmt.Errorf("%w: %d MiB free under %s, %d kept in reserve", shoal.ErrNoSpace, free>>20, d.dir, reserve>>20)
+		return &shoal.AdviceError{
+			Err:    fmt.Errorf("%w: %d MiB free under %s, %d kept in reserve", shoal.ErrNoSpace, free>>20, d.dir, reserve>>20),
+			Advice: "free some, or ask another peer; what runs goes on",
+		}
 	}
 	return nil
 }

@@ -327,8 +327,8 @@ func TestFullDiskIsRefusedBeforeAnythingIsWritten(t *testing.T) {
 	_, err := s.Update(t.Context(), func(_ *shoal.Desired, as shoal.Stamp) ([]shoal.Body, error) {
 		return []shoal.Body{service("web", as)}, nil
 	}, shoal.UpdateOptions{})
-	if !errors.Is(err, shoal.ErrNoSpace) {
-		t.Errorf("Update = %v, want ErrNoSpace", err)
+	if !errors.Is(err, shoal.ErrNoSpace) || !strings.HasSuffix(err.Error(), "; free some, or ask another peer; what runs goes on") {
+		t.Errorf("Update = %v, want ErrNoSpace, and what to do", err)
 	}
 	if got := s.Stats(); got.Blocks != 0 || got.Flushes != 0 {
 		t.Errorf("%+v, want nothing written", got)

@@ -78,7 +78,7 @@ A first cluster:
 	root.AddCommand(a.markCmds()...)
 	root.InitDefaultHelpCmd()
 	if help, _, err := root.Find([]string{"help"}); err == nil {
-		help.Args = noSuchTopic
+		help.Args, help.Example = noSuchTopic, "  shoal help deploy\n  shoal help peer label"
 	}
 	a.complete(root)
 	root.PersistentPreRunE = func(*cobra.Command, []string) error { return a.checkOutput() }

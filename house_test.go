@@ -38,6 +38,7 @@ var rooms = map[string][]string{
 	"placement":        {},
 	"actors/lifecycle": {},
 	"gossip/fold":      {},
+	"images/swarm":     {},
 	"wish":             {"placement"},
 	"links":            {"proto"},
 	"gossip":           {"proto"},

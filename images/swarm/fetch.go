@@ -1,0 +1,337 @@
+// Copyright The Shoal Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package swarm
+
+import (
+	"math/bits"
+	"slices"
+	"time"
+)
+
+// The pause after a failed ask: it doubles from pauseFirst to pauseLast.
+const (
+	pauseFirst = 250 * time.Millisecond
+	pauseLast  = 8 * time.Second
+)
+
+// ask is one chunk that we asked a peer for.
+type ask struct {
+	id    uint64
+	peer  *peer
+	chunk int // Any while the peer has not chosen
+	at    time.Duration
+	head  time.Duration // when it began to come; -1: not yet
+	doubt bool          // nobody waits for it
+}
+
+// fetch asks whoever may be asked for more. Peers take turns in being first, for the
+// asks outstanding in all are limited.
+func (s *Swarm) fetch() {
+	if s.missing == 0 || len(s.order) == 0 {
+		return
+	}
+	s.turn++
+	for i := range s.order {
+		p := s.order[(s.turn+i)%len(s.order)]
+		s.trim(p)
+		s.askOf(p)
+	}
+}
+
+// askOf asks p until its window is full or there is nothing to ask it for.
+func (s *Swarm) askOf(p *peer) {
+	for s.missing > 0 && len(s.asks) < s.cfg.Asks && s.now >= p.resume {
+		if len(p.asks) >= p.window || p.stalled && len(p.asks) > 0 {
+			return
+		}
+		c, ok := s.choose(p)
+		if !ok {
+			return
+		}
+		s.ask(p, c)
+	}
+}
+
+func (s *Swarm) ask(p *peer, c int) {
+	s.nextAsk++
+	a := &ask{id: s.nextAsk, peer: p, chunk: c, at: s.now, head: -1, doubt: p.stalled}
+	if len(p.asks) == 0 {
+		p.progress = s.now
+	}
+	p.asks = append(p.asks, a)
+	s.asks = append(s.asks, a)
+	r := Request{Kind: RequestAsk, Peer: p.id, Ask: a.id, Chunk: c}
+	if c == Any {
+		p.open++
+		r.Not = s.not(p)
+	} else if !a.doubt {
+		s.bound.add(c)
+	}
+	s.request(r)
+}
+
+// choose returns what to ask p for: first what no other downloader has, which of that is
+// up to p; then by name what nobody was asked for; last, when everything missing is asked
+// for, what another peer was asked for and has not begun.
+func (s *Swarm) choose(p *peer) (int, bool) {
+	exclusive := s.exclusive(p, p.open+1)
+	if exclusive > p.open {
+		return Any, true
+	}
+	if c, ok := s.named(p, exclusive > 0); ok {
+		return c, true
+	}
+	if p.stalled || s.missing > s.bound.once.Count() {
+		return 0, false
+	}
+	return s.again(p)
+}
+
+// exclusive counts, up to limit, the missing chunks that no downloader but p has and
+// that are p's share.
+func (s *Swarm) exclusive(p *peer, limit int) int {
+	if !p.full && s.full > 0 {
+		return 0
+	}
+	n := 0
+	for i, w := range p.has.words {
+		w &^= s.have.words[i] | s.bound.once.words[i]
+		switch {
+		case !p.full:
+			w &^= s.held.two.words[i]
+		case s.full == 1:
+			w &^= s.held.once.words[i]
+		default:
+			w = s.shareOf(p, i, w&^s.held.once.words[i])
+		}
+		if n += bits.OnesCount64(w); n >= limit {
+			return limit
+		}
+	}
+	return n
+}
+
+// shareOf returns the chunks of word i in w that are p's share among the full peers.
+func (s *Swarm) shareOf(p *peer, i int, w uint64) uint64 {
+	out := uint64(0)
+	for ; w != 0; w &= w - 1 {
+		b := bits.TrailingZeros64(w)
+		if (i*64+b)%s.full == p.share {
+			out |= 1 << b
+		}
+	}
+	return out
+}
+
+// not returns what p shall not choose: what is asked for already, and the shares of others.
+func (s *Swarm) not(p *peer) Bitmap {
+	not := s.bound.once.Clone()
+	if !p.full || s.full < 2 {
+		return not
+	}
+	for c := range s.n {
+		if c%s.full != p.share {
+			not.Set(c)
+		}
+	}
+	return not
+}
+
+// named returns the rarest chunk of p that is missing and that nobody was asked for.
+// shared leaves out those that no downloader has: p was asked for these already.
+func (s *Swarm) named(p *peer, shared bool) (int, bool) {
+	best, rare, mixed := 0, -1, uint64(0)
+	for i, w := range p.has.words {
+		w &^= s.have.words[i] | s.bound.once.words[i]
+		if shared {
+			w &= s.held.once.words[i]
+		}
+		for ; w != 0; w &= w - 1 {
+			c := i*64 + bits.TrailingZeros64(w)
+			n := int(s.held.n[c])
+			if rare >= 0 && n > rare {
+				continue
+			}
+			if m := mix(s.cfg.Seed, uint64(c+p.fails)); n < rare || rare < 0 || m < mixed {
+				best, rare, mixed = c, n, m
+			}
+		}
+	}
+	return best, rare >= 0
+}
+
+// again returns the chunk of p that was asked for longest ago of one other peer, and has
+// not begun to come or comes slowly.
+func (s *Swarm) again(p *peer) (int, bool) {
+	for _, a := range s.asks {
+		waits := a.head < 0 || s.now-a.head >= s.cfg.Patience
+		if a.chunk != Any && a.peer != p && waits && s.bound.n[a.chunk] == 1 && p.has.Has(a.chunk) {
+			return a.chunk, true
+		}
+	}
+	return 0, false
+}
+
+// trim takes back asks for Any that p has nothing left for.
+func (s *Swarm) trim(p *peer) {
+	if p.open == 0 || p.stalled {
+		return
+	}
+	for surplus := p.open - s.exclusive(p, p.open); surplus > 0; surplus-- {
+		i := len(p.asks) - 1
+		for p.asks[i].chunk != Any {
+			i--
+		}
+		s.cancel(p.asks[i])
+	}
+}
+
+// head binds an ask to the chunk that begins to come, unless it is on its way already.
+func (s *Swarm) head(p *peer, e Event) {
+	a := p.findAsk(e.Ask)
+	if a == nil || a.head >= 0 {
+		return
+	}
+	if e.Chunk < 0 || e.Chunk >= s.n || a.chunk != Any && a.chunk != e.Chunk {
+		s.drop(p, "sends a chunk that it was not asked for")
+		return
+	}
+	s.trust(p)
+	if s.have.Has(e.Chunk) {
+		s.cancel(a)
+		return
+	}
+	for _, b := range slices.Clone(s.asks) {
+		if b == a || b.chunk != e.Chunk {
+			continue
+		}
+		if b.head >= 0 && !b.doubt && s.now-b.head < s.cfg.Patience {
+			s.cancel(a)
+			return
+		}
+		if b.head < 0 {
+			s.cancel(b)
+		}
+	}
+	a.head = s.now
+	if a.chunk == Any {
+		a.chunk = e.Chunk
+		p.open--
+		s.bound.add(a.chunk)
+	}
+}
+
+// gotChunk takes a chunk that is verified, asked for or not.
+func (s *Swarm) gotChunk(p *peer, e Event) {
+	if e.Chunk < 0 || e.Chunk >= s.n {
+		return
+	}
+	if p != nil {
+		p.got++
+		if a := p.findAsk(e.Ask); a != nil {
+			p.learn(s.now-a.at, s.cfg.Window)
+			s.endAsk(a)
+		}
+		s.trust(p)
+	}
+	if s.have.Has(e.Chunk) {
+		s.wasted++
+		return
+	}
+	s.have.Set(e.Chunk)
+	s.missing--
+	s.gained++
+	for _, a := range slices.Clone(s.asks) {
+		if a.chunk == e.Chunk || s.missing == 0 {
+			s.cancel(a)
+		}
+	}
+	s.request(Request{Kind: RequestHave, Chunk: e.Chunk})
+	if s.missing == 0 {
+		s.request(Request{Kind: RequestDone})
+	}
+}
+
+// learn adapts the window so that what is in flight is about twice what the path holds:
+// the asks then wait at the uploader for as long as they travel.
+func (p *peer) learn(took time.Duration, most int) {
+	if p.latency == 0 || took < p.latency {
+		p.latency = took
+	} else {
+		p.latency += p.latency / 64
+	}
+	switch {
+	case took <= 2*p.latency:
+		p.window = min(p.window+1, most)
+	case took > 4*p.latency:
+		p.window = max(p.window-1, min(2, most))
+	}
+}
+
+// trust makes p a source as before: something came from it.
+func (s *Swarm) trust(p *peer) {
+	s.advance(p)
+	p.fails = 0
+	p.stalled = false
+	for _, a := range p.asks {
+		if a.doubt && a.chunk != Any {
+			s.bound.add(a.chunk)
+		}
+		a.doubt = false
+	}
+}
+
+// distrust lets others be asked for what a was to bring.
+func (s *Swarm) distrust(a *ask) {
+	if !a.doubt && a.chunk != Any {
+		s.bound.sub(a.chunk)
+	}
+	a.doubt = true
+}
+
+// failed ends an ask that brings nothing; p is not asked for a while.
+func (s *Swarm) failed(p *peer, id uint64) {
+	a := p.findAsk(id)
+	if a == nil {
+		return
+	}
+	s.endAsk(a)
+	p.resume = s.now + min(pauseFirst<<min(p.fails, 8), pauseLast)
+	p.fails++
+}
+
+func (s *Swarm) cancel(a *ask) {
+	s.request(Request{Kind: RequestCancel, Peer: a.peer.id, Ask: a.id, Chunk: a.chunk})
+	s.endAsk(a)
+}
+
+// endAsk forgets an ask.
+func (s *Swarm) endAsk(a *ask) {
+	switch {
+	case a.chunk == Any:
+		a.peer.open--
+	case !a.doubt:
+		s.bound.sub(a.chunk)
+	}
+	same := func(b *ask) bool { return a == b }
+	s.asks = slices.DeleteFunc(s.asks, same)
+	a.peer.asks = slices.DeleteFunc(a.peer.asks, same)
+}
+
+func (p *peer) findAsk(id uint64) *ask {
+	for _, a := range p.asks {
+		if a.id == id {
+			return a
+		}
+	}
+	return nil
+}
+
+// mix spreads x, by a seed (splitmix64).
+func mix(seed, x uint64) uint64 {
+	x += seed + 0x9e3779b97f4a7c15
+	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
+	x = (x ^ x>>27) * 0x94d049bb133111eb
+	return x ^ x>>31
+}

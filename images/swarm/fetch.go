@@ -41,8 +41,8 @@ func (s *Swarm) fetch() {
 
 // askOf asks p until its window is full or there is nothing to ask it for.
 func (s *Swarm) askOf(p *peer) {
-	for s.missing > 0 && len(s.asks) < s.cfg.Asks && s.now >= p.resume {
-		if len(p.asks) >= p.window || p.stalled && len(p.asks) > 0 {
+	for s.missing > 0 && s.now >= p.resume {
+		if p.stalled && len(p.asks) > 0 || !p.stalled && (len(p.asks) >= p.window || len(s.asks)-s.doubts >= s.cfg.Asks) {
 			return
 		}
 		c, ok := s.choose(p)
@@ -58,6 +58,9 @@ func (s *Swarm) ask(p *peer, c int) {
 	a := &ask{id: s.nextAsk, peer: p, chunk: c, at: s.now, head: -1, doubt: p.stalled}
 	if len(p.asks) == 0 {
 		p.progress = s.now
+	}
+	if a.doubt {
+		s.doubts++
 	}
 	p.asks = append(p.asks, a)
 	s.asks = append(s.asks, a)
@@ -141,11 +144,15 @@ func (s *Swarm) not(p *peer) Bitmap {
 // named returns the rarest chunk of p that is missing and that nobody was asked for.
 // shared leaves out those that no downloader has: p was asked for these already.
 func (s *Swarm) named(p *peer, shared bool) (int, bool) {
+	others := s.held.once // p itself counts unless it is full
+	if !p.full {
+		others = s.held.two
+	}
 	best, rare, mixed := 0, -1, uint64(0)
 	for i, w := range p.has.words {
 		w &^= s.have.words[i] | s.bound.once.words[i]
 		if shared {
-			w &= s.held.once.words[i]
+			w &= others.words[i]
 		}
 		for ; w != 0; w &= w - 1 {
 			c := i*64 + bits.TrailingZeros64(w)
@@ -166,7 +173,7 @@ func (s *Swarm) named(p *peer, shared bool) (int, bool) {
 func (s *Swarm) again(p *peer) (int, bool) {
 	for _, a := range s.asks {
 		waits := a.head < 0 || s.now-a.head >= s.cfg.Patience
-		if a.chunk != Any && a.peer != p && waits && s.bound.n[a.chunk] == 1 && p.has.Has(a.chunk) {
+		if a.chunk != Any && !a.doubt && a.peer != p && waits && s.bound.n[a.chunk] == 1 && p.has.Has(a.chunk) {
 			return a.chunk, true
 		}
 	}
@@ -275,19 +282,27 @@ func (s *Swarm) trust(p *peer) {
 	p.fails = 0
 	p.stalled = false
 	for _, a := range p.asks {
-		if a.doubt && a.chunk != Any {
-			s.bound.add(a.chunk)
+		if !a.doubt {
+			continue
 		}
 		a.doubt = false
+		s.doubts--
+		if a.chunk != Any {
+			s.bound.add(a.chunk)
+		}
 	}
 }
 
 // distrust lets others be asked for what a was to bring.
 func (s *Swarm) distrust(a *ask) {
-	if !a.doubt && a.chunk != Any {
-		s.bound.sub(a.chunk)
+	if a.doubt {
+		return
 	}
 	a.doubt = true
+	s.doubts++
+	if a.chunk != Any {
+		s.bound.sub(a.chunk)
+	}
 }
 
 // failed ends an ask that brings nothing; p is not asked for a while.
@@ -308,11 +323,10 @@ func (s *Swarm) cancel(a *ask) {
 
 // endAsk forgets an ask.
 func (s *Swarm) endAsk(a *ask) {
-	switch {
-	case a.chunk == Any:
+	s.distrust(a)
+	s.doubts--
+	if a.chunk == Any {
 		a.peer.open--
-	case !a.doubt:
-		s.bound.sub(a.chunk)
 	}
 	same := func(b *ask) bool { return a == b }
 	s.asks = slices.DeleteFunc(s.asks, same)

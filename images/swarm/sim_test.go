@@ -14,9 +14,8 @@ import (
 )
 
 const (
-	mega   = 1e6     // bytes
-	pieces = 8       // of a chunk on the wire
-	stream = 4 << 20 // bytes in flight between two peers, at most
+	mega   = 1e6 // bytes
+	pieces = 8   // of a chunk on the wire
 )
 
 // host is one peer of a simulation: a Swarm, its links and what it did.
@@ -24,12 +23,14 @@ type host struct {
 	id       shoal.PeerID
 	sw       *Swarm
 	cfg      Config
-	up, down float64 // bytes a second
-	origin   bool    // had the blob at the start
-	liar     bool    // sends bad chunks
-	mute     bool    // sends nothing any more
+	up, down float64       // bytes a second
+	far      time.Duration // it adds this to the way to any other
+	origin   bool          // had the blob at the start
+	liar     bool          // sends bad chunks
+	mute     bool          // sends nothing any more
 	gone     bool
 	peers    []*host
+	links    map[*host]int // by peer; a new number for each connection
 
 	active  []*transfer
 	flying  map[*host]int // bytes
@@ -39,9 +40,9 @@ type host struct {
 	doneAt               time.Duration // 0: not yet
 	sent                 float64       // bytes
 	gotOrigin, gotOthers int           // chunks
+	pieces               int           // that came, of whatever became whole or not
 	sources              map[shoal.PeerID]bool
 	events               []RequestKind // those that are for people
-	asks                 int           // control messages out
 }
 
 // transfer is one chunk on its way.
@@ -49,6 +50,7 @@ type transfer struct {
 	from, to  *host
 	ask       uint64
 	chunk     int
+	link      int
 	sent, got int
 }
 
@@ -67,6 +69,7 @@ type sim struct {
 	seq    int
 	heap   []moment
 	rtt    time.Duration
+	stream int // bytes in flight between two peers, at most
 	chunks int
 	hosts  []*host
 	byID   map[shoal.PeerID]*host
@@ -74,14 +77,14 @@ type sim struct {
 }
 
 func newSim(t testing.TB, seed uint64, chunks int, rtt time.Duration) *sim {
-	return &sim{t: t, rng: rand.New(rand.NewPCG(seed, 1)), chunks: chunks, rtt: rtt, byID: map[shoal.PeerID]*host{}}
+	return &sim{t: t, rng: rand.New(rand.NewPCG(seed, 1)), chunks: chunks, rtt: rtt, stream: 4 << 20, byID: map[shoal.PeerID]*host{}}
 }
 
 // add adds a peer that has what have says, nil: nothing.
 func (m *sim) add(up, down float64, have *Bitmap) *host {
 	h := &host{
 		id: shoal.PeerID(fmt.Sprintf("p%03d", len(m.hosts))), up: up, down: down, cfg: Defaults(m.rng.Uint64()),
-		flying: map[*host]int{}, sources: map[shoal.PeerID]bool{},
+		flying: map[*host]int{}, links: map[*host]int{}, sources: map[shoal.PeerID]bool{},
 	}
 	if have == nil {
 		none := NewBitmap(m.chunks)
@@ -118,14 +121,23 @@ func (m *sim) tick(h *host) {
 	m.after(tickEvery, func() { m.tick(h) })
 }
 
+// way is how long a message travels.
+func (m *sim) way(a, b *host) time.Duration { return m.rtt/2 + a.far + b.far }
+
 // connect joins two peers.
 func (m *sim) connect(a, b *host) {
 	if a == b || slices.Contains(a.peers, b) {
 		return
 	}
 	a.peers, b.peers = append(a.peers, b), append(b.peers, a)
+	m.seq++
+	link := m.seq
+	a.links[b], b.links[a] = link, link
 	haveA, haveB := a.sw.Have(), b.sw.Have()
-	m.after(m.rtt/2, func() {
+	m.after(m.way(a, b), func() {
+		if a.links[b] != link {
+			return
+		}
 		m.step(a, Event{Kind: EventJoin, Peer: b.id, Chunks: haveB})
 		m.step(b, Event{Kind: EventJoin, Peer: a.id, Chunks: haveA})
 	})
@@ -146,6 +158,7 @@ func (m *sim) disconnect(a, b *host) {
 		x.peers = slices.DeleteFunc(x.peers, func(h *host) bool { return h == y })
 		x.active = slices.DeleteFunc(x.active, func(t *transfer) bool { return t.to == y })
 		delete(x.flying, y)
+		delete(x.links, y)
 		m.step(x, Event{Kind: EventLeave, Peer: y.id})
 	}
 }
@@ -155,6 +168,28 @@ func (m *sim) leave(h *host) {
 		m.disconnect(h, h.peers[0])
 	}
 	h.gone = true
+}
+
+// restart ends a peer at once and starts it a while later with what is on its disk.
+func (m *sim) restart(h *host, after time.Duration) {
+	old := slices.Clone(h.peers)
+	m.leave(h)
+	m.after(after, func() {
+		h.gone, h.pumping, h.active = false, false, nil
+		m.start(h, h.sw.Have())
+		for _, p := range old {
+			if !p.gone {
+				m.connect(h, p)
+			}
+		}
+	})
+}
+
+// feed gives a peer the blob in order from outside the swarm, at a rate.
+func (m *sim) feed(h *host, rate float64) {
+	for c := range m.chunks {
+		m.after(time.Duration(c+1)*pieces*wire(rate), func() { m.step(h, Event{Kind: EventChunk, Chunk: c}) })
+	}
 }
 
 func (m *sim) after(d time.Duration, do func()) {
@@ -208,7 +243,7 @@ func (m *sim) carryOut(h *host, r Request) {
 			m.tell(h, p, Event{Kind: EventHas, Chunk: r.Chunk})
 		}
 	case RequestSend:
-		h.active = append(h.active, &transfer{from: h, to: to, ask: r.Ask, chunk: r.Chunk})
+		h.active = append(h.active, &transfer{from: h, to: to, ask: r.Ask, chunk: r.Chunk, link: h.links[to]})
 		m.pump(h)
 	case RequestStop:
 		h.active = slices.DeleteFunc(h.active, func(t *transfer) bool { return t.to == to && t.ask == r.Ask })
@@ -224,10 +259,10 @@ func (m *sim) carryOut(h *host, r Request) {
 
 // tell brings a message to a peer, half a round trip later, if they are connected then.
 func (m *sim) tell(from, to *host, e Event) {
-	from.asks++
 	e.Peer = from.id
-	m.after(m.rtt/2, func() {
-		if slices.Contains(to.peers, from) {
+	link := from.links[to]
+	m.after(m.way(from, to), func() {
+		if link != 0 && to.links[from] == link {
 			m.step(to, e)
 		}
 	})
@@ -239,13 +274,18 @@ func (m *sim) pump(h *host) {
 		return
 	}
 	for i, t := range h.active {
-		if h.flying[t.to] >= stream {
+		if h.flying[t.to] >= m.stream {
 			continue
 		}
 		h.active = append(slices.Delete(h.active, i, i+1), t)
 		h.pumping = true
 		h.flying[t.to] += ChunkBytes / pieces
-		m.after(wire(h.up), func() { m.sentPiece(t) })
+		life := h.sw
+		m.after(wire(h.up), func() {
+			if h.sw == life {
+				m.sentPiece(t)
+			}
+		})
 		return
 	}
 }
@@ -259,7 +299,7 @@ func (m *sim) sentPiece(t *transfer) {
 	h.pumping = false
 	h.sent += ChunkBytes / pieces
 	t.sent++
-	m.after(m.rtt/2, func() {
+	m.after(m.way(h, t.to), func() {
 		t.to.downAt = max(m.now, t.to.downAt) + wire(t.to.down)
 		m.after(t.to.downAt-m.now, func() { m.gotPiece(t) })
 	})
@@ -271,14 +311,15 @@ func (m *sim) sentPiece(t *transfer) {
 }
 
 func (m *sim) gotPiece(t *transfer) {
-	if !slices.Contains(t.to.peers, t.from) {
+	if t.to.links[t.from] != t.link {
 		return
 	}
-	m.after(m.rtt/2, func() {
+	m.after(m.way(t.from, t.to), func() {
 		t.from.flying[t.to] = max(0, t.from.flying[t.to]-ChunkBytes/pieces)
 		m.pump(t.from)
 	})
 	t.got++
+	t.to.pieces++
 	e := Event{Kind: EventHead, Peer: t.from.id, Ask: t.ask, Chunk: t.chunk}
 	if t.got == 1 {
 		m.step(t.to, e)

@@ -15,7 +15,7 @@ import (
 type Config struct {
 	Seed     uint64        // orders what is equal; different on every peer
 	Uploads  int           // chunks being sent at a time, slow ones not counted
-	Asks     int           // asks outstanding in all
+	Asks     int           // asks outstanding in all, the one at each stalled source not counted
 	Window   int           // asks outstanding at one peer
 	Patience time.Duration // after which an upload is slow, an ask overdue
 	Stall    time.Duration // without progress, after which a source is changed
@@ -68,6 +68,7 @@ type Swarm struct {
 	// What we ask.
 	nextAsk  uint64
 	asks     []*ask // ordered by number
+	doubts   int    // of those, that nobody waits for
 	bound    tally  // asks for the chunk that are trusted to bring it
 	turn     int    // where the next round over the peers begins
 	progress time.Duration

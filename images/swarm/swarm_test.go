@@ -5,6 +5,7 @@ package swarm
 
 import (
 	"fmt"
+	"os"
 	"testing"
 	"time"
 )
@@ -13,18 +14,17 @@ const gigabit = 125 * mega
 
 // result is what a run showed.
 type result struct {
-	took      time.Duration
-	factor    float64 // of the optimum
-	blobs     float64 // that the seeders sent
-	others    float64 // share of what was delivered that came from peers that were no seeders
-	fewest    int     // sources of a downloader
-	wasted    float64 // bytes on the wire beyond what was needed, as a share
-	ok        bool
-	fair      float64 // first to end over last
-	stalls    int
-	starved   int
-	dropped   int
-	stepTotal int
+	took    time.Duration
+	factor  float64 // of the optimum
+	blobs   float64 // that the seeders sent
+	others  float64 // share of what was delivered that came from peers that were no seeders
+	fewest  int     // sources of a downloader
+	wasted  float64 // bytes on the wire beyond what was needed, as a share
+	ok      bool
+	fair    float64 // first to end over last
+	stalls  int
+	starved int
+	dropped int
 }
 
 func (r result) String() string {
@@ -43,7 +43,11 @@ func measure(m *sim, limit time.Duration) result {
 	origin, others := 0, 0
 	for _, h := range m.hosts {
 		ups += h.up
-		sent += h.sent
+		if h.liar || h.gone {
+			ups -= h.up
+		} else {
+			sent += h.sent
+		}
 		for _, e := range h.events {
 			switch e {
 			case RequestStalled:
@@ -53,6 +57,9 @@ func measure(m *sim, limit time.Duration) result {
 			case RequestDrop:
 				r.dropped++
 			}
+		}
+		if h.liar {
+			continue
 		}
 		if h.origin {
 			seed += h.up
@@ -109,6 +116,105 @@ func TestEight(t *testing.T) {
 				if !r.ok || r.factor > c.factor || r.blobs > 1.1 || r.others < 0.8 || r.fewest < 4 {
 					t.Errorf("seed %d: %v, want at most %.1f of optimum, 1.1 blobs, at least 80 %% from others, 4 sources", seed, r, c.factor)
 				}
+			}
+		})
+	}
+}
+
+// TestAlone shows that it is the exchange that does it: the aims are missed by far when
+// downloaders do not know one another.
+func TestAlone(t *testing.T) {
+	r := measure(eight(t, 1, gigabit, time.Millisecond, false), 10*time.Minute)
+	t.Log(r)
+	if !r.ok || r.factor < 5 || r.blobs < 7.9 || r.others > 0 {
+		t.Errorf("without exchange: %v, want eight blobs from the seeder and eight times the optimum", r)
+	}
+}
+
+// TestCrowd is 200 peers and a blob of 1 GiB, all links alike; everybody knows a few.
+func TestCrowd(t *testing.T) {
+	n, chunks, limit := 50, 256, 1.4
+	if os.Getenv("SHOAL_SIM") != "" {
+		n, chunks, limit = 200, 1024, 1.3
+	}
+	m := crowd(t, 1, n, chunks, 12)
+	began := time.Now()
+	r := measure(m, time.Hour)
+	t.Logf("%d peers, %d chunks: %v; it took %v", n, chunks, r, time.Since(began).Round(time.Millisecond))
+	if !r.ok || r.factor > limit || r.others < 0.95 || r.fair < 0.7 {
+		t.Errorf("%v, want %.1f of optimum, 98 %% from others, the first done after 0.7 of the last", r, limit)
+	}
+}
+
+// crowd connects each peer with a few that came before it, at random.
+func crowd(t testing.TB, seed uint64, n, chunks, few int) *sim {
+	m := newSim(t, seed, chunks, 20*time.Millisecond)
+	m.seeder(20 * mega)
+	for range n {
+		m.add(20*mega, gigabit, nil)
+	}
+	for i, h := range m.hosts {
+		for range few {
+			m.connect(h, m.hosts[m.rng.IntN(len(m.hosts))])
+		}
+		if i > 0 {
+			m.connect(h, m.hosts[i-1])
+		}
+	}
+	return m
+}
+
+// TestSources are the shapes in which a blob lies about when others come for it.
+func TestSources(t *testing.T) {
+	for name, c := range map[string]struct {
+		make   func() *sim
+		factor float64
+		blobs  float64
+	}{
+		"two seeders, eight downloaders": {func() *sim {
+			m := newSim(t, 1, 256, 10*time.Millisecond)
+			m.seeder(20 * mega)
+			m.seeder(20 * mega)
+			for range 8 {
+				m.add(40*mega, gigabit, nil)
+			}
+			m.connectAll()
+			return m
+		}, 1.25, 1.15},
+		"five seeders, two downloaders": {func() *sim {
+			m := newSim(t, 1, 256, 10*time.Millisecond)
+			for range 5 {
+				m.seeder(20 * mega)
+			}
+			m.add(20*mega, gigabit, nil)
+			m.add(20*mega, gigabit, nil)
+			m.connectAll()
+			return m
+		}, 1.2, 2},
+		"two peers, 150 ms apart, 1 Gbit/s": {func() *sim {
+			m := newSim(t, 1, 1024, 150*time.Millisecond)
+			m.stream = 64 << 20
+			m.seeder(gigabit)
+			m.add(gigabit, gigabit, nil)
+			m.connectAll()
+			return m
+		}, 1.15, 1},
+		"links of all kinds": {func() *sim {
+			m := newSim(t, 1, 256, time.Millisecond)
+			m.seeder(20 * mega)
+			for i := range 16 {
+				h := m.add(float64(4+8*i)*mega, float64(25+10*i)*mega, nil)
+				h.far = time.Duration(5*i) * time.Millisecond
+			}
+			m.connectAll()
+			return m
+		}, 1.2, 1.15},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := measure(c.make(), 10*time.Minute)
+			t.Log(r)
+			if !r.ok || r.factor > c.factor || r.blobs > c.blobs {
+				t.Errorf("%v, want at most %.2f of optimum and %.2f blobs from seeders", r, c.factor, c.blobs)
 			}
 		})
 	}

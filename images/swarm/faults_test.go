@@ -1,0 +1,157 @@
+// Copyright The Shoal Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package swarm
+
+import (
+	"slices"
+	"testing"
+	"time"
+)
+
+const short = time.Millisecond
+
+// TestLiar puts a peer beside the seeder that says it has everything and sends rubbish.
+func TestLiar(t *testing.T) {
+	m := eight(t, 1, gigabit, short, true)
+	liar := m.seeder(gigabit)
+	liar.liar = true
+	m.connectAll()
+	r := measure(m, 10*time.Minute)
+	t.Log(r, "; dropped", r.dropped, "times after", liar.sent/ChunkBytes, "chunks")
+	if !r.ok || r.factor > 1.2 || r.dropped != 8 {
+		t.Errorf("%v, dropped %d times, want 1.2 of optimum and every downloader to drop it once", r, r.dropped)
+	}
+	for _, h := range m.hosts[1:9] {
+		if got := h.sw.Stats().Lied; got != 1 {
+			t.Errorf("%s counts %d liars, want 1", h.id, got)
+		}
+		out := slices.Clone(h.sw.Step(Event{Kind: EventJoin, Now: m.now, Peer: liar.id, Chunks: NewBitmap(m.chunks)}))
+		if len(out) != 1 || out[0].Kind != RequestDrop {
+			t.Errorf("%s lets the liar in again: %v", h.id, out)
+		}
+	}
+}
+
+// TestMute lets a source fall silent without going: the others' time hardly grows.
+func TestMute(t *testing.T) {
+	for name, c := range map[string]struct {
+		who    func(*sim) *host
+		factor float64 // of the optimum of the seeder that is left
+		seen   bool    // before all is done
+	}{
+		"a downloader": {func(m *sim) *host { return m.hosts[4] }, 1.2, true},
+		"a second seeder": {func(m *sim) *host {
+			h := m.seeder(20 * mega)
+			m.connectAll()
+			return h
+		}, 1, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			m := eight(t, 1, gigabit, short, true)
+			h := c.who(m)
+			m.after(3*time.Second, func() { h.mute = true })
+			r := measure(m, 10*time.Minute)
+			factor := r.took.Seconds() / (float64(m.chunks) * ChunkBytes / (20 * mega))
+			t.Logf("%v; %.3f of one seeder's optimum; %d saw it stall", r, factor, r.stalls)
+			if !r.ok || factor > c.factor || c.seen != (r.stalls > 0) {
+				t.Errorf("%v, %.3f of one seeder's optimum, %d stalls, want at most %.1f, seen %v", r, factor, r.stalls, c.factor, c.seen)
+			}
+		})
+	}
+}
+
+// TestStall shows what a peer says when its only source falls silent, and that it takes
+// the next one.
+func TestStall(t *testing.T) {
+	m := newSim(t, 1, 64, short)
+	a, b := m.seeder(20*mega), m.add(gigabit, gigabit, nil)
+	m.connectAll()
+	m.after(time.Second, func() { a.mute = true })
+	m.run(15*time.Second, m.allDone)
+	if want := []RequestKind{RequestStalled, RequestStarved}; !slices.Equal(b.events, want) {
+		t.Errorf("after 14 s of silence it said %v, want %v: stalled, starved", b.events, want)
+	}
+	if got := b.sw.Stats(); got.Asks != 1 {
+		t.Errorf("%d asks outstanding at a stalled source, want 1", got.Asks)
+	}
+	m.connect(m.seeder(20*mega), b)
+	m.run(25*time.Second, m.allDone)
+	if !m.allDone() {
+		t.Errorf("it has %d of 64 chunks 10 s after a new source came", b.sw.Stats().Have)
+	}
+}
+
+// TestStallEnds shows that a source that was silent for a while is used as before.
+func TestStallEnds(t *testing.T) {
+	m := newSim(t, 1, 256, short)
+	a, b := m.seeder(20*mega), m.add(gigabit, gigabit, nil)
+	m.connectAll()
+	m.after(time.Second, func() { a.mute = true })
+	m.after(30*time.Second, func() { a.mute = false; m.pump(a) })
+	r := measure(m, 10*time.Minute)
+	t.Log(r, b.events)
+	if !r.ok || r.took > 44*time.Second {
+		t.Errorf("done after %v, want 13.4 s and the 29 s of silence", r.took)
+	}
+}
+
+// TestLeave takes a downloader away half-way, with chunks that only it had, and then the
+// seeder, once everything is somewhere.
+func TestLeave(t *testing.T) {
+	m := eight(t, 1, 20*mega, short, true)
+	m.after(6*time.Second, func() { m.leave(m.hosts[3]) })
+	all := NewBitmap(m.chunks)
+	m.watch = func(h *host, _ Event, out []Request) {
+		for _, r := range out {
+			if r.Kind != RequestHave || h == m.hosts[3] {
+				continue
+			}
+			if all.Set(r.Chunk); all.Full() && !m.hosts[0].gone {
+				m.after(0, func() { m.leave(m.hosts[0]) })
+			}
+		}
+	}
+	m.run(10*time.Minute, m.allDone)
+	took, sent := m.now, m.hosts[0].sent/ChunkBytes/float64(m.chunks)
+	t.Logf("done after %v; the seeder sent %.3f blobs and left", took, sent)
+	if !m.allDone() || !m.hosts[0].gone || took > 17*time.Second || sent > 1.2 {
+		t.Errorf("done %v after %v, seeder gone %v, sent %.3f; want done in 17 s and 1.2 blobs", m.allDone(), took, m.hosts[0].gone, sent)
+	}
+}
+
+// TestResume kills a downloader half-way; it starts again two seconds later from its bitmap.
+func TestResume(t *testing.T) {
+	m := eight(t, 1, gigabit, short, true)
+	h := m.hosts[5]
+	had := 0
+	m.after(7*time.Second, func() {
+		had = h.sw.Stats().Have
+		m.restart(h, 2*time.Second)
+	})
+	r := measure(m, 10*time.Minute)
+	gained := h.sw.Stats().Gained
+	again := float64(h.pieces)/pieces - float64(m.chunks)
+	t.Logf("%v; it had %d, fetched %d, %.1f chunks' bytes came twice", r, had, gained, again)
+	if !r.ok || r.factor > 1.2 || had == 0 || had+gained != m.chunks || again > float64(len(h.peers)) {
+		t.Errorf("%v; had %d, fetched %d of %d, %.1f chunks twice; want no chunk again but one a stream", r, had, gained, m.chunks, again)
+	}
+}
+
+// TestUpstream lets one peer fetch the blob from outside: the others have it as it arrives.
+func TestUpstream(t *testing.T) {
+	m := newSim(t, 1, 256, 20*time.Millisecond)
+	src := m.add(20*mega, gigabit, nil)
+	src.origin = true
+	for range 8 {
+		m.add(20*mega, gigabit, nil)
+	}
+	m.connectAll()
+	m.feed(src, 10*mega)
+	r := measure(m, 10*time.Minute)
+	fed := float64(m.chunks) * ChunkBytes / (10 * mega)
+	t.Logf("%v; %.3f of the time upstream took", r, r.took.Seconds()/fed)
+	if !r.ok || r.took.Seconds() > 1.15*fed || r.blobs > 2.5 {
+		t.Errorf("%v, want at most 1.15 of the %.1f s upstream took and 2.5 blobs from who fetched", r, fed)
+	}
+}

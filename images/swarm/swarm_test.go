@@ -21,15 +21,16 @@ type result struct {
 	fewest  int     // sources of a downloader
 	wasted  float64 // bytes on the wire beyond what was needed, as a share
 	ok      bool
-	fair    float64 // first to end over last
+	first   time.Duration // to be done
+	fair    float64       // first to end over last
 	stalls  int
 	starved int
 	dropped int
 }
 
 func (r result) String() string {
-	return fmt.Sprintf("%.2f s, %.3f of optimum; seeders sent %.3f blobs; %.1f %% from others; at least %d sources; %.2f %% wasted; first/last done %.2f",
-		r.took.Seconds(), r.factor, r.blobs, 100*r.others, r.fewest, 100*r.wasted, r.fair)
+	return fmt.Sprintf("%.2f s, %.3f of optimum; seeders sent %.3f blobs; %.1f %% from others; at least %d sources; %.2f %% wasted; first done %.1f s, %.2f of last",
+		r.took.Seconds(), r.factor, r.blobs, 100*r.others, r.fewest, 100*r.wasted, r.first.Seconds(), r.fair)
 }
 
 // measure runs a simulation to its end.
@@ -79,6 +80,7 @@ func measure(m *sim, limit time.Duration) result {
 	r.factor = r.took.Seconds() / optimum
 	r.others = float64(others) / float64(max(1, origin+others))
 	r.wasted = sent/(n*blob) - 1
+	r.first = first
 	r.fair = first.Seconds() / r.took.Seconds()
 	return r
 }
@@ -199,6 +201,19 @@ func TestSources(t *testing.T) {
 			m.connectAll()
 			return m
 		}, 1.15, 1},
+		"half behind 16 Mbit/s": {func() *sim {
+			m := newSim(t, 1, 256, 20*time.Millisecond)
+			m.seeder(20 * mega)
+			for i := range 16 {
+				if i%2 == 0 {
+					m.add(2*mega, 2*mega, nil)
+				} else {
+					m.add(20*mega, gigabit, nil)
+				}
+			}
+			m.connectAll()
+			return m
+		}, 1.2, 1.5},
 		"links of all kinds": {func() *sim {
 			m := newSim(t, 1, 256, time.Millisecond)
 			m.seeder(20 * mega)

@@ -52,6 +52,7 @@ type transfer struct {
 	chunk     int
 	link      int
 	sent, got int
+	told      time.Duration // when progress was last told
 }
 
 // moment is something that happens at a time; seq orders what happens at once.
@@ -322,11 +323,14 @@ func (m *sim) gotPiece(t *transfer) {
 	t.to.pieces++
 	e := Event{Kind: EventHead, Peer: t.from.id, Ask: t.ask, Chunk: t.chunk}
 	if t.got == 1 {
+		t.told = m.now
 		m.step(t.to, e)
 	}
 	switch {
-	case t.got < pieces:
+	case t.got < pieces && m.now-t.told < time.Second:
 		return
+	case t.got < pieces:
+		e.Kind, t.told = EventMore, m.now
 	case t.from.liar:
 		e.Kind = EventBad
 	default:

@@ -23,7 +23,7 @@ type Config struct {
 
 // Defaults returns what suits links from 10 Mbit/s to 10 Gbit/s.
 func Defaults(seed uint64) Config {
-	return Config{Seed: seed, Uploads: 4, Asks: 96, Window: 32, Patience: 2 * time.Second, Stall: 10 * time.Second}
+	return Config{Seed: seed, Uploads: 2, Asks: 96, Window: 32, Patience: 2 * time.Second, Stall: 10 * time.Second}
 }
 
 // Validate returns a *shoal.InvalidError for a limit that lets nothing move.

@@ -42,7 +42,7 @@ func (s *Swarm) fetch() {
 // askOf asks p until its window is full or there is nothing to ask it for.
 func (s *Swarm) askOf(p *peer) {
 	for s.missing > 0 && s.now >= p.resume {
-		if p.stalled && len(p.asks) > 0 || !p.stalled && (len(p.asks) >= p.window || len(s.asks)-s.doubts >= s.cfg.Asks) {
+		if p.stalled && len(p.asks) > 0 || !p.stalled && (len(p.asks) >= p.window || len(s.asks)-s.doubts >= s.limit) {
 			return
 		}
 		c, ok := s.choose(p)
@@ -237,7 +237,7 @@ func (s *Swarm) gotChunk(p *peer, e Event) {
 	if p != nil {
 		p.got++
 		if a := p.findAsk(e.Ask); a != nil {
-			p.learn(s.now-a.at, s.cfg.Window)
+			s.learn(p, s.now-a.at)
 			s.endAsk(a)
 		}
 		s.trust(p)
@@ -260,9 +260,11 @@ func (s *Swarm) gotChunk(p *peer, e Event) {
 	}
 }
 
-// learn adapts the window so that what is in flight is about twice what the path holds:
-// the asks then wait at the uploader for as long as they travel.
-func (p *peer) learn(took time.Duration, most int) {
+// learn adapts the window of p so that what is in flight is about twice what the path
+// holds: the asks then wait at the uploader for as long as they travel. It adapts the
+// limit of all asks so that none takes much longer than Patience: behind a slow downlink
+// more of them only wait, and look as if their source were slow.
+func (s *Swarm) learn(p *peer, took time.Duration) {
 	if p.latency == 0 || took < p.latency {
 		p.latency = took
 	} else {
@@ -270,9 +272,15 @@ func (p *peer) learn(took time.Duration, most int) {
 	}
 	switch {
 	case took <= 2*p.latency:
-		p.window = min(p.window+1, most)
+		p.window = min(p.window+1, s.cfg.Window)
 	case took > 4*p.latency:
-		p.window = max(p.window-1, min(2, most))
+		p.window = max(p.window-1, min(leastWindow, s.cfg.Window))
+	}
+	switch {
+	case took <= s.cfg.Patience:
+		s.limit = min(s.limit+1, s.cfg.Asks)
+	case took > 2*s.cfg.Patience:
+		s.limit = max(s.limit-1, min(leastAsks, s.cfg.Asks))
 	}
 }
 

@@ -10,8 +10,11 @@ import (
 	"github.com/shoalnet/shoal"
 )
 
-// firstWindow is how many asks a peer is given before anything is known about it.
-const firstWindow = 4
+// Asks at one peer and at all before anything is known, and the fewest when they take long.
+const (
+	firstWindow, leastWindow = 4, 2
+	firstAsks, leastAsks     = 32, 8
+)
 
 // peer is one connected peer, as a source and as one that asks.
 type peer struct {

@@ -68,6 +68,7 @@ type Swarm struct {
 	// What we ask.
 	nextAsk  uint64
 	asks     []*ask // ordered by number
+	limit    int    // of asks at a time, as learned
 	doubts   int    // of those, that nobody waits for
 	bound    tally  // asks for the chunk that are trusted to bring it
 	turn     int    // where the next round over the peers begins
@@ -96,6 +97,7 @@ func New(cfg Config, n int, have Bitmap) (*Swarm, error) {
 		cfg: cfg, n: n, have: have.fit(n), peers: map[shoal.PeerID]*peer{}, banned: map[shoal.PeerID]bool{},
 		held: newTally(n), bound: newTally(n), spread: newTally(n),
 	}
+	s.limit = min(firstAsks, cfg.Asks)
 	s.missing = n - s.have.Count()
 	return s, nil
 }

@@ -16,6 +16,9 @@ const (
 	queueFactor = 2
 )
 
+// common is how many have a chunk that is not rare any more.
+const common = 3
+
 // wish is one ask of a peer that waits here.
 type wish struct {
 	ask   uint64
@@ -129,7 +132,7 @@ func (s *Swarm) slot() bool {
 	return s.sending-slow < s.cfg.Uploads
 }
 
-// pick returns the waiting ask to serve and its chunk: the least spread chunk; among equal
+// pick returns the waiting ask to serve and its chunk: that of the lowest rank; among equal
 // ones the peer with the fewest uploads under way, then the one served longest ago.
 func (s *Swarm) pick() (*peer, int, int) {
 	var best *peer
@@ -156,7 +159,7 @@ func (s *Swarm) pick() (*peer, int, int) {
 	return best, at, chunk
 }
 
-// before reports whether a chunk spread n times for p goes before one spread m times for q.
+// before reports whether a chunk of rank n for p goes before one of rank m for q.
 func (s *Swarm) before(p *peer, n int, q *peer, m int) bool {
 	switch {
 	case n != m:
@@ -169,16 +172,22 @@ func (s *Swarm) before(p *peer, n int, q *peer, m int) bool {
 	return p.served < q.served
 }
 
-// servable returns the chunk that an ask would get and how often that is spread. Any gets
-// what is spread nowhere, so that we send each chunk once; after Patience, anything. What
-// was given is not given again before Patience either: it is on its way.
-func (s *Swarm) servable(p *peer, w *wish) (chunk, spread int, ok bool) {
+// servable returns the chunk that an ask would get and its rank: how often that is spread,
+// up to common; an ask that has waited for Patience counts as for a rarer one, lest
+// it waits for ever. Any gets what is spread nowhere, so that we
+// send each chunk once; after Patience, anything. What was given is not given again before
+// Patience either: it is on its way.
+func (s *Swarm) servable(p *peer, w *wish) (chunk, rank int, ok bool) {
 	overdue := s.now-w.at >= s.cfg.Patience
 	if w.chunk != Any {
 		if p.given.Has(w.chunk) && (!overdue || p.isSending(w.chunk)) {
 			return 0, 0, false
 		}
-		return w.chunk, int(s.spread.n[w.chunk]), true
+		rank = min(int(s.spread.n[w.chunk]), common)
+		if overdue {
+			rank = min(rank, 2)
+		}
+		return w.chunk, rank, true
 	}
 	for i, x := range s.have.words {
 		if x &^= p.has.words[i] | p.given.words[i] | w.not.word(i) | s.spread.once.words[i]; x != 0 {
@@ -191,12 +200,12 @@ func (s *Swarm) servable(p *peer, w *wish) (chunk, spread int, ok bool) {
 	for i, x := range s.have.words {
 		for x &^= p.has.words[i] | w.not.word(i); x != 0; x &= x - 1 {
 			c := i*64 + bits.TrailingZeros64(x)
-			if n := int(s.spread.n[c]); (!ok || n < spread) && !p.isSending(c) {
-				chunk, spread, ok = c, n, true
+			if n := min(int(s.spread.n[c]), common); (!ok || n < rank) && !p.isSending(c) {
+				chunk, rank, ok = c, n, true
 			}
 		}
 	}
-	return chunk, spread, ok
+	return chunk, rank, ok
 }
 
 func (p *peer) isSending(c int) bool {

@@ -152,6 +152,7 @@ func (s *Swarm) stepPeer(p *peer, e Event) {
 		s.cancelled(p, e.Ask)
 	case EventSent, EventUnsent:
 		s.endSend(p, e.Ask, e.Kind == EventSent)
+	default: // no such event
 	}
 }
 

@@ -57,6 +57,7 @@ func measure(m *sim, limit time.Duration) result {
 				r.starved++
 			case RequestDrop:
 				r.dropped++
+			default:
 			}
 		}
 		if h.liar {
@@ -213,7 +214,7 @@ func TestSources(t *testing.T) {
 			}
 			m.connectAll()
 			return m
-		}, 1.2, 1.5},
+		}, 1.1, 1.7},
 		"links of all kinds": {func() *sim {
 			m := newSim(t, 1, 256, time.Millisecond)
 			m.seeder(20 * mega)

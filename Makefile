@@ -69,7 +69,7 @@ lab-smoke: ## the lab's figures on this machine: three hosts, a power cut, a cut
 	go test -tags lab -timeout 5m -count 1 -v -run '^TestSmoke$$' ./cmd/shoal-lab
 
 .PHONY: sim
-sim: ## seeded simulation: SUITE=placement|cluster|all SEED=n (one) SEEDS=n (many)
+sim: ## seeded simulation: SUITE=placement|cluster|swarm|all SEED=n (one) SEEDS=n (many)
 	SHOAL_SEED=$(SEED) SHOAL_SEEDS=$(SEEDS) scripts/sim.sh $(SUITE)
 
 .PHONY: fuzz

@@ -7,12 +7,14 @@ run() { SHOAL_SIM=1 go test -count=1 -timeout 20m -v -run "$1" "$2" | grep -vE '
 case "$suite" in
 placement) run . ./lab/des ;;
 cluster) run . ./lab/cluster ;;
+swarm) run . ./images/swarm ;;
 all)
 	run . ./lab/des
 	run . ./lab/cluster
+	run . ./images/swarm
 	;;
 *)
-	echo "error: unknown suite \"$suite\"; there are placement, cluster, all" >&2
+	echo "error: unknown suite \"$suite\"; there are placement, cluster, swarm, all" >&2
 	exit 2
 	;;
 esac

@@ -16,6 +16,10 @@ const (
 	queueFactor = 2
 )
 
+// holdBack is how long who was sent more than others waits for them, while chunks come
+// one by one: the first to ask would get them all, and be the one uplink for the rest.
+const holdBack = 100 * time.Millisecond
+
 // common is how many have a chunk that is not rare any more.
 const common = 3
 
@@ -189,6 +193,9 @@ func (s *Swarm) servable(p *peer, w *wish) (chunk, rank int, ok bool) {
 		}
 		return w.chunk, rank, true
 	}
+	if s.now-w.at < holdBack && s.missing > 0 && s.ahead(p) {
+		return 0, 0, false
+	}
 	for i, x := range s.have.words {
 		if x &^= p.has.words[i] | p.given.words[i] | w.not.word(i) | s.spread.once.words[i]; x != 0 {
 			return i*64 + bits.TrailingZeros64(x), 0, true
@@ -206,6 +213,18 @@ func (s *Swarm) servable(p *peer, w *wish) (chunk, rank int, ok bool) {
 		}
 	}
 	return chunk, rank, ok
+}
+
+// ahead reports whether p was sent more than most who may still want something.
+func (s *Swarm) ahead(p *peer) bool {
+	sum, n := 0, 0
+	for _, q := range s.order {
+		if !q.full {
+			sum += q.sent + len(q.sending)
+			n++
+		}
+	}
+	return (p.sent+len(p.sending))*n > sum
 }
 
 func (p *peer) isSending(c int) bool {

@@ -169,3 +169,19 @@ func TestUpstream(t *testing.T) {
 		})
 	}
 }
+
+// TestTrickle has an upstream so slow that a chunk comes every 15 s: who passes them on
+// has not stalled, but more sources are asked for.
+func TestTrickle(t *testing.T) {
+	m := newSim(t, 1, 4, short)
+	src, a, b := m.add(20*mega, gigabit, nil), m.add(20*mega, gigabit, nil), m.add(20*mega, gigabit, nil)
+	m.connectAll()
+	m.feed(src, ChunkBytes/15)
+	m.run(70*time.Second, m.allDone)
+	for _, h := range []*host{a, b} {
+		want := []RequestKind{RequestStarved, RequestStarved, RequestStarved, RequestStarved}
+		if !slices.Equal(h.events, want) || h.doneAt > 61*time.Second || h.doneAt == 0 {
+			t.Errorf("%s done at %v, said %v, want 60 s and four times starved, never stalled", h.id, h.doneAt, h.events)
+		}
+	}
+}

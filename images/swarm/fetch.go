@@ -20,6 +20,7 @@ type ask struct {
 	id    uint64
 	peer  *peer
 	chunk int // Any while the peer has not chosen
+	not   Bitmap
 	at    time.Duration
 	head  time.Duration // when it began to come; -1: not yet
 	doubt bool          // nobody waits for it
@@ -31,6 +32,7 @@ func (s *Swarm) fetch() {
 	if s.missing == 0 || len(s.order) == 0 {
 		return
 	}
+	s.renew()
 	s.turn++
 	for i := range s.order {
 		p := s.order[(s.turn+i)%len(s.order)]
@@ -42,7 +44,7 @@ func (s *Swarm) fetch() {
 // askOf asks p until its window is full or there is nothing to ask it for.
 func (s *Swarm) askOf(p *peer) {
 	for s.missing > 0 && s.now >= p.resume {
-		if p.stalled && len(p.asks) > 0 || !p.stalled && (len(p.asks) >= p.window || len(s.asks)-s.doubts >= s.limit) {
+		if p.stalled && len(p.asks) > 0 || !p.stalled && (len(p.asks)-p.doubts >= p.window || len(s.asks)-s.doubts >= s.limit) {
 			return
 		}
 		c, ok := s.choose(p)
@@ -56,10 +58,12 @@ func (s *Swarm) askOf(p *peer) {
 func (s *Swarm) ask(p *peer, c int) {
 	s.nextAsk++
 	a := &ask{id: s.nextAsk, peer: p, chunk: c, at: s.now, head: -1, doubt: p.stalled}
-	if len(p.asks) == 0 {
+	if len(p.asks) == 0 && !p.renewed {
 		p.progress = s.now
 	}
+	p.renewed = false
 	if a.doubt {
+		p.doubts++
 		s.doubts++
 	}
 	p.asks = append(p.asks, a)
@@ -67,7 +71,8 @@ func (s *Swarm) ask(p *peer, c int) {
 	r := Request{Kind: RequestAsk, Peer: p.id, Ask: a.id, Chunk: c}
 	if c == Any {
 		p.open++
-		r.Not = s.not(p)
+		a.not = s.not(p)
+		r.Not = a.not
 	} else if !a.doubt {
 		s.bound.add(c)
 	}
@@ -180,18 +185,62 @@ func (s *Swarm) again(p *peer) (int, bool) {
 	return 0, false
 }
 
-// trim takes back asks for Any that p has nothing left for.
+// trim takes back asks for Any that p has nothing left for. Of a peer that gets more
+// itself one stays, for the next chunk; nobody waits for it.
 func (s *Swarm) trim(p *peer) {
 	if p.open == 0 || p.stalled {
 		return
 	}
-	for surplus := p.open - s.exclusive(p, p.open); surplus > 0; surplus-- {
-		i := len(p.asks) - 1
-		for p.asks[i].chunk != Any {
-			i--
-		}
-		s.cancel(p.asks[i])
+	due := s.exclusive(p, p.open)
+	keep := due
+	if !p.full {
+		keep = max(due, 1)
 	}
+	for surplus := p.open - keep; surplus > 0; surplus-- {
+		s.cancel(p.lastOpen())
+	}
+	if keep > due {
+		s.distrust(p.lastOpen())
+	}
+}
+
+// renew makes asks for Any anew that leave out what p may send by now: who else was asked
+// for it is gone or silent, and p would wait for something else that never comes.
+func (s *Swarm) renew() {
+	if !s.freed {
+		return
+	}
+	s.freed = false
+	for _, p := range s.order {
+		if p.open == 0 {
+			continue
+		}
+		not := s.not(p)
+		for i := len(p.asks) - 1; i >= 0; i-- {
+			if a := p.asks[i]; a.chunk == Any && s.stale(a, not) {
+				s.cancel(a)
+				p.renewed = true
+			}
+		}
+	}
+}
+
+// stale reports whether a leaves out a missing chunk that is not in not any more.
+func (s *Swarm) stale(a *ask, not Bitmap) bool {
+	for i, w := range a.peer.has.words {
+		if w&a.not.words[i]&^(s.have.words[i]|not.words[i]) != 0 {
+			return true
+		}
+	}
+	return false
+}
+
+func (p *peer) lastOpen() *ask {
+	i := len(p.asks) - 1
+	for p.asks[i].chunk != Any {
+		i--
+	}
+	return p.asks[i]
 }
 
 // head binds an ask to the chunk that begins to come, unless it is on its way already.
@@ -294,6 +343,7 @@ func (s *Swarm) trust(p *peer) {
 			continue
 		}
 		a.doubt = false
+		p.doubts--
 		s.doubts--
 		if a.chunk != Any {
 			s.bound.add(a.chunk)
@@ -307,9 +357,11 @@ func (s *Swarm) distrust(a *ask) {
 		return
 	}
 	a.doubt = true
+	a.peer.doubts++
 	s.doubts++
 	if a.chunk != Any {
 		s.bound.sub(a.chunk)
+		s.freed = s.freed || s.bound.n[a.chunk] == 0
 	}
 }
 
@@ -332,6 +384,7 @@ func (s *Swarm) cancel(a *ask) {
 // endAsk forgets an ask.
 func (s *Swarm) endAsk(a *ask) {
 	s.distrust(a)
+	a.peer.doubts--
 	s.doubts--
 	if a.chunk == Any {
 		a.peer.open--

@@ -27,9 +27,11 @@ type peer struct {
 	// As a source.
 	asks     []*ask // outstanding, ordered by number
 	open     int    // of those, for Any and not yet begun
+	doubts   int    // of those, that nobody waits for
 	window   int
 	latency  time.Duration // shortest from ask to chunk, drifting up; 0: unknown
 	progress time.Duration // when something last came, or the first ask was made
+	renewed  bool          // an ask was taken back to be made anew: it waits on
 	stalled  bool
 	fails    int           // in a row
 	resume   time.Duration // it is not asked before
@@ -144,6 +146,7 @@ func (s *Swarm) uncount(p *peer) {
 // reshare numbers the full peers. Everybody who sees the same full peers numbers them
 // alike, so two seeders do not send the same chunk first.
 func (s *Swarm) reshare() {
+	s.freed = true
 	i := 0
 	for _, p := range s.order {
 		if p.full {
@@ -165,7 +168,12 @@ func (s *Swarm) tick() {
 			p.rate += 0.3 * (lately - p.rate)
 			p.counted, p.rated = p.got, s.now
 		}
-		if len(p.asks) > 0 && !p.stalled && s.now-p.progress >= s.cfg.Stall {
+		if len(p.asks) == 0 || p.stalled || s.now-p.progress < s.cfg.Stall {
+			continue
+		}
+		if s.idle(p) {
+			p.progress = s.now
+		} else {
 			s.stall(p)
 		}
 	}
@@ -173,6 +181,11 @@ func (s *Swarm) tick() {
 		s.starved = s.now
 		s.request(Request{Kind: RequestStarved})
 	}
+}
+
+// idle reports whether nothing is due from p: what it was asked for is what it gets next.
+func (s *Swarm) idle(p *peer) bool {
+	return !p.full && len(p.asks) == p.open && s.exclusive(p, 1) == 0
 }
 
 // stall keeps one ask at p, which nobody waits for; when it brings something, p is a

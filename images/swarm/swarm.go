@@ -15,8 +15,8 @@ import (
 type Config struct {
 	Seed     uint64        // orders what is equal; different on every peer
 	Uploads  int           // chunks being sent at a time, slow ones not counted
-	Asks     int           // asks outstanding in all, the one at each stalled source not counted
-	Window   int           // asks outstanding at one peer
+	Asks     int           // asks outstanding in all, but for one a peer that nobody waits for
+	Window   int           // asks outstanding at one peer, but for that one
 	Patience time.Duration // after which an upload is slow, an ask overdue
 	Stall    time.Duration // without progress, after which a source is changed
 }
@@ -71,6 +71,7 @@ type Swarm struct {
 	limit    int    // of asks at a time, as learned
 	doubts   int    // of those, that nobody waits for
 	bound    tally  // asks for the chunk that are trusted to bring it
+	freed    bool   // something that was left out of asks for Any may be wanted in them
 	turn     int    // where the next round over the peers begins
 	progress time.Duration
 	starved  time.Duration // when that was last said

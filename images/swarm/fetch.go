@@ -204,8 +204,8 @@ func (s *Swarm) trim(p *peer) {
 	}
 }
 
-// renew makes asks for Any anew that leave out what p may send by now: who else was asked
-// for it is gone or silent, and p would wait for something else that never comes.
+// renew makes asks for Any anew that leave out what may be sent by now, or once the peer
+// has it: who else was asked for it is gone or silent, and nothing else may ever come.
 func (s *Swarm) renew() {
 	if !s.freed {
 		return
@@ -227,8 +227,8 @@ func (s *Swarm) renew() {
 
 // stale reports whether a leaves out a missing chunk that is not in not any more.
 func (s *Swarm) stale(a *ask, not Bitmap) bool {
-	for i, w := range a.peer.has.words {
-		if w&a.not.words[i]&^(s.have.words[i]|not.words[i]) != 0 {
+	for i, w := range a.not.words {
+		if w&^(s.have.words[i]|not.words[i]) != 0 {
 			return true
 		}
 	}

@@ -185,3 +185,85 @@ func TestTrickle(t *testing.T) {
 		}
 	}
 }
+
+// TestAskedAnew: an ask for Any leaves out what was asked of others; when they are gone
+// it is made anew, or it would wait for ever.
+func TestAskedAnew(t *testing.T) {
+	only := func(chunks ...int) Bitmap {
+		b := NewBitmap(2)
+		for _, c := range chunks {
+			b.Set(c)
+		}
+		return b
+	}
+	s, err := New(Defaults(1), 2, NewBitmap(2))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var last Request // ask to p
+	step := func(e Event) {
+		for _, r := range s.Step(e) {
+			if r.Kind == RequestAsk && r.Peer == "p" {
+				last = r
+			}
+		}
+	}
+	step(Event{Kind: EventJoin, Peer: "x", Chunks: only(1)})
+	step(Event{Kind: EventHead, Peer: "x", Ask: 1, Chunk: 1})
+	step(Event{Kind: EventJoin, Peer: "p", Chunks: only(0)})
+	if last.Chunk != Any || !last.Not.Has(1) {
+		t.Fatalf("asks p for %d but %v, want Any but 1, which x begins to send", last.Chunk, last.Not)
+	}
+	before := last.Ask
+	step(Event{Kind: EventLeave, Peer: "x"})
+	if last.Ask == before || last.Chunk != Any || last.Not.Has(1) {
+		t.Errorf("after x left p has ask %d for %d but %v, want a new one that takes 1 too", last.Ask, last.Chunk, last.Not)
+	}
+}
+
+// TestUpload is what an uploader does with asks: refuse, queue, send, stop, send again.
+func TestUpload(t *testing.T) {
+	have := NewBitmap(4)
+	have.Set(0)
+	have.Set(1)
+	cfg := Defaults(1)
+	cfg.Uploads = 1
+	s, err := New(cfg, 4, have)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, c := range []struct {
+		e    Event
+		want []RequestKind
+		ask  uint64
+	}{
+		{Event{Kind: EventJoin, Peer: "a", Chunks: NewBitmap(4)}, nil, 0},
+		{Event{Kind: EventAsk, Peer: "a", Ask: 1, Chunk: 3}, []RequestKind{RequestRefuse}, 1},
+		{Event{Kind: EventAsk, Peer: "a", Ask: 2, Chunk: 9}, []RequestKind{RequestRefuse}, 2},
+		{Event{Kind: EventAsk, Peer: "b", Ask: 1, Chunk: 0}, nil, 0}, // not connected
+		{Event{Kind: EventAsk, Peer: "a", Ask: 3, Chunk: 0}, []RequestKind{RequestSend}, 3},
+		{Event{Kind: EventAsk, Peer: "a", Ask: 3, Chunk: 0}, nil, 0},
+		{Event{Kind: EventAsk, Peer: "a", Ask: 4, Chunk: 1}, nil, 0},
+		{Event{Kind: EventAsk, Peer: "a", Ask: 5, Chunk: Any}, nil, 0},
+		{Event{Kind: EventCancel, Peer: "a", Ask: 5}, nil, 0},
+		{Event{Kind: EventCancel, Peer: "a", Ask: 3}, []RequestKind{RequestStop, RequestSend}, 3},
+		{Event{Kind: EventUnsent, Peer: "a", Ask: 4}, nil, 0},
+		{Event{Kind: EventAsk, Peer: "a", Ask: 6, Chunk: 1}, []RequestKind{RequestSend}, 6},
+		{Event{Kind: EventSent, Peer: "a", Ask: 6}, nil, 0},
+		{Event{Kind: EventAsk, Peer: "a", Ask: 7, Chunk: 1}, nil, 0}, // on its way
+		{Event{Kind: EventTick, Now: cfg.Patience}, []RequestKind{RequestSend}, 7},
+		{Event{Kind: EventLeave, Now: cfg.Patience, Peer: "a"}, []RequestKind{RequestStop}, 7},
+	} {
+		var got []RequestKind
+		var ask uint64
+		for _, r := range s.Step(c.e) {
+			if len(got) == 0 {
+				ask = r.Ask
+			}
+			got = append(got, r.Kind)
+		}
+		if !slices.Equal(got, c.want) || ask != c.ask {
+			t.Errorf("step %d, Step(%v) = %v of ask %d, want %v of %d", i, c.e, got, ask, c.want, c.ask)
+		}
+	}
+}

@@ -216,8 +216,8 @@ func (s *Swarm) renew() {
 			continue
 		}
 		not := s.not(p)
-		for i := len(p.asks) - 1; i >= 0; i-- {
-			if a := p.asks[i]; a.chunk == Any && s.stale(a, not) {
+		for _, a := range slices.Clone(p.asks) {
+			if a.chunk == Any && s.stale(a, not) {
 				s.cancel(a)
 				p.renewed = true
 			}

@@ -8,6 +8,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -245,7 +246,16 @@ func post(t *testing.T, socket, method, path, media, body string) (int, map[stri
 func TestJSONForCurl(t *testing.T) {
 	socket := apitest.Serve(t, apitest.New("tokyo", "osaka"))
 	const base = "/shoal.v1.ControlService/"
-	deploy(t, dial(t, socket), spec("web", "hello:1", 1))
+	client := dial(t, socket)
+	deploy(t, client, spec("web", "hello:1", 1))
+	services := func(t *testing.T) string { // without how fresh it is
+		t.Helper()
+		all, err := client.Services(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return fmt.Sprintf("%+v", all.Items)
+	}
 	deep := strings.Repeat(`{"freshness":`, 10000) + strings.Repeat("}", 10000)
 	for name, c := range map[string]struct {
 		method, path, media, body string
@@ -283,8 +293,12 @@ func TestJSONForCurl(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
+			before := services(t)
 			status, out := post(t, socket, c.method, c.path, c.media, c.body)
 			message, _ := out["message"].(string)
+			if after := services(t); c.status != 200 && after != before {
+				t.Errorf("refused, and applied: %s, before %s", after, before)
+			}
 			if status != c.status || message != c.message {
 				t.Errorf("%s %s = %d %q, want %d %q", c.method, c.path, status, message, c.status, c.message)
 			}

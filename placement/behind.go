@@ -40,6 +40,26 @@ func (w *world) unableToChange(s *serviceRow, p int) string {
 	return ""
 }
 
+// Keeps returns for each slot of a service why it would keep its revision if spec took
+// the place of the current one, "" where it would change: what a plan cannot promise.
+// nil if there is no such service.
+func Keeps(v *shoal.View, spec *shoal.Spec) []string {
+	old, ok := v.Service(spec.Name)
+	if !ok {
+		return nil
+	}
+	svc := *old
+	svc.Spec = *spec
+	svc.Revision.Seq++
+	w := newWorld(v, []shoal.Service{svc})
+	w.setStandings()
+	var out []string
+	for _, x := range w.slots(w.service(spec.Name)) {
+		out = append(out, x.Behind)
+	}
+	return out
+}
+
 // addBehind says of each slot that keeps an older revision why it does: its holder
 // cannot run the current one, and nobody could who would take it over. The others
 // change when their turn comes.

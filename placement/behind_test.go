@@ -46,7 +46,17 @@ func TestSlotsSayWhatKeepsAnOldRevision(t *testing.T) {
 		k.hold("web", 1, "p001")
 		k.states["p002"] = &shoal.PeerState{}
 		c.edit(k, s)
-		for i, x := range Slots(k.view("p000"), "web")[:2] {
+		v := k.view("p000")
+		if now, ok := v.Service("web"); ok && s.Revision.Seq == 2 { // as if web:2 were only planned
+			before := *now
+			before.Spec.Image, before.Revision.Seq = "web:1", 1
+			d := *v.Desired()
+			d.Services = []shoal.Service{before}
+			if got := Keeps(v.With(&d), &now.Spec); !slices.Equal(got, c.want) {
+				t.Errorf("%s: Keeps = %q, want %q", c.name, got, c.want)
+			}
+		}
+		for i, x := range Slots(v, "web")[:2] {
 			if x.Behind != c.want[i] || x.Behind != "" && !slices.Contains(x.Waits, x.Behind) {
 				t.Errorf("%s: slot %d = behind %q, waits %q, want %q", c.name, i, x.Behind, x.Waits, c.want[i])
 			}

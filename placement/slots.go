@@ -21,6 +21,10 @@ func Slots(v *shoal.View, service string) []shoal.ExplainSlot {
 		return nil
 	}
 	w.setStandings()
+	return w.slots(s)
+}
+
+func (w *world) slots(s *serviceRow) []shoal.ExplainSlot {
 	out := make([]shoal.ExplainSlot, s.n)
 	for i := range out {
 		out[i].Slot = i
@@ -38,7 +42,7 @@ func Slots(v *shoal.View, service string) []shoal.ExplainSlot {
 			out = append(out, shoal.ExplainSlot{Slot: slot})
 		}
 		at := slices.IndexFunc(out, func(x shoal.ExplainSlot) bool { return x.Slot == slot })
-		out[at].Holders = ranked(v, s.claims[from:to])
+		out[at].Holders = ranked(w.v, s.claims[from:to])
 		from = to
 	}
 	slices.SortFunc(out, func(a, b shoal.ExplainSlot) int { return a.Slot - b.Slot })

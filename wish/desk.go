@@ -138,9 +138,13 @@ func (k *Desk) propose(d *shoal.Desired, steps []*step) {
 	if len(wanted) == 0 {
 		return
 	}
-	for i, placed := range placement.Propose(k.views.View().With(d), wanted) {
+	v := k.views.View().With(d)
+	for i, placed := range placement.Propose(v, wanted) {
 		s := of[i]
 		s.change.Slots, s.change.Unplaced = placed.Slots, placed.Unplaced
+		if s.rev != nil {
+			s.change.Notes = append(s.change.Notes, kept(placement.Keeps(v, s.spec))...)
+		}
 		if s.spec.Mode == shoal.ModeGlobal {
 			s.change.Replicas = len(placed.Slots)
 			continue // every feasible peer holds one: nothing to advise
@@ -153,6 +157,21 @@ func (k *Desk) propose(d *shoal.Desired, steps []*step) {
 			s.rev.Proposal = advice
 		}
 	}
+}
+
+// kept counts the slots that would keep their revision, by why they would.
+func kept(why []string) []string {
+	n := map[string]int{}
+	var out []string
+	for _, text := range why {
+		if n[text]++; n[text] == 1 && text != "" {
+			out = append(out, text)
+		}
+	}
+	for i, text := range out {
+		out[i] = fmt.Sprintf("%d of %d for now: %s", n[text], len(why), text)
+	}
+	return out
 }
 
 func outcome(steps []*step) shoal.Outcome {

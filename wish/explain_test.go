@@ -115,3 +115,26 @@ func TestHopelessIsRefused(t *testing.T) {
 		t.Errorf("a deploy beyond the room there is: %+v, want two unplaced", got)
 	}
 }
+
+// TestPlanSaysWhatWillNotChange: a plan of an update that no holder can carry out says
+// so, and is accepted all the same: a peer that can may come.
+func TestPlanSaysWhatWillNotChange(t *testing.T) {
+	p := cluster(t, 2)[0]
+	out := p.must(t, deploy(spec("web", 2)))
+	rev := out.Revision
+	write(t, p.store, &shoal.ClaimBody{Peer: p.self, Service: "web", Holds: []shoal.Holding{
+		{Slot: 0, Replica: shoal.ReplicaID{1}, Revision: rev}, {Slot: 1, Replica: shoal.ReplicaID{2}, Revision: rev},
+	}})
+	next := spec("web", 2)
+	next.Constraints = only("zone", "eu")
+	w := deploy(next)
+	w.Deploy.AllowUnplaced = true
+	got := p.must(t, w)
+	if want := []string{"2 of 2 for now: keeps revision 1: does not match zone=eu"}; !slices.Equal(got.Notes, want) {
+		t.Errorf("deploy = %+v, want the notes %q", got, want)
+	}
+	next.Constraints = nil
+	if got := p.must(t, deploy(next)); len(got.Notes) != 0 {
+		t.Errorf("deploy of what they can run = %+v, want no notes", got)
+	}
+}

@@ -146,6 +146,9 @@ func (l *Lab) LoadImage(ctx context.Context, name, file string) error {
 	if err != nil {
 		return err
 	}
+	if _, err := l.byName[name].answering(); err != nil {
+		return err
+	}
 	f, err := os.Open(file)
 	if err != nil {
 		return fmt.Errorf("load image on %s: %w", name, err)

@@ -48,6 +48,13 @@ func (e *UnknownHostError) Error() string {
 	return fmt.Sprintf("no host is called %q; the lab has %s", e.Name, strings.Join(e.Known, ", "))
 }
 
+// AskError says that what is asked of a lab makes no sense, whatever its state.
+type AskError struct{ Err error }
+
+func (e *AskError) Error() string { return e.Err.Error() }
+
+func (e *AskError) Unwrap() error { return e.Err }
+
 // BootError says that a host did not come up.
 type BootError struct {
 	Host, What string // what did not work: "boot", "dockerd", "shoald"
@@ -73,12 +80,20 @@ func Privileged() error {
 	return nil
 }
 
+// GoodName is nil if a lab can have this name.
+func GoodName(name string) error {
+	if !validName.MatchString(name) {
+		return &CheckError{CheckName, fmt.Sprintf("no lab can be called %q", name), "the name becomes part of paths", "use at most 32 lower-case letters, digits and dashes"}
+	}
+	return nil
+}
+
 // check finds out whether the lab can be made, and where its programs are, before
 // anything is touched.
 func (c *Config) check() error {
 	switch {
-	case !validName.MatchString(c.Name):
-		return &CheckError{CheckName, fmt.Sprintf("no lab can be called %q", c.Name), "the name becomes part of paths", "use at most 32 lower-case letters, digits and dashes"}
+	case GoodName(c.Name) != nil:
+		return GoodName(c.Name)
 	case len(c.Binaries.Init) == 0:
 		return &CheckError{CheckBinary, "no first process for the hosts", "each host of the lab runs it", "name it in Binaries.Init"}
 	}
@@ -125,7 +140,10 @@ func checkNetwork(network netip.Prefix) error {
 }
 
 // checkDir refuses a directory that is somebody else's.
-func checkDir(dir string) error {
+func checkDir(name, dir string) error {
+	if own := realPath(root); within(dir, own) && dir != filepath.Join(own, name) {
+		return &CheckError{CheckDir, dir + " is no place for lab " + name, "what is in " + root + " belongs to the lab of that name", "name a path elsewhere, or none"}
+	}
 	if !filepath.IsAbs(dir) || within(dir, "/run") || within(dir, "/var/run") || within(dir, "/proc") {
 		return &CheckError{CheckDir, dir + " is no place for a lab", "hosts must see it, and have a /run and a /proc of their own", "name an absolute path elsewhere"}
 	}

@@ -37,6 +37,7 @@ type Config struct {
 	Images   []string // files as "docker save" writes them, which every engine has before its shoald looks
 	Seed     uint64   // of loss and jitter
 	Binaries Binaries
+	Claimed  func() error      // called once the lab's name is this process's, before anything is made; see Info.RunDir; may be nil
 	Log      *slog.Logger      // nil: nothing is logged
 	Progress func(line string) // told what is being done; may be called by several goroutines at once; may be nil
 }
@@ -47,6 +48,10 @@ var validName = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?$`)
 func (c Config) withDefaults() Config {
 	if c.Dir == "" {
 		c.Dir = filepath.Join(root, c.Name)
+	}
+	c.Dir = realPath(c.Dir)
+	if c.Claimed == nil {
+		c.Claimed = func() error { return nil }
 	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
@@ -127,6 +132,22 @@ func (n needed) missing() error {
 		e.Why = "the lab makes hosts with it"
 	}
 	return e
+}
+
+// realPath is a path without symbolic links, as the kernel tells of loop devices and
+// mounts. What is not there yet has none.
+func realPath(path string) string {
+	if !filepath.IsAbs(path) {
+		return path // it will be refused
+	}
+	for at, rest := filepath.Clean(path), ""; ; at, rest = filepath.Dir(at), filepath.Join(filepath.Base(at), rest) {
+		if real, err := filepath.EvalSymlinks(at); err == nil {
+			return filepath.Join(real, rest)
+		}
+		if at == "/" {
+			return path
+		}
+	}
 }
 
 func exists(path string) bool {

@@ -7,14 +7,15 @@ package lab
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
 
+	"github.com/shoalnet/shoal/lab/host"
 	"github.com/shoalnet/shoal/lab/topology"
 	"github.com/shoalnet/shoal/lab/wire"
 )
@@ -35,8 +36,10 @@ const (
 func (l *Lab) SetLink(a, b string, c topology.Change, oneWay bool) error {
 	pair, err := l.cfg.Topology.Between(a, b)
 	if err != nil {
-		return err
+		return &AskError{err}
 	}
+	l.linking.Lock()
+	defer l.linking.Unlock()
 	pairs := []wire.Pair{pair}
 	if !oneWay {
 		pairs = append(pairs, wire.Pair{Segment: pair.Segment, From: b, To: a})
@@ -44,7 +47,7 @@ func (l *Lab) SetLink(a, b string, c topology.Change, oneWay bool) error {
 	links := make([]wire.Link, len(pairs))
 	for i, p := range pairs {
 		if links[i], err = c.Apply(l.sw.Link(p)); err != nil {
-			return fmt.Errorf("link %s to %s: %w", a, b, err)
+			return &AskError{fmt.Errorf("link %s to %s: %w", a, b, err)}
 		}
 	}
 	for i, p := range pairs {
@@ -60,8 +63,10 @@ func (l *Lab) SetLink(a, b string, c topology.Change, oneWay bool) error {
 func (l *Lab) Split(sides string, oneWay bool) error {
 	parsed, err := l.cfg.Topology.ParseSplit(sides)
 	if err != nil {
-		return err
+		return &AskError{err}
 	}
+	l.linking.Lock()
+	defer l.linking.Unlock()
 	for _, p := range l.cfg.Topology.Split(parsed, oneWay) {
 		link := l.sw.Link(p)
 		link.Cut = true
@@ -74,6 +79,8 @@ func (l *Lab) Split(sides string, oneWay bool) error {
 
 // Heal makes all links what the topology says.
 func (l *Lab) Heal() error {
+	l.linking.Lock()
+	defer l.linking.Unlock()
 	for p, link := range l.cfg.Topology.Links() {
 		if l.sw.Link(p) == link {
 			continue
@@ -181,7 +188,7 @@ func (l *Lab) act(ctx context.Context, name, process string, what Action) error 
 	case Launch:
 		return l.launch(ctx, m, process)
 	}
-	return fmt.Errorf("%q is nothing that can be done to %s; there is %s, %s, %s and %s", what, process, Stop, Crash, Hang, Launch)
+	return &AskError{fmt.Errorf("%q is nothing that can be done to %s; there is %s, %s, %s and %s", what, process, Stop, Crash, Hang, Launch)}
 }
 
 // launch starts a process, or lets one go on that hangs.
@@ -212,7 +219,10 @@ func (l *Lab) FillDisk(ctx context.Context, name, disk string, isFree bool) erro
 	if err != nil {
 		return err
 	}
-	h, err := m.running()
+	if !slices.ContainsFunc(m.spec.Disks, func(d host.Disk) bool { return d.Name == disk }) {
+		return &AskError{fmt.Errorf("%s has no disk %q; hosts have state and engine", name, disk)}
+	}
+	h, err := m.answering()
 	if err != nil {
 		return err
 	}
@@ -238,7 +248,7 @@ func (l *Lab) Clock(name string, offset time.Duration) error {
 		err = os.Rename(file+".part", file) // it is read at any moment
 	}
 	if err != nil {
-		return errors.Join(fmt.Errorf("set the clock of %s: %w", name, err))
+		return fmt.Errorf("set the clock of %s: %w", name, err)
 	}
 	return nil
 }

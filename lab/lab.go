@@ -35,6 +35,8 @@ type Lab struct {
 	machines []*machine // routers first
 	byName   map[string]*machine
 
+	linking sync.Mutex // held while links are read and changed
+
 	over     chan struct{} // closed when Close begins
 	close    sync.Once
 	closeErr error // of Close, after it
@@ -65,6 +67,9 @@ func Start(ctx context.Context, cfg Config) (_ *Lab, err error) {
 			err = errors.Join(err, closeErr)
 		}
 	}()
+	if err := cfg.Claimed(); err != nil {
+		return nil, err
+	}
 	if err := l.lay(); err != nil {
 		return nil, err
 	}
@@ -224,9 +229,9 @@ func (l *Lab) bootAll(ctx context.Context) error {
 	return nil
 }
 
-// Close ends every host at once and removes all of the lab: processes, control groups,
-// disks, logs. An error names what is left. Nothing of the lab works afterwards; a second
-// call returns what the first did.
+// Close ends every host at once, whatever is being done to it, and removes all of the lab:
+// processes, control groups, disks, logs. An error names what is left. Nothing of the lab
+// works afterwards; a second call returns what the first did.
 func (l *Lab) Close(ctx context.Context) error {
 	l.close.Do(func() {
 		close(l.over)
@@ -235,7 +240,7 @@ func (l *Lab) Close(ctx context.Context) error {
 			group.Go(func() error { return l.cutPower(ctx, m) })
 		}
 		err := errors.Join(group.Wait(), l.sw.Close())
-		l.closeErr = errors.Join(err, sweep(l.cfg.Name), l.claim.letGo())
+		l.closeErr = errors.Join(err, l.claim.end(sweep(l.cfg.Name)))
 	})
 	return l.closeErr
 }

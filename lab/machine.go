@@ -46,6 +46,11 @@ type DownError struct{ Host string }
 
 func (e *DownError) Error() string { return e.Host + " is down; boot it first" }
 
+// FrozenError says that a host cannot do anything.
+type FrozenError struct{ Host string }
+
+func (e *FrozenError) Error() string { return e.Host + " is frozen; thaw it first" }
+
 // take waits for the machine's turn; the caller gives it back.
 func (m *machine) take(ctx context.Context) error {
 	select {
@@ -70,6 +75,21 @@ func (m *machine) running() (*host.Host, error) {
 		}
 	}
 	return nil, &DownError{m.name}
+}
+
+// answering returns the host, or a [*DownError] or a [*FrozenError]: one that is frozen
+// would leave whoever asks it without an answer.
+func (m *machine) answering() (*host.Host, error) {
+	h, err := m.running()
+	if err != nil {
+		return nil, err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.isFrozen {
+		return nil, &FrozenError{m.name}
+	}
+	return h, nil
 }
 
 func (m *machine) log(what string) string { return filepath.Join(m.dir, what+".log") }
@@ -169,8 +189,14 @@ func (l *Lab) powerUp(ctx context.Context, m *machine) error {
 	return nil
 }
 
-// cutPower ends a machine, however it is.
+// cutPower ends a machine, however it is. Who has its turn is not waited for: without
+// power, what is being done to it fails.
 func (l *Lab) cutPower(ctx context.Context, m *machine) error {
+	if h, err := m.running(); err == nil {
+		if err := h.Kill(); err != nil {
+			return err
+		}
+	}
 	if err := m.take(ctx); err != nil {
 		return err
 	}
@@ -198,7 +224,7 @@ func (l *Lab) end(m *machine) error {
 
 // signal signals the processes of a name.
 func (m *machine) signal(ctx context.Context, name string, s syscall.Signal) error {
-	h, err := m.running()
+	h, err := m.answering()
 	if err != nil {
 		return err
 	}
@@ -210,7 +236,7 @@ func (m *machine) signal(ctx context.Context, name string, s syscall.Signal) err
 
 // proc looks for a process by its name.
 func (m *machine) proc(ctx context.Context, name string) (p host.ProcState, isThere bool, err error) {
-	h, err := m.running()
+	h, err := m.answering()
 	if err != nil {
 		return p, false, err
 	}

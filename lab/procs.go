@@ -115,19 +115,38 @@ func (l *Lab) await(ctx context.Context, m *machine, h *host.Host, name string) 
 	if name == daemon {
 		ask = func(ctx context.Context) error { return dial(ctx, h.Path(daemonSocket)) }
 	}
+	var ended error
 	err := drive.Until(wait, upWithin, "it answers", func() error {
-		if how := m.howEnded(name); how != "" {
+		if ended = l.cannotAnswer(m, h, name); ended != nil {
 			giveUp()
-			return errors.New("it ended: " + how)
+			return ended
 		}
 		once, cancel := context.WithTimeout(wait, 5*time.Second)
 		defer cancel()
 		return ask(once)
 	})
+	if ended != nil {
+		err = ended
+	}
 	if err != nil {
 		return &BootError{Host: m.name, What: name, Last: lastLine(m.log(name)), Err: err}
 	}
 	return nil
+}
+
+// cannotAnswer says why a process will never answer, or nil.
+func (l *Lab) cannotAnswer(m *machine, h *host.Host, name string) error {
+	if how := m.howEnded(name); how != "" {
+		return errors.New("it ended: " + how)
+	}
+	select {
+	case <-l.over:
+		return ErrClosed
+	case <-h.Done():
+		return host.ErrDown
+	default:
+		return nil
+	}
 }
 
 func dial(ctx context.Context, socket string) error {

@@ -38,8 +38,9 @@ type Info struct {
 	Bare     bool      `json:"bare"`
 	Hosts    []string  `json:"hosts"`    // and routers
 	Topology string    `json:"topology"` // as a file of lab/topology has it
-	// IsRunning: its driver lives. If not, [Sweep] removes what it left.
-	IsRunning bool `json:"-"`
+	// IsRunning: its driver lives. If not, [Sweep] removes what it left. It is not in the
+	// lab's file, but asked.
+	IsRunning bool `json:"running"`
 }
 
 // RunDir is the directory of this machine where the lab is registered while it runs. Who
@@ -65,7 +66,7 @@ func claimName(name, dir string, say func(string)) (*claim, error) {
 		err = sweep(name)
 	}
 	if err == nil {
-		err = checkDir(dir)
+		err = checkDir(name, dir)
 	}
 	if err == nil {
 		err = c.make()
@@ -88,6 +89,15 @@ func (c *claim) make() error {
 		return fmt.Errorf("register the lab: %w", err)
 	}
 	return nil
+}
+
+// end lets go of the name if what is said to have removed the lab has; else what is left
+// stays to be found.
+func (c *claim) end(sweepErr error) error {
+	if sweepErr != nil {
+		return errors.Join(sweepErr, c.lock.Close())
+	}
+	return c.letGo()
 }
 
 // letGo removes the lab from the registry.
@@ -158,18 +168,17 @@ func Find(name string) (Info, error) {
 		return Info{}, fmt.Errorf("no lab is called %q: %w", name, fs.ErrNotExist)
 	}
 	info, err := readInfo(name)
-	if errors.Is(err, fs.ErrNotExist) {
-		// Its driver was killed at its start, or the machine has been started again since.
-		info = Info{Name: name, Dir: dirOf(name)}
-		left, leftErr := remainsOf(name, info.Dir)
-		if leftErr != nil {
-			return Info{}, leftErr
+	if err != nil {
+		// It is just beginning, or its driver was killed then, or its disk was full, or the
+		// machine has been started again since. Whatever it is, it can be removed.
+		info = Info{Name: name, Dir: dirOf(name), Hosts: []string{}}
+		left, err := remainsOf(name, info.Dir)
+		if err != nil {
+			return Info{}, err
 		}
-		if len(left) == 0 {
+		if len(left) == 0 && !exists(filepath.Join(registry, name)) {
 			return Info{}, fmt.Errorf("no lab is called %q: %w", name, fs.ErrNotExist)
 		}
-	} else if err != nil {
-		return Info{}, err
 	}
 	info.IsRunning = isLocked(name)
 	return info, nil
@@ -221,7 +230,7 @@ func readInfo(name string) (Info, error) {
 		return info, fmt.Errorf("lab %s: %s: %w", name, stateFile, err)
 	}
 	if info.Name != name {
-		return info, fmt.Errorf("lab %s: %s is of lab %q: %w", name, stateFile, info.Name, fs.ErrNotExist)
+		return info, fmt.Errorf("lab %s: %s is of lab %q", name, stateFile, info.Name)
 	}
 	return info, nil
 }

@@ -36,7 +36,7 @@ func Sweep(name string) error {
 		return err
 	}
 	c := &claim{name: name, dir: dirOf(name), lock: lock}
-	return errors.Join(sweep(name), c.letGo())
+	return c.end(sweep(name))
 }
 
 // sweep does it, for whoever has the lock.
@@ -99,6 +99,7 @@ func loopsBelow(dir string) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
+	dir = realPath(dir)
 	var loops []string
 	for _, path := range held {
 		if text, err := os.ReadFile(path); err == nil && within(strings.TrimSpace(string(text)), dir) {

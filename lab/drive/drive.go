@@ -179,7 +179,7 @@ const pause = 50 * time.Millisecond
 // Until tries a check again and again until it says nil, at least once. The error says
 // what was waited for and what the check said last.
 func Until(ctx context.Context, within time.Duration, what string, check func() error) error {
-	ctx, cancel := context.WithTimeout(ctx, within)
+	limit, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
 	for {
 		err := check()
@@ -188,6 +188,8 @@ func Until(ctx context.Context, within time.Duration, what string, check func() 
 		}
 		select {
 		case <-ctx.Done():
+			return fmt.Errorf("called off before %s: %w; %w", what, err, ctx.Err())
+		case <-limit.Done():
 			return fmt.Errorf("not within %s: %s: %w", within, what, err)
 		case <-time.After(pause):
 		}

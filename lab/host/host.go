@@ -68,10 +68,11 @@ func Boot(ctx context.Context, cfg Config) (*Host, error) {
 		err = fmt.Errorf("%d of %d cards came", len(h.taps), len(cfg.Spec.NICs))
 	}
 	if err != nil {
+		err = errors.Join(fmt.Errorf("boot %s: %w", cfg.Spec.Name, err), h.Kill()) // from here on no card comes
 		for _, f := range h.taps {
 			_ = f.Close() // nobody will use it
 		}
-		return nil, errors.Join(fmt.Errorf("boot %s: %w", cfg.Spec.Name, err), h.Kill())
+		return nil, err
 	}
 	return h, nil
 }

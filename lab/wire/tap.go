@@ -6,6 +6,7 @@
 package wire
 
 import (
+	"errors"
 	"fmt"
 	"os"
 
@@ -51,6 +52,9 @@ func (t TAP) SetOffload(on bool) error {
 	var ioctl error
 	if err := raw.Control(func(fd uintptr) { ioctl = unix.IoctlSetInt(int(fd), unix.TUNSETOFFLOAD, flags) }); err != nil {
 		return fmt.Errorf("TAP %s: %w", t.Name(), err)
+	}
+	if errors.Is(ioctl, unix.EBADFD) { // its host has ended, and the device with it
+		return nil
 	}
 	if ioctl != nil {
 		return fmt.Errorf("TAP %s: set offload: %w", t.Name(), ioctl)

@@ -9,6 +9,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -110,9 +111,10 @@ const Total = "total"
 
 func statOf(s *lab.HostStats) Stat {
 	out := Stat{
-		Host: s.Host.Name, State: hostOf(&s.Host).State, CPUSeconds: s.CPU.Seconds(), RSS: map[string]int64{}, Written: s.Written,
+		Host: s.Host.Name, State: hostOf(&s.Host).State, CPUSeconds: s.CPU.Seconds(), RSS: map[string]int64{}, Written: map[string]int64{},
 		BytesIn: s.BytesIn, BytesOut: s.BytesOut, PacketsIn: s.PacketsIn, PacketsOut: s.PacketsOut,
 	}
+	maps.Copy(out.Written, s.Written)
 	for _, p := range s.Procs {
 		out.RSS[p.Name] += p.RSSBytes
 		out.RSS[Total] += p.RSSBytes
@@ -136,15 +138,18 @@ type Link struct {
 	Lost       uint64  `json:"lost"`
 	WhileCut   uint64  `json:"lost_while_cut"`
 	Overflowed uint64  `json:"overflowed"`
+	LateMean   string  `json:"late_mean"` // than the link says, of those that passed
+	LateMax    string  `json:"late_max"`
 }
 
 func linksOf(l *lab.Lab) ([]Link, error) { //nolint:unparam // as all verbs
-	var out []Link
+	out := []Link{}
 	for p, s := range l.Links() {
 		out = append(out, Link{
 			Segment: p.Segment, From: p.From, To: p.To, Delay: s.Link.Delay.String(), Jitter: s.Link.Jitter.String(), Loss: s.Link.Loss,
 			Rate: s.Link.Rate, Cut: s.Link.Cut, Packets: s.Counters.Packets, Bytes: s.Counters.Bytes, Lost: s.Counters.Lost,
 			WhileCut: s.Counters.Cut, Overflowed: s.Counters.Overflowed,
+			LateMean: (s.Counters.LateSum / time.Duration(max(s.Counters.Packets, 1))).String(), LateMax: s.Counters.LateMax.String(),
 		})
 	}
 	slices.SortFunc(out, func(a, b Link) int {
@@ -166,22 +171,33 @@ func (e *Error) Error() string { return e.Text }
 const (
 	KindUnknown = "unknown" // no such host
 	KindDown    = "down"    // the host is down
+	KindUsage   = "usage"   // what was asked makes no sense
 	KindRefused = "refused" // what was asked for cannot be
+
+	KindStarting = "starting" // the lab is coming up
 )
 
 // errorOf puts a lab's error into an answer.
 func errorOf(err error) *Error {
 	out := &Error{Text: strings.ReplaceAll(err.Error(), "\n", "; ")}
+	var own *Error
 	var unknown *lab.UnknownHostError
 	var isDown *lab.DownError
+	var noSense *lab.AskError
 	var refused *lab.CheckError
 	switch {
+	case errors.As(err, &own):
+		out.Kind = own.Kind
+	case errors.As(err, &noSense):
+		out.Kind = KindUsage
 	case errors.As(err, &unknown):
 		out.Kind = KindUnknown
 	case errors.As(err, &isDown):
 		out.Kind = KindDown
 	case errors.As(err, &refused):
-		out.Kind = KindRefused
+		if out.Kind = KindRefused; refused.Check == lab.CheckName {
+			out.Kind = KindUsage
+		}
 	}
 	return out
 }
@@ -222,7 +238,7 @@ var verbs = map[Verb]func(ctx context.Context, l *lab.Lab, a *Ask) (any, error){
 	Clock: done(func(_ context.Context, l *lab.Lab, a *Ask) error {
 		offset, err := time.ParseDuration(a.Offset)
 		if err != nil {
-			return fmt.Errorf("an offset is like +90s or -2m, got %q", a.Offset)
+			return &Error{Kind: KindUsage, Text: fmt.Sprintf("an offset is like +90s or -2m, got %q", a.Offset)}
 		}
 		return l.Clock(a.Host, offset)
 	}),
@@ -235,7 +251,7 @@ func done(do func(ctx context.Context, l *lab.Lab, a *Ask) error) func(context.C
 
 func statsOf(ctx context.Context, l *lab.Lab) ([]Stat, error) {
 	all, err := l.Stats(ctx)
-	var out []Stat
+	out := []Stat{}
 	for i := range all {
 		out = append(out, statOf(&all[i]))
 	}
@@ -243,7 +259,7 @@ func statsOf(ctx context.Context, l *lab.Lab) ([]Stat, error) {
 }
 
 func hostsOf(l *lab.Lab) ([]Host, error) {
-	var out []Host
+	out := []Host{}
 	for _, r := range l.Topology().Routers {
 		h, err := l.Host(r.Name)
 		if err != nil {

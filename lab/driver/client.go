@@ -11,6 +11,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os"
@@ -29,9 +30,11 @@ type Client struct {
 }
 
 // Dial returns a client of the driver of a lab. Nothing is asked yet.
-func Dial(name string) *Client {
+func Dial(name string) *Client { return dialAt(name, socketOf(name)) }
+
+func dialAt(name, socket string) *Client {
 	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return (&net.Dialer{}).DialContext(ctx, "unix", socketOf(name))
+		return (&net.Dialer{}).DialContext(ctx, "unix", socket)
 	}
 	return &Client{name: name, http: &http.Client{Transport: &http.Transport{DialContext: dial, DisableKeepAlives: true}}}
 }
@@ -39,13 +42,50 @@ func Dial(name string) *Client {
 // ErrNoDriver says that no driver answers: there is no such lab, or its driver is gone.
 var ErrNoDriver = errors.New("no driver answers")
 
+// DeafError says that something drives a lab and takes no commands: a test, or a driver
+// that is just beginning or ending.
+type DeafError struct {
+	Name   string
+	Driver int // the process; 0: it has not said
+}
+
+// Error implements error.
+func (e *DeafError) Error() string {
+	who := "another process"
+	if e.Driver != 0 {
+		who = fmt.Sprintf("process %d", e.Driver)
+	}
+	return fmt.Sprintf("lab %s is driven by %s, which takes no commands, as tests do; it ends with that process", e.Name, who)
+}
+
+// deafFor is how long a driver may be deaf: it listens as soon as it has the lab's name,
+// and one that was killed has the name until the kernel is done with it.
+const deafFor = time.Second
+
 // Do asks for a verb and reads its answer, if into is not nil. What the lab refuses is an
-// [*Error].
+// [*Error]; who does not listen is a [*DeafError].
 func (c *Client) Do(ctx context.Context, v Verb, a Ask, into any) error {
 	body, err := json.Marshal(a)
 	if err != nil {
 		return err
 	}
+	tick := time.NewTicker(deafFor / 50)
+	defer tick.Stop()
+	for until := time.Now().Add(deafFor); ; {
+		err := c.once(ctx, v, body, into)
+		var isDeaf *DeafError
+		if !errors.As(err, &isDeaf) || time.Now().After(until) {
+			return err
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+func (c *Client) once(ctx context.Context, v Verb, body []byte, into any) error {
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://lab/"+string(v), bytes.NewReader(body))
 	if err != nil {
 		return err
@@ -54,6 +94,9 @@ func (c *Client) Do(ctx context.Context, v Verb, a Ask, into any) error {
 	if err != nil {
 		if ctx.Err() != nil {
 			return ctx.Err()
+		}
+		if info, findErr := lab.Find(c.name); findErr == nil && info.IsRunning {
+			return &DeafError{Name: c.name, Driver: info.Driver}
 		}
 		return fmt.Errorf("%w of lab %s: %w", ErrNoDriver, c.name, err)
 	}
@@ -75,28 +118,18 @@ func (c *Client) Do(ctx context.Context, v Verb, a Ask, into any) error {
 // gone; see [Remove].
 func (c *Client) Down(ctx context.Context) error { return c.Do(ctx, down, Ask{}, nil) }
 
-// letGo is how long a driver that was killed may take to be gone.
-const letGo = 5 * time.Second
-
 // Remove ends the lab of a name and removes everything of it, whether its driver lives or
 // not. There being none is no error.
 func Remove(ctx context.Context, name string) error {
-	err := Dial(name).Down(ctx)
-	if !errors.Is(err, ErrNoDriver) {
-		return err
-	}
-	tick := time.NewTicker(letGo / 100)
-	defer tick.Stop()
-	for until := time.Now().Add(letGo); ; {
-		var refused *lab.CheckError
-		if err := lab.Sweep(name); !errors.As(err, &refused) || time.Now().After(until) {
+	for {
+		err := Dial(name).Down(ctx)
+		if !errors.Is(err, ErrNoDriver) {
 			return err
 		}
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return ctx.Err()
-		}
+		var refused *lab.CheckError
+		if err = lab.Sweep(name); !errors.As(err, &refused) {
+			return err
+		} // else a lab of the name has just begun: it has a driver
 	}
 }
 
@@ -118,6 +151,7 @@ func Spawn(ctx context.Context, command []string, o *Order, progress func(string
 	cmd := exec.Command(command[0], command[1:]...) //nolint:noctx // it outlives ctx
 	cmd.Stdin, cmd.Stderr = bytes.NewReader(order), errs
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	cmd.Dir = "/" // or where it was started stays in use
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		return err
@@ -131,14 +165,19 @@ func Spawn(ctx context.Context, command []string, o *Order, progress func(string
 	for {
 		var w word
 		if err := lines.Decode(&w); err != nil || w.Error != nil {
+			_ = out.Close() // it is not heard any more, and ends if it says more
 			ended := cmd.Wait()
 			switch {
 			case ctx.Err() != nil:
 				return ctx.Err()
 			case w.Error != nil:
 				return w.Error
+			case ended != nil:
+				return fmt.Errorf("the driver ended: %w; it said %q", ended, lastWords(errs))
+			case errors.Is(err, io.EOF):
+				return errors.New("the driver ended before the lab was up")
 			}
-			return fmt.Errorf("the driver ended: %w; it said %q", ended, lastWords(errs))
+			return fmt.Errorf("the driver said what is not understood: %w", err)
 		}
 		if w.Up {
 			return cmd.Process.Release()

@@ -6,134 +6,29 @@
 package driver
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
+	"io/fs"
 	"net"
 	"net/http"
 	"os"
-	"path"
 	"path/filepath"
-	"runtime/debug"
-	"sync"
+	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/shoalnet/shoal/lab"
-	"github.com/shoalnet/shoal/lab/topology"
 )
 
 const (
-	maxAsk   = 1 << 20 // bytes of a request
-	headTime = 5 * time.Second
+	maxAsk = 1 << 20 // bytes of a request
+	// askTime is how long a request may take to come, and the last answers to go.
+	askTime = 5 * time.Second
 )
-
-// Order is the lab that a driver is to run.
-type Order struct {
-	Name     string
-	Dir      string // "": the default
-	Topology []byte // as lab/topology reads it
-	Bare     bool
-	Flags    []string
-	Images   []string
-	Seed     uint64
-	Init     []string // the command that calls host.Init
-}
-
-// word is a line of what a driver says until the lab is up.
-type word struct {
-	Say   string `json:"say,omitempty"`
-	Error *Error `json:"error,omitempty"`
-	Up    bool   `json:"up,omitempty"`
-}
-
-// Drive is the driver's process: it reads an Order from in, says on out how far it is,
-// and runs the lab until ctx ends or somebody asks for its end. Who cannot be told any
-// more before the lab is up does not want it any more.
-func Drive(ctx context.Context, in io.Reader, out io.WriteCloser) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	t := &teller{lines: json.NewEncoder(out), gone: cancel}
-	l, err := begin(ctx, in, func(line string) { t.say(word{Say: line}) })
-	if err != nil {
-		t.say(word{Error: errorOf(err)})
-		return err
-	}
-	server, listener, err := listen(ctx, l, cancel)
-	if err != nil {
-		err = errors.Join(err, l.Close(context.WithoutCancel(ctx)))
-		t.say(word{Error: errorOf(err)})
-		return err
-	}
-	t.say(word{Up: true})
-	_ = out.Close() // nobody reads it any more
-	if f, err := os.OpenFile(LogFile(l.Name()), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600); err == nil {
-		_ = debug.SetCrashOutput(f, debug.CrashOptions{}) // without it a crash is only not explained
-		_ = f.Close()
-	}
-	return run(ctx, l, server, listener)
-}
-
-// teller tells who waits for the lab how far it is, until it is up.
-type teller struct {
-	gone func() // nobody waits any more
-
-	mu    sync.Mutex // guards the rest: hosts boot side by side
-	lines *json.Encoder
-	isUp  bool
-}
-
-func (t *teller) say(w word) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if !t.isUp && t.lines.Encode(w) != nil {
-		t.gone()
-	}
-	t.isUp = t.isUp || w.Up
-}
-
-func begin(ctx context.Context, in io.Reader, progress func(string)) (*lab.Lab, error) {
-	var o Order
-	if err := json.NewDecoder(in).Decode(&o); err != nil {
-		return nil, fmt.Errorf("read the order: %w", err)
-	}
-	t, err := topology.Parse("the topology", o.Topology)
-	if err != nil {
-		return nil, err
-	}
-	return lab.Start(ctx, lab.Config{
-		Name: o.Name, Dir: o.Dir, Topology: t, Bare: o.Bare, Flags: o.Flags, Images: o.Images, Seed: o.Seed,
-		Binaries: lab.Binaries{Init: o.Init}, Progress: progress, Log: slog.New(slog.NewTextHandler(lateLog{LogFile(o.Name)}, nil)),
-	})
-}
-
-// lateLog appends to a file whose directory is made later; what comes before is lost.
-type lateLog struct{ path string }
-
-// Write implements io.Writer.
-func (l lateLog) Write(line []byte) (int, error) {
-	f, err := os.OpenFile(l.path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
-	if err != nil {
-		return 0, err
-	}
-	_, err = f.Write(line)
-	return len(line), errors.Join(err, f.Close())
-}
-
-// listen opens the driver's socket.
-func listen(ctx context.Context, l *lab.Lab, over func()) (*http.Server, net.Listener, error) {
-	listener, err := (&net.ListenConfig{}).Listen(ctx, "unix", socketOf(l.Name()))
-	if err != nil {
-		return nil, nil, fmt.Errorf("open the driver's socket: %w", err)
-	}
-	if err := os.Chmod(socketOf(l.Name()), 0o600); err != nil {
-		return nil, nil, errors.Join(err, listener.Close())
-	}
-	s := &server{lab: l, over: over}
-	return &http.Server{Handler: http.HandlerFunc(s.serve), ReadHeaderTimeout: headTime}, listener, nil
-}
 
 func socketOf(name string) string { return beside(name, "socket") }
 
@@ -144,46 +39,120 @@ func beside(name, file string) string {
 	return filepath.Join((&lab.Info{Name: name}).RunDir(), file)
 }
 
-// run serves until ctx ends, and ends the lab.
-func run(ctx context.Context, l *lab.Lab, server *http.Server, listener net.Listener) error {
-	served := make(chan error, 1)
-	go func() { served <- server.Serve(listener) }()
-	var err error
-	select {
-	case err = <-served:
-	case <-ctx.Done():
-	}
-	late, cancel := context.WithTimeout(context.WithoutCancel(ctx), headTime) // for the answer to "down"
-	defer cancel()
-	return errors.Join(err, l.Close(context.WithoutCancel(ctx)), server.Shutdown(late))
+// server answers what a driver is asked, from when its lab has a name until nothing of
+// the lab is left.
+type server struct {
+	name  string
+	over  func()                  // asks for the lab's end
+	lab   atomic.Pointer[lab.Lab] // nil: it is coming up
+	http  *http.Server
+	ended chan struct{} // closed when nothing is done to the lab any more
+	err   error         // of the end; after ended
+
+	served chan error // how serving ended; nil: it did not begin
 }
 
-type server struct {
-	lab  *lab.Lab
-	over func()
+func newServer(name string, over func()) *server {
+	s := &server{name: name, over: over, ended: make(chan struct{})}
+	s.http = &http.Server{Handler: http.HandlerFunc(s.serve), ReadHeaderTimeout: askTime}
+	return s
+}
+
+// open listens on the driver's socket.
+func (s *server) open() error { return s.listen(socketOf(s.name)) }
+
+// listen serves at a socket until end. If that fails later, the lab ends.
+func (s *server) listen(path string) error {
+	listener, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+	if err != nil {
+		return fmt.Errorf("open the driver's socket: %w", err)
+	}
+	listener.SetUnlinkOnClose(false) // it goes with its directory; by then it may be another driver's
+	if err := os.Chmod(path, 0o600); err != nil {
+		return errors.Join(fmt.Errorf("open the driver's socket: %w", err), listener.Close())
+	}
+	s.served = make(chan error, 1)
+	go func() {
+		s.served <- s.http.Serve(listener)
+		s.over()
+	}()
+	return nil
+}
+
+// end tells who waits for the end how it went, and stops serving.
+func (s *server) end(err error) error {
+	s.err = err
+	close(s.ended)
+	if s.served == nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), askTime)
+	defer cancel()
+	if s.http.Shutdown(ctx) != nil {
+		_ = s.http.Close() // who has not read its answer by now never will
+	}
+	if how := <-s.served; !errors.Is(how, http.ErrServerClosed) {
+		err = errors.Join(err, fmt.Errorf("serve: %w", how))
+	}
+	return err
+}
+
+// isGone says whether nothing of the lab is left.
+func isGone(name string) bool {
+	_, err := lab.Find(name)
+	return errors.Is(err, fs.ErrNotExist)
 }
 
 // serve answers POST /VERB with an Ask as JSON.
 func (s *server) serve(w http.ResponseWriter, r *http.Request) {
-	var a Ask
-	if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxAsk)).Decode(&a); err != nil {
-		answer(w, nil, fmt.Errorf("read what is asked: %w", err))
-		return
-	}
-	v := Verb(path.Base(r.URL.Path))
-	if v == down {
-		err := s.lab.Close(context.WithoutCancel(r.Context()))
+	conn := http.NewResponseController(w)
+	err := conn.SetReadDeadline(time.Now().Add(askTime))
+	v, a, readErr := readAsk(r.Method, r.URL.Path, http.MaxBytesReader(w, r.Body, maxAsk))
+	// Without a deadline again: one would end what takes longer than that.
+	if err = errors.Join(readErr, err, conn.SetReadDeadline(time.Time{})); err != nil {
 		answer(w, nil, err)
+		return
+	}
+	if v == down {
 		s.over()
+		select {
+		case <-s.ended:
+			answer(w, nil, s.err)
+		case <-r.Context().Done(): // it ends, whether somebody waits for it or not
+		}
 		return
 	}
-	do, isKnown := verbs[v]
-	if !isKnown {
-		answer(w, nil, fmt.Errorf("the driver does not know %q; is it of another version?", v))
+	l := s.lab.Load()
+	if l == nil {
+		answer(w, nil, &Error{Kind: KindStarting, Text: fmt.Sprintf("lab %s is coming up; wait until it is, or end it with shoal-lab down --name %s", s.name, s.name)})
 		return
 	}
-	out, err := do(r.Context(), s.lab, &a)
+	out, err := verbs[v](r.Context(), l, a)
 	answer(w, out, err)
+}
+
+// readAsk reads a request. What is not understood to the last word is refused: it may be
+// from another version, and mean more than is understood.
+func readAsk(method, path string, body io.Reader) (Verb, *Ask, error) {
+	const isOther = "is it of another version?"
+	v := Verb(strings.TrimPrefix(path, "/"))
+	if _, isKnown := verbs[v]; method != http.MethodPost || !isKnown && v != down {
+		return "", nil, fmt.Errorf("the driver does not know %s %q; %s", method, v, isOther)
+	}
+	text, err := io.ReadAll(body)
+	if err != nil {
+		return "", nil, fmt.Errorf("read what is asked: %w", err)
+	}
+	a := &Ask{}
+	dec := json.NewDecoder(bytes.NewReader(text))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(a); err != nil {
+		return "", nil, fmt.Errorf("the driver does not understand what %s is asked: %w; %s", v, err, isOther)
+	}
+	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
+		return "", nil, fmt.Errorf("the driver does not understand what %s is asked: something follows it; %s", v, isOther)
+	}
+	return v, a, nil
 }
 
 // reply is an answer.

@@ -90,23 +90,15 @@ func (a *app) thawCmd() *cobra.Command {
 	}
 }
 
+// actions are what "engine" and "daemon" can do.
+var actions = []lab.Action{lab.Stop, lab.Crash, lab.Hang, lab.Launch}
+
 func (a *app) processCmd(name string, v driver.Verb, what string) *cobra.Command {
-	actions := []lab.Action{lab.Stop, lab.Crash, lab.Hang, lab.Launch}
 	return &cobra.Command{
 		Use: name + " stop|crash|hang|start HOST...", Short: "Stop, crash, hang or start the " + what + " of hosts", Args: atLeast(2),
 		Long: "Stop the " + what + " of hosts in order, crash it (SIGKILL), let it hang (SIGSTOP), or start it\n" +
 			"again after any of these.",
 		Example: "  shoal-lab " + name + " hang h2\n  shoal-lab " + name + " start h2",
-		ValidArgsFunction: func(cmd *cobra.Command, args []string, typed string) ([]cobra.Completion, cobra.ShellCompDirective) {
-			if len(args) > 0 {
-				return a.hostNames(cmd, args, typed)
-			}
-			var out []cobra.Completion
-			for _, action := range actions {
-				out = append(out, string(action))
-			}
-			return out, cobra.ShellCompDirectiveNoFileComp
-		},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			for _, action := range actions {
 				if args[0] != string(action) {
@@ -123,6 +115,9 @@ func (a *app) processCmd(name string, v driver.Verb, what string) *cobra.Command
 	}
 }
 
+// disks are those that hosts have.
+var disks = []string{"state", "engine"}
+
 func (a *app) fillDiskCmd() *cobra.Command {
 	var ask driver.Ask
 	cmd := &cobra.Command{
@@ -134,7 +129,7 @@ func (a *app) fillDiskCmd() *cobra.Command {
 			return a.ask(cmd.Context(), driver.FillDisk, ask, nil)
 		},
 	}
-	cmd.Flags().StringVar(&ask.Disk, "disk", "state", "state or engine")
+	cmd.Flags().StringVar(&ask.Disk, "disk", disks[0], strings.Join(disks, " or "))
 	cmd.Flags().BoolVar(&ask.Free, "free", false, "give back what was taken")
 	return cmd
 }

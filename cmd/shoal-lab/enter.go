@@ -6,6 +6,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -50,6 +51,9 @@ func (a *app) dockerCmd() *cobra.Command {
 func (a *app) reachCmd(how driver.Verb, cmd *cobra.Command) *cobra.Command {
 	cmd.Flags().SetInterspersed(false)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if len(args) > 1 && args[1] == "--" { // as people type it before a command
+			args = append(args[:1:1], args[2:]...)
+		}
 		var c driver.Command
 		if err := a.ask(cmd.Context(), how, driver.Ask{Host: args[0], Args: args[1:]}, &c); err != nil {
 			return err
@@ -122,16 +126,41 @@ func (a *app) logFiles(cmd *cobra.Command, args []string) ([]string, error) {
 		if !isNamed {
 			process = "shoald"
 		}
-		file := filepath.Join(dirs[name], process+".log")
-		if name == "driver" {
-			file = driver.LogFile(a.name)
-		} else if dirs[name] == "" {
+		if arg == driverLog {
+			files = append(files, driver.LogFile(a.name))
+			continue
+		}
+		if dirs[name] == "" {
 			return nil, usage("no host is called %q; the lab has %s", name, strings.Join(names, ", "))
 		}
-		if _, err := os.Stat(file); err != nil {
-			return nil, usage("%s has no log %q; there are shoald, dockerd and init", name, process)
+		file, err := logFile(dirs[name], process)
+		if err != nil {
+			return nil, usage("%s has no log %q; %w", name, process, err)
 		}
 		files = append(files, file)
 	}
 	return files, nil
+}
+
+// driverLog is the name of what is no host and has a log.
+const driverLog = "driver"
+
+// logFile is the log of a process in a host's directory; an error says which there are.
+func logFile(dir, process string) (string, error) {
+	all, err := filepath.Glob(filepath.Join(dir, "*.log"))
+	if err != nil {
+		return "", err
+	}
+	var there []string
+	for _, file := range all {
+		name := strings.TrimSuffix(filepath.Base(file), ".log")
+		if name == process {
+			return file, nil
+		}
+		there = append(there, name)
+	}
+	if len(there) == 0 {
+		return "", errors.New("it has none yet")
+	}
+	return "", fmt.Errorf("there is %s", strings.Join(there, ", "))
 }

@@ -46,6 +46,9 @@ func main() {
 		return
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	if len(os.Args) < 2 || os.Args[1] != driveCommand { // a driver cleans up, however often it is told to end
+		context.AfterFunc(ctx, stop) // the second signal ends who does not end by the first
+	}
 	code := (&app{out: os.Stdout, err: os.Stderr}).run(ctx, os.Args[1:])
 	stop()
 	os.Exit(code)
@@ -82,7 +85,7 @@ func (a *app) run(ctx context.Context, args []string) int {
 	var isUsage usageError
 	var refused *driver.Error
 	switch {
-	case errors.As(err, &isUsage), errors.As(err, &refused) && refused.Kind == driver.KindUnknown:
+	case errors.As(err, &isUsage), errors.As(err, &refused) && (refused.Kind == driver.KindUnknown || refused.Kind == driver.KindUsage):
 		return exitUsage
 	}
 	return exitError
@@ -120,6 +123,9 @@ docs/lab.md goes through it.`,
 		if a.output != "table" && a.output != "json" {
 			return usage("--output must be table or json, got %q", a.output)
 		}
+		if err := lab.GoodName(a.name); err != nil {
+			return usageError{err}
+		}
 		return nil
 	}
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
@@ -132,11 +138,7 @@ docs/lab.md goes through it.`,
 		a.processCmd("engine", driver.Engine, "Docker engine"), a.processCmd("daemon", driver.Daemon, "shoald"),
 		a.fillDiskCmd(), a.clockCmd(), a.loadImageCmd(), a.driveCmd(),
 	)
-	for _, c := range root.Commands() {
-		if c.ValidArgsFunction == nil {
-			c.ValidArgsFunction = a.hostNames
-		}
-	}
+	a.completions(root)
 	return root
 }
 
@@ -151,7 +153,7 @@ func (a *app) driveCmd() *cobra.Command {
 	}
 }
 
-// exactly wants n arguments, or with more so many or more.
+// exactly, atLeast and atMost want so many arguments.
 func exactly(n int) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		if len(args) != n {
@@ -165,6 +167,15 @@ func atLeast(n int) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		if len(args) < n {
 			return usage("%s needs %s; see %s --help", cmd.Name(), needed(cmd), cmd.CommandPath())
+		}
+		return nil
+	}
+}
+
+func atMost(n int) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) > n {
+			return usage("%s takes %s, got %q, too; see %s --help", cmd.Name(), needed(cmd), args[n], cmd.CommandPath())
 		}
 		return nil
 	}
@@ -211,19 +222,4 @@ func (a *app) json(v any) error {
 	enc := json.NewEncoder(a.out)
 	enc.SetIndent("", "  ")
 	return enc.Encode(v)
-}
-
-// hostNames completes with the hosts of the lab.
-func (a *app) hostNames(cmd *cobra.Command, args []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
-	var hosts []driver.Host
-	if a.ask(cmd.Context(), driver.Hosts, driver.Ask{}, &hosts) != nil {
-		return nil, cobra.ShellCompDirectiveNoFileComp
-	}
-	var out []cobra.Completion
-	for _, h := range hosts {
-		if len(args) == 0 || h.Name != args[len(args)-1] {
-			out = append(out, cobra.CompletionWithDesc(h.Name, h.State))
-		}
-	}
-	return out, cobra.ShellCompDirectiveNoFileComp
 }

@@ -36,7 +36,7 @@ type upFlags struct {
 func (a *app) upCmd() *cobra.Command {
 	var f upFlags
 	cmd := &cobra.Command{
-		Use: "up [TOPOLOGY] [N]", Short: "Make a lab and return when its cluster is up", Args: cobra.MaximumNArgs(2), ValidArgsFunction: topologies,
+		Use: "up [TOPOLOGY] [N]", Short: "Make a lab and return when its cluster is up", Args: atMost(2),
 		Long: `Make a lab of N hosts named h1, h2, ..., and return when they are one cluster. TOPOLOGY is
 one of
 
@@ -76,14 +76,6 @@ func readyList() string {
 		fmt.Fprintf(&out, "  %-10s  %s (%d hosts)\n", r.Name, r.About, r.Hosts)
 	}
 	return out.String()
-}
-
-func topologies(*cobra.Command, []string, string) ([]cobra.Completion, cobra.ShellCompDirective) {
-	var out []cobra.Completion
-	for _, r := range topology.ReadyNames() {
-		out = append(out, cobra.CompletionWithDesc(r.Name, r.About))
-	}
-	return out, cobra.ShellCompDirectiveNoFileComp
 }
 
 // ready reads [TOPOLOGY] [N].
@@ -206,7 +198,7 @@ func count(hosts int) string {
 
 func (a *app) topologyCmd() *cobra.Command {
 	return &cobra.Command{
-		Use: "topology [NAME] [N]", Short: "Print a ready-made topology as a file, or list them", Args: cobra.MaximumNArgs(2), ValidArgsFunction: topologies,
+		Use: "topology [NAME] [N]", Short: "Print a ready-made topology as a file, or list them", Args: atMost(2),
 		Long:    "Print a ready-made topology as the file that \"shoal-lab up -f\" reads. Without a name, list them.",
 		Example: "  shoal-lab topology\n  shoal-lab topology 3-regions 9 > geo.yaml",
 		RunE: func(_ *cobra.Command, args []string) error {
@@ -239,6 +231,9 @@ its driver was killed. With --all, of every lab of this machine.`,
 				return a.down(cmd, a.name)
 			}
 			labs, err := lab.List()
+			if len(labs) == 0 && err == nil {
+				a.say("there is no lab")
+			}
 			for _, i := range labs {
 				err = errors.Join(err, a.down(cmd, i.Name))
 			}
@@ -260,6 +255,10 @@ func (a *app) down(cmd *cobra.Command, name string) error {
 	}
 	if err := driver.Remove(cmd.Context(), name); err != nil {
 		return fmt.Errorf("remove lab %s: %w", name, err)
+	}
+	if len(info.Hosts) == 0 {
+		a.say("lab %s is gone", name)
+		return nil
 	}
 	a.say("lab %s is gone: %s", name, count(len(info.Hosts)))
 	return nil

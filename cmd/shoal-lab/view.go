@@ -43,7 +43,7 @@ what is left of them.`,
 				return err
 			}
 			if a.output == "json" {
-				return a.json(append([]lab.Info{}, labs...))
+				return a.json(append([]lab.Info{}, labs...)) // never null
 			}
 			rows := [][]string{{"NAME", "STATE", "HOSTS", "SINCE", "DIR"}}
 			for _, i := range labs {
@@ -51,7 +51,11 @@ what is left of them.`,
 				if i.IsRunning {
 					state = "up"
 				}
-				rows = append(rows, []string{i.Name, state, strconv.Itoa(len(i.Hosts)), i.Since.Format(time.DateTime), i.Dir})
+				since := "-"
+				if !i.Since.IsZero() {
+					since = i.Since.Format(time.DateTime)
+				}
+				rows = append(rows, []string{i.Name, state, strconv.Itoa(len(i.Hosts)), since, i.Dir})
 			}
 			return a.table(rows)
 		},
@@ -141,10 +145,16 @@ What is behind a router shares the router's links outside: name the router.`,
 			return nil
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if cut && join {
+				return usage("--cut and --no-cut are opposites; name one")
+			}
 			if cut || join {
 				c.Cut = &cut
 			}
 			if c.IsEmpty() {
+				if oneWay {
+					return usage("--one-way changes nothing by itself; say what is to change")
+				}
 				return a.showLinks(cmd, args)
 			}
 			if len(args) == 0 {
@@ -157,7 +167,6 @@ What is behind a router shares the router's links outside: name the router.`,
 	cmd.Flags().BoolVar(&oneWay, "one-way", false, "from A to B only")
 	cmd.Flags().BoolVar(&cut, "cut", false, "nothing passes")
 	cmd.Flags().BoolVar(&join, "no-cut", false, "it passes again")
-	cmd.MarkFlagsMutuallyExclusive("cut", "no-cut")
 	return cmd
 }
 

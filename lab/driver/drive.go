@@ -46,6 +46,7 @@ var errTakenDown = errors.New("the lab was taken down before it was up")
 // and runs the lab until ctx ends or somebody asks for its end. Who cannot be told any
 // more before the lab is up does not want it any more.
 func Drive(ctx context.Context, in io.Reader, out io.WriteCloser) error {
+	whole := context.WithoutCancel(ctx) // what the end of the lab takes it is given
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	t := &teller{lines: json.NewEncoder(out), gone: func() { cancel(nil) }}
@@ -60,9 +61,9 @@ func Drive(ctx context.Context, in io.Reader, out io.WriteCloser) error {
 	if err != nil {
 		t.say(word{Error: errorOf(err)})
 		if isGone(o.Name) { // who asked for the end has it
-			return errors.Join(err, s.end(nil))
+			return errors.Join(err, s.end(whole, nil))
 		}
-		return s.end(err)
+		return s.end(whole, err)
 	}
 	s.lab.Store(l)
 	t.say(word{Up: true})
@@ -72,7 +73,7 @@ func Drive(ctx context.Context, in io.Reader, out io.WriteCloser) error {
 		_ = f.Close()
 	}
 	<-ctx.Done()
-	return s.end(l.Close(context.WithoutCancel(ctx)))
+	return s.end(whole, l.Close(whole))
 }
 
 // begin makes the lab. One whose end was asked for meanwhile is none.

@@ -80,13 +80,13 @@ func (s *server) listen(path string) error {
 }
 
 // end tells who waits for the end how it went, and stops serving.
-func (s *server) end(err error) error {
+func (s *server) end(ctx context.Context, err error) error {
 	s.err = err
 	close(s.ended)
 	if s.served == nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), askTime)
+	ctx, cancel := context.WithTimeout(ctx, askTime)
 	defer cancel()
 	if s.http.Shutdown(ctx) != nil {
 		_ = s.http.Close() // who has not read its answer by now never will

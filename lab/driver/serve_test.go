@@ -89,7 +89,7 @@ func TestHostile(t *testing.T) {
 	if err := c.Do(t.Context(), Kill, Ask{Host: "h2"}, nil); !errors.As(err, &starts) || starts.Kind != KindStarting {
 		t.Errorf("asked of a lab that is coming up: %v", err)
 	}
-	if err := s.end(nil); err != nil {
+	if err := s.end(t.Context(), nil); err != nil {
 		t.Errorf("end = %v", err)
 	}
 }
@@ -108,7 +108,7 @@ func TestDown(t *testing.T) {
 			t.Errorf("before the end it was answered %v", err)
 		default:
 		}
-		if err := s.end(want); !errors.Is(err, want) {
+		if err := s.end(t.Context(), want); !errors.Is(err, want) {
 			t.Errorf("end(%v) = %v", want, err)
 		}
 		for range cap(answers) {
@@ -133,7 +133,7 @@ func TestDownCalledOff(t *testing.T) {
 	if err := <-answer; !errors.Is(err, context.Canceled) {
 		t.Errorf("Down, called off = %v", err)
 	}
-	if err := s.end(nil); err != nil {
+	if err := s.end(t.Context(), nil); err != nil {
 		t.Errorf("end = %v", err)
 	}
 }
@@ -149,7 +149,7 @@ func TestListenFails(t *testing.T) {
 	if err := s.listen(socket); err == nil || !strings.Contains(err.Error(), "open the driver's socket") {
 		t.Errorf("listen where another does = %v", err)
 	}
-	if err := s.end(nil); err != nil {
+	if err := s.end(t.Context(), nil); err != nil {
 		t.Errorf("end of what did not begin = %v", err)
 	}
 }

@@ -249,6 +249,9 @@ func Sweep(lab string) error {
 			return err
 		}
 		for _, pid := range pids {
+			if pid == 0 { // one that is not seen from here: 0 is our own group
+				continue
+			}
 			_ = syscall.Kill(pid, syscall.SIGKILL) // it may have ended; if not, the next look sees it
 		}
 		for _, dir := range groups {

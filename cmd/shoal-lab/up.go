@@ -182,6 +182,9 @@ func (a *app) up(cmd *cobra.Command, f *upFlags, args []string) error {
 	if err := driver.Spawn(cmd.Context(), []string{self, driveCommand}, o, func(line string) { a.say("%s", line) }); err != nil {
 		if errors.Is(err, context.Canceled) {
 			err = errors.New("interrupted; nothing of the lab is left")
+			if _, findErr := lab.Find(a.name); !errors.Is(findErr, fs.ErrNotExist) {
+				err = fmt.Errorf("interrupted; remove what is left with shoal-lab down --name %s", a.name)
+			}
 		}
 		return err
 	}

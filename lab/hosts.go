@@ -94,7 +94,7 @@ func (l *Lab) hosts() []*machine {
 }
 
 func (m *machine) state(isBare bool) Host {
-	s := Host{Name: m.name, IsRouter: m.isRouter, Addr: m.places[0].Addr.Addr(), Dir: m.dir}
+	s := Host{Name: m.name, Zone: m.zone, IsRouter: m.isRouter, Addr: m.places[0].Addr.Addr(), Dir: m.dir}
 	if m.of != nil {
 		s.Zone, s.Behind, s.Labels = m.of.Zone, m.of.Behind, m.of.Labels
 	}

@@ -135,7 +135,7 @@ func (l *Lab) addRouter(r topology.Router) error {
 		return fmt.Errorf("lab %s: router %s has no place on the network", l.cfg.Name, r.Name)
 	}
 	return l.add(&machine{
-		name: r.Name, isRouter: true, places: []topology.Place{out, lan},
+		name: r.Name, isRouter: true, zone: r.Zone, places: []topology.Place{out, lan},
 		spec: host.Spec{NICs: []host.NIC{nic("eth0", out), nic("eth1", lan)}, Gateway: out.Gateway, IsRouter: true},
 	})
 }

@@ -25,6 +25,7 @@ import (
 type machine struct {
 	name     string
 	of       *topology.Host // nil: a router
+	zone     string         // a router's
 	isRouter bool
 	places   []topology.Place // of its cards
 	spec     host.Spec

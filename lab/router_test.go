@@ -18,7 +18,7 @@ import (
 // nobody reaches them, and without its router a home is on its own.
 func TestRouters(t *testing.T) {
 	topo := topology.LAN(0)
-	topo.Routers = []topology.Router{{Name: "r1"}, {Name: "r2"}}
+	topo.Routers = []topology.Router{{Name: "r1", Zone: "town"}, {Name: "r2"}}
 	topo.Hosts = []topology.Host{{Name: "a1", Behind: "r1"}, {Name: "vps"}, {Name: "b1", Behind: "r2", Zone: "home"}}
 	l := lab.Up(t, lab.On(topo))
 	if len(l.Hosts()) != 3 {
@@ -32,7 +32,7 @@ func TestRouters(t *testing.T) {
 	if got := must(t)(l.Shoal(t.Context(), "vps", "peer", "ls", "-o", "template={{.name}} {{.zone}}")); !strings.Contains(got, "b1 home") {
 		t.Errorf("the peers and their zones are %q", got)
 	}
-	if h, err := l.Host("r1"); err != nil || !h.IsRouter || !h.IsUp {
+	if h, err := l.Host("r1"); err != nil || !h.IsRouter || !h.IsUp || h.Zone != "town" {
 		t.Errorf("a router is %+v, %v", h, err)
 	}
 	ok(t, l.Kill(t.Context(), "r1"))

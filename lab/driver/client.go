@@ -173,7 +173,7 @@ func Spawn(ctx context.Context, command []string, o *Order, progress func(string
 			case w.Error != nil:
 				return w.Error
 			case ended != nil:
-				return fmt.Errorf("the driver ended: %w; it said %q", ended, lastWords(errs))
+				return errors.Join(fmt.Errorf("the driver ended: %w%s", ended, lastWords(errs)), sweep(o.Name))
 			case errors.Is(err, io.EOF):
 				return errors.New("the driver ended before the lab was up")
 			}
@@ -186,10 +186,22 @@ func Spawn(ctx context.Context, command []string, o *Order, progress func(string
 	}
 }
 
-// lastWords is the end of what a process said.
+// sweep removes what a driver left that was killed while its lab came up, if it had one.
+func sweep(name string) error {
+	var refused *lab.CheckError // another drives the lab
+	if err := lab.Sweep(name); !errors.As(err, &refused) {
+		return err
+	}
+	return nil
+}
+
+// lastWords is the beginning of what a process said, for an error's end.
 func lastWords(f *os.File) string {
 	const most = 2000 // bytes: the beginning of a crash tells why
 	text := make([]byte, most)
 	n, _ := f.ReadAt(text, 0) // less is there, or nothing
-	return strings.TrimSpace(string(text[:n]))
+	if said := strings.TrimSpace(string(text[:n])); said != "" {
+		return fmt.Sprintf("; it said %q", said)
+	}
+	return ""
 }

@@ -30,6 +30,7 @@ func TestSpawn(t *testing.T) {
 		{"it comes up", `cat >order; echo '{"say": "booting h1"}'; echo '{"up": true}'`, []string{"booting h1"}, ""},
 		{"it cannot", `echo '{"say": "booting h1"}'; echo '{"error": {"kind": "refused", "text": "no room"}}'`, []string{"booting h1"}, "no room"},
 		{"it crashes", `echo 'panic: oh' >&2; exit 2`, nil, `the driver ended: exit status 2; it said "panic: oh"`},
+		{"it is killed", `kill -KILL $$`, nil, "the driver ended: signal: killed"},
 		{"it says nonsense", `echo nonsense`, nil, "the driver said what is not understood"},
 		{"it ends in silence", `true`, nil, "the driver ended before the lab was up"},
 	} {

@@ -45,7 +45,7 @@ func (l *Lab) form(ctx context.Context) error {
 		return err
 	}
 	if _, err := at.Run(ctx, "init", "-q"); err != nil {
-		return fmt.Errorf("make a cluster on %s: %w", first.name, err)
+		return notFormed(first, "make a cluster", err)
 	}
 	if len(hosts) == 1 {
 		return nil
@@ -55,7 +55,7 @@ func (l *Lab) form(ctx context.Context) error {
 		token, err = drive.Token(token)
 	}
 	if err != nil {
-		return fmt.Errorf("make a token on %s: %w", first.name, err)
+		return notFormed(first, "make a token", err)
 	}
 	group, joins := errgroup.WithContext(ctx)
 	group.SetLimit(joinsAtOnce)
@@ -80,7 +80,7 @@ func (l *Lab) form(ctx context.Context) error {
 				err = c.Known(hears, names, l.patience())
 			}
 			if err != nil {
-				return fmt.Errorf("%s: %w", m.name, err)
+				return notFormed(m, "hear the others", err)
 			}
 			return nil
 		})
@@ -101,9 +101,14 @@ func (l *Lab) join(ctx context.Context, m *machine, token string) error {
 			return nil
 		}
 		if exit, isExit := errors.AsType[*exec.ExitError](err); !isExit || exit.ExitCode() != exitUnreachable || time.Since(from) > l.patience() {
-			return fmt.Errorf("join %s: %w", m.name, err)
+			return notFormed(m, "join", err)
 		}
 	}
+}
+
+// notFormed says what a daemon did not do, and what its log tells of it.
+func notFormed(m *machine, what string, err error) error {
+	return &BootError{Host: m.name, What: daemon, Last: lastLine(m.log(daemon)), Err: fmt.Errorf("%s: %w", what, err)}
 }
 
 func (l *Lab) patience() time.Duration {

@@ -97,14 +97,25 @@ func delegate(dir string) error {
 	return nil
 }
 
-// add moves a process into the group; its children will be there, too.
-func (g Group) add(pid int) error {
+// Files are those into which a process writes its number to be in the group; its children
+// will be there, too.
+func (g Group) Files() ([]string, error) {
 	dirs, _, err := hierarchies()
+	var files []string
+	for _, dir := range dirs {
+		files = append(files, filepath.Join(g.in(dir), "init", "cgroup.procs"))
+	}
+	return files, err
+}
+
+// add moves a process into the group.
+func (g Group) add(pid int) error {
+	files, err := g.Files()
 	if err != nil {
 		return err
 	}
-	for _, dir := range dirs {
-		if err := os.WriteFile(filepath.Join(g.in(dir), "init", "cgroup.procs"), []byte(strconv.Itoa(pid)), 0); err != nil {
+	for _, file := range files {
+		if err := os.WriteFile(file, []byte(strconv.Itoa(pid)), 0); err != nil {
 			return fmt.Errorf("control group: add process %d: %w", pid, err)
 		}
 	}

@@ -119,10 +119,15 @@ func (c *Client) once(ctx context.Context, v Verb, body []byte, into any) error 
 func (c *Client) Down(ctx context.Context) error { return c.Do(ctx, down, Ask{}, nil) }
 
 // Remove ends the lab of a name and removes everything of it, whether its driver lives or
-// not. There being none is no error.
+// not, and waits until that has ended. There being none is no error.
 func Remove(ctx context.Context, name string) error {
 	for {
+		end := watch(ctx, socketOf(name))
 		err := Dial(name).Down(ctx)
+		if err == nil {
+			end.await(ctx)
+		}
+		end.close()
 		if !errors.Is(err, ErrNoDriver) {
 			return err
 		}

@@ -93,7 +93,7 @@ func cmdClean(ts *testscript.TestScript, _ bool, _ []string) {
 }
 
 // machine lists what a lab could leave behind: network namespaces, mounts, loop devices,
-// control groups, directories, containers of this machine's engine, and processes.
+// control groups, directories, and processes of hosts and drivers.
 func machine() []string {
 	var all []string
 	read := func(path string) string {
@@ -119,21 +119,13 @@ func machine() []string {
 	for _, p := range loops {
 		all = append(all, p+" "+read(p))
 	}
-	// Processes by what they run, and all that have another network than this one.
-	own, _ := os.Readlink("/proc/self/ns/net")           // it is there
 	commands, _ := filepath.Glob("/proc/[0-9]*/cmdline") // as above
 	for _, p := range commands {
 		line := read(p)
 		first, _, _ := strings.Cut(line, " ")
 		isOurs := slices.Contains([]string{"dockerd", "containerd", "shoald", "shoal-lab"}, filepath.Base(first))
-		net, err := os.Readlink(filepath.Join(filepath.Dir(p), "ns", "net"))
-		if isOurs || err == nil && net != own {
+		if isOurs || strings.Contains(read(filepath.Join(filepath.Dir(p), "cgroup")), "/shoal-lab/") {
 			all = append(all, "process "+filepath.Base(filepath.Dir(p))+" "+line)
-		}
-	}
-	if out, err := exec.Command("docker", "ps", "-aq", "--no-trunc").Output(); err == nil { // else this machine has no engine of its own
-		for id := range strings.FieldsSeq(string(out)) {
-			all = append(all, "container "+id)
 		}
 	}
 	slices.Sort(all)

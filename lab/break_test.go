@@ -164,7 +164,7 @@ func TestEndsByItself(t *testing.T) {
 }
 
 // What would wait for a frozen host is refused at once.
-func TestFrozenError(t *testing.T) {
+func TestFrozenIsRefused(t *testing.T) {
 	l := up(t, config(t))
 	if err := l.Freeze(t.Context(), "h1"); err != nil {
 		t.Fatal(err)
@@ -174,7 +174,7 @@ func TestFrozenError(t *testing.T) {
 		"freeze one process": l.Freeze(t.Context(), "h1/dockerd"), "fill its disk": l.FillDisk(t.Context(), "h1", "state", false),
 		"load an image": l.LoadImage(t.Context(), "h1", os.DevNull),
 	} {
-		if _, is := errors.AsType[*FrozenError](err); !is {
+		if down, is := errors.AsType[*DownError](err); !is || !down.IsFrozen {
 			t.Errorf("%s: %v, want that it is frozen", what, err)
 		}
 	}

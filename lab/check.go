@@ -48,13 +48,6 @@ func (e *UnknownHostError) Error() string {
 	return fmt.Sprintf("no host is called %q; the lab has %s", e.Name, strings.Join(e.Known, ", "))
 }
 
-// AskError says that what is asked of a lab makes no sense, whatever its state.
-type AskError struct{ Err error }
-
-func (e *AskError) Error() string { return e.Err.Error() }
-
-func (e *AskError) Unwrap() error { return e.Err }
-
 // BootError says that a host did not come up.
 type BootError struct {
 	Host, What string // what did not work: "boot", "dockerd", "shoald"
@@ -80,10 +73,10 @@ func Privileged() error {
 	return nil
 }
 
-// GoodName is nil if a lab can have this name.
-func GoodName(name string) error {
-	if !validName.MatchString(name) {
-		return &CheckError{CheckName, fmt.Sprintf("no lab can be called %q", name), "the name becomes part of paths", "use at most 32 lower-case letters, digits and dashes"}
+// CheckName is nil if a lab can have this name.
+func (i *Info) CheckName() error {
+	if !validName.MatchString(i.Name) {
+		return &CheckError{CheckName, fmt.Sprintf("no lab can be called %q", i.Name), "the name becomes part of paths", "use at most 32 lower-case letters, digits and dashes"}
 	}
 	return nil
 }
@@ -91,10 +84,10 @@ func GoodName(name string) error {
 // check finds out whether the lab can be made, and where its programs are, before
 // anything is touched.
 func (c *Config) check() error {
-	switch {
-	case GoodName(c.Name) != nil:
-		return GoodName(c.Name)
-	case len(c.Binaries.Init) == 0:
+	if err := (&Info{Name: c.Name}).CheckName(); err != nil {
+		return err
+	}
+	if len(c.Binaries.Init) == 0 {
 		return &CheckError{CheckBinary, "no first process for the hosts", "each host of the lab runs it", "name it in Binaries.Init"}
 	}
 	if err := Privileged(); err != nil {

@@ -36,7 +36,7 @@ const (
 func (l *Lab) SetLink(a, b string, c topology.Change, oneWay bool) error {
 	pair, err := l.cfg.Topology.Between(a, b)
 	if err != nil {
-		return &AskError{err}
+		return &topology.AskError{Err: err}
 	}
 	l.linking.Lock()
 	defer l.linking.Unlock()
@@ -47,7 +47,7 @@ func (l *Lab) SetLink(a, b string, c topology.Change, oneWay bool) error {
 	links := make([]wire.Link, len(pairs))
 	for i, p := range pairs {
 		if links[i], err = c.Apply(l.sw.Link(p)); err != nil {
-			return &AskError{fmt.Errorf("link %s to %s: %w", a, b, err)}
+			return &topology.AskError{Err: fmt.Errorf("link %s to %s: %w", a, b, err)}
 		}
 	}
 	for i, p := range pairs {
@@ -63,7 +63,7 @@ func (l *Lab) SetLink(a, b string, c topology.Change, oneWay bool) error {
 func (l *Lab) Split(sides string, oneWay bool) error {
 	parsed, err := l.cfg.Topology.ParseSplit(sides)
 	if err != nil {
-		return &AskError{err}
+		return &topology.AskError{Err: err}
 	}
 	l.linking.Lock()
 	defer l.linking.Unlock()
@@ -188,7 +188,7 @@ func (l *Lab) act(ctx context.Context, name, process string, what Action) error 
 	case Launch:
 		return l.launch(ctx, m, process)
 	}
-	return &AskError{fmt.Errorf("%q is nothing that can be done to %s; there is %s, %s, %s and %s", what, process, Stop, Crash, Hang, Launch)}
+	return &topology.AskError{Err: fmt.Errorf("%q is nothing that can be done to %s; there is %s, %s, %s and %s", what, process, Stop, Crash, Hang, Launch)}
 }
 
 // launch starts a process, or lets one go on that hangs.
@@ -220,7 +220,7 @@ func (l *Lab) FillDisk(ctx context.Context, name, disk string, isFree bool) erro
 		return err
 	}
 	if !slices.ContainsFunc(m.spec.Disks, func(d host.Disk) bool { return d.Name == disk }) {
-		return &AskError{fmt.Errorf("%s has no disk %q; hosts have state and engine", name, disk)}
+		return &topology.AskError{Err: fmt.Errorf("%s has no disk %q; hosts have state and engine", name, disk)}
 	}
 	h, err := m.answering()
 	if err != nil {

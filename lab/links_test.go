@@ -64,7 +64,7 @@ func TestAskError(t *testing.T) {
 		"a loss of more than is": l.SetLink("h1", "h2", topology.Change{Loss: "200%"}, false),
 		"one side":               l.Split("h1 h2", false),
 	} {
-		if _, is := errors.AsType[*AskError](err); !is {
+		if _, is := errors.AsType[*topology.AskError](err); !is {
 			t.Errorf("%s: %v, want an AskError", what, err)
 		}
 	}

@@ -42,15 +42,18 @@ type machine struct {
 	ended    map[string]string // processes that ended since they were started, and how
 }
 
-// DownError says that a host does not run.
-type DownError struct{ Host string }
+// DownError says that a host does not run, or does nothing because it is frozen.
+type DownError struct {
+	Host     string
+	IsFrozen bool
+}
 
-func (e *DownError) Error() string { return e.Host + " is down; boot it first" }
-
-// FrozenError says that a host cannot do anything.
-type FrozenError struct{ Host string }
-
-func (e *FrozenError) Error() string { return e.Host + " is frozen; thaw it first" }
+func (e *DownError) Error() string {
+	if e.IsFrozen {
+		return e.Host + " is frozen; thaw it first"
+	}
+	return e.Host + " is down; boot it first"
+}
 
 // take waits for the machine's turn; the caller gives it back.
 func (m *machine) take(ctx context.Context) error {
@@ -75,11 +78,11 @@ func (m *machine) running() (*host.Host, error) {
 			return m.host, nil
 		}
 	}
-	return nil, &DownError{m.name}
+	return nil, &DownError{Host: m.name}
 }
 
-// answering returns the host, or a [*DownError] or a [*FrozenError]: one that is frozen
-// would leave whoever asks it without an answer.
+// answering returns the host, or a [*DownError] also if it is frozen, as it would leave
+// whoever asks it without an answer.
 func (m *machine) answering() (*host.Host, error) {
 	h, err := m.running()
 	if err != nil {
@@ -88,7 +91,7 @@ func (m *machine) answering() (*host.Host, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.isFrozen {
-		return nil, &FrozenError{m.name}
+		return nil, &DownError{Host: m.name, IsFrozen: true}
 	}
 	return h, nil
 }

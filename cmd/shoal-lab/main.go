@@ -123,7 +123,7 @@ docs/lab.md goes through it.`,
 		if a.output != "table" && a.output != "json" {
 			return usage("--output must be table or json, got %q", a.output)
 		}
-		if err := lab.GoodName(a.name); err != nil {
+		if err := (&lab.Info{Name: a.name}).CheckName(); err != nil {
 			return usageError{err}
 		}
 		return nil

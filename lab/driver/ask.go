@@ -170,7 +170,7 @@ func (e *Error) Error() string { return e.Text }
 // Kinds of errors.
 const (
 	KindUnknown = "unknown" // no such host
-	KindDown    = "down"    // the host is down
+	KindDown    = "down"    // the host is down, or frozen
 	KindUsage   = "usage"   // what was asked makes no sense
 	KindRefused = "refused" // what was asked for cannot be
 
@@ -183,7 +183,7 @@ func errorOf(err error) *Error {
 	var own *Error
 	var unknown *lab.UnknownHostError
 	var isDown *lab.DownError
-	var noSense *lab.AskError
+	var noSense *topology.AskError
 	var refused *lab.CheckError
 	switch {
 	case errors.As(err, &own):

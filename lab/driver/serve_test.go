@@ -162,9 +162,9 @@ func TestErrorOf(t *testing.T) {
 		{errors.New("something\nelse"), ""},
 		{fmt.Errorf("kill: %w", &lab.UnknownHostError{Name: "h9"}), KindUnknown},
 		{&lab.DownError{Host: "h2"}, KindDown},
-		{&lab.AskError{Err: errors.New("h1 has no link to itself")}, KindUsage},
+		{&topology.AskError{Err: errors.New("h1 has no link to itself")}, KindUsage},
 		{&lab.CheckError{Check: lab.CheckNetwork}, KindRefused},
-		{lab.GoodName("A B"), KindUsage},
+		{(&lab.Info{Name: "A B"}).CheckName(), KindUsage},
 		{&Error{Kind: KindStarting, Text: "it is coming up"}, KindStarting},
 	} {
 		if got := errorOf(x.err); got.Kind != x.kind || strings.Contains(got.Text, "\n") {

@@ -163,6 +163,16 @@ func (t *Topology) unknown(name string) error {
 	return fmt.Errorf("there is no host or router %q; there are %s", name, strings.Join(t.names(), ", "))
 }
 
+// AskError says that what is asked of a topology, or of a lab, makes no sense, whatever
+// state that is in.
+type AskError struct{ Err error }
+
+// Error implements error.
+func (e *AskError) Error() string { return e.Err.Error() }
+
+// Unwrap returns what is wrong.
+func (e *AskError) Unwrap() error { return e.Err }
+
 // Between returns the link from a to b, which are two hosts or routers on one segment.
 // What is behind a router shares the router's links outside, so those are named by the
 // router; an error says so, or which names there are.

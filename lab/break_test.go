@@ -149,6 +149,9 @@ func TestEndsByItself(t *testing.T) {
 	if h, err := l.Host("h1"); err != nil || h.IsUp {
 		t.Errorf("a host that has ended is %+v, %v", h, err)
 	}
+	if stats, err := l.Stats(t.Context()); err != nil || stats[0].CPU == 0 || stats[0].Host.IsUp {
+		t.Errorf("Stats of it = %+v, %v, want what it has used", stats, err)
+	}
 	if err := l.SetLink("h1", "h2", topology.Change{Loss: "2%", Rate: "20mbit"}, false); err != nil {
 		t.Errorf("SetLink = %v", err)
 	}

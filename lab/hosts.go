@@ -9,6 +9,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/netip"
 	"time"
 
@@ -139,13 +140,14 @@ func (l *Lab) Stats(ctx context.Context) ([]HostStats, error) {
 
 // measure asks a host that runs; one that goes down meanwhile is down.
 func (m *machine) measure(ctx context.Context, s *HostStats) error {
+	var err error
+	if s.CPU, err = m.group.CPU(); err != nil && !errors.Is(err, fs.ErrNotExist) { // that of one that never ran
+		return fmt.Errorf("measure %s: %w", m.name, err)
+	}
 	h, err := m.running()
 	if err != nil {
 		s.Host.IsUp = false
 		return nil //nolint:nilerr // a host that is down is no error of asking
-	}
-	if s.CPU, err = h.CPU(); err != nil {
-		return fmt.Errorf("measure %s: %w", m.name, err)
 	}
 	if s.Host.IsFrozen { // it would not answer
 		return nil

@@ -165,7 +165,8 @@ func (g Group) thaw() error {
 	return nil
 }
 
-func (g Group) cpu() (time.Duration, error) {
+// CPU is the processor time that the group has used since it was made.
+func (g Group) CPU() (time.Duration, error) {
 	_, isUnified, err := hierarchies()
 	if err != nil {
 		return 0, err

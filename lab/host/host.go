@@ -251,9 +251,6 @@ func (h *Host) Fill(ctx context.Context, disk string, isFree bool) error {
 // Freeze stops every process of the host where it stands, or lets all go on.
 func (h *Host) Freeze(isFrozen bool) error { return h.cfg.Group.freeze(isFrozen) }
 
-// CPU is the processor time that the host has used.
-func (h *Host) CPU() (time.Duration, error) { return h.cfg.Group.cpu() }
-
 // Kill is a power cut: every process of the host ends at once. It returns when they
 // have. A second call is no error.
 func (h *Host) Kill() error {

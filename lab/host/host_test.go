@@ -172,7 +172,7 @@ func TestHost(t *testing.T) {
 	if e := <-ended; e != (Ended{"sleeper", "signal: killed"}) {
 		t.Errorf("told of %+v", e)
 	}
-	if cpu, err := h.CPU(); err != nil || cpu <= 0 {
+	if cpu, err := h.cfg.Group.CPU(); err != nil || cpu <= 0 {
 		t.Errorf("it used %s of a processor, %v", cpu, err)
 	}
 	mountsAfter, err := os.ReadFile("/proc/self/mounts")

@@ -12,7 +12,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/shoalnet/shoal/lab/host"
@@ -133,11 +132,7 @@ func (l *Lab) freeze(ctx context.Context, target string, isFrozen bool) error {
 		return err
 	}
 	if isProcess {
-		s := syscall.SIGCONT
-		if isFrozen {
-			s = syscall.SIGSTOP
-		}
-		return m.signal(ctx, process, s)
+		return m.hold(ctx, process, isFrozen)
 	}
 	if err := m.take(ctx); err != nil {
 		return err
@@ -184,7 +179,7 @@ func (l *Lab) act(ctx context.Context, name, process string, what Action) error 
 	case Crash:
 		return l.kill(ctx, m, process)
 	case Hang:
-		return m.signal(ctx, process, syscall.SIGSTOP)
+		return m.hold(ctx, process, true)
 	case Launch:
 		return l.launch(ctx, m, process)
 	}
@@ -202,7 +197,7 @@ func (l *Lab) launch(ctx context.Context, m *machine, process string) error {
 	case !p.IsFrozen:
 		return fmt.Errorf("%s of %s runs", process, m.name)
 	}
-	if err := m.signal(ctx, process, syscall.SIGCONT); err != nil {
+	if err := m.hold(ctx, process, false); err != nil {
 		return err
 	}
 	h, err := m.running()

@@ -91,7 +91,7 @@ func TestEngineAndDaemon(t *testing.T) {
 	} {
 		for _, what := range []lab.Action{lab.Stop, lab.Crash, lab.Hang} {
 			ok(t, c.act(what))
-			if p := proc(t, l, "h1", c.process); (p.PID != 0) != (what == lab.Hang) {
+			if p := proc(t, l, "h1", c.process); (p.PID != 0) != (what == lab.Hang) || p.IsFrozen != (what == lab.Hang) {
 				t.Errorf("after %s %s is %+v", what, c.process, p)
 			}
 			ok(t, c.act(lab.Launch))

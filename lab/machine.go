@@ -15,7 +15,9 @@ import (
 	"slices"
 	"sync"
 	"syscall"
+	"time"
 
+	"github.com/shoalnet/shoal/lab/drive"
 	"github.com/shoalnet/shoal/lab/host"
 	"github.com/shoalnet/shoal/lab/topology"
 	"github.com/shoalnet/shoal/lab/wire"
@@ -236,6 +238,28 @@ func (m *machine) signal(ctx context.Context, name string, s syscall.Signal) err
 		return fmt.Errorf("%s of %s: %w", name, m.name, err)
 	}
 	return nil
+}
+
+// heldWithin is how long the kernel may take to stop or go on with a process that was
+// told to.
+const heldWithin = 10 * time.Second
+
+// hold stops a process where it stands, or lets it go on, and returns when it has.
+func (m *machine) hold(ctx context.Context, name string, isHeld bool) error {
+	s, what := syscall.SIGCONT, "goes on"
+	if isHeld {
+		s, what = syscall.SIGSTOP, "stands still"
+	}
+	if err := m.signal(ctx, name, s); err != nil {
+		return err
+	}
+	return drive.Until(ctx, heldWithin, fmt.Sprintf("%s of %s %s", name, m.name, what), func() error {
+		p, isThere, err := m.proc(ctx, name)
+		if err == nil && isThere && p.IsFrozen != isHeld { // if it has ended there is nothing to wait for
+			err = errors.New("it does not yet")
+		}
+		return err
+	})
 }
 
 // proc looks for a process by its name.

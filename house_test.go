@@ -39,6 +39,7 @@ var rooms = map[string][]string{
 	"actors/lifecycle": {},
 	"gossip/fold":      {},
 	"images/swarm":     {},
+	"images/blobs":     {"images/swarm"},
 	"wish":             {"placement"},
 	"links":            {"proto"},
 	"gossip":           {"proto"},

@@ -18,7 +18,7 @@ import (
 	"github.com/shoalnet/shoal/images/swarm"
 )
 
-// ErrMismatch: a chunk is not what the list says, or a blob not what its digest says.
+// ErrMismatch says that a chunk is not what the list says, or a blob not what its digest says.
 var ErrMismatch = errors.New("content does not have its digest")
 
 // Store is a directory of blobs. It is safe for concurrent use. Its methods return
@@ -288,11 +288,15 @@ func (s *Store) removeFile(path string) error {
 }
 
 // Close lets go of the directory. Readers and uploads that are open fail from then on;
-// what they wrote stays.
+// what they wrote stays. It may be called twice.
 func (s *Store) Close() error {
 	s.files.Lock()
 	defer s.files.Unlock()
 	s.mu.Lock()
+	if s.closed {
+		s.mu.Unlock()
+		return nil
+	}
 	s.closed = true
 	var parts []*part
 	for _, e := range s.blobs {

@@ -13,6 +13,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -277,7 +278,7 @@ func (up *Upload) feed(f file, d Digest) error {
 
 // chunks returns the hashes of the chunks, the last one included.
 func (up *Upload) chunks() []Digest {
-	list := up.list[:len(up.list):len(up.list)]
+	list := slices.Clip(up.list)
 	if up.size%swarm.ChunkBytes != 0 {
 		list = append(list, Digest(up.chunk.Sum(nil)))
 	}

@@ -7,7 +7,6 @@ import (
 	"bytes"
 	"errors"
 	"io"
-	"io/fs"
 	"math/rand/v2"
 	"os"
 	"sync"
@@ -208,16 +207,14 @@ func (c *cutDisk) Remove(path string) error {
 	return c.osDisk.Remove(path)
 }
 
-func (c *cutDisk) SyncDir(path string) error {
+func (c *cutDisk) SyncDir(string) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if err := c.step(); err != nil {
 		return err
 	}
-	return c.osDisk.SyncDir(path)
+	return nil // as Sync below
 }
-
-func (c *cutDisk) List(path string) ([]fs.FileInfo, error) { return c.osDisk.List(path) }
 
 type cutFile struct {
 	file

@@ -93,7 +93,13 @@ func (s *Store) loadBlobs() error {
 		return err
 	}
 	for _, sub := range dirs {
+		if !sub.IsDir() {
+			continue // not ours
+		}
 		err := s.names(filepath.Join(blobDir, sub.Name()), "", func(d Digest, info fs.FileInfo) (bool, error) {
+			if sub.Name() != d.hex()[:2] {
+				return false, nil
+			}
 			s.blobs[d] = &entry{digest: d, size: info.Size(), touched: s.clock.Mono(), stamped: info.ModTime()}
 			s.used += info.Size()
 			return true, nil

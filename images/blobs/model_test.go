@@ -9,7 +9,6 @@ import (
 	"errors"
 	"io"
 	"maps"
-	"os"
 	"slices"
 	"testing"
 	"time"
@@ -67,12 +66,9 @@ func TestModel(t *testing.T) {
 	}
 	const limit = 4 * swarm.ChunkBytes
 	rapid.Check(t, func(rt *rapid.T) {
-		dir, err := os.MkdirTemp(t.TempDir(), "")
-		if err != nil {
-			rt.Fatal(err)
-		}
+		dir, disk := t.TempDir(), newCutDisk(-1)
 		clock, cfg := &handClock{}, Config{Limit: limit, Expire: 1000 * time.Hour}
-		s, err := Open(dir, cfg, clock)
+		s, err := open(dir, cfg, clock, disk)
 		if err != nil {
 			rt.Fatal(err)
 		}
@@ -105,7 +101,7 @@ func TestModel(t *testing.T) {
 						rt.Fatal(err)
 					}
 				}
-				if s, err = Open(dir, cfg, clock); err != nil {
+				if s, err = open(dir, cfg, clock, disk); err != nil {
 					rt.Fatal(err)
 				}
 			},
@@ -232,7 +228,7 @@ func (m *model) collect(rt *rapid.T, s *Store, needed, precious int, room, limit
 	for i := range m.pool {
 		here := m.whole[i] || m.parts[i] != nil
 		holds := slices.ContainsFunc(m.refs[i], func(r int) bool { return m.whole[r] || m.parts[r] != nil })
-		if here && !must[i] && !(i == precious && m.whole[i]) && len(m.leases[i]) == 0 && !holds {
+		if here && !must[i] && (i != precious || !m.whole[i]) && len(m.leases[i]) == 0 && !holds {
 			rt.Fatalf("Collect left %d and has no room", i)
 		}
 	}

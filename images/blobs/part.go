@@ -195,7 +195,7 @@ func (s *Store) openPart(d Digest) (data, log file, err error) {
 // again for a chunk that is here it does nothing. ErrMismatch: the chunk is not what the
 // list says, nothing was written; or, if [Store.Stat] does not find the blob any more, the
 // list was false and all of it was removed. shoal.ErrNoSpace: what is here stays, unless
-// the disk took data and lost it.
+// the disk took data and lost it. After another error of the last chunk Begin tries again.
 func (s *Store) WriteChunk(d Digest, i int, chunk []byte) (done bool, err error) {
 	s.mu.Lock()
 	e, err := s.lookup(d)

@@ -159,14 +159,24 @@ func (s *Store) promise(n, limit int64) error {
 	return nil
 }
 
-// free fails if less than n bytes and the reserve are free on the disk.
+// free fails if less than n bytes, what partial blobs lack, and the reserve are free on
+// the disk.
 func (s *Store) free(n int64) error {
+	s.mu.Lock()
+	owed := int64(0)
+	for _, e := range s.blobs {
+		if e.part != nil {
+			owed += min(e.size, int64(e.part.missing)*swarm.ChunkBytes)
+		}
+	}
+	s.mu.Unlock()
 	room, _, err := s.fs.Room(s.dir)
 	if err != nil {
 		return err
 	}
-	if n > room-s.cfg.Reserve {
-		return noSpace(fmt.Errorf("%d bytes are free under %s, %d of them kept in reserve, and %d are asked for", room, s.dir, s.cfg.Reserve, n))
+	if n > room-s.cfg.Reserve-owed {
+		return noSpace(fmt.Errorf("%d bytes are free under %s, %d of them kept in reserve and %d for blobs that arrive, and %d are asked for",
+			room, s.dir, s.cfg.Reserve, owed, n))
 	}
 	return nil
 }

@@ -272,6 +272,9 @@ func TestNoSpace(t *testing.T) {
 	if _, err := tight.Begin(DigestOf(b), 1001, chunkList(b)); !errors.Is(err, shoal.ErrNoSpace) {
 		t.Errorf("Begin into the reserve = %v, want ErrNoSpace", err)
 	}
+	if _, err := tight.Put(b); !errors.Is(err, shoal.ErrNoSpace) {
+		t.Errorf("Put into the reserve = %v, want ErrNoSpace", err)
+	}
 	small, _ := newStore(t, Config{Share: 1e-12})
 	if _, err := small.Put(b); !errors.Is(err, shoal.ErrNoSpace) {
 		t.Errorf("Put beyond the share = %v, want ErrNoSpace", err)

@@ -175,10 +175,12 @@ func (up *Upload) Write(b []byte) (int, error) {
 	if err != nil {
 		return 0, wrap("write upload", up.id, err)
 	}
-	up.s.mu.Lock()
-	err = up.s.promise(int64(len(b)), limit)
-	up.s.mu.Unlock()
 	n := 0
+	if err = up.s.free(int64(len(b))); err == nil {
+		up.s.mu.Lock()
+		err = up.s.promise(int64(len(b)), limit)
+		up.s.mu.Unlock()
+	}
 	if err == nil {
 		n, err = f.WriteAt(b, up.size)
 		up.sum(b[:n])

@@ -4,8 +4,10 @@
 package blobs
 
 import (
+	"bytes"
 	"errors"
 	"math/rand/v2"
+	"slices"
 	"testing"
 	"time"
 
@@ -165,4 +167,54 @@ func TestPowerCut(t *testing.T) {
 			t.Errorf("Has(%d) = %t: %d were synced", i, have.Has(i), syncEvery)
 		}
 	}
+	r, err := again.Read(t.Context(), d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	got := make([]byte, syncEvery*swarm.ChunkBytes)
+	if _, err := r.ReadAt(got, 0); err != nil {
+		t.Fatal(err)
+	}
+	equal(t, "what was synced", got, b[:len(got)])
+}
+
+// TestParseJournal: a record that is torn, stale or foreign ends the journal.
+func TestParseJournal(t *testing.T) {
+	d, have := DigestOf([]byte("a")), swarm.NewBitmap(8)
+	for i := range 4 {
+		have.Set(i)
+	}
+	whole := journal(d, have)
+	unproven := whole[:4*recordBytes]
+	flipped := bytes.Clone(unproven)
+	flipped[2*recordBytes] ^= 4 // chunk 2 becomes 6
+	moved := slices.Concat(unproven[:recordBytes], unproven[2*recordBytes:])
+	for _, c := range []struct {
+		name         string
+		raw          []byte
+		n            int
+		sure, unsure int
+	}{
+		{"whole", whole, 8, 4, 0},
+		{"no marker", unproven, 8, 0, 4},
+		{"more after the marker", slices.Concat(whole, record(d, 5, 7)), 8, 4, 1},
+		{"torn", unproven[:2*recordBytes+5], 8, 0, 2},
+		{"a flipped bit", flipped, 8, 0, 2},
+		{"a lost record", moved, 8, 0, 1},
+		{"zeros", make([]byte, 64), 8, 0, 0},
+		{"another blob's", journal(DigestOf(nil), have), 8, 0, 0},
+		{"a chunk that the blob has not", whole, 3, 3, 0},
+		{"a marker of what is to come", slices.Concat(record(d, 0, proven|2), record(d, 1, 1)), 8, 0, 1},
+	} {
+		sure, unsure := parseJournal(d, c.n, c.raw)
+		if sure.Count() != c.sure || unsure.Count() != c.unsure {
+			t.Errorf("%s: parseJournal = %d sure, %d unsure, want %d and %d", c.name, sure.Count(), unsure.Count(), c.sure, c.unsure)
+		}
+	}
+}
+
+func record(d Digest, place int, number uint32) []byte {
+	rec := d.record(place, number)
+	return rec[:]
 }

@@ -354,6 +354,20 @@ func TestCollectOrder(t *testing.T) {
 	}
 }
 
+// TestCollectRace: a blob that comes into use while the caller is asked stays.
+func TestCollectRace(t *testing.T) {
+	s, _ := newStore(t, Config{Limit: 100})
+	d := mustPut(t, s, content(1, 100))
+	keep := Keep{MayLose: func(Digest) bool {
+		_, err := s.Lease(d)
+		return err == nil
+	}}
+	if removed, err := s.Collect(keep, 1); len(removed) != 0 || !errors.Is(err, shoal.ErrNoSpace) {
+		t.Errorf("Collect = %v, %v, want nothing and ErrNoSpace", removed, err)
+	}
+	equal(t, "the blob in use", contents(t, s, d), content(1, 100))
+}
+
 func TestExpire(t *testing.T) {
 	s, clock := newStore(t, Config{})
 	up, err := s.Upload()

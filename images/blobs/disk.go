@@ -75,7 +75,8 @@ func (osDisk) Room(path string) (free, total int64, err error) {
 	if err := syscall.Statfs(path, &st); err != nil {
 		return 0, 0, err
 	}
-	return int64(st.Bavail) * st.Bsize, int64(st.Blocks) * st.Bsize, nil
+	size := int64(st.Bsize) // narrower on other systems
+	return int64(st.Bavail) * size, int64(st.Blocks) * size, nil
 }
 
 // replace writes a small file so that after a crash it is the old one or the new one.

@@ -6,6 +6,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"os/exec"
@@ -16,7 +17,7 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
-	"github.com/shoalnet/shoal/lab"
+	"github.com/shoalnet/shoal/lab/driver"
 )
 
 // programs is where shoald, shoal and shoal-lab are built.
@@ -64,7 +65,7 @@ func TestScript(t *testing.T) {
 			env.Setenv("NAME", name)
 			env.Setenv("SHOAL_LAB", name)
 			env.Setenv("NO_COLOR", "1")
-			env.Defer(func() { _ = lab.Sweep(name) }) // of a script that has failed
+			env.Defer(func() { _ = driver.Remove(context.Background(), name) }) // of a script that has failed
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){"fails": cmdFails, "clean": cmdClean},

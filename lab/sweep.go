@@ -110,7 +110,7 @@ func loopsBelow(dir string) ([]string, error) {
 }
 
 // awaitDisks waits until no loop device holds a disk of the lab: the kernel lets go of
-// them a moment after the last process of a host.
+// them a moment after the last process of a host, and tells nobody, so it is looked again.
 func awaitDisks(dir string) error {
 	for from := time.Now(); ; time.Sleep(10 * time.Millisecond) {
 		loops, err := loopsBelow(dir)

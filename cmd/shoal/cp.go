@@ -31,15 +31,15 @@ func (a *app) cpCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "cp [flags] SOURCE TARGET", Short: "Copy files out of a replica, or into one", Args: atLeast(2, 2),
 		ValidArgsFunction: a.places,
-		Long: `Copy files and directories between here and a replica, on whatever peer it is; it need not
-run. One of SOURCE and TARGET is SERVICE[/SLOT]:PATH, the other a path here, or - for a tar
+		Long: `Copy files and directories between here and a replica, on whatever peer it is; it may
+have failed. One of SOURCE and TARGET is SERVICE[/SLOT]:PATH, the other a path here, or - for a tar
 archive on standard input or output. Without SLOT it is a replica as for "shoal exec". A
 path here that has a colon is written ./like:this.
 
 It goes as with "docker cp": into a TARGET that is a directory, else under TARGET's name;
 "DIRECTORY/." is what the directory holds, without itself. What is there is overwritten.
 Owners are those who may write there, with -a those of the source. Devices, pipes and
-sockets are left out, which is said.
+sockets are left out, which is said. A copy that moves nothing for 30 s is given up.
 
 What is copied into a replica is in that container alone, and gone when it is replaced: for
 what must stay there are volumes. A peer of role "peer" reaches only into its own replicas.`,

@@ -56,11 +56,20 @@ type Invite struct {
 	Revoked    bool
 }
 
+// Image is the folded state of one name of an image.
+type Image struct {
+	ImageBody // in force; Digest "" if the name was removed or Rivals disagree with it
+	Since     HLC
+	// Rivals are the bodies in force, this one included, if they name different digests;
+	// sorted by ID. None otherwise.
+	Rivals []ImageBody
+}
+
 // Desired is the folded state of all records a peer holds: a pure function of the
 // set of records, the same on every peer that holds the same set (but for
 // Service.Fresh and Version). It is immutable; all slices are sorted: services by
 // name, peers by ID, claims by (service, slot, holder), homes by (service, slot, peer),
-// invites by ID.
+// invites by ID, images by name.
 type Desired struct {
 	Version   uint64 // grows with every change on this peer
 	Digest    Digest
@@ -70,6 +79,7 @@ type Desired struct {
 	Releases  []Release
 	Homes     []Home
 	Invites   []Invite
+	Images    []Image
 	Conflicts []Conflict
 	Gone      []GoneBody            // per service, joined over authors: all heads removed
 	GoneScale map[string]ScaleState // scale of services that are removed now: a new revision covers it
@@ -86,4 +96,9 @@ func (d *Desired) Service(name string) (*Service, bool) {
 // Peer returns the member with this ID.
 func (d *Desired) Peer(id PeerID) (*Peer, bool) {
 	return find(d.Peers, id, func(p *Peer) PeerID { return p.ID })
+}
+
+// Image returns what a name of an image, as NormalizeRef writes it, stands for.
+func (d *Desired) Image(name string) (*Image, bool) {
+	return find(d.Images, name, func(i *Image) string { return i.Image })
 }

@@ -39,14 +39,20 @@ var rooms = map[string][]string{
 	"actors/lifecycle": {},
 	"gossip/fold":      {},
 	"images/swarm":     {},
+	"images":           {"proto"},
 	"images/blobs":     {"images/swarm"},
+	"images/manifest":  {},
+	"images/archive":   {"images/blobs", "images/manifest"},
+	"images/registry":  {"images/blobs", "images/manifest"},
+	"images/exchange":  {"images/blobs", "images/swarm", "proto"},
+	"images/upstream":  {"images/manifest"},
 	"wish":             {"placement"},
 	"links":            {"proto"},
 	"gossip":           {"proto"},
 	"api":              {"proto"},
 	"api/apitest":      {"placement", "internal/tree"},
 	"actors":           {"placement"},
-	"node":             {"proto", "runtime", "placement", "wish", "links", "gossip", "actors", "api"},
+	"node":             {"proto", "runtime", "placement", "wish", "links", "gossip", "actors", "api", "images"},
 	"lab":              {"*"},
 	"cmd/shoald":       {"node"},
 	"cmd/shoal":        {"api", "compose"},
@@ -92,7 +98,7 @@ var (
 
 // wide are the packages with a broader door, and how broad: the root has the nouns of
 // all rooms, api the values that -o json prints.
-var wide = map[string]int{"": 150, "api": 50}
+var wide = map[string]int{"": 180, "api": 50}
 
 type source struct {
 	room, dir, path string

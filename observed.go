@@ -92,8 +92,22 @@ type PeerState struct {
 	Used     Resources // measured, 0 if not measured
 	Replicas []ReplicaStatus
 	Images   []string // references its engine holds, sorted, at most 1024
-	Refusals []Refusal
-	Engine   EngineStatus
+	// Blobs are the blobs of images that it holds whole, sorted, at most 4096.
+	Blobs []BlobKey
+	// Upstreams are the registries outside that it may ask, sorted, at most 32.
+	Upstreams []Upstream
+	Refusals  []Refusal
+	Engine    EngineStatus
+}
+
+// BlobKey is a blob's digest in short: the first 8 bytes of its SHA-256, big-endian.
+// Two blobs with one key are an accident that costs a question in vain, no more.
+type BlobKey uint64
+
+// Upstream is a registry outside that a peer may ask for images.
+type Upstream struct {
+	Registry string // "docker.io"; "*": any
+	Waits    string // why it must not be asked now ("429, again in 40s"); "": it may
 }
 
 // Boot tells two lives of one peer apart: Counter is fsynced beside its key,

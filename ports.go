@@ -70,6 +70,7 @@ type ContainerSpec struct {
 	Revision RevisionID
 	Spec     *Spec
 	Record   []byte // the revision's signed envelope, kept as a label
+	Image    string // the engine's ID of the image, as Puller.Ensure returned it; "": Spec.Image
 	Publish  string // address to publish ports on
 }
 
@@ -150,15 +151,6 @@ type MachineInfo struct {
 	API      string // negotiated, "1.41"
 	Platform string // "linux/amd64"
 	Capacity Resources
-}
-
-// Puller makes images available to the engine.
-type Puller interface {
-	// Ensure returns when the engine can create containers from ref. ErrNotFound:
-	// it cannot be had. Called twice it is cheap.
-	Ensure(ctx context.Context, ref string) error
-	// Images returns the references the engine holds, sorted.
-	Images(ctx context.Context) ([]string, error)
 }
 
 // Wishes turns what users ask for into records.

@@ -19,6 +19,7 @@ const (
 	KindClaim   Kind = "claim"
 	KindInvite  Kind = "invite"
 	KindOp      Kind = "op"
+	KindImage   Kind = "image"
 )
 
 // Schema is the version of the record envelope this code writes.
@@ -189,6 +190,24 @@ type InviteBody struct {
 	Revoked    bool
 }
 
+// ImageBody says what the name of an image stands for. It is in force unless another
+// body in force replaces it; of several in force with different digests none counts
+// until somebody decides (FAILURES 2, 41). Author: an operator.
+type ImageBody struct {
+	Image     string       // the name, as NormalizeRef writes it, always with a tag
+	ID        RevisionID   // Seq = 1 + highest of Replaces, Author = the record's author
+	Replaces  []RevisionID // all in force that its author saw
+	Digest    string       // of the manifest or index; "": the name stands for nothing any more
+	MediaType string
+	Platforms []string // that can be had, sorted
+	// Blobs are the manifest or index and all that it refers to, for the platforms that
+	// were moved; at most 1000. From upstream they may be the manifests only.
+	Blobs     []BlobRef
+	Upstream  bool // the registry that the name names had it under this digest
+	Pinned    bool
+	MinCopies int // 0: the default
+}
+
 // Kind implements [Body].
 func (*MemberBody) Kind() Kind { return KindMember }
 
@@ -216,6 +235,9 @@ func (*InviteBody) Kind() Kind { return KindInvite }
 // Kind implements [Body].
 func (*OpBody) Kind() Kind { return KindOp }
 
+// Kind implements [Body].
+func (*ImageBody) Kind() Kind { return KindImage }
+
 // About implements [Body].
 func (b *MemberBody) About() string { return string(b.Peer) }
 
@@ -242,6 +264,9 @@ func (b *InviteBody) About() string { return b.ID }
 
 // About implements [Body].
 func (b *OpBody) About() string { return b.Service }
+
+// About implements [Body].
+func (b *ImageBody) About() string { return ImageKey(b.Image) }
 
 // Key returns the record's store key: "/<kind>/<name>/<author>/<authorSeq>". It is
 // immutable and written once, by the author it names.

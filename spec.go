@@ -125,7 +125,12 @@ type Spec struct {
 	Name    string // [a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?
 	Project string // the Compose project it came from; "" for shoal run
 
-	Image      string
+	Image string
+	// Digest is what Image stood for when the wish was accepted, "sha256:..."; "": only
+	// engines know the image, by name. Platforms are those the image is for, none if
+	// that is not known. Both are set by who accepts the wish, never by a user.
+	Digest     string
+	Platforms  []string
 	Entrypoint []string // nil: the image's
 	Command    []string // nil: the image's
 	Env        map[string]string

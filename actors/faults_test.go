@@ -456,16 +456,16 @@ type countingPuller struct {
 
 func (p *countingPuller) Images(context.Context) ([]string, error) { return nil, nil }
 
-func (p *countingPuller) Ensure(ctx context.Context, _ string) error {
+func (p *countingPuller) Ensure(ctx context.Context, _ string, _ func(shoal.ImageProgress)) (string, error) {
 	p.calls.Add(1)
 	n := p.busy.Add(1)
 	defer p.busy.Add(-1)
 	for m := p.most.Load(); n > m && !p.most.CompareAndSwap(m, n); m = p.most.Load() {
 	}
 	if !sleep(ctx, time.Second) {
-		return ctx.Err()
+		return "", ctx.Err()
 	}
-	return nil
+	return "", nil
 }
 
 // TestPullCap: at most 2 pulls at a time; a halted replica's pull is given up.

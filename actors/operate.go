@@ -132,7 +132,7 @@ func (a *replicaActor) operation(f lifecycle.Effect) *operation {
 			if there || image == "" {
 				return "", nil
 			}
-			return "", d.Puller.Ensure(ctx, image)
+			return d.Puller.Ensure(ctx, image, nil)
 		}
 		return op
 	case lifecycle.EffectCreate:

@@ -39,7 +39,7 @@ func everyCall(ctx context.Context, d *runtime.Docker) map[string]func() error {
 		"Follow": func() error {
 			return d.Logs(ctx, id, shoal.LogOptions{Tail: -1, Follow: true}, func(shoal.LogLine) error { return nil })
 		},
-		"Ensure": func() error { return p.Ensure(ctx, "hello:1") },
+		"Ensure": func() error { _, err := p.Ensure(ctx, "hello:1", nil); return err },
 		"Images": func() error { _, err := p.Images(ctx); return err },
 	}
 }

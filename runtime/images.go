@@ -22,11 +22,12 @@ func NewPuller(d *Docker) *Puller { return &Puller{docker: d} }
 
 // Ensure implements [shoal.Puller]. The error of an absent image reads
 // "image REF is not there (docker load it)".
-func (p *Puller) Ensure(ctx context.Context, ref string) error {
+func (p *Puller) Ensure(ctx context.Context, ref string, _ func(shoal.ImageProgress)) (string, error) {
 	d := p.docker
-	missing := false
+	missing, id := false, ""
 	err := d.do(ctx, d.cfg.Quick, "look for image "+ref, func(ctx context.Context, c *client.Client) error {
-		_, err := c.ImageInspect(ctx, shoal.NormalizeRef(ref))
+		image, err := c.ImageInspect(ctx, shoal.NormalizeRef(ref))
+		id = image.ID
 		if cerrdefs.IsNotFound(err) {
 			missing = true
 			return nil
@@ -34,9 +35,9 @@ func (p *Puller) Ensure(ctx context.Context, ref string) error {
 		return err
 	})
 	if err == nil && missing {
-		return &missingImage{ref: ref}
+		return "", &missingImage{ref: ref}
 	}
-	return err
+	return id, err
 }
 
 // Images implements [shoal.Puller]: tags ("hello:1") and digests

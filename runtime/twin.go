@@ -325,16 +325,17 @@ func (t *Twin) Usage(ctx context.Context) (shoal.Resources, error) {
 }
 
 // Ensure implements [shoal.Puller]: it only looks.
-func (t *Twin) Ensure(ctx context.Context, ref string) error {
+func (t *Twin) Ensure(ctx context.Context, ref string, _ func(shoal.ImageProgress)) (string, error) {
 	if err := t.enter(ctx, "look for image", func(l Latency) time.Duration { return l.Call }); err != nil {
-		return err
+		return "", err
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if !t.images[shoal.NormalizeRef(ref)] {
-		return &missingImage{ref: ref}
+	name := shoal.NormalizeRef(ref)
+	if !t.images[name] {
+		return "", &missingImage{ref: ref}
 	}
-	return nil
+	return name, nil
 }
 
 // Images implements [shoal.Puller].

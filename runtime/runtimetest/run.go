@@ -250,7 +250,7 @@ func hang(t *testing.T, f *Fixture) {
 		"Events": func() error { return f.Engine.Events(ctx, func(shoal.EngineEvent) {}) },
 		"Info":   func() error { _, err := f.Engine.Info(ctx); return err },
 		"Usage":  func() error { _, err := f.Engine.Usage(ctx); return err },
-		"Ensure": func() error { return f.Puller.Ensure(ctx, f.Steady.Image) },
+		"Ensure": func() error { _, err := f.Puller.Ensure(ctx, f.Steady.Image, nil); return err },
 		"Images": func() error { _, err := f.Puller.Images(ctx); return err },
 		"Exec": func() error {
 			_, _, err := f.exec(ctx, id, "", shoal.ExecOptions{Command: f.Print})

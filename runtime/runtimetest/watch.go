@@ -285,11 +285,11 @@ func images(t *testing.T, f *Fixture) {
 		t.Errorf("Images = %q, %v; want %q in it, sorted", all, err, f.Steady.Image)
 	}
 	for range 2 {
-		if err := f.Puller.Ensure(t.Context(), f.Steady.Image); err != nil {
+		if _, err := f.Puller.Ensure(t.Context(), f.Steady.Image, nil); err != nil {
 			t.Errorf("Ensure(%s) = %v", f.Steady.Image, err)
 		}
 	}
-	err = f.Puller.Ensure(t.Context(), "shoal-nobody-has-this:9")
+	_, err = f.Puller.Ensure(t.Context(), "shoal-nobody-has-this:9", nil)
 	if want := "image shoal-nobody-has-this:9 is not there (docker load it)"; !errors.Is(err, shoal.ErrNotFound) || err.Error() != want {
 		t.Errorf("Ensure of a missing image = %v, want %q", err, want)
 	}

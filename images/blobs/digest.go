@@ -5,6 +5,7 @@ package blobs
 
 import (
 	"crypto/sha256"
+	"encoding/binary"
 	"encoding/hex"
 	"strings"
 
@@ -42,3 +43,16 @@ func fromHex(s string) (Digest, bool) {
 func (d Digest) String() string { return algorithm + d.hex() }
 
 func (d Digest) hex() string { return hex.EncodeToString(d[:]) }
+
+// ListDigest returns what binds a list of chunks in few bytes: the SHA-256 of its hashes
+// one after the other (shoal.BlobRef.Chunks).
+func ListDigest(list []Digest) Digest {
+	sum := sha256.New()
+	for _, d := range list {
+		sum.Write(d[:])
+	}
+	return Digest(sum.Sum(nil))
+}
+
+// Key returns the digest in short, as peers tell each other which blobs they hold.
+func (d Digest) Key() shoal.BlobKey { return shoal.BlobKey(binary.BigEndian.Uint64(d[:])) }

@@ -40,6 +40,7 @@ func open(dir string, cfg Config, clock shoal.Clock, d disk) (*Store, error) {
 	s := &Store{
 		dir: dir, cfg: cfg, clock: clock, fs: d,
 		blobs: map[Digest]*entry{}, refs: map[Digest][]Digest{}, uploads: map[string]*upload{},
+		changed: make(chan struct{}),
 	}
 	for _, step := range []func() error{s.makeDirs, s.loadBlobs, s.loadParts, s.loadLists, s.loadRefs, s.loadUploads} {
 		if err := step(); err != nil {

@@ -323,6 +323,7 @@ func (s *Store) name(e *entry, p *part) error {
 	s.mu.Lock()
 	e.part, e.stamped = nil, s.clock.Wall()
 	p.finish(errWhole)
+	s.tell()
 	s.mu.Unlock()
 	_ = p.close()                         // it was synced
 	_ = s.removeFile(s.logPath(e.digest)) // else the next opening does

@@ -37,8 +37,9 @@ type Store struct {
 	blobs   map[Digest]*entry
 	refs    map[Digest][]Digest
 	uploads map[string]*upload
-	used    int64  // bytes promised to blobs and uploads
-	turn    uint64 // counts uses
+	used    int64         // bytes promised to blobs and uploads
+	turn    uint64        // counts uses
+	changed chan struct{} // closed when a blob became whole or went
 	closed  bool
 }
 
@@ -122,6 +123,19 @@ func (s *Store) List() []Info {
 	}
 	slices.SortFunc(out, func(a, b Info) int { return bytes.Compare(a.Digest[:], b.Digest[:]) })
 	return out
+}
+
+// Changed returns a channel that is closed when the next blob becomes whole, or is removed.
+func (s *Store) Changed() <-chan struct{} {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.changed
+}
+
+// tell closes the channel of Changed. The caller holds mu.
+func (s *Store) tell() {
+	close(s.changed)
+	s.changed = make(chan struct{})
 }
 
 // Usage returns the room that is taken.
@@ -276,7 +290,9 @@ func (s *Store) forget(e *entry, why error) {
 	s.used -= e.size
 	if e.part != nil {
 		e.part.finish(why)
+		return
 	}
+	s.tell()
 }
 
 // unlink removes the files of a blob that was forgotten. The caller holds files.

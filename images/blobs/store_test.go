@@ -401,6 +401,42 @@ func TestExpire(t *testing.T) {
 	}
 }
 
+// TestChanged: who waits is told of a blob that is whole now and of one that went, and of
+// nothing else.
+func TestChanged(t *testing.T) {
+	s, _ := newStore(t, Config{})
+	b := content(1, 2*swarm.ChunkBytes)
+	isTold := func(ch <-chan struct{}) bool {
+		select {
+		case <-ch:
+			return true
+		default:
+			return false
+		}
+	}
+	ch := s.Changed()
+	d := mustBegin(t, s, b)
+	for i := range 2 {
+		if isTold(ch) {
+			t.Errorf("told before chunk %d", i)
+		}
+		if _, err := s.WriteChunk(d, i, chunk(b, i)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if !isTold(ch) {
+		t.Error("not told that a blob is whole")
+	}
+	ch = s.Changed()
+	if _, err := s.Put([]byte("small")); err != nil || !isTold(ch) {
+		t.Errorf("Put: %v, told %v", err, isTold(ch))
+	}
+	ch = s.Changed()
+	if err := s.Remove(d); err != nil || !isTold(ch) {
+		t.Errorf("Remove: %v, told %v", err, isTold(ch))
+	}
+}
+
 func TestClosed(t *testing.T) {
 	s, _ := newStore(t, Config{})
 	b := content(1, 10)

@@ -320,6 +320,7 @@ func (up *Upload) settle(d Digest) error {
 	e = &entry{digest: d, size: up.size, stamped: s.clock.Wall()}
 	s.touch(e)
 	s.blobs[d] = e
+	s.tell()
 	return nil
 }
 

@@ -189,8 +189,8 @@ func (s *stream) place(from int64, a *ask) error {
 	f, err1 := strconv.ParseInt(first, 10, 64)
 	l, err2 := strconv.ParseInt(last, 10, 64)
 	n, err3 := strconv.ParseInt(total, 10, 64)
-	if err1 != nil || err2 != nil || err3 != nil || f != from || l < f || n <= l || s.left >= 0 && s.left != l-f+1 {
-		return fmt.Errorf("answers the range %q when asked from %d", clip(said), from)
+	if err1 != nil || err2 != nil || err3 != nil || f != from || l < f-1 || n <= l || s.left >= 0 && s.left != l-f+1 {
+		return &wrongAnswer{fmt.Sprintf("answers the range %q when asked from %d", clip(said), from)}
 	}
 	s.size, s.left = n, n-f
 	return nil

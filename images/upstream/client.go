@@ -261,7 +261,7 @@ func (c *Client) judge(ctx context.Context, q question, s *session, a *ask, bega
 		return fmt.Errorf("ask %s: %w", q.registry, cause)
 	}
 	var invalid *shoal.InvalidError
-	var large *tooLarge
+	var wrong *wrongAnswer
 	var no *refusal
 	f := failure{why: statusText(q.target, a.status, a.host), cause: shoal.ErrRefused}
 	switch {
@@ -273,7 +273,7 @@ func (c *Client) judge(ctx context.Context, q question, s *session, a *ask, bega
 		return err
 	case errors.Is(err, ErrMismatch):
 		f.why, f.cause = err.Error(), ErrMismatch
-	case errors.As(err, &large):
+	case errors.As(err, &wrong):
 		f.why = err.Error()
 	case isLogin(a.status) && s != nil:
 		f.login = s.version
@@ -291,9 +291,11 @@ func (c *Client) judge(ctx context.Context, q question, s *session, a *ask, bega
 }
 
 func (c *Client) remember(t target, began time.Duration, f failure) *WaitError {
-	w := c.waits.failed(t, began, f)
-	c.log.Info("registry waits", logkey.Image, t.place(), logkey.Reason, w.Error())
-	return w
+	e, news := c.waits.failed(t, began, f)
+	if news {
+		c.log.Info("registry waits", logkey.Image, t.place(), logkey.Reason, e.Error())
+	}
+	return e
 }
 
 func digestOf(raw []byte) string {

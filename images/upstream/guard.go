@@ -39,7 +39,7 @@ type guard struct {
 // RoundTrip implements [http.RoundTripper]. Requests have an [ask] in their context.
 func (g *guard) RoundTrip(req *http.Request) (*http.Response, error) {
 	a, _ := req.Context().Value(askKey{}).(*ask)
-	a.status, a.host, a.header = 0, req.URL.Hostname(), nil
+	a.status, a.host, a.header = 0, req.URL.Host, nil
 	first, hops := origin(req)
 	if err := g.permits(req, hops); err != nil {
 		return nil, err
@@ -96,6 +96,8 @@ func newTransport(cfg Config, d *dialer) *http.Transport {
 		MaxIdleConnsPerHost:    2,
 		IdleConnTimeout:        30 * time.Second,
 		MaxResponseHeaderBytes: 64 << 10,
+		// A connection that died without a word is found out before the next question.
+		HTTP2: &http.HTTP2Config{SendPingTimeout: cfg.Timeout, PingTimeout: cfg.Timeout},
 	}
 }
 

@@ -115,7 +115,7 @@ func runHelper(ctx context.Context, helper, server string) (ociauth.ConfigEntry,
 	switch {
 	case errors.Is(err, exec.ErrNotFound):
 		return none, fmt.Errorf("%w: credential helper %s", ociauth.ErrHelperNotFound, helper)
-	case ctx.Err() != nil:
+	case err != nil && ctx.Err() != nil:
 		return none, fmt.Errorf("credential helper %s does not answer", helper)
 	case errors.As(err, &exit) && strings.TrimSpace(out.String()) == "credentials not found in native keychain":
 		return none, nil

@@ -94,15 +94,20 @@ func (s *stream) Close() error {
 // all reads the whole of a small answer.
 func (s *stream) all(limit int64) ([]byte, error) {
 	if s.size > limit {
-		return nil, &tooLarge{limit}
+		return nil, tooLarge(limit)
 	}
 	raw, err := io.ReadAll(io.LimitReader(s, limit+1))
 	if err == nil && int64(len(raw)) > limit {
-		return nil, &tooLarge{limit}
+		return nil, tooLarge(limit)
 	}
 	return raw, err
 }
 
-type tooLarge struct{ limit int64 }
+func tooLarge(limit int64) error {
+	return &wrongAnswer{fmt.Sprintf("answers more than %d bytes", limit)}
+}
 
-func (e *tooLarge) Error() string { return fmt.Sprintf("answers more than %d bytes", e.limit) }
+// wrongAnswer is an answer that came and is none to what was asked.
+type wrongAnswer struct{ why string }
+
+func (e *wrongAnswer) Error() string { return e.why }

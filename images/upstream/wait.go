@@ -61,17 +61,18 @@ func (e *WaitError) name() string {
 func about(d time.Duration) string {
 	step := 10 * time.Minute
 	switch {
+	case d <= 10*time.Second:
+		step = 5 * time.Second
 	case d <= time.Minute:
 		step = 10 * time.Second
 	case d <= 10*time.Minute:
 		step = time.Minute
 	}
 	d = max((d+step-1)/step, 1) * step
-	s := strings.TrimSuffix(d.String(), "0s")
 	if d < time.Minute {
 		return d.String()
 	}
-	return strings.TrimSuffix(s, "0m")
+	return fmt.Sprintf("%dm", d/time.Minute)
 }
 
 // failure is one thing that went wrong, as the memory takes it.
@@ -114,8 +115,8 @@ func (w *waits) check(t target, login string) error {
 }
 
 // failed remembers that a question put at the time began failed. Questions that were on
-// their way together count as one failure.
-func (w *waits) failed(t target, began time.Duration, f failure) *WaitError {
+// their way together count as one failure; news: this is the one.
+func (w *waits) failed(t target, began time.Duration, f failure) (e *WaitError, news bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	now := w.clock.Mono()
@@ -129,7 +130,8 @@ func (w *waits) failed(t target, began time.Duration, f failure) *WaitError {
 		x = &wait{registry: t.registry, repo: repo}
 		w.by[key] = x
 	}
-	if x.times == 0 || began > x.set {
+	news = x.times == 0 || began > x.set
+	if news {
 		x.times++
 		x.set = now
 		x.failure = f
@@ -140,7 +142,7 @@ func (w *waits) failed(t target, began time.Duration, f failure) *WaitError {
 	} else if until := now + f.retry; f.retry > 0 && until > x.until {
 		x.failure, x.until = f, until
 	}
-	return x.err(now)
+	return x.err(now), news
 }
 
 // worked forgets failures, unless they came after the question was put: those of the

@@ -130,6 +130,11 @@ func TestBlob(t *testing.T) {
 			t.Errorf("from %d: %d bytes, %v", from, len(got), err)
 		}
 	}
+	for _, enc := range w.headers("Accept-Encoding") {
+		if enc != "" { // what comes would not be the bytes of the digest
+			t.Errorf("takes the encoding %q", enc)
+		}
+	}
 	if _, err := w.read(w.ref("app"), layer, -1, 0); !errors.As(err, new(*shoal.InvalidError)) {
 		t.Errorf("before the beginning: %v", err)
 	}

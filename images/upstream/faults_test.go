@@ -307,7 +307,7 @@ func TestNoConnection(t *testing.T) {
 		w.resolve(func(dnsmessage.Message) []byte { questions.Add(1); return nil })
 		begin := time.Now()
 		_, err := w.client.Resolve(t.Context(), "registry.test/app")
-		w.wantWait(err, backOff, shoal.ErrUnreachable, "registry.test: ")
+		w.wantWait(err, backOff, shoal.ErrUnreachable, "registry.test: its name does not resolve in 300ms")
 		if took := time.Since(begin); took > 2*time.Second || questions.Load() == 0 {
 			t.Errorf("took %s, %d questions", took, questions.Load())
 		}

@@ -32,7 +32,6 @@ import (
 	"cuelabs.dev/go/oci/ociregistry"
 	"cuelabs.dev/go/oci/ociregistry/ocimem"
 	"cuelabs.dev/go/oci/ociregistry/ociserver"
-	"github.com/opencontainers/go-digest"
 	"go.uber.org/goleak"
 
 	"github.com/shoalnet/shoal/images/manifest"
@@ -241,7 +240,7 @@ func (w *world) push(repo, tag string, layer []byte) (raw []byte, layerDigest st
 
 func (w *world) blob(repo, mediaType string, b []byte) ociregistry.Descriptor {
 	w.t.Helper()
-	d := ociregistry.Descriptor{MediaType: mediaType, Digest: digest.FromBytes(b), Size: int64(len(b))}
+	d := ociregistry.Descriptor{MediaType: mediaType, Digest: ociregistry.Digest(digestOf(b)), Size: int64(len(b))}
 	if _, err := w.mem.PushBlob(w.t.Context(), repo, d, bytes.NewReader(b)); err != nil {
 		w.t.Fatal(err)
 	}

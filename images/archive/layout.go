@@ -170,6 +170,9 @@ func (in *intake) whole(desc manifest.Descriptor) (*image, error) {
 		return nil, err
 	}
 	img.Digest, img.MediaType = d, m.MediaType
+	if isPlatform(desc.Platform) {
+		img.Platforms = append(img.Platforms, desc.Platform)
+	}
 	return img, in.walk(img, desc, 1)
 }
 

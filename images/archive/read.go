@@ -88,7 +88,8 @@ type intake struct {
 }
 
 func (in *intake) read() ([]Found, error) {
-	tr := tar.NewReader(in.src.r)
+	ender := &ender{r: in.src.r}
+	tr := tar.NewReader(ender)
 	for {
 		h, err := tr.Next()
 		if errors.Is(err, io.EOF) {
@@ -100,6 +101,9 @@ func (in *intake) read() ([]Found, error) {
 		if err := in.take(h, tr); err != nil {
 			return nil, err
 		}
+	}
+	if ender.zeros < headBytes { // archive/tar takes a tar without its end
+		return nil, in.src.why(io.ErrUnexpectedEOF)
 	}
 	if err := in.src.drain(); err != nil {
 		return nil, err

@@ -6,6 +6,7 @@ package archive
 import (
 	"archive/tar"
 	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -174,4 +175,21 @@ func (s *stream) drain() error {
 			return refuse("goes on after the end of its tar; give one archive at a time")
 		}
 	}
+}
+
+// ender counts the zeros that what was read ends with, up to those of a tar's block.
+type ender struct {
+	r     io.Reader
+	zeros int
+}
+
+func (e *ender) Read(p []byte) (int, error) {
+	n, err := e.r.Read(p)
+	tail := p[max(0, n-headBytes):n]
+	zeros := len(tail) - len(bytes.TrimRight(tail, "\x00"))
+	if zeros < n {
+		e.zeros = 0
+	}
+	e.zeros += zeros
+	return n, err
 }

@@ -13,7 +13,7 @@ import (
 
 // namePattern is [host[:port]/]path[:tag], the grammar of names in the distribution
 // specification.
-var namePattern = regexp.MustCompile(`^([a-zA-Z0-9.-]+(:[0-9]+)?/)?[a-z0-9]+([._-]+[a-z0-9]+)*(/[a-z0-9]+([._-]+[a-z0-9]+)*)*(:[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?$`)
+var namePattern = regexp.MustCompile(`^([a-zA-Z0-9]+([.-]+[a-zA-Z0-9]+)*(:[0-9]+)?/)?[a-z0-9]+([._-]+[a-z0-9]+)*(/[a-z0-9]+([._-]+[a-z0-9]+)*)*(:[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?$`)
 
 const maxName = 512 // bytes; longer ones no engine takes
 

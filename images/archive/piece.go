@@ -163,7 +163,7 @@ func (in *intake) compress(r io.Reader) (piece, error) {
 		return piece{}, err
 	}
 	plain, packed := sha256.New(), sha256.New()
-	err = pack(io.MultiWriter(up, packed), io.TeeReader(r, plain))
+	err = squeeze(io.MultiWriter(up, packed), io.TeeReader(r, plain))
 	if err != nil {
 		return piece{}, errors.Join(err, up.Cancel())
 	}
@@ -175,8 +175,8 @@ func (in *intake) compress(r io.Reader) (piece, error) {
 	return p, in.commit(up, p.digest)
 }
 
-// pack compresses r into w. The header of gzip has no name and no time.
-func pack(w io.Writer, r io.Reader) error {
+// squeeze compresses r into w. The header of gzip has no name and no time.
+func squeeze(w io.Writer, r io.Reader) error {
 	buf := bufio.NewWriterSize(w, 256<<10) // gzip writes a few hundred bytes at a time
 	z, err := gzip.NewWriterLevel(buf, level)
 	if err != nil {

@@ -246,7 +246,7 @@ func TestLayerDigest(t *testing.T) {
 	digests := map[string]bool{}
 	for _, r := range []io.Reader{bytes.NewReader(plain), iotest.OneByteReader(bytes.NewReader(plain)), iotest.DataErrReader(bytes.NewReader(plain)), iotest.HalfReader(bytes.NewReader(plain))} {
 		var buf bytes.Buffer
-		if err := pack(&buf, r); err != nil {
+		if err := squeeze(&buf, r); err != nil {
 			t.Fatal(err)
 		}
 		digests[sum(buf.Bytes())] = true

@@ -269,7 +269,7 @@ func TestReadRefusesBombs(t *testing.T) {
 			}
 			w.CloseWithError(errors.Join(err, tw.Close()))
 		}()
-		if err := pack(&buf, r); err != nil {
+		if err := squeeze(&buf, r); err != nil {
 			t.Fatal(err)
 		}
 		return buf.Bytes()

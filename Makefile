@@ -58,7 +58,7 @@ test-32: ## the tests that matter where int has 32 bits, and vet of what ships f
 
 .PHONY: integration
 integration: engine cc ## the tests that need a Docker Engine
-	go test -race -tags integration -timeout 10m ./runtime/... ./internal/pack/...
+	go test -race -tags integration -timeout 10m ./runtime/... ./internal/pack/... ./images/archive
 
 .PHONY: lab-test
 lab-test: cc ## the tests of the lab that need root and dockerd: whole hosts in namespaces of their own

@@ -11,7 +11,7 @@ import (
 	"crypto/rand"
 	"encoding/json"
 	"io"
-	"log"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"os/exec"
@@ -121,7 +121,7 @@ func TestEngine(t *testing.T) {
 // pull has the engine pull the manifest that Read made, from a registry.
 func pull(t *testing.T, s *blobs.Store, f Found, id string) {
 	t.Helper()
-	server := httptest.NewServer(registry.New(registry.Logger(log.New(io.Discard, "", 0))))
+	server := httptest.NewServer(registry.New(registry.Logger(slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug))))
 	defer server.Close()
 	put := func(url, contentType string, body []byte) {
 		t.Helper()

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -29,7 +30,24 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func newStore(t testing.TB, limit int64) *blobs.Store {
 	t.Helper()
-	s, err := blobs.Open(t.TempDir(), blobs.Config{Limit: limit, Expire: time.Hour}, shoal.NewSystemClock())
+	return openStore(t, t.TempDir(), limit)
+}
+
+// quickStore is for a few kilobytes at a time, thousands of times. It lies in memory where
+// that can be had: the store waits for the disk with every blob.
+func quickStore(t testing.TB) *blobs.Store {
+	t.Helper()
+	dir, err := os.MkdirTemp("/dev/shm", "shoal-archive-") //nolint:usetesting // t.TempDir is on the disk
+	if err != nil {
+		dir = t.TempDir()
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	return openStore(t, dir, 0)
+}
+
+func openStore(t testing.TB, dir string, limit int64) *blobs.Store {
+	t.Helper()
+	s, err := blobs.Open(dir, blobs.Config{Limit: limit, Expire: time.Hour}, shoal.NewSystemClock())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -131,7 +149,10 @@ func saved(config string, tags []string, layers ...string) entry {
 // legacy is what docker save of 20.10 writes, about two layers, the first there twice.
 func legacy(t testing.TB, tags ...string) []entry {
 	t.Helper()
-	one, two := layerTar(t, 1, 3000), layerTar(t, 2, 70000)
+	return legacyOf(layerTar(t, 1, 3000), layerTar(t, 2, 70000), tags...)
+}
+
+func legacyOf(one, two []byte, tags ...string) []entry {
 	c := config("amd64", one, two, one)
 	a, b, d := strings.Repeat("a", 64), strings.Repeat("b", 64), strings.Repeat("d", 64)
 	return []entry{
@@ -163,10 +184,12 @@ func index(descs ...string) []byte {
 	return fmt.Appendf(nil, `{"schemaVersion":2,"mediaType":%q,"manifests":[%s]}`, manifest.TypeIndex, strings.Join(descs, ","))
 }
 
+const ociLayerBytes = 1000
+
 // ociImage returns the manifest of an image for a platform and the entries of its blobs.
 func ociImage(t testing.TB, arch, layerType string, layer func([]byte) []byte) ([]byte, []entry) {
 	t.Helper()
-	plain := layerTar(t, arch[1], 5000)
+	plain := layerTar(t, arch[1], ociLayerBytes)
 	l, c := layer(plain), config(arch, plain)
 	m := fmt.Appendf(nil, `{"schemaVersion":2,"mediaType":%q,"config":%s,"layers":[%s]}`, manifest.TypeManifest, desc(typeConfig, c, ""), desc(layerType, l, ""))
 	return m, []entry{blob(m), blob(c), blob(l)}

@@ -25,7 +25,7 @@ type Limits struct {
 const (
 	slack       = 64 << 20  // bytes before the ratio counts: small things may be all zeros
 	maxPieces   = 4096      // blobs of one archive: 128 images of 32 layers that they do not share
-	maxDocBytes = 256 << 20 // of JSON parsed for one archive, some seconds of work
+	maxDocBytes = 256 << 20 // of JSON parsed for one archive, a small one as 4 KiB: some seconds of work
 	maxNames    = 1024      // of images of one archive
 	maxPath     = 512       // bytes of an entry's name; engines use 80
 	maxDepth    = 3         // of indexes, one in the other

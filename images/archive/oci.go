@@ -101,7 +101,9 @@ func (w *writer) order(all []manifest.Descriptor, seen map[string]bool, desc man
 		return nil, fmt.Errorf("blob %s: %w", desc.Digest, err)
 	}
 	desc.MediaType = m.MediaType
-	all = append(all, desc)
+	if all = append(all, desc); len(all) > maxPieces {
+		return nil, refuse("would hold more than %d blobs; write the image for one platform", maxPieces)
+	}
 	if m.IsIndex() && depth > maxDepth {
 		return nil, refuse("has indexes in one another deeper than %d; build the image with a plain index", maxDepth)
 	}

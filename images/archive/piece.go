@@ -227,7 +227,7 @@ func (in *intake) document(d blobs.Digest, limit int64) (raw []byte, err error) 
 		if size > limit {
 			return refuse("document %s is %d bytes, at most %d are taken; build the image with less in it", d, size, limit)
 		}
-		if in.docBytes += size; in.docBytes > maxDocBytes {
+		if in.docBytes += max(size, 4096); in.docBytes > maxDocBytes {
 			return refuse("has more than %d bytes of manifests and configurations; save fewer images at a time", maxDocBytes)
 		}
 		raw, err = io.ReadAll(r)

@@ -75,6 +75,13 @@ func TestReadForms(t *testing.T) {
 		{"layers with gzip and zstd", tarOf(
 			t, entry{name: "c.json", body: c}, entry{name: "1", body: gz(t, one)}, entry{name: "2", body: zst(t, two)}, saved("c.json", []string{"app:v1"}, "1", "2"),
 		), []want{{names: "app:v1", mediaType: manifest.TypeManifest, platforms: "linux/amd64", blobs: 4}}},
+		{"two images that share a layer, and one of them again", tarOf(
+			t, entry{name: "1.tar", body: one}, entry{name: "2.tar", body: two}, entry{name: "c.json", body: c}, entry{name: "d.json", body: config("arm64", one)},
+			file("manifest.json", `[{"Config":"c.json","RepoTags":["app:v1"],"Layers":["1.tar","2.tar"]},{"Config":"d.json","RepoTags":["b"],"Layers":["1.tar"]},{"Config":"c.json","RepoTags":["c"],"Layers":["1.tar","2.tar"]}]`),
+		), []want{
+			{names: "app:v1 c:latest", mediaType: manifest.TypeDockerManifest, platforms: "linux/amd64", blobs: 4},
+			{names: "b:latest", mediaType: manifest.TypeDockerManifest, platforms: "linux/arm64", blobs: 3},
+		}},
 		{"git's comment", tarOf(t, append([]entry{{name: "pax_global_header", kind: tar.TypeXGlobalHeader, pax: map[string]string{"comment": "x"}}}, legacy(t, "app:v1")...)...), []want{docker}},
 
 		{"layout", tarOf(t, layoutOf(amdEntries, amdDesc)...), []want{oci}},
@@ -235,6 +242,24 @@ func TestReadKnown(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestReadRemovesOnlyItsOwn: plain layers go once they are compressed, not those of others.
+func TestReadRemovesOnlyItsOwn(t *testing.T) {
+	m, e := ociImage(t, "amd64", "application/vnd.oci.image.layer.v1.tar", func(b []byte) []byte { return b })
+	raw := tarOf(t, append(layoutOf(e, desc(manifest.TypeManifest, m, "")), saved(e[1].name, []string{"app:v1"}, e[2].name))...)
+	for _, before := range []bool{false, true} {
+		s := newStore(t, 0)
+		if before {
+			if _, err := s.Put(e[2].body); err != nil {
+				t.Fatal(err)
+			}
+		}
+		found := read(t, s, raw)
+		if _, err := s.Stat(blobs.DigestOf(e[2].body)); (err == nil) != before || len(found[0].Blobs) != 3 {
+			t.Errorf("there before: %v; after: %v", before, err)
+		}
 	}
 }
 

@@ -309,8 +309,7 @@ func TestReadDamaged(t *testing.T) {
 		tarOf(t, legacy(t, "app:v1")...), gz(t, tarOf(t, legacy(t, "app:v1")...)), tarOf(t, whole...), zst(t, tarOf(t, whole...)),
 		tarOf(t, append(layoutOf(e, desc(manifest.TypeManifest, amd, "")), saved(e[1].name, []string{"app:v1"}, e[2].name))...),
 	}
-	s := newStore(t, 0)
-	// What a Read gets right is in the store for the next: each starts from nothing.
+	s := quickStore(t)
 	rapid.Check(t, func(rt *rapid.T) {
 		raw := bytes.Clone(rapid.SampledFrom(raws).Draw(rt, "archive"))
 		for range rapid.IntRange(0, 3).Draw(rt, "flips") {
@@ -344,7 +343,7 @@ func FuzzRead(f *testing.F) {
 	amd, e := gzImage(f, "amd64")
 	_, whole := multi(f)
 	for _, entries := range [][]entry{
-		legacy(f, "app:v1"), whole, layoutOf(e, desc(manifest.TypeManifest, amd, "")),
+		legacyOf(layerTar(f, 1, 100), layerTar(f, 2, 600), "app:v1"), whole, layoutOf(e, desc(manifest.TypeManifest, amd, "")),
 		append(layoutOf(e, desc(manifest.TypeManifest, amd, "")), saved(e[1].name, []string{"app:v1"}, e[2].name)),
 	} {
 		raw := tarOf(f, entries...)
@@ -353,7 +352,7 @@ func FuzzRead(f *testing.F) {
 		f.Add(zst(f, raw))
 	}
 	f.Add(oldSparse())
-	s := newStore(f, 0)
+	s := quickStore(f)
 	f.Fuzz(func(t *testing.T, raw []byte) { checkRead(t, s, raw) })
 }
 

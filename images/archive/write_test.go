@@ -156,7 +156,7 @@ func TestWriteDockerUnpacksZstd(t *testing.T) {
 		got := bodies[hex(e[2].body)+"/layer.tar"]
 		want := e[2].body
 		if kind == typeZstdLayer {
-			want = layerTar(t, 'm', 5000)
+			want = layerTar(t, 'm', ociLayerBytes)
 		}
 		if !bytes.Equal(got, want) {
 			t.Errorf("%s: the layer was written as %d bytes of form %v, want %d", kind, len(got), sniff(got), len(want))

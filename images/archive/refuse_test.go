@@ -274,7 +274,7 @@ func TestReadRefusesBombs(t *testing.T) {
 		}
 		return buf.Bytes()
 	}
-	bomb := zeros(t, 160<<20)
+	bomb := zeros(t, 100<<20)
 	c := config("amd64", []byte("?"))
 	layer := tarOf(t, entry{name: "c.json", body: c}, entry{name: "1", body: bomb}, saved("c.json", nil, "1"))
 	for _, tt := range []refused{
@@ -285,8 +285,8 @@ func TestReadRefusesBombs(t *testing.T) {
 			t.Errorf("%s: Read = %v, want %q", tt.name, err, tt.why)
 		}
 	}
-	if _, err := Read(t.Context(), bytes.NewReader(layer), newStore(t, 0), Limits{Blob: 100 << 20, Ratio: 2000}, nil, nil); err == nil ||
-		!strings.HasPrefix(err.Error(), "archive layer 1 is more than 104857600 bytes once it is decompressed") {
+	if _, err := Read(t.Context(), bytes.NewReader(layer), newStore(t, 0), Limits{Blob: 80 << 20, Ratio: 2000}, nil, nil); err == nil ||
+		!strings.HasPrefix(err.Error(), "archive layer 1 is more than 83886080 bytes once it is decompressed") {
 		t.Errorf("large layer: Read = %v", err)
 	}
 	if _, err := Read(t.Context(), bytes.NewReader(bomb), newStore(t, 0), Limits{Ratio: 2000}, nil, nil); err == nil || !strings.Contains(err.Error(), "no image") {

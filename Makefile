@@ -60,6 +60,10 @@ test-32: ## the tests that matter where int has 32 bits, and vet of what ships f
 integration: engine cc ## the tests that need a Docker Engine
 	go test -race -tags integration -timeout 10m ./runtime/... ./internal/pack/... ./images/archive
 
+.PHONY: conformance
+conformance: ## OCI's conformance program against our registry, or another: REGISTRY=127.0.0.1:5050 LOGIN="user password"
+	scripts/conformance.sh $(REGISTRY) $(LOGIN)
+
 .PHONY: lab-test
 lab-test: cc ## the tests of the lab that need root and dockerd: whole hosts in namespaces of their own
 	go test -race -tags lab -timeout 5m -skip '^TestSmoke$$' ./lab ./lab/wire/... ./lab/host/... ./cmd/shoal-lab

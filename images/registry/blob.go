@@ -6,8 +6,8 @@ package registry
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
+	"net/http"
 	"slices"
 	"sync"
 
@@ -122,16 +122,19 @@ func (r *Registry) deleteBlob(ctx context.Context, repo string, digest ociregist
 	return unknown(codeBlobUnknown, r.store.Remove(d))
 }
 
+// mayRemove asks whether anything needs a blob. Then the answer is the 405 that the
+// specification has for what a registry does not delete.
 func (r *Registry) mayRemove(ctx context.Context, repo string, d blobs.Digest) error {
 	for _, info := range r.store.List() {
 		if slices.Contains(info.Refs, d) {
-			return fmt.Errorf("remove %s: %w: %s refers to it; delete that first", d, shoal.ErrConflict, info.Digest)
+			return faultf(http.StatusMethodNotAllowed, codeUnsupported, "remove %s: %w: %s refers to it; delete that first", d, shoal.ErrConflict, info.Digest)
 		}
 	}
-	if err := r.backend.MayRemove(ctx, repo, d); err != nil {
-		return fmt.Errorf("remove %s: %w", d, err)
+	err := r.backend.MayRemove(ctx, repo, d)
+	if errors.Is(err, shoal.ErrConflict) {
+		return faultf(http.StatusMethodNotAllowed, codeUnsupported, "remove %s: %w", d, err)
 	}
-	return nil
+	return err
 }
 
 // mountBlob is asked for blobs that are here only.

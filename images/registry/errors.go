@@ -109,12 +109,16 @@ func (r *Registry) writeError(w http.ResponseWriter, req *http.Request, err erro
 	if c := callOf(req.Context()); c.err != nil {
 		err = c.err // ociserver lost what it wraps
 	}
-	if f := faultOf(err); f != nil {
-		err = ociregistry.NewHTTPError(ociregistry.NewError(oneLine(f), f.code, nil), f.status, nil, nil)
+	f := faultOf(err)
+	if f != nil {
+		err = ociregistry.NewError(oneLine(f), f.code, nil)
 	}
 	body, status := ociregistry.MarshalError(err)
-	if f := faultOf(err); f != nil {
-		status = f.status
+	if f != nil {
+		status = f.status // one code has several
+	}
+	if status == http.StatusMethodNotAllowed {
+		w.Header().Set("Allow", "GET, HEAD") // what every path but an upload's knows
 	}
 	switch {
 	case req.Context().Err() != nil:

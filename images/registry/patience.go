@@ -35,7 +35,7 @@ func (b *patientBody) Read(p []byte) (int, error) {
 	_ = b.conn.SetReadDeadline(deadline) // a connection that cannot has no slow sender either
 	n, err := b.ReadCloser.Read(p)
 	b.read += int64(n)
-	if err != nil {
+	if err == io.EOF {
 		_ = b.conn.SetReadDeadline(time.Time{}) // or it would end a long answer
 	}
 	if err != nil && err != io.EOF && b.call.err == nil {
@@ -65,6 +65,7 @@ func (r *Registry) patient(w http.ResponseWriter, req *http.Request, c *call) (h
 	_ = conn.SetWriteDeadline(time.Time{}) // that of the connection's last request
 	body := req.Body
 	if body != http.NoBody {
+		_ = conn.SetReadDeadline(time.Now().Add(r.cfg.Idle)) // net/http reads what nobody did
 		body = &patientBody{ReadCloser: body, conn: conn, call: c, idle: r.cfg.Idle}
 	}
 	return &patientWriter{ResponseWriter: w, conn: conn, idle: r.cfg.Idle}, body

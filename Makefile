@@ -58,7 +58,7 @@ test-32: ## the tests that matter where int has 32 bits, and vet of what ships f
 
 .PHONY: integration
 integration: engine cc ## the tests that need a Docker Engine
-	go test -race -tags integration -timeout 10m ./runtime/... ./internal/pack/... ./images/archive
+	go test -race -tags integration -timeout 10m ./runtime/... ./internal/pack/... ./images/archive ./images/registry
 
 .PHONY: conformance
 conformance: ## OCI's conformance program against our registry, or another: REGISTRY=127.0.0.1:5050 LOGIN="user password"

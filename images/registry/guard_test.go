@@ -12,6 +12,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -128,7 +129,7 @@ func TestIsOwnHost(t *testing.T) {
 // TestRunRefuses: it does not serve on an address that other machines reach.
 func TestRunRefuses(t *testing.T) {
 	s := serve(t, Config{})
-	r, err := New(Config{}, s.store, s.room, slog.New(slog.NewTextHandler(io.Discard, nil)))
+	r, err := New(Config{}, s.store, s.room, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -175,6 +176,58 @@ func TestSlowSender(t *testing.T) {
 	state := s.want(http.StatusNoContent, http.MethodGet, s.location(begun), nil, nil)
 	if r := state.Header.Get("Range"); r != "0-10" {
 		t.Errorf("Range after a PATCH that stopped = %q, want 0-10", r)
+	}
+}
+
+// TestConnectionBounds: large headers are refused, and there are as many connections as may
+// be; others wait.
+func TestConnectionBounds(t *testing.T) {
+	s := serve(t, Config{MaxConns: 1})
+	ask := func(wait time.Duration, more string) (net.Conn, string, error) {
+		conn, err := new(net.Dialer).DialContext(t.Context(), "tcp", s.addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = conn.Close() })
+		if err := conn.SetDeadline(time.Now().Add(wait)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := fmt.Fprintf(conn, "GET /v2/ HTTP/1.1\r\nHost: %s\r\n%s\r\n", s.addr, more); err != nil {
+			t.Fatal(err)
+		}
+		status := make([]byte, len("HTTP/1.1 200"))
+		_, err = io.ReadFull(conn, status)
+		return conn, string(status), err
+	}
+	large := "Cookie: " + strings.Repeat("a", 2*headerBytes) + "\r\n"
+	conn, got, err := ask(30*time.Second, large)
+	if err != nil || got != "HTTP/1.1 431" {
+		t.Errorf("GET with a header of %d bytes = %q, %v, want 431", len(large), got, err)
+	}
+	_ = conn.Close()
+	first, _, err := ask(30*time.Second, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	second, _, err := ask(50*time.Millisecond, "")
+	if !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("second connection = %v, want it to wait", err)
+	}
+	_ = second.Close()
+	_ = first.Close()
+	if _, _, err := ask(30*time.Second, ""); err != nil {
+		t.Errorf("connection after the first = %v", err)
+	}
+}
+
+// TestEnded: a registry that has ended answers nobody, also not who kept its handler.
+func TestEnded(t *testing.T) {
+	s := serve(t, Config{})
+	s.stop()
+	w := httptest.NewRecorder()
+	s.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/v2/", nil))
+	if w.Code != http.StatusServiceUnavailable {
+		t.Errorf("GET after the end = %d, want 503", w.Code)
 	}
 }
 

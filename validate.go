@@ -18,8 +18,6 @@ var (
 	namePattern   = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$`)
 	envPattern    = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_.-]{0,255}$`)
 	signalPattern = regexp.MustCompile(`^(SIG)?[A-Z0-9+-]{1,12}$|^[0-9]{1,2}$`)
-	// imagePattern follows the distribution reference grammar: [host[:port]/]path[:tag][@digest].
-	imagePattern = regexp.MustCompile(`^([a-zA-Z0-9.-]+(:[0-9]+)?/)?[a-z0-9]+([._-]+[a-z0-9]+)*(/[a-z0-9]+([._-]+[a-z0-9]+)*)*(:[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?(@sha256:[a-f0-9]{64})?$`)
 )
 
 // CheckName reports whether a service, project or peer name is well formed.
@@ -69,11 +67,19 @@ func (s *Spec) checkProject() error {
 }
 
 func (s *Spec) checkImage() error {
-	if s.Image == "" {
-		return &InvalidError{Field: "image", Why: "is missing"}
+	if err := CheckImage(s.Image); err != nil {
+		return err
 	}
-	if len(s.Image) > 512 || !imagePattern.MatchString(s.Image) {
-		return &InvalidError{Field: "image", Why: fmt.Sprintf("%q is not an image reference", s.Image)}
+	if s.Digest != "" {
+		if err := CheckDigest("digest", s.Digest); err != nil {
+			return err
+		}
+	}
+	if _, own, pinned := strings.Cut(s.Image, "@"); pinned && s.Digest != "" && s.Digest != own {
+		return &InvalidError{Field: "digest", Why: fmt.Sprintf("%s is not that of %s", s.Digest, s.Image)}
+	}
+	if len(s.Platforms) > MaxPlatforms {
+		return &InvalidError{Field: "platforms", Why: fmt.Sprintf("has %d entries, at most %d are allowed", len(s.Platforms), MaxPlatforms)}
 	}
 	return nil
 }

@@ -215,7 +215,7 @@ func TestLoadListsAllProblems(t *testing.T) {
 `, Options{})
 	want := `stdin:4: services.web.ports[0]: names the host address 127.0.0.1; each peer publishes on its own (shoald --publish)
 stdin:5: services.web.restart: must be no, always, on-failure[:N] or unless-stopped, got "sometimes"
-stdin:7: services.db.image: "Hello" is not an image reference`
+stdin:7: services.db.image: "Hello" is not an image reference: the repository must be lower case; write hello`
 	if err == nil || err.Error() != want {
 		t.Errorf("Load: %v\nwant %s", err, want)
 	}

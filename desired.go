@@ -36,10 +36,12 @@ type ScaleState struct {
 	By    map[PeerID]*ScaleBody // every author's newest, read-only
 }
 
-// Conflict is a concurrent wish that lost, kept and shown.
+// Conflict is a concurrent wish that lost, kept and shown; or the name of an image that
+// stands for several digests, of which none won.
 type Conflict struct {
-	Service string
-	Loser   RevisionID
+	Service string     // "" if it is about an image
+	Image   string     // "" if it is about a service
+	Loser   RevisionID // zero if it is about an image, and so is Winner
 	Winner  RevisionID
 	Rule    string // the sentence that explains it
 }
@@ -58,8 +60,13 @@ type Invite struct {
 
 // Image is the folded state of one name of an image.
 type Image struct {
-	ImageBody // in force; Digest "" if the name was removed or Rivals disagree with it
-	Since     HLC
+	// ImageBody is the one in force; Digest is "" if the name was removed, or there are
+	// Rivals. ID, Pinned and MinCopies are those of the highest ID, what the image is
+	// made of those of the body that knows most of it.
+	ImageBody
+	Since HLC // of the body with that ID, display only
+	// Heads are the IDs of all bodies in force, sorted: what the next body replaces.
+	Heads []RevisionID
 	// Rivals are the bodies in force, this one included, if they name different digests;
 	// sorted by ID. None otherwise.
 	Rivals []ImageBody

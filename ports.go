@@ -231,7 +231,7 @@ type (
 type Event struct {
 	Time    time.Time // this peer's wall clock at sight, display only
 	Peer    PeerID
-	Kind    string // "service", "claim", "replica", "peer"
+	Kind    string // "service", "claim", "replica", "peer", "image"
 	Service string
 	Slot    int // -1: none
 	Text    string

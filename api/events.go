@@ -18,6 +18,7 @@ const (
 	kindClaim   = "claim"
 	kindReplica = "replica"
 	kindPeer    = "peer"
+	kindImage   = "image"
 )
 
 // difference tells what happened between two views, as events of the time at: peers,
@@ -124,6 +125,10 @@ func (d *differ) services() {
 	}
 	for _, c := range d.next.Desired().Conflicts {
 		if !slices.Contains(d.prev.Desired().Conflicts, c) {
+			if c.Image != "" {
+				d.add(kindImage, "", "", -1, "conflict: %s", c.Rule)
+				continue
+			}
 			d.add(kindService, c.Loser.Author, c.Service, -1, "conflict: revision %s superseded by %s: %s", c.Loser, c.Winner, c.Rule)
 		}
 	}

@@ -66,6 +66,9 @@ func TestDifference(t *testing.T) {
 		"conflict": {func(s *scene) {
 			s.desired.Conflicts = []shoal.Conflict{{Service: "web", Loser: rev(1), Winner: rev(2), Rule: "higher seq"}}
 		}, []string{"service web/-1 conflict: revision 1@tokyo superseded by 2@tokyo: higher seq"}},
+		"image conflict": {func(s *scene) {
+			s.desired.Conflicts = []shoal.Conflict{{Image: "app:v1", Rule: "app:v1 stands for nothing"}}
+		}, []string{"image  conflict: app:v1 stands for nothing"}},
 		"moved":   {func(s *scene) { s.desired.Claims[0].Holder = "kyoto" }, []string{"claim web/0 claimed by kyoto", "claim web/0 released by osaka"}},
 		"yielded": {func(s *scene) { s.yield() }, []string{"claim web/0 released by osaka to kyoto"}},
 		"phase": {func(s *scene) {

@@ -31,6 +31,8 @@ func newMessage(kind shoal.Kind) pb.Message {
 		return &shoalv1.InviteBody{}
 	case shoal.KindOp:
 		return &shoalv1.OpBody{}
+	case shoal.KindImage:
+		return &shoalv1.ImageBody{}
 	default:
 		return nil
 	}
@@ -73,6 +75,8 @@ func bodyMessage(b shoal.Body) pb.Message {
 		}
 	case *shoal.OpBody:
 		return &shoalv1.OpBody{Service: b.Service, Seq: b.Seq, Stopped: b.Stopped, Of: revisionMessage(b.Of)}
+	case *shoal.ImageBody:
+		return imageMessage(b)
 	default:
 		return nil // checkBody refused it
 	}
@@ -121,6 +125,8 @@ func bodyOf(m pb.Message) (shoal.Body, error) {
 		}, nil
 	case *shoalv1.OpBody:
 		return &shoal.OpBody{Service: m.GetService(), Seq: m.GetSeq(), Stopped: m.GetStopped(), Of: revisionOf(m.GetOf())}, nil
+	case *shoalv1.ImageBody:
+		return imageOf(m)
 	default:
 		return nil, invalid("kind", "%T is not a body", m)
 	}

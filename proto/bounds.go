@@ -25,6 +25,9 @@ const (
 	maxSlots     = 10000 // holdings, releases, proposed slots, replicas
 	maxSlot      = 1 << 20
 	maxImages    = 1024
+	maxBlobs     = 4096 // of a peer
+	maxUpstreams = 32
+	maxCopies    = 100
 	maxFacts     = 64 // platforms, addresses, rules
 	maxWord      = 256
 	maxText      = 4096
@@ -170,6 +173,8 @@ func checkBody(b shoal.Body) error {
 	case *shoal.OpBody:
 		c.service("service", b.Service)
 		c.revision("of", b.Of, false)
+	case *shoal.ImageBody:
+		c.image(b)
 	default:
 		c.fail("kind", "%T is not a body this version writes", b)
 	}
@@ -243,6 +248,8 @@ func (c *checker) spec(s *shoal.Spec) {
 	c.words("spec", maxWord, s.Project, string(s.Mode), string(s.Strategy),
 		string(s.OnPartition), string(s.Restart.Condition), s.StopSignal)
 	c.text("image", s.Image, maxText)
+	c.digest("digest", s.Digest, true)
+	c.platforms(s.Platforms)
 	c.list("entrypoint", s.Entrypoint, maxArgs, maxArg)
 	c.list("command", s.Command, maxArgs, maxArg)
 	c.pairs("env", s.Env)
@@ -300,6 +307,7 @@ func checkState(s *shoal.PeerState) error {
 	if !slices.IsSorted(s.Images) {
 		c.fail("images", "are not sorted")
 	}
+	c.held(s)
 	c.count("refusals", len(s.Refusals), maxSlots)
 	for _, r := range s.Refusals {
 		c.service("service", r.Service)

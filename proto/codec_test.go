@@ -6,6 +6,8 @@ package proto
 import (
 	"bytes"
 	"errors"
+	"fmt"
+	"math"
 	"strings"
 	"testing"
 
@@ -77,6 +79,7 @@ func TestStateRoundTrip(t *testing.T) {
 func TestEncodeStateMendsWords(t *testing.T) {
 	s := shoal.PeerState{
 		Images:   []string{"b", "a"},
+		Blobs:    []shoal.BlobKey{1 << 63, 7},
 		Replicas: []shoal.ReplicaStatus{{Service: "web", Reason: "odd \xff\x00" + strings.Repeat("é", 400)}},
 	}
 	raw, err := EncodeState(s)
@@ -93,7 +96,10 @@ func TestEncodeStateMendsWords(t *testing.T) {
 	if diff := cmp.Diff([]string{"a", "b"}, got.Images); diff != "" {
 		t.Errorf("Images differ (-want +got):\n%s", diff)
 	}
-	if s.Images[0] != "b" || !strings.Contains(s.Replicas[0].Reason, "\xff") {
+	if diff := cmp.Diff([]shoal.BlobKey{7, 1 << 63}, got.Blobs); diff != "" {
+		t.Errorf("Blobs differ (-want +got):\n%s", diff)
+	}
+	if s.Blobs[0] != 1<<63 || s.Images[0] != "b" || !strings.Contains(s.Replicas[0].Reason, "\xff") {
 		t.Error("EncodeState wrote to the caller's state")
 	}
 }
@@ -164,6 +170,8 @@ func TestDecodeRecordRefuses(t *testing.T) {
 		"service name":     edit(func(r *shoal.Record) { r.Name = "-web" }),
 		"upper name":       edit(func(r *shoal.Record) { r.Name = "Web" }),
 		"peer name":        edit(func(r *shoal.Record) { r.Kind, r.Name = shoal.KindPeer, "not-base58" }),
+		"image name":       edit(func(r *shoal.Record) { r.Kind, r.Name = shoal.KindImage, "a/b" }),
+		"long image name":  edit(func(r *shoal.Record) { r.Kind, r.Name = shoal.KindImage, strings.Repeat("a", maxImage+1) }),
 		"invite name":      edit(func(r *shoal.Record) { r.Kind, r.Name = shoal.KindInvite, "a-b" }),
 		"other's body":     edit(func(r *shoal.Record) { r.Name = "db" }),
 		"broken body":      edit(func(r *shoal.Record) { r.Raw = []byte{0xff} }),
@@ -209,12 +217,65 @@ func TestEncodeBodyRefuses(t *testing.T) {
 		"slot":         &shoal.ClaimBody{Peer: "A", Service: "web", Holds: []shoal.Holding{{Slot: -1}}},
 		"holds":        &shoal.ClaimBody{Peer: "A", Service: "web", Holds: make([]shoal.Holding, maxSlots+1)},
 		"key":          &shoal.InviteBody{ID: "a", PublicKey: []byte("short")},
+		"image name":   image(func(b *shoal.ImageBody) { b.Image = "docker.io/library/app:v1" }),
+		"image digest": image(func(b *shoal.ImageBody) { b.Digest = "sha256:0123" }),
+		"blob digest":  image(func(b *shoal.ImageBody) { b.Blobs = make([]shoal.BlobRef, 1) }),
+		"blobs":        image(func(b *shoal.ImageBody) { b.Blobs = manyBlobs(shoal.MaxBlobs + 1) }),
+		"blob size":    image(func(b *shoal.ImageBody) { b.Blobs = manyBlobs(1); b.Blobs[0].Size = -1 }),
+		"platforms":    image(func(b *shoal.ImageBody) { b.Platforms = slicesOf(shoal.MaxPlatforms+1, "linux/amd64") }),
+		"platform":     image(func(b *shoal.ImageBody) { b.Platforms = []string{"linux/arm64", "linux/amd64"} }),
+		"copies":       image(func(b *shoal.ImageBody) { b.MinCopies = 101 }),
+		"image ID":     image(func(b *shoal.ImageBody) { b.ID = shoal.RevisionID{} }),
+		"spec digest":  revision(func(b *shoal.RevisionBody) { b.Spec.Digest = "sha256:A" }),
 	}
 	for name, b := range tests {
 		var inv *shoal.InvalidError
 		if _, err := EncodeBody(b); !errors.As(err, &inv) {
 			t.Errorf("%s: EncodeBody = %v, want an InvalidError", name, err)
 		}
+	}
+}
+
+func image(fn func(*shoal.ImageBody)) shoal.Body {
+	b := &shoal.ImageBody{Image: "app:v1", ID: shoal.RevisionID{Seq: 1, Author: "A"}}
+	fn(b)
+	return b
+}
+
+func manyBlobs(n int) []shoal.BlobRef {
+	out := make([]shoal.BlobRef, n)
+	for i := range out {
+		d := fmt.Sprintf("sha256:%064x", i)
+		out[i] = shoal.BlobRef{Digest: d, Size: maxBlob, Chunks: d}
+	}
+	return out
+}
+
+// TestLargestImageFits: 1,000 blobs with their chunk lists are one record.
+func TestLargestImageFits(t *testing.T) {
+	want := image(func(b *shoal.ImageBody) {
+		b.Digest, b.Blobs = fmt.Sprintf("sha256:%064x", 1), manyBlobs(shoal.MaxBlobs)
+		b.Platforms = slicesOf(shoal.MaxPlatforms, strings.Repeat("p", maxWord))
+	})
+	raw, err := EncodeBody(want)
+	if err != nil {
+		t.Fatalf("EncodeBody = %v, want nil", err)
+	}
+	got, err := DecodeBody(shoal.KindImage, raw)
+	if err != nil {
+		t.Fatalf("DecodeBody = %v, want nil", err)
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("differs (-want +got):\n%s", diff)
+	}
+}
+
+// TestLongestImageKey: the longest name that an image can have is a key.
+func TestLongestImageKey(t *testing.T) {
+	name := strings.Repeat("a__", 84) + "abc:" + strings.Repeat("_", shoal.MaxImageTag)
+	r := shoal.Record{Kind: shoal.KindImage, Name: shoal.ImageKey(name), Author: shoal.PeerID(strings.Repeat("A", maxPeerID)), AuthorSeq: math.MaxUint64}
+	if _, got, _, _, err := ParseKey(r.Key()); err != nil || got != r.Name {
+		t.Errorf("ParseKey = %q, %v, want %q", got, err, r.Name)
 	}
 }
 

@@ -15,6 +15,7 @@ import (
 var kinds = []shoal.Kind{
 	shoal.KindMember, shoal.KindPeer, shoal.KindMark, shoal.KindService,
 	shoal.KindScale, shoal.KindGone, shoal.KindClaim, shoal.KindInvite, shoal.KindOp,
+	shoal.KindImage,
 }
 
 // Generators of nouns within bounds. Empty lists are nil, as they come back.
@@ -109,6 +110,7 @@ var genSpec = rapid.Custom(func(t *rapid.T) shoal.Spec {
 		Rollout: shoal.Rollout{Parallelism: genCount.Draw(t, "parallel"), StartFirst: rapid.Bool().Draw(t, "first")},
 		Setup:   genSetup.Draw(t, "setup"), SpreadBy: genText.Draw(t, "spread by"), VolumesAnywhere: rapid.Bool().Draw(t, "anywhere"),
 		Restarts: genCount.Draw(t, "restarts asked"),
+		Digest:   rapid.OneOf(rapid.Just(""), genDigest).Draw(t, "digest"), Platforms: genPlatforms.Draw(t, "platforms"),
 	}
 })
 
@@ -198,6 +200,8 @@ func genBody(kind shoal.Kind) *rapid.Generator[shoal.Body] {
 				Service: genService.Draw(t, "service"), Seq: rapid.Uint64().Draw(t, "seq"),
 				Stopped: rapid.Bool().Draw(t, "stopped"), Of: genRev.Draw(t, "of"),
 			}
+		case shoal.KindImage:
+			return genImage(t)
 		default:
 			return &shoal.InviteBody{
 				ID: rapid.StringMatching(`[a-z0-9]{1,32}`).Draw(t, "id"), Role: shoal.Role(genText.Draw(t, "role")),
@@ -207,6 +211,34 @@ func genBody(kind shoal.Kind) *rapid.Generator[shoal.Body] {
 			}
 		}
 	})
+}
+
+var (
+	genDigest    = rapid.StringMatching(`sha256:[0-9a-f]{64}`)
+	genPlatforms = rapid.Map(sliceOf(rapid.SampledFrom([]string{"linux/amd64", "linux/arm64/v8", "linux/arm/v7"}), 3),
+		func(s []string) []string {
+			slices.Sort(s)
+			return s
+		})
+	genUpstream = rapid.Custom(func(t *rapid.T) shoal.Upstream {
+		return shoal.Upstream{Registry: genText.Draw(t, "registry"), Waits: genText.Draw(t, "waits")}
+	})
+)
+
+func genImage(t *rapid.T) shoal.Body {
+	maybe := rapid.OneOf(rapid.Just(""), genDigest)
+	return &shoal.ImageBody{
+		Image: rapid.StringMatching(`([a-z]{1,5}\.io(:[0-9]{1,4})?/)?[a-z0-9]([a-z]{1,5}__[a-z]{1,5}/){0,2}[a-z]{1,5}:[A-Z0-9_][a-z_.-]{0,9}`).Draw(t, "image"),
+		ID:    genRev.Draw(t, "id"), Replaces: genRevs.Draw(t, "replaces"), Digest: maybe.Draw(t, "digest"),
+		MediaType: genText.Draw(t, "type"), Platforms: genPlatforms.Draw(t, "platforms"),
+		Blobs: sliceOf(rapid.Custom(func(t *rapid.T) shoal.BlobRef {
+			return shoal.BlobRef{
+				Digest: genDigest.Draw(t, "blob"), Size: rapid.Int64Range(0, maxBlob).Draw(t, "size"), Chunks: maybe.Draw(t, "chunks"),
+			}
+		}), 4).Draw(t, "blobs"),
+		Upstream: rapid.Bool().Draw(t, "upstream"), Pinned: rapid.Bool().Draw(t, "pinned"),
+		MinCopies: rapid.IntRange(0, maxCopies).Draw(t, "copies"),
+	}
 }
 
 func genScale(t *rapid.T) shoal.Body {
@@ -270,9 +302,14 @@ var genState = rapid.Custom(func(t *rapid.T) shoal.PeerState {
 	})
 	images := sliceOf(genText, 4).Draw(t, "images")
 	slices.Sort(images)
+	blobs := sliceOf(rapid.Map(rapid.Uint64(), func(n uint64) shoal.BlobKey { return shoal.BlobKey(n) }), 4).Draw(t, "blobs")
+	slices.Sort(blobs)
+	upstreams := sliceOf(genUpstream, 3).Draw(t, "upstreams")
+	slices.SortStableFunc(upstreams, compareUpstreams)
 	return shoal.PeerState{
 		Free: genResources.Draw(t, "free"), Used: genResources.Draw(t, "used"),
 		Replicas: sliceOf(status, 3).Draw(t, "replicas"), Images: images,
+		Blobs: blobs, Upstreams: upstreams,
 		Refusals: sliceOf(refusal, 3).Draw(t, "refusals"),
 		Engine:   shoal.EngineStatus{Down: rapid.Bool().Draw(t, "down"), Reason: genText.Draw(t, "why")},
 	}

@@ -17,7 +17,8 @@ const (
 	maxService = 63
 	maxInvite  = 32
 	maxKind    = 32
-	maxName    = 128 // of a record of unknown kind
+	maxImage   = 1024 // shoal.ImageKey
+	maxName    = 128  // of a record of unknown kind
 )
 
 // ParseKey takes a store key apart: "/<kind>/<name>/<author>/<authorSeq>" (see
@@ -28,7 +29,7 @@ func ParseKey(key string) (kind shoal.Kind, name string, author shoal.PeerID, se
 	fail := func(why string) (shoal.Kind, string, shoal.PeerID, uint64, error) {
 		return "", "", "", 0, invalid("key", "%q %s", clip(key), why)
 	}
-	if len(key) > maxKind+maxName+maxPeerID+24 {
+	if len(key) > maxKind+maxImage+maxPeerID+24 {
 		return fail("is too long")
 	}
 	parts := strings.Split(key, "/")
@@ -59,6 +60,8 @@ func checkKey(kind shoal.Kind, name string, author shoal.PeerID) error {
 		ok = isService(name)
 	case shoal.KindInvite:
 		ok = isInvite(name)
+	case shoal.KindImage:
+		ok = consists(name, maxImage, isNameByte) && name != "." && name != ".."
 	default:
 		if !consists(string(kind), maxKind, isLowerDash) {
 			return invalid("kind", "%q is not a word of a-z, 0-9 and -", clip(string(kind)))

@@ -19,6 +19,7 @@ func specMessage(s *shoal.Spec) *shoalv1.Spec {
 		Priority: int32(s.Priority), OnPartition: string(s.OnPartition),
 		StopSignal: s.StopSignal, StopGraceNs: int64(s.StopGrace), Setup: setupMessage(&s.Setup),
 		SpreadBy: s.SpreadBy, VolumesAnywhere: s.VolumesAnywhere, Restarts: int32(s.Restarts),
+		Digest: s.Digest, Platforms: s.Platforms,
 	}
 	for _, p := range s.Ports {
 		m.Ports = append(m.Ports, &shoalv1.Port{
@@ -56,6 +57,7 @@ func specOf(m *shoalv1.Spec) (shoal.Spec, error) {
 		Priority: int(m.GetPriority()), OnPartition: shoal.OnPartition(m.GetOnPartition()),
 		StopSignal: m.GetStopSignal(), StopGrace: time.Duration(m.GetStopGraceNs()), Setup: setupOf(m.GetSetup()),
 		SpreadBy: m.GetSpreadBy(), VolumesAnywhere: m.GetVolumesAnywhere(), Restarts: int(m.GetRestarts()),
+		Digest: m.GetDigest(), Platforms: m.GetPlatforms(),
 	}
 	for _, p := range m.GetPorts() {
 		c, err := portOf(p.GetContainer())

@@ -18,9 +18,9 @@ import (
 const maxReason = 512
 
 // EncodeState returns the bytes of a peer's state. So that a peer never falls
-// silent over an engine's odd words, sentences are cut to 512 bytes of valid text
-// and images are sorted and cut to 1,024; anything else out of bounds is a
-// *shoal.InvalidError.
+// silent over an engine's odd words, sentences are cut to 512 bytes of valid text,
+// and images, blobs and registries are sorted and cut to 1,024, 4,096 and 32;
+// anything else out of bounds is a *shoal.InvalidError.
 func EncodeState(s shoal.PeerState) ([]byte, error) {
 	m := &shoalv1.PeerState{
 		Free: resourcesMessage(s.Free), Used: resourcesMessage(s.Used),
@@ -35,6 +35,7 @@ func EncodeState(s shoal.PeerState) ([]byte, error) {
 	s.Images = slices.Sorted(slices.Values(s.Images))
 	s.Images = s.Images[:min(len(s.Images), maxImages)]
 	m.Images = s.Images
+	heldMessage(&s, m)
 	s.Refusals = slices.Clone(s.Refusals)
 	for i := range s.Refusals {
 		r := &s.Refusals[i]
@@ -71,6 +72,7 @@ func DecodeState(raw []byte) (shoal.PeerState, error) {
 		Free: resourcesOf(m.GetFree()), Used: resourcesOf(m.GetUsed()), Images: m.GetImages(),
 		Engine: shoal.EngineStatus{Down: m.GetEngineDown(), Reason: m.GetEngineReason()},
 	}
+	heldOf(&m, &s)
 	for _, r := range m.GetReplicas() {
 		status, err := statusOf(r)
 		if err != nil {

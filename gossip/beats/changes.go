@@ -21,16 +21,19 @@ const (
 	sectionImages
 	sectionRefusals
 	sectionEngine
+	sectionBlobs
+	sectionUpstreams
 	sectionAll = 1<<iota - 1
 )
 
-// changes is the difference between two states. Replicas and images are carried
+// changes is the difference between two states. Replicas, images and blobs are carried
 // one by one, the other sections whole.
 type changes struct {
 	sections        section
-	parts           shoal.PeerState // only what sections names; Replicas and Images: changed or added ones
+	parts           shoal.PeerState // only what sections names; Replicas, Images and Blobs: changed or added ones
 	removedReplicas []shoal.ReplicaID
 	removedImages   []string
+	removedBlobs    []shoal.BlobKey
 }
 
 // whole returns the changes that turn any state into s.
@@ -52,6 +55,14 @@ func diff(old, s *shoal.PeerState) changes {
 	c.parts.Images, c.removedImages = diffSorted(old.Images, s.Images, imageKey, sameImage)
 	if len(c.parts.Images)+len(c.removedImages) > 0 {
 		c.sections |= sectionImages
+	}
+	c.parts.Blobs, c.removedBlobs = diffSorted(old.Blobs, s.Blobs, itself, sameBlob)
+	if len(c.parts.Blobs)+len(c.removedBlobs) > 0 {
+		c.sections |= sectionBlobs
+	}
+	if !slices.Equal(old.Upstreams, s.Upstreams) {
+		c.sections |= sectionUpstreams
+		c.parts.Upstreams = s.Upstreams
 	}
 	if !slices.Equal(old.Refusals, s.Refusals) {
 		c.sections |= sectionRefusals
@@ -82,6 +93,12 @@ func (c changes) apply(old *shoal.PeerState, full bool) *shoal.PeerState {
 	if c.sections&sectionImages != 0 {
 		s.Images = patch(old.Images, c.parts.Images, c.removedImages, imageKey)
 	}
+	if c.sections&sectionBlobs != 0 {
+		s.Blobs = patch(old.Blobs, c.parts.Blobs, c.removedBlobs, itself)
+	}
+	if c.sections&sectionUpstreams != 0 {
+		s.Upstreams = c.parts.Upstreams
+	}
 	if c.sections&sectionRefusals != 0 {
 		s.Refusals = c.parts.Refusals
 	}
@@ -97,6 +114,8 @@ func (c changes) apply(old *shoal.PeerState, full bool) *shoal.PeerState {
 func tidy(s *shoal.PeerState) {
 	s.Replicas = ordered(s.Replicas, maxReplicas, func(a, b shoal.ReplicaStatus) int { return bytes.Compare(a.ID[:], b.ID[:]) })
 	s.Images = ordered(s.Images, maxImages, cmp.Compare[string])
+	s.Blobs = ordered(s.Blobs, maxBlobs, cmp.Compare[shoal.BlobKey])
+	s.Upstreams = ordered(s.Upstreams, maxUpstreams, func(a, b shoal.Upstream) int { return cmp.Compare(a.Registry, b.Registry) })
 	s.Refusals = ordered(s.Refusals, maxRefusals, func(a, b shoal.Refusal) int {
 		return cmp.Or(cmp.Compare(a.Service, b.Service), a.Revision.Compare(b.Revision))
 	})
@@ -162,6 +181,8 @@ func patch[T any, K comparable](old, changed []T, removed []K, key func(*T) K) [
 func replicaKey(r *shoal.ReplicaStatus) shoal.ReplicaID { return r.ID }
 func imageKey(ref *string) string                       { return *ref }
 func sameImage(a, b *string) bool                       { return *a == *b }
+func itself(b *shoal.BlobKey) shoal.BlobKey             { return *b }
+func sameBlob(a, b *shoal.BlobKey) bool                 { return *a == *b }
 
 // sameReplica reports whether two states of one replica say the same.
 func sameReplica(a, b *shoal.ReplicaStatus) bool {

@@ -32,6 +32,12 @@ func drawState(t *rapid.T) *shoal.PeerState {
 	for range rapid.IntRange(0, 4).Draw(t, "images") {
 		s.Images = append(s.Images, fmt.Sprintf("img:%d", rapid.IntRange(0, 9).Draw(t, "image")))
 	}
+	for range rapid.IntRange(0, 5).Draw(t, "blobs") {
+		s.Blobs = append(s.Blobs, shoal.BlobKey(rapid.IntRange(0, 9).Draw(t, "blob")))
+	}
+	if rapid.Bool().Draw(t, "may ask") {
+		s.Upstreams = []shoal.Upstream{{Registry: "docker.io", Waits: rapid.SampledFrom([]string{"", "429"}).Draw(t, "waits")}}
+	}
 	if rapid.Bool().Draw(t, "refuses") {
 		s.Refusals = []shoal.Refusal{{Service: "web", Reason: "disk full"}}
 	}

@@ -32,8 +32,8 @@ type speech struct {
 }
 
 // Publish implements [shoal.Beacon]. Lists are put in order and cut to the bounds of
-// the wire, texts to 512 bytes; a replica or refusal that others would not accept is
-// left out and logged. A change of nothing but measured usage waits for the next beat.
+// the wire, texts to 512 bytes; a replica, registry or refusal that others would not
+// accept is left out and logged. A change of nothing but measured usage waits for the next beat.
 func (t *Tracker) Publish(s shoal.PeerState) {
 	odd := clean(&s)
 	t.mu.Lock()
@@ -70,6 +70,10 @@ func clean(s *shoal.PeerState) (odd error) {
 	for i := range s.Refusals {
 		s.Refusals[i].Reason = brief(s.Refusals[i].Reason)
 	}
+	s.Upstreams = slices.Clone(s.Upstreams)
+	for i := range s.Upstreams {
+		s.Upstreams[i].Waits = brief(s.Upstreams[i].Waits)
+	}
 	tidy(s)
 	if _, odd = codec.EncodeState(*s); odd == nil {
 		return nil
@@ -80,6 +84,10 @@ func clean(s *shoal.PeerState) (odd error) {
 	})
 	s.Refusals = slices.DeleteFunc(s.Refusals, func(r shoal.Refusal) bool {
 		_, err := codec.EncodeState(shoal.PeerState{Refusals: []shoal.Refusal{r}})
+		return err != nil
+	})
+	s.Upstreams = slices.DeleteFunc(s.Upstreams, func(u shoal.Upstream) bool {
+		_, err := codec.EncodeState(shoal.PeerState{Upstreams: []shoal.Upstream{u}})
 		return err != nil
 	})
 	if _, err := codec.EncodeState(*s); err != nil { // too large, or an image with an odd name

@@ -27,10 +27,14 @@ const (
 	maxMarks    = 20000
 	maxNews     = 4 // packets told along with a question
 	maxReplicas = 4096
-	maxImages   = 1024 // shoal.PeerState
 	maxRefusals = 4096
 	maxText     = 512 // bytes of a reason before it is cut by its author
 	maxAge      = 30 * 24 * time.Hour
+
+	// What shoal.PeerState allows.
+	maxImages    = 1024
+	maxBlobs     = 4096
+	maxUpstreams = 32
 )
 
 // domain separates signatures on beats from all others of the same key.
@@ -88,6 +92,9 @@ func encode(b beat, cluster shoal.PeerID, s Signer) (*beat, error) {
 			return nil, fmt.Errorf("encode beat state: %w", err)
 		}
 	}
+	for _, key := range b.changes.removedBlobs {
+		m.RemovedBlobs = append(m.RemovedBlobs, uint64(key))
+	}
 	for _, id := range b.changes.removedReplicas {
 		m.RemovedReplicas = append(m.RemovedReplicas, id[:])
 	}
@@ -127,8 +134,9 @@ func decode(raw []byte, limit int) (*beat, error) {
 		return nil, malformed("seq", "boot %d seq %d start at 1", m.BootCounter, m.Seq)
 	case len(m.Digest) != len(shoal.Digest{}):
 		return nil, malformed("digest", "%d bytes", len(m.Digest))
-	case len(m.RemovedReplicas) > maxReplicas || len(m.RemovedImages) > maxImages:
-		return nil, malformed("removed", "too many: %d replicas, %d images", len(m.RemovedReplicas), len(m.RemovedImages))
+	case len(m.RemovedReplicas) > maxReplicas || len(m.RemovedImages) > maxImages || len(m.RemovedBlobs) > maxBlobs:
+		return nil, malformed("removed", "too many: %d replicas, %d images, %d blobs",
+			len(m.RemovedReplicas), len(m.RemovedImages), len(m.RemovedBlobs))
 	}
 	b := &beat{
 		peer: shoal.PeerID(m.Peer),
@@ -168,6 +176,9 @@ func (b *beat) decodeChanges(m *shoalv1.BeatPayload) error {
 	}
 	b.changes.parts = parts
 	b.changes.removedImages = m.RemovedImages
+	for _, key := range m.RemovedBlobs {
+		b.changes.removedBlobs = append(b.changes.removedBlobs, shoal.BlobKey(key))
+	}
 	for _, id := range m.RemovedReplicas {
 		if len(id) != len(shoal.ReplicaID{}) {
 			return malformed("removed_replicas", "an ID of %d bytes", len(id))

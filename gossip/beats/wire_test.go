@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"crypto/ed25519"
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -63,13 +64,15 @@ func fullBeat(k testKey) beat {
 		},
 		version: 9, base: 8,
 		changes: changes{
-			sections: sectionReplicas | sectionImages,
+			sections: sectionReplicas | sectionImages | sectionBlobs | sectionUpstreams,
 			parts: shoal.PeerState{
 				Replicas: []shoal.ReplicaStatus{{ID: shoal.ReplicaID{7}, Service: "web", Phase: shoal.PhaseReady, Slot: 2}},
 				Images:   []string{"hello:1"},
+				Blobs:    []shoal.BlobKey{1, 1 << 63}, Upstreams: []shoal.Upstream{{Registry: "docker.io", Waits: "429"}},
 			},
 			removedReplicas: []shoal.ReplicaID{{8}, {9}},
 			removedImages:   []string{"hello:0"},
+			removedBlobs:    []shoal.BlobKey{2},
 		},
 	}
 }
@@ -144,12 +147,14 @@ func TestDecodeRefuses(t *testing.T) {
 		"beat seq":              packet(func(m *shoalv1.BeatPayload) { m.Seq = 0 }),
 		"beat digest":           packet(func(m *shoalv1.BeatPayload) { m.Digest = m.Digest[1:] }),
 		"beat removed":          packet(func(m *shoalv1.BeatPayload) { m.RemovedImages = make([]string, maxImages+1) }),
+		"beat removed (blobs)":  packet(func(m *shoalv1.BeatPayload) { m.RemovedBlobs = make([]uint64, maxBlobs+1) }),
 		"beat version":          packet(func(m *shoalv1.BeatPayload) { m.Base = m.Version }),
 		"beat changes":          packet(func(m *shoalv1.BeatPayload) { m.Changes = []byte{0xff} }),
 		"beat removed_replicas": packet(func(m *shoalv1.BeatPayload) { m.RemovedReplicas = [][]byte{{1}} }),
 	} {
 		var invalid *shoal.InvalidError
-		if _, err := decode(raw, maxGossip); !errors.As(err, &invalid) || invalid.Field != name {
+		field, _, _ := strings.Cut(name, " (")
+		if _, err := decode(raw, maxGossip); !errors.As(err, &invalid) || invalid.Field != field {
 			t.Errorf("decode of a bad %s = %v", name, err)
 		}
 	}
@@ -184,6 +189,43 @@ func TestUnknownSectionsAreNoGap(t *testing.T) {
 		if after.version != 9 || after.gap() || len(after.state.Images) != c.images {
 			t.Errorf("sections %b: version %d, gap %v, images %v", c.sections, after.version, after.gap(), after.state.Images)
 		}
+	}
+}
+
+// TestBlobsTravelOnce: a peer that holds as many blobs as it may tell of tells all of
+// them in one beat of the topic, and of one more or less only that.
+func TestBlobsTravelOnce(t *testing.T) {
+	k := newKey(t, 0)
+	var old shoal.PeerState
+	for i := range maxBlobs {
+		old.Blobs = append(old.Blobs, shoal.BlobKey(i)<<40+7)
+	}
+	now := shoal.PeerState{Blobs: append(slices.Clone(old.Blobs[1:]), 1<<63)}
+	for name, c := range map[string]struct {
+		beat beat
+		most int
+	}{
+		"full":  {beat{full: true, changes: whole(&old)}, 33 << 10},
+		"delta": {beat{base: 1, changes: diff(&old, &now)}, 300},
+	} {
+		b := c.beat
+		b.peer, b.sighting, b.version = k.id, fullBeat(k).sighting, 2
+		enc, err := encode(b, testCluster, k)
+		if err != nil || len(enc.raw) > c.most {
+			t.Fatalf("%s: %d bytes, %v, want at most %d", name, len(enc.raw), err, c.most)
+		}
+		got, err := decode(enc.raw, maxGossip)
+		if err != nil {
+			t.Fatalf("%s: decode = %v", name, err)
+		}
+		want := &old
+		if !b.full {
+			want = &now
+		}
+		if d := same(want, got.changes.apply(&old, b.full)); d != "" {
+			t.Errorf("%s differs (-want +got): %s", name, d)
+		}
+		t.Logf("%s: %d bytes", name, len(enc.raw))
 	}
 }
 

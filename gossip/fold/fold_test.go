@@ -95,6 +95,7 @@ func TestRoles(t *testing.T) {
 		"scale":     {&shoal.ScaleBody{Service: "web", Seq: 1}, false},
 		"gone":      {gone(), false},
 		"mark":      {&shoal.MarkBody{Peer: "P"}, false},
+		"image":     {name("P", "x"), false},
 		"invite":    {&shoal.InviteBody{ID: "i", Role: shoal.RolePeer, PublicKey: key}, false},
 		"own facts": {&shoal.PeerBody{Peer: "P"}, true},
 		"own claim": {&shoal.ClaimBody{Peer: "P", Service: "web"}, true},

@@ -25,7 +25,7 @@ var genEntry = rapid.Custom(func(t *rapid.T) Entry {
 	})
 	ids := rapid.SliceOfN(id, 0, 3)
 	var b shoal.Body
-	switch rapid.IntRange(0, 10).Draw(t, "kind") {
+	switch rapid.IntRange(0, 11).Draw(t, "kind") {
 	case 0, 1:
 		b = &shoal.MemberBody{
 			Peer: peers.Draw(t, "peer"), Role: rapid.SampledFrom([]shoal.Role{shoal.RoleOperator, shoal.RolePeer, ""}).Draw(t, "role"),
@@ -62,6 +62,9 @@ var genEntry = rapid.Custom(func(t *rapid.T) Entry {
 		b = &shoal.PeerBody{Peer: author, Facts: shoal.PeerFacts{Name: "own", Labels: map[string]string{"zone": string(author)}}}
 	case 9:
 		b = &shoal.OpBody{Service: "web", Seq: rapid.Uint64Range(1, 3).Draw(t, "op"), Stopped: rapid.Bool().Draw(t, "stopped"), Of: id.Draw(t, "of")}
+	case 10:
+		replaces := ids.Draw(t, "replaces")
+		b = name(author, rapid.SampledFrom([]string{"", "x", "y"}).Draw(t, "digest"), replaces...)
 	default:
 		return Entry{Record: &shoal.Record{Schema: 1, Kind: "epoch", Name: "e", Author: author, AuthorSeq: rapid.Uint64Range(1, 6).Draw(t, "aseq")}, Pushed: true}
 	}

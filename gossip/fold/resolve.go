@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"math/bits"
 	"slices"
+	"strings"
 
 	"github.com/shoalnet/shoal"
 )
@@ -52,7 +53,9 @@ type verdict struct {
 	service   *serviceVerdict
 	peer      *shoal.Peer // what peer and mark records say of one
 	invite    *shoal.Invite
-	seenRevs  []shoal.RevisionID // newest valid revision of each author
+	image     *shoal.Image
+	clash     *shoal.Conflict    // of the image
+	seenRevs  []shoal.RevisionID // newest valid revision of each author, or body of the image
 	seenBases []shoal.RevisionID // newest base of each author
 }
 
@@ -102,6 +105,12 @@ func (r *Resolver) assemble(version uint64) *shoal.Desired {
 		if v.invite != nil {
 			d.Invites = append(d.Invites, *v.invite)
 		}
+		if v.image != nil {
+			d.Images = append(d.Images, *v.image)
+		}
+		if v.clash != nil {
+			d.Conflicts = append(d.Conflicts, *v.clash)
+		}
 		if v.service != nil {
 			v.service.addTo(d)
 		}
@@ -117,6 +126,8 @@ func (r *Resolver) assemble(version uint64) *shoal.Desired {
 		}
 		d.Peers = append(d.Peers, p)
 	}
+	// Topics are sorted by what keys say, which writes some characters otherwise.
+	slices.SortFunc(d.Images, func(a, b shoal.Image) int { return strings.Compare(a.Image, b.Image) })
 	d.Digest = sum.digest()
 	return d
 }
@@ -151,13 +162,15 @@ func judge(t *topic, a *authority) *verdict {
 		v.judgeService(versions)
 	case classInvite:
 		v.judgeInvite(t.key.name, versions)
+	case classImage:
+		v.judgeImage(versions)
 	case classMembers, classUnknown:
 	}
 	return v
 }
 
-// choose picks per logical key the newest version that may count; of revisions the
-// one with the highest sequence, so that an author whose store was lost cannot make
+// choose picks per logical key the newest version that may count; of revisions, and
+// of bodies of images, the one with the highest sequence, so that an author whose store was lost cannot make
 // what others built on its lost revisions unknown again.
 func choose(t *topic, a *authority) []version {
 	var out []version
@@ -266,7 +279,7 @@ func (t total) digest() shoal.Digest {
 // Complete fills in what only the store knows of a draft that this author is about
 // to write under this sequence number, and returns a copy:
 //
-//   - a revision replaces, and a scale base covers, also the newest known one of
+//   - a revision and a body of an image replace, and a scale base covers, also the newest known one of
 //     every author, so that each author's newest body alone tells all that it
 //     reaches (its sequence stays what the draft says);
 //   - a holding without a Since gets this record's time, a mark without an ID this
@@ -279,6 +292,12 @@ func (r *Resolver) Complete(draft shoal.Body, as shoal.Stamp, seq uint64) shoal.
 		c := *b
 		if v := r.verdicts[topicKey{classService, b.Spec.Name}]; v != nil {
 			c.Replaces = below(b.Revision.Seq, b.Replaces, v.seenRevs)
+		}
+		return &c
+	case *shoal.ImageBody:
+		c := *b
+		if v := r.verdicts[topicKey{classImage, b.About()}]; v != nil {
+			c.Replaces = below(b.ID.Seq, b.Replaces, v.seenRevs)
 		}
 		return &c
 	case *shoal.ScaleBody:

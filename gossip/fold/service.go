@@ -93,6 +93,8 @@ func wellFormed(r *shoal.Record) bool {
 		return follows(b.Revision, r.Author, b.Replaces)
 	case *shoal.ScaleBody:
 		return b.Base == nil || follows(b.Base.ID, r.Author, b.Base.Covers)
+	case *shoal.ImageBody:
+		return follows(b.ID, r.Author, b.Replaces)
 	default:
 		return true
 	}
@@ -114,10 +116,14 @@ func reaches(refs []shoal.RevisionID, id shoal.RevisionID) bool {
 	return slices.ContainsFunc(refs, func(r shoal.RevisionID) bool { return r.Author == id.Author && r.Seq >= id.Seq })
 }
 
-// revisionSeq returns the sequence of a revision, 0 for other kinds.
+// revisionSeq returns the sequence of a revision, or of a body of an image, 0 for other
+// kinds.
 func revisionSeq(it *item) uint64 {
-	if b, ok := it.Record.Body.(*shoal.RevisionBody); ok {
+	switch b := it.Record.Body.(type) {
+	case *shoal.RevisionBody:
 		return b.Revision.Seq
+	case *shoal.ImageBody:
+		return b.ID.Seq
 	}
 	return 0
 }

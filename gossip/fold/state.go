@@ -63,6 +63,7 @@ const (
 	classPeer                 // facts and marks of one peer
 	classService              // revisions, scale, gone and claims of one service
 	classInvite
+	classImage   // one name
 	classUnknown // of a kind, or a schema, that this version does not know
 )
 
@@ -212,6 +213,8 @@ func topicOf(r *shoal.Record) topicKey {
 		return topicKey{classPeer, r.Name}
 	case shoal.KindInvite:
 		return topicKey{classInvite, r.Name}
+	case shoal.KindImage:
+		return topicKey{classImage, r.Name}
 	case shoal.KindService, shoal.KindScale, shoal.KindGone, shoal.KindClaim, shoal.KindOp:
 		return topicKey{classService, r.Name}
 	default:

@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -55,6 +56,7 @@ func Run(t *testing.T, fresh func(t testing.TB) Fixture) {
 		{"SaysTooFewAcks", saysTooFewAcks},
 		{"ConnectedStoresConverge", connectedStoresConverge},
 		{"ConcurrentWishesBothStand", concurrentWishesBothStand},
+		{"ConcurrentPushesAreRivals", concurrentPushesAreRivals},
 		{"ReopenKeepsEverything", reopenKeepsEverything},
 	} {
 		t.Run(part.name, func(t *testing.T) { part.run(t, fresh(t)) })
@@ -397,6 +399,55 @@ func concurrentWishesBothStand(t *testing.T, f Fixture) {
 		web, ok := f.Other.Desired().Service("web")
 		return ok && web.Revision == next && len(f.Other.Desired().Conflicts) == 0
 	}, f.Other)
+}
+
+// push gives an image's name a digest, as who saw all that the store holds of it.
+func push(t testing.TB, s shoal.Store, image, digest string) shoal.RevisionID {
+	t.Helper()
+	var id shoal.RevisionID
+	write(t, s, func(d *shoal.Desired, as shoal.Stamp) []shoal.Body {
+		b := &shoal.ImageBody{
+			Image: image, Digest: digest, MediaType: "application/vnd.oci.image.manifest.v1+json", Platforms: []string{"linux/amd64"},
+			Blobs: []shoal.BlobRef{{Digest: digest, Size: 500, Chunks: digest}},
+		}
+		if old, ok := d.Image(image); ok {
+			b.Replaces = old.Heads
+		}
+		id = shoal.RevisionID{Seq: 1, Author: as.Author}
+		for _, r := range b.Replaces {
+			id.Seq = max(id.Seq, r.Seq+1)
+		}
+		b.ID = id
+		return []shoal.Body{b}
+	})
+	return id
+}
+
+// concurrentPushesAreRivals: of two digests that one name was given at once none
+// counts, on both stores, until somebody who saw both gives it one.
+func concurrentPushesAreRivals(t *testing.T, f Fixture) {
+	const image = "127.0.0.1:5050/team_a/app:v1" // its key is written otherwise
+	one, other := "sha256:"+strings.Repeat("a", 64), "sha256:"+strings.Repeat("b", 64)
+	push(t, f.Store, image, one)
+	push(t, f.Other, image, other)
+	f.Connect(t)
+	converge(t, f.Store, f.Other)
+	for _, s := range []shoal.Store{f.Store, f.Other} {
+		d := s.Desired()
+		i, ok := d.Image(image)
+		if !ok || i.Digest != "" || len(i.Rivals) != 2 || len(i.Heads) != 2 {
+			t.Errorf("image = %+v, want two rivals", i)
+		}
+		if len(d.Conflicts) != 1 || d.Conflicts[0].Image != image {
+			t.Errorf("Conflicts = %+v, want one of %s", d.Conflicts, image)
+		}
+	}
+	next := push(t, f.Other, image, one)
+	await(t, "the next push ended the conflict on both", func() bool {
+		d := f.Store.Desired()
+		i, ok := d.Image(image)
+		return ok && i.ID == next && i.Digest == one && len(i.Blobs) == 1 && len(d.Conflicts) == 0
+	}, f.Store)
 }
 
 func reopenKeepsEverything(t *testing.T, f Fixture) {

@@ -379,6 +379,59 @@ func (x *Refusal) GetReason() string {
 	return ""
 }
 
+// Upstream is a registry outside that a peer may ask.
+type Upstream struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Registry      string                 `protobuf:"bytes,1,opt,name=registry,proto3" json:"registry,omitempty"`
+	Waits         string                 `protobuf:"bytes,2,opt,name=waits,proto3" json:"waits,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Upstream) Reset() {
+	*x = Upstream{}
+	mi := &file_shoal_v1_beat_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Upstream) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Upstream) ProtoMessage() {}
+
+func (x *Upstream) ProtoReflect() protoreflect.Message {
+	mi := &file_shoal_v1_beat_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Upstream.ProtoReflect.Descriptor instead.
+func (*Upstream) Descriptor() ([]byte, []int) {
+	return file_shoal_v1_beat_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *Upstream) GetRegistry() string {
+	if x != nil {
+		return x.Registry
+	}
+	return ""
+}
+
+func (x *Upstream) GetWaits() string {
+	if x != nil {
+		return x.Waits
+	}
+	return ""
+}
+
 // PeerState is what a peer tells about itself.
 type PeerState struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -389,13 +442,15 @@ type PeerState struct {
 	Refusals      []*Refusal             `protobuf:"bytes,5,rep,name=refusals,proto3" json:"refusals,omitempty"`
 	EngineDown    bool                   `protobuf:"varint,6,opt,name=engine_down,json=engineDown,proto3" json:"engine_down,omitempty"`
 	EngineReason  string                 `protobuf:"bytes,7,opt,name=engine_reason,json=engineReason,proto3" json:"engine_reason,omitempty"`
+	Blobs         []uint64               `protobuf:"fixed64,8,rep,packed,name=blobs,proto3" json:"blobs,omitempty"` // the first 8 bytes of each SHA-256, big endian
+	Upstreams     []*Upstream            `protobuf:"bytes,9,rep,name=upstreams,proto3" json:"upstreams,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *PeerState) Reset() {
 	*x = PeerState{}
-	mi := &file_shoal_v1_beat_proto_msgTypes[3]
+	mi := &file_shoal_v1_beat_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -407,7 +462,7 @@ func (x *PeerState) String() string {
 func (*PeerState) ProtoMessage() {}
 
 func (x *PeerState) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_beat_proto_msgTypes[3]
+	mi := &file_shoal_v1_beat_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -420,7 +475,7 @@ func (x *PeerState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PeerState.ProtoReflect.Descriptor instead.
 func (*PeerState) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_beat_proto_rawDescGZIP(), []int{3}
+	return file_shoal_v1_beat_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *PeerState) GetFree() *Resources {
@@ -472,6 +527,20 @@ func (x *PeerState) GetEngineReason() string {
 	return ""
 }
 
+func (x *PeerState) GetBlobs() []uint64 {
+	if x != nil {
+		return x.Blobs
+	}
+	return nil
+}
+
+func (x *PeerState) GetUpstreams() []*Upstream {
+	if x != nil {
+		return x.Upstreams
+	}
+	return nil
+}
+
 var File_shoal_v1_beat_proto protoreflect.FileDescriptor
 
 const file_shoal_v1_beat_proto_rawDesc = "" +
@@ -502,7 +571,10 @@ const file_shoal_v1_beat_proto_rawDesc = "" +
 	"\aRefusal\x12\x18\n" +
 	"\aservice\x18\x01 \x01(\tR\aservice\x120\n" +
 	"\brevision\x18\x02 \x01(\v2\x14.shoal.v1.RevisionIDR\brevision\x12\x16\n" +
-	"\x06reason\x18\x03 \x01(\tR\x06reason\"\x9f\x02\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\"<\n" +
+	"\bUpstream\x12\x1a\n" +
+	"\bregistry\x18\x01 \x01(\tR\bregistry\x12\x14\n" +
+	"\x05waits\x18\x02 \x01(\tR\x05waits\"\xe7\x02\n" +
 	"\tPeerState\x12'\n" +
 	"\x04free\x18\x01 \x01(\v2\x13.shoal.v1.ResourcesR\x04free\x12'\n" +
 	"\x04used\x18\x02 \x01(\v2\x13.shoal.v1.ResourcesR\x04used\x123\n" +
@@ -511,7 +583,9 @@ const file_shoal_v1_beat_proto_rawDesc = "" +
 	"\brefusals\x18\x05 \x03(\v2\x11.shoal.v1.RefusalR\brefusals\x12\x1f\n" +
 	"\vengine_down\x18\x06 \x01(\bR\n" +
 	"engineDown\x12#\n" +
-	"\rengine_reason\x18\a \x01(\tR\fengineReason*\xd9\x01\n" +
+	"\rengine_reason\x18\a \x01(\tR\fengineReason\x12\x14\n" +
+	"\x05blobs\x18\b \x03(\x06R\x05blobs\x120\n" +
+	"\tupstreams\x18\t \x03(\v2\x12.shoal.v1.UpstreamR\tupstreams*\xd9\x01\n" +
 	"\x05Phase\x12\x15\n" +
 	"\x11PHASE_UNSPECIFIED\x10\x00\x12\x11\n" +
 	"\rPHASE_PENDING\x10\x01\x12\x11\n" +
@@ -540,30 +614,32 @@ func file_shoal_v1_beat_proto_rawDescGZIP() []byte {
 }
 
 var file_shoal_v1_beat_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_shoal_v1_beat_proto_msgTypes = make([]protoimpl.MessageInfo, 4)
+var file_shoal_v1_beat_proto_msgTypes = make([]protoimpl.MessageInfo, 5)
 var file_shoal_v1_beat_proto_goTypes = []any{
 	(Phase)(0),            // 0: shoal.v1.Phase
 	(*PortBinding)(nil),   // 1: shoal.v1.PortBinding
 	(*ReplicaStatus)(nil), // 2: shoal.v1.ReplicaStatus
 	(*Refusal)(nil),       // 3: shoal.v1.Refusal
-	(*PeerState)(nil),     // 4: shoal.v1.PeerState
-	(*RevisionID)(nil),    // 5: shoal.v1.RevisionID
-	(*Resources)(nil),     // 6: shoal.v1.Resources
+	(*Upstream)(nil),      // 4: shoal.v1.Upstream
+	(*PeerState)(nil),     // 5: shoal.v1.PeerState
+	(*RevisionID)(nil),    // 6: shoal.v1.RevisionID
+	(*Resources)(nil),     // 7: shoal.v1.Resources
 }
 var file_shoal_v1_beat_proto_depIdxs = []int32{
-	5, // 0: shoal.v1.ReplicaStatus.revision:type_name -> shoal.v1.RevisionID
+	6, // 0: shoal.v1.ReplicaStatus.revision:type_name -> shoal.v1.RevisionID
 	0, // 1: shoal.v1.ReplicaStatus.phase:type_name -> shoal.v1.Phase
 	1, // 2: shoal.v1.ReplicaStatus.ports:type_name -> shoal.v1.PortBinding
-	5, // 3: shoal.v1.Refusal.revision:type_name -> shoal.v1.RevisionID
-	6, // 4: shoal.v1.PeerState.free:type_name -> shoal.v1.Resources
-	6, // 5: shoal.v1.PeerState.used:type_name -> shoal.v1.Resources
+	6, // 3: shoal.v1.Refusal.revision:type_name -> shoal.v1.RevisionID
+	7, // 4: shoal.v1.PeerState.free:type_name -> shoal.v1.Resources
+	7, // 5: shoal.v1.PeerState.used:type_name -> shoal.v1.Resources
 	2, // 6: shoal.v1.PeerState.replicas:type_name -> shoal.v1.ReplicaStatus
 	3, // 7: shoal.v1.PeerState.refusals:type_name -> shoal.v1.Refusal
-	8, // [8:8] is the sub-list for method output_type
-	8, // [8:8] is the sub-list for method input_type
-	8, // [8:8] is the sub-list for extension type_name
-	8, // [8:8] is the sub-list for extension extendee
-	0, // [0:8] is the sub-list for field type_name
+	4, // 8: shoal.v1.PeerState.upstreams:type_name -> shoal.v1.Upstream
+	9, // [9:9] is the sub-list for method output_type
+	9, // [9:9] is the sub-list for method input_type
+	9, // [9:9] is the sub-list for extension type_name
+	9, // [9:9] is the sub-list for extension extendee
+	0, // [0:9] is the sub-list for field type_name
 }
 
 func init() { file_shoal_v1_beat_proto_init() }
@@ -578,7 +654,7 @@ func file_shoal_v1_beat_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_shoal_v1_beat_proto_rawDesc), len(file_shoal_v1_beat_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   4,
+			NumMessages:   5,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -83,22 +83,24 @@ func (x *BeatPacket) GetSignature() []byte {
 
 // BeatPayload is what a peer says about itself.
 type BeatPayload struct {
-	state           protoimpl.MessageState `protogen:"open.v1"`
-	Peer            string                 `protobuf:"bytes,1,opt,name=peer,proto3" json:"peer,omitempty"`
-	BootCounter     uint64                 `protobuf:"varint,2,opt,name=boot_counter,json=bootCounter,proto3" json:"boot_counter,omitempty"`
-	BootNonce       uint64                 `protobuf:"fixed64,3,opt,name=boot_nonce,json=bootNonce,proto3" json:"boot_nonce,omitempty"`
-	Seq             uint64                 `protobuf:"varint,4,opt,name=seq,proto3" json:"seq,omitempty"`                                                // grows with every beat of one boot, from 1
-	IntervalMillis  uint32                 `protobuf:"varint,5,opt,name=interval_millis,json=intervalMillis,proto3" json:"interval_millis,omitempty"`    // the next beat comes within this time
-	UptimeMillis    uint64                 `protobuf:"varint,6,opt,name=uptime_millis,json=uptimeMillis,proto3" json:"uptime_millis,omitempty"`          // of the daemon
-	Digest          []byte                 `protobuf:"bytes,7,opt,name=digest,proto3" json:"digest,omitempty"`                                           // of the folded records, 32 bytes
-	BackByMillis    uint32                 `protobuf:"varint,8,opt,name=back_by_millis,json=backByMillis,proto3" json:"back_by_millis,omitempty"`        // not 0: the daemon stops and means to be back within this time
-	Version         uint64                 `protobuf:"varint,9,opt,name=version,proto3" json:"version,omitempty"`                                        // of the state after this beat, from 1; 0: nothing told yet
-	Base            uint64                 `protobuf:"varint,10,opt,name=base,proto3" json:"base,omitempty"`                                             // version that the changes build on; 0 with full
-	Full            bool                   `protobuf:"varint,11,opt,name=full,proto3" json:"full,omitempty"`                                             // changes hold the whole state
-	Sections        uint32                 `protobuf:"varint,12,opt,name=sections,proto3" json:"sections,omitempty"`                                     // bit set of what changed: 1 usage, 2 replicas, 4 images, 8 refusals, 16 engine
-	Changes         []byte                 `protobuf:"bytes,13,opt,name=changes,proto3" json:"changes,omitempty"`                                        // encoded peer state that holds the changed parts only
-	RemovedReplicas [][]byte               `protobuf:"bytes,14,rep,name=removed_replicas,json=removedReplicas,proto3" json:"removed_replicas,omitempty"` // 16 bytes each
-	RemovedImages   []string               `protobuf:"bytes,15,rep,name=removed_images,json=removedImages,proto3" json:"removed_images,omitempty"`
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	Peer           string                 `protobuf:"bytes,1,opt,name=peer,proto3" json:"peer,omitempty"`
+	BootCounter    uint64                 `protobuf:"varint,2,opt,name=boot_counter,json=bootCounter,proto3" json:"boot_counter,omitempty"`
+	BootNonce      uint64                 `protobuf:"fixed64,3,opt,name=boot_nonce,json=bootNonce,proto3" json:"boot_nonce,omitempty"`
+	Seq            uint64                 `protobuf:"varint,4,opt,name=seq,proto3" json:"seq,omitempty"`                                             // grows with every beat of one boot, from 1
+	IntervalMillis uint32                 `protobuf:"varint,5,opt,name=interval_millis,json=intervalMillis,proto3" json:"interval_millis,omitempty"` // the next beat comes within this time
+	UptimeMillis   uint64                 `protobuf:"varint,6,opt,name=uptime_millis,json=uptimeMillis,proto3" json:"uptime_millis,omitempty"`       // of the daemon
+	Digest         []byte                 `protobuf:"bytes,7,opt,name=digest,proto3" json:"digest,omitempty"`                                        // of the folded records, 32 bytes
+	BackByMillis   uint32                 `protobuf:"varint,8,opt,name=back_by_millis,json=backByMillis,proto3" json:"back_by_millis,omitempty"`     // not 0: the daemon stops and means to be back within this time
+	Version        uint64                 `protobuf:"varint,9,opt,name=version,proto3" json:"version,omitempty"`                                     // of the state after this beat, from 1; 0: nothing told yet
+	Base           uint64                 `protobuf:"varint,10,opt,name=base,proto3" json:"base,omitempty"`                                          // version that the changes build on; 0 with full
+	Full           bool                   `protobuf:"varint,11,opt,name=full,proto3" json:"full,omitempty"`                                          // changes hold the whole state
+	Sections       uint32                 `protobuf:"varint,12,opt,name=sections,proto3" json:"sections,omitempty"`                                  // bit set of what changed: 1 usage, 2 replicas, 4 images, 8 refusals, 16 engine,
+	// 32 blobs, 64 upstreams
+	Changes         []byte   `protobuf:"bytes,13,opt,name=changes,proto3" json:"changes,omitempty"`                                        // encoded peer state that holds the changed parts only
+	RemovedReplicas [][]byte `protobuf:"bytes,14,rep,name=removed_replicas,json=removedReplicas,proto3" json:"removed_replicas,omitempty"` // 16 bytes each
+	RemovedImages   []string `protobuf:"bytes,15,rep,name=removed_images,json=removedImages,proto3" json:"removed_images,omitempty"`
+	RemovedBlobs    []uint64 `protobuf:"fixed64,16,rep,packed,name=removed_blobs,json=removedBlobs,proto3" json:"removed_blobs,omitempty"`
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
@@ -234,6 +236,13 @@ func (x *BeatPayload) GetRemovedReplicas() [][]byte {
 func (x *BeatPayload) GetRemovedImages() []string {
 	if x != nil {
 		return x.RemovedImages
+	}
+	return nil
+}
+
+func (x *BeatPayload) GetRemovedBlobs() []uint64 {
+	if x != nil {
+		return x.RemovedBlobs
 	}
 	return nil
 }
@@ -439,7 +448,7 @@ const file_shoal_v1_beatwire_proto_rawDesc = "" +
 	"\n" +
 	"BeatPacket\x12\x18\n" +
 	"\apayload\x18\x01 \x01(\fR\apayload\x12\x1c\n" +
-	"\tsignature\x18\x02 \x01(\fR\tsignature\"\xcb\x03\n" +
+	"\tsignature\x18\x02 \x01(\fR\tsignature\"\xf0\x03\n" +
 	"\vBeatPayload\x12\x12\n" +
 	"\x04peer\x18\x01 \x01(\tR\x04peer\x12!\n" +
 	"\fboot_counter\x18\x02 \x01(\x04R\vbootCounter\x12\x1d\n" +
@@ -457,7 +466,8 @@ const file_shoal_v1_beatwire_proto_rawDesc = "" +
 	"\bsections\x18\f \x01(\rR\bsections\x12\x18\n" +
 	"\achanges\x18\r \x01(\fR\achanges\x12)\n" +
 	"\x10removed_replicas\x18\x0e \x03(\fR\x0fremovedReplicas\x12%\n" +
-	"\x0eremoved_images\x18\x0f \x03(\tR\rremovedImages\"\x8c\x01\n" +
+	"\x0eremoved_images\x18\x0f \x03(\tR\rremovedImages\x12#\n" +
+	"\rremoved_blobs\x18\x10 \x03(\x06R\fremovedBlobs\"\x8c\x01\n" +
 	"\bBeatMark\x12\x12\n" +
 	"\x04peer\x18\x01 \x01(\tR\x04peer\x12!\n" +
 	"\fboot_counter\x18\x02 \x01(\x04R\vbootCounter\x12\x1d\n" +

@@ -4482,7 +4482,7 @@ type EventRow struct {
 	Time          *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=time,proto3" json:"time,omitempty"` // this peer's clock
 	Peer          string                 `protobuf:"bytes,2,opt,name=peer,proto3" json:"peer,omitempty"`
 	PeerName      string                 `protobuf:"bytes,3,opt,name=peer_name,json=peerName,proto3" json:"peer_name,omitempty"`
-	Kind          string                 `protobuf:"bytes,4,opt,name=kind,proto3" json:"kind,omitempty"` // service, claim, replica, peer
+	Kind          string                 `protobuf:"bytes,4,opt,name=kind,proto3" json:"kind,omitempty"` // service, claim, replica, peer, image
 	Service       string                 `protobuf:"bytes,5,opt,name=service,proto3" json:"service,omitempty"`
 	Slot          int32                  `protobuf:"varint,6,opt,name=slot,proto3" json:"slot,omitempty"` // -1: none
 	Text          string                 `protobuf:"bytes,7,opt,name=text,proto3" json:"text,omitempty"`

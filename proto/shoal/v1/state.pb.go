@@ -1523,6 +1523,184 @@ func (x *InviteBody) GetRevoked() bool {
 	return false
 }
 
+// BlobRef is one blob of an image.
+type BlobRef struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Digest        []byte                 `protobuf:"bytes,1,opt,name=digest,proto3" json:"digest,omitempty"` // SHA-256, 32 bytes
+	Size          int64                  `protobuf:"varint,2,opt,name=size,proto3" json:"size,omitempty"`
+	Chunks        []byte                 `protobuf:"bytes,3,opt,name=chunks,proto3" json:"chunks,omitempty"` // SHA-256 of the chunk list, or nothing
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BlobRef) Reset() {
+	*x = BlobRef{}
+	mi := &file_shoal_v1_state_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BlobRef) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BlobRef) ProtoMessage() {}
+
+func (x *BlobRef) ProtoReflect() protoreflect.Message {
+	mi := &file_shoal_v1_state_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BlobRef.ProtoReflect.Descriptor instead.
+func (*BlobRef) Descriptor() ([]byte, []int) {
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *BlobRef) GetDigest() []byte {
+	if x != nil {
+		return x.Digest
+	}
+	return nil
+}
+
+func (x *BlobRef) GetSize() int64 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
+func (x *BlobRef) GetChunks() []byte {
+	if x != nil {
+		return x.Chunks
+	}
+	return nil
+}
+
+// ImageBody is the body of kind "image".
+type ImageBody struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Image         string                 `protobuf:"bytes,1,opt,name=image,proto3" json:"image,omitempty"`
+	Id            *RevisionID            `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`
+	Replaces      []*RevisionID          `protobuf:"bytes,3,rep,name=replaces,proto3" json:"replaces,omitempty"`
+	Digest        []byte                 `protobuf:"bytes,4,opt,name=digest,proto3" json:"digest,omitempty"` // SHA-256, or nothing
+	MediaType     string                 `protobuf:"bytes,5,opt,name=media_type,json=mediaType,proto3" json:"media_type,omitempty"`
+	Platforms     []string               `protobuf:"bytes,6,rep,name=platforms,proto3" json:"platforms,omitempty"`
+	Blobs         []*BlobRef             `protobuf:"bytes,7,rep,name=blobs,proto3" json:"blobs,omitempty"`
+	Upstream      bool                   `protobuf:"varint,8,opt,name=upstream,proto3" json:"upstream,omitempty"`
+	Pinned        bool                   `protobuf:"varint,9,opt,name=pinned,proto3" json:"pinned,omitempty"`
+	MinCopies     int32                  `protobuf:"varint,10,opt,name=min_copies,json=minCopies,proto3" json:"min_copies,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ImageBody) Reset() {
+	*x = ImageBody{}
+	mi := &file_shoal_v1_state_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ImageBody) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ImageBody) ProtoMessage() {}
+
+func (x *ImageBody) ProtoReflect() protoreflect.Message {
+	mi := &file_shoal_v1_state_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ImageBody.ProtoReflect.Descriptor instead.
+func (*ImageBody) Descriptor() ([]byte, []int) {
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *ImageBody) GetImage() string {
+	if x != nil {
+		return x.Image
+	}
+	return ""
+}
+
+func (x *ImageBody) GetId() *RevisionID {
+	if x != nil {
+		return x.Id
+	}
+	return nil
+}
+
+func (x *ImageBody) GetReplaces() []*RevisionID {
+	if x != nil {
+		return x.Replaces
+	}
+	return nil
+}
+
+func (x *ImageBody) GetDigest() []byte {
+	if x != nil {
+		return x.Digest
+	}
+	return nil
+}
+
+func (x *ImageBody) GetMediaType() string {
+	if x != nil {
+		return x.MediaType
+	}
+	return ""
+}
+
+func (x *ImageBody) GetPlatforms() []string {
+	if x != nil {
+		return x.Platforms
+	}
+	return nil
+}
+
+func (x *ImageBody) GetBlobs() []*BlobRef {
+	if x != nil {
+		return x.Blobs
+	}
+	return nil
+}
+
+func (x *ImageBody) GetUpstream() bool {
+	if x != nil {
+		return x.Upstream
+	}
+	return false
+}
+
+func (x *ImageBody) GetPinned() bool {
+	if x != nil {
+		return x.Pinned
+	}
+	return false
+}
+
+func (x *ImageBody) GetMinCopies() int32 {
+	if x != nil {
+		return x.MinCopies
+	}
+	return 0
+}
+
 // Spec is the immutable body of one revision of a service. Durations are in
 // nanoseconds.
 type Spec struct {
@@ -1554,13 +1732,15 @@ type Spec struct {
 	SpreadBy        string                 `protobuf:"bytes,25,opt,name=spread_by,json=spreadBy,proto3" json:"spread_by,omitempty"`
 	VolumesAnywhere bool                   `protobuf:"varint,26,opt,name=volumes_anywhere,json=volumesAnywhere,proto3" json:"volumes_anywhere,omitempty"`
 	Restarts        int32                  `protobuf:"varint,27,opt,name=restarts,proto3" json:"restarts,omitempty"`
+	Digest          string                 `protobuf:"bytes,28,opt,name=digest,proto3" json:"digest,omitempty"` // "sha256:..."; "": only engines know the image
+	Platforms       []string               `protobuf:"bytes,29,rep,name=platforms,proto3" json:"platforms,omitempty"`
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
 
 func (x *Spec) Reset() {
 	*x = Spec{}
-	mi := &file_shoal_v1_state_proto_msgTypes[21]
+	mi := &file_shoal_v1_state_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1572,7 +1752,7 @@ func (x *Spec) String() string {
 func (*Spec) ProtoMessage() {}
 
 func (x *Spec) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[21]
+	mi := &file_shoal_v1_state_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1585,7 +1765,7 @@ func (x *Spec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Spec.ProtoReflect.Descriptor instead.
 func (*Spec) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{21}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Spec) GetName() string {
@@ -1777,6 +1957,20 @@ func (x *Spec) GetRestarts() int32 {
 	return 0
 }
 
+func (x *Spec) GetDigest() string {
+	if x != nil {
+		return x.Digest
+	}
+	return ""
+}
+
+func (x *Spec) GetPlatforms() []string {
+	if x != nil {
+		return x.Platforms
+	}
+	return nil
+}
+
 // Setup is how a replica's container is set up beyond image and command.
 type Setup struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1811,7 +2005,7 @@ type Setup struct {
 
 func (x *Setup) Reset() {
 	*x = Setup{}
-	mi := &file_shoal_v1_state_proto_msgTypes[22]
+	mi := &file_shoal_v1_state_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1823,7 +2017,7 @@ func (x *Setup) String() string {
 func (*Setup) ProtoMessage() {}
 
 func (x *Setup) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[22]
+	mi := &file_shoal_v1_state_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1836,7 +2030,7 @@ func (x *Setup) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Setup.ProtoReflect.Descriptor instead.
 func (*Setup) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{22}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Setup) GetUser() string {
@@ -2033,7 +2227,7 @@ type Mount struct {
 
 func (x *Mount) Reset() {
 	*x = Mount{}
-	mi := &file_shoal_v1_state_proto_msgTypes[23]
+	mi := &file_shoal_v1_state_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2045,7 +2239,7 @@ func (x *Mount) String() string {
 func (*Mount) ProtoMessage() {}
 
 func (x *Mount) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[23]
+	mi := &file_shoal_v1_state_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2058,7 +2252,7 @@ func (x *Mount) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Mount.ProtoReflect.Descriptor instead.
 func (*Mount) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{23}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Mount) GetKind() string {
@@ -2143,7 +2337,7 @@ type Device struct {
 
 func (x *Device) Reset() {
 	*x = Device{}
-	mi := &file_shoal_v1_state_proto_msgTypes[24]
+	mi := &file_shoal_v1_state_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2155,7 +2349,7 @@ func (x *Device) String() string {
 func (*Device) ProtoMessage() {}
 
 func (x *Device) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[24]
+	mi := &file_shoal_v1_state_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2168,7 +2362,7 @@ func (x *Device) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Device.ProtoReflect.Descriptor instead.
 func (*Device) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{24}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Device) GetHost() string {
@@ -2204,7 +2398,7 @@ type Ulimit struct {
 
 func (x *Ulimit) Reset() {
 	*x = Ulimit{}
-	mi := &file_shoal_v1_state_proto_msgTypes[25]
+	mi := &file_shoal_v1_state_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2216,7 +2410,7 @@ func (x *Ulimit) String() string {
 func (*Ulimit) ProtoMessage() {}
 
 func (x *Ulimit) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[25]
+	mi := &file_shoal_v1_state_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2229,7 +2423,7 @@ func (x *Ulimit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ulimit.ProtoReflect.Descriptor instead.
 func (*Ulimit) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{25}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Ulimit) GetName() string {
@@ -2264,7 +2458,7 @@ type Logging struct {
 
 func (x *Logging) Reset() {
 	*x = Logging{}
-	mi := &file_shoal_v1_state_proto_msgTypes[26]
+	mi := &file_shoal_v1_state_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2276,7 +2470,7 @@ func (x *Logging) String() string {
 func (*Logging) ProtoMessage() {}
 
 func (x *Logging) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[26]
+	mi := &file_shoal_v1_state_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2289,7 +2483,7 @@ func (x *Logging) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Logging.ProtoReflect.Descriptor instead.
 func (*Logging) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{26}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Logging) GetDriver() string {
@@ -2318,7 +2512,7 @@ type Port struct {
 
 func (x *Port) Reset() {
 	*x = Port{}
-	mi := &file_shoal_v1_state_proto_msgTypes[27]
+	mi := &file_shoal_v1_state_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2330,7 +2524,7 @@ func (x *Port) String() string {
 func (*Port) ProtoMessage() {}
 
 func (x *Port) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[27]
+	mi := &file_shoal_v1_state_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2343,7 +2537,7 @@ func (x *Port) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Port.ProtoReflect.Descriptor instead.
 func (*Port) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{27}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Port) GetContainer() uint32 {
@@ -2379,7 +2573,7 @@ type Selector struct {
 
 func (x *Selector) Reset() {
 	*x = Selector{}
-	mi := &file_shoal_v1_state_proto_msgTypes[28]
+	mi := &file_shoal_v1_state_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2391,7 +2585,7 @@ func (x *Selector) String() string {
 func (*Selector) ProtoMessage() {}
 
 func (x *Selector) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[28]
+	mi := &file_shoal_v1_state_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2404,7 +2598,7 @@ func (x *Selector) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Selector.ProtoReflect.Descriptor instead.
 func (*Selector) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{28}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Selector) GetKey() string {
@@ -2443,7 +2637,7 @@ type Health struct {
 
 func (x *Health) Reset() {
 	*x = Health{}
-	mi := &file_shoal_v1_state_proto_msgTypes[29]
+	mi := &file_shoal_v1_state_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2455,7 +2649,7 @@ func (x *Health) String() string {
 func (*Health) ProtoMessage() {}
 
 func (x *Health) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[29]
+	mi := &file_shoal_v1_state_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2468,7 +2662,7 @@ func (x *Health) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Health.ProtoReflect.Descriptor instead.
 func (*Health) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{29}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Health) GetDisable() bool {
@@ -2526,7 +2720,7 @@ type Restart struct {
 
 func (x *Restart) Reset() {
 	*x = Restart{}
-	mi := &file_shoal_v1_state_proto_msgTypes[30]
+	mi := &file_shoal_v1_state_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2538,7 +2732,7 @@ func (x *Restart) String() string {
 func (*Restart) ProtoMessage() {}
 
 func (x *Restart) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[30]
+	mi := &file_shoal_v1_state_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2551,7 +2745,7 @@ func (x *Restart) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Restart.ProtoReflect.Descriptor instead.
 func (*Restart) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{30}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *Restart) GetCondition() string {
@@ -2593,7 +2787,7 @@ type Rollout struct {
 
 func (x *Rollout) Reset() {
 	*x = Rollout{}
-	mi := &file_shoal_v1_state_proto_msgTypes[31]
+	mi := &file_shoal_v1_state_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2605,7 +2799,7 @@ func (x *Rollout) String() string {
 func (*Rollout) ProtoMessage() {}
 
 func (x *Rollout) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[31]
+	mi := &file_shoal_v1_state_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2618,7 +2812,7 @@ func (x *Rollout) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Rollout.ProtoReflect.Descriptor instead.
 func (*Rollout) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{31}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *Rollout) GetParallelism() int32 {
@@ -2764,7 +2958,25 @@ const file_shoal_v1_state_proto_rawDesc = "" +
 	"\x04uses\x18\x05 \x01(\x05R\x04uses\x12\x1f\n" +
 	"\vredeemed_by\x18\x06 \x03(\tR\n" +
 	"redeemedBy\x12\x18\n" +
-	"\arevoked\x18\a \x01(\bR\arevoked\"\xb8\b\n" +
+	"\arevoked\x18\a \x01(\bR\arevoked\"M\n" +
+	"\aBlobRef\x12\x16\n" +
+	"\x06digest\x18\x01 \x01(\fR\x06digest\x12\x12\n" +
+	"\x04size\x18\x02 \x01(\x03R\x04size\x12\x16\n" +
+	"\x06chunks\x18\x03 \x01(\fR\x06chunks\"\xca\x02\n" +
+	"\tImageBody\x12\x14\n" +
+	"\x05image\x18\x01 \x01(\tR\x05image\x12$\n" +
+	"\x02id\x18\x02 \x01(\v2\x14.shoal.v1.RevisionIDR\x02id\x120\n" +
+	"\breplaces\x18\x03 \x03(\v2\x14.shoal.v1.RevisionIDR\breplaces\x12\x16\n" +
+	"\x06digest\x18\x04 \x01(\fR\x06digest\x12\x1d\n" +
+	"\n" +
+	"media_type\x18\x05 \x01(\tR\tmediaType\x12\x1c\n" +
+	"\tplatforms\x18\x06 \x03(\tR\tplatforms\x12'\n" +
+	"\x05blobs\x18\a \x03(\v2\x11.shoal.v1.BlobRefR\x05blobs\x12\x1a\n" +
+	"\bupstream\x18\b \x01(\bR\bupstream\x12\x16\n" +
+	"\x06pinned\x18\t \x01(\bR\x06pinned\x12\x1d\n" +
+	"\n" +
+	"min_copies\x18\n" +
+	" \x01(\x05R\tminCopies\"\xee\b\n" +
 	"\x04Spec\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\aproject\x18\x02 \x01(\tR\aproject\x12\x14\n" +
@@ -2798,7 +3010,9 @@ const file_shoal_v1_state_proto_rawDesc = "" +
 	"\x05setup\x18\x18 \x01(\v2\x0f.shoal.v1.SetupR\x05setup\x12\x1b\n" +
 	"\tspread_by\x18\x19 \x01(\tR\bspreadBy\x12)\n" +
 	"\x10volumes_anywhere\x18\x1a \x01(\bR\x0fvolumesAnywhere\x12\x1a\n" +
-	"\brestarts\x18\x1b \x01(\x05R\brestarts\x1a6\n" +
+	"\brestarts\x18\x1b \x01(\x05R\brestarts\x12\x16\n" +
+	"\x06digest\x18\x1c \x01(\tR\x06digest\x12\x1c\n" +
+	"\tplatforms\x18\x1d \x03(\tR\tplatforms\x1a6\n" +
 	"\bEnvEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a9\n" +
@@ -2904,7 +3118,7 @@ func file_shoal_v1_state_proto_rawDescGZIP() []byte {
 	return file_shoal_v1_state_proto_rawDescData
 }
 
-var file_shoal_v1_state_proto_msgTypes = make([]protoimpl.MessageInfo, 37)
+var file_shoal_v1_state_proto_msgTypes = make([]protoimpl.MessageInfo, 39)
 var file_shoal_v1_state_proto_goTypes = []any{
 	(*Record)(nil),       // 0: shoal.v1.Record
 	(*Hlc)(nil),          // 1: shoal.v1.Hlc
@@ -2927,26 +3141,28 @@ var file_shoal_v1_state_proto_goTypes = []any{
 	(*Released)(nil),     // 18: shoal.v1.Released
 	(*ClaimBody)(nil),    // 19: shoal.v1.ClaimBody
 	(*InviteBody)(nil),   // 20: shoal.v1.InviteBody
-	(*Spec)(nil),         // 21: shoal.v1.Spec
-	(*Setup)(nil),        // 22: shoal.v1.Setup
-	(*Mount)(nil),        // 23: shoal.v1.Mount
-	(*Device)(nil),       // 24: shoal.v1.Device
-	(*Ulimit)(nil),       // 25: shoal.v1.Ulimit
-	(*Logging)(nil),      // 26: shoal.v1.Logging
-	(*Port)(nil),         // 27: shoal.v1.Port
-	(*Selector)(nil),     // 28: shoal.v1.Selector
-	(*Health)(nil),       // 29: shoal.v1.Health
-	(*Restart)(nil),      // 30: shoal.v1.Restart
-	(*Rollout)(nil),      // 31: shoal.v1.Rollout
-	nil,                  // 32: shoal.v1.PeerFacts.LabelsEntry
-	nil,                  // 33: shoal.v1.Spec.EnvEntry
-	nil,                  // 34: shoal.v1.Spec.LabelsEntry
-	nil,                  // 35: shoal.v1.Setup.SysctlsEntry
-	nil,                  // 36: shoal.v1.Logging.OptionsEntry
+	(*BlobRef)(nil),      // 21: shoal.v1.BlobRef
+	(*ImageBody)(nil),    // 22: shoal.v1.ImageBody
+	(*Spec)(nil),         // 23: shoal.v1.Spec
+	(*Setup)(nil),        // 24: shoal.v1.Setup
+	(*Mount)(nil),        // 25: shoal.v1.Mount
+	(*Device)(nil),       // 26: shoal.v1.Device
+	(*Ulimit)(nil),       // 27: shoal.v1.Ulimit
+	(*Logging)(nil),      // 28: shoal.v1.Logging
+	(*Port)(nil),         // 29: shoal.v1.Port
+	(*Selector)(nil),     // 30: shoal.v1.Selector
+	(*Health)(nil),       // 31: shoal.v1.Health
+	(*Restart)(nil),      // 32: shoal.v1.Restart
+	(*Rollout)(nil),      // 33: shoal.v1.Rollout
+	nil,                  // 34: shoal.v1.PeerFacts.LabelsEntry
+	nil,                  // 35: shoal.v1.Spec.EnvEntry
+	nil,                  // 36: shoal.v1.Spec.LabelsEntry
+	nil,                  // 37: shoal.v1.Setup.SysctlsEntry
+	nil,                  // 38: shoal.v1.Logging.OptionsEntry
 }
 var file_shoal_v1_state_proto_depIdxs = []int32{
 	6,  // 0: shoal.v1.PeerBody.facts:type_name -> shoal.v1.PeerFacts
-	32, // 1: shoal.v1.PeerFacts.labels:type_name -> shoal.v1.PeerFacts.LabelsEntry
+	34, // 1: shoal.v1.PeerFacts.labels:type_name -> shoal.v1.PeerFacts.LabelsEntry
 	3,  // 2: shoal.v1.PeerFacts.capacity:type_name -> shoal.v1.Resources
 	3,  // 3: shoal.v1.PeerFacts.reserved:type_name -> shoal.v1.Resources
 	7,  // 4: shoal.v1.MarkBody.laid:type_name -> shoal.v1.Mark
@@ -2954,7 +3170,7 @@ var file_shoal_v1_state_proto_depIdxs = []int32{
 	2,  // 6: shoal.v1.OpBody.of:type_name -> shoal.v1.RevisionID
 	2,  // 7: shoal.v1.RevisionBody.revision:type_name -> shoal.v1.RevisionID
 	2,  // 8: shoal.v1.RevisionBody.replaces:type_name -> shoal.v1.RevisionID
-	21, // 9: shoal.v1.RevisionBody.spec:type_name -> shoal.v1.Spec
+	23, // 9: shoal.v1.RevisionBody.spec:type_name -> shoal.v1.Spec
 	11, // 10: shoal.v1.RevisionBody.proposal:type_name -> shoal.v1.Proposal
 	2,  // 11: shoal.v1.ScaleBase.id:type_name -> shoal.v1.RevisionID
 	2,  // 12: shoal.v1.ScaleBase.covers:type_name -> shoal.v1.RevisionID
@@ -2967,27 +3183,30 @@ var file_shoal_v1_state_proto_depIdxs = []int32{
 	17, // 19: shoal.v1.ClaimBody.holds:type_name -> shoal.v1.Holding
 	18, // 20: shoal.v1.ClaimBody.released:type_name -> shoal.v1.Released
 	2,  // 21: shoal.v1.ClaimBody.revisions:type_name -> shoal.v1.RevisionID
-	33, // 22: shoal.v1.Spec.env:type_name -> shoal.v1.Spec.EnvEntry
-	34, // 23: shoal.v1.Spec.labels:type_name -> shoal.v1.Spec.LabelsEntry
-	27, // 24: shoal.v1.Spec.ports:type_name -> shoal.v1.Port
-	3,  // 25: shoal.v1.Spec.limits:type_name -> shoal.v1.Resources
-	3,  // 26: shoal.v1.Spec.reservations:type_name -> shoal.v1.Resources
-	28, // 27: shoal.v1.Spec.constraints:type_name -> shoal.v1.Selector
-	29, // 28: shoal.v1.Spec.health:type_name -> shoal.v1.Health
-	30, // 29: shoal.v1.Spec.restart:type_name -> shoal.v1.Restart
-	31, // 30: shoal.v1.Spec.rollout:type_name -> shoal.v1.Rollout
-	22, // 31: shoal.v1.Spec.setup:type_name -> shoal.v1.Setup
-	23, // 32: shoal.v1.Setup.mounts:type_name -> shoal.v1.Mount
-	25, // 33: shoal.v1.Setup.ulimits:type_name -> shoal.v1.Ulimit
-	35, // 34: shoal.v1.Setup.sysctls:type_name -> shoal.v1.Setup.SysctlsEntry
-	26, // 35: shoal.v1.Setup.logging:type_name -> shoal.v1.Logging
-	24, // 36: shoal.v1.Setup.devices:type_name -> shoal.v1.Device
-	36, // 37: shoal.v1.Logging.options:type_name -> shoal.v1.Logging.OptionsEntry
-	38, // [38:38] is the sub-list for method output_type
-	38, // [38:38] is the sub-list for method input_type
-	38, // [38:38] is the sub-list for extension type_name
-	38, // [38:38] is the sub-list for extension extendee
-	0,  // [0:38] is the sub-list for field type_name
+	2,  // 22: shoal.v1.ImageBody.id:type_name -> shoal.v1.RevisionID
+	2,  // 23: shoal.v1.ImageBody.replaces:type_name -> shoal.v1.RevisionID
+	21, // 24: shoal.v1.ImageBody.blobs:type_name -> shoal.v1.BlobRef
+	35, // 25: shoal.v1.Spec.env:type_name -> shoal.v1.Spec.EnvEntry
+	36, // 26: shoal.v1.Spec.labels:type_name -> shoal.v1.Spec.LabelsEntry
+	29, // 27: shoal.v1.Spec.ports:type_name -> shoal.v1.Port
+	3,  // 28: shoal.v1.Spec.limits:type_name -> shoal.v1.Resources
+	3,  // 29: shoal.v1.Spec.reservations:type_name -> shoal.v1.Resources
+	30, // 30: shoal.v1.Spec.constraints:type_name -> shoal.v1.Selector
+	31, // 31: shoal.v1.Spec.health:type_name -> shoal.v1.Health
+	32, // 32: shoal.v1.Spec.restart:type_name -> shoal.v1.Restart
+	33, // 33: shoal.v1.Spec.rollout:type_name -> shoal.v1.Rollout
+	24, // 34: shoal.v1.Spec.setup:type_name -> shoal.v1.Setup
+	25, // 35: shoal.v1.Setup.mounts:type_name -> shoal.v1.Mount
+	27, // 36: shoal.v1.Setup.ulimits:type_name -> shoal.v1.Ulimit
+	37, // 37: shoal.v1.Setup.sysctls:type_name -> shoal.v1.Setup.SysctlsEntry
+	28, // 38: shoal.v1.Setup.logging:type_name -> shoal.v1.Logging
+	26, // 39: shoal.v1.Setup.devices:type_name -> shoal.v1.Device
+	38, // 40: shoal.v1.Logging.options:type_name -> shoal.v1.Logging.OptionsEntry
+	41, // [41:41] is the sub-list for method output_type
+	41, // [41:41] is the sub-list for method input_type
+	41, // [41:41] is the sub-list for extension type_name
+	41, // [41:41] is the sub-list for extension extendee
+	0,  // [0:41] is the sub-list for field type_name
 }
 
 func init() { file_shoal_v1_state_proto_init() }
@@ -3001,7 +3220,7 @@ func file_shoal_v1_state_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_shoal_v1_state_proto_rawDesc), len(file_shoal_v1_state_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   37,
+			NumMessages:   39,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -67,7 +67,7 @@ func realDesk(t *testing.T) (*api.Client, shoal.PeerID) {
 	store.Deliver(admissions)
 	put(store, &shoal.PeerBody{Peer: self.id, Facts: shoal.PeerFacts{Name: "tokyo", Capacity: shoal.Resources{CPUMilli: 4000, MemBytes: 8 << 30}}})
 	v := views{store, self.id}
-	ports := &api.Cluster{Wishes: wish.New(self.id, store, v, nil), Views: v, Remote: apitest.New()}
+	ports := &api.Cluster{Wishes: wish.New(self.id, store, v, nil, nil), Views: v, Remote: apitest.New()}
 	socket := t.TempDir()
 	socket = socket[:min(len(socket), 80)] + ".sock"
 	stop := apitest.Start(t, api.Deps{

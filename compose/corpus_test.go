@@ -190,7 +190,7 @@ func newDesk(t *testing.T) *wish.Desk {
 	admission, _ := root.store.Since(0)
 	s.store.Deliver(admission)
 	s.write(t, &shoal.PeerBody{Peer: s.id, Facts: shoal.PeerFacts{Name: "a", Capacity: shoal.Resources{CPUMilli: 4000, MemBytes: 8 << 30}, Platforms: []string{"linux/amd64"}}})
-	return wish.New(s.id, s.store, s, nil)
+	return wish.New(s.id, s.store, s, nil, nil)
 }
 
 // TestRenderMasks: masked values become variables that must be set.

@@ -77,7 +77,7 @@ func newStack(ctx context.Context, p *Peer, wroteBefore bool) (_ *stack, err err
 	}); err != nil {
 		return nil, err
 	}
-	s.desk = wish.New(id.Self(), s.store, s.tracker, s.system.Reasons)
+	s.desk = wish.New(id.Self(), s.store, s.tracker, wish.Known{Store: s.store, Views: s.tracker}, s.system.Reasons)
 	return s, nil
 }
 

@@ -22,30 +22,36 @@ import (
 // Desk implements shoal.Wishes over a store. It is safe for concurrent use; the
 // store puts wishes in order.
 type Desk struct {
-	self  shoal.PeerID
-	store shoal.Store
-	views shoal.Views
-	said  Reasons
+	self   shoal.PeerID
+	store  shoal.Store
+	views  shoal.Views
+	images shoal.Resolver // nil: none is resolved
+	said   Reasons
 }
 
 // Reasons is what this peer's last decision said about a service; false: it does not
 // decide (yet).
 type Reasons func(service string) ([]placement.Reason, bool)
 
-// New returns a desk for the peer self. Without said this peer does not decide.
-func New(self shoal.PeerID, store shoal.Store, views shoal.Views, said Reasons) *Desk {
+// New returns a desk for the peer self. Without images names of images are not resolved
+// to digests; without said this peer does not decide.
+func New(self shoal.PeerID, store shoal.Store, views shoal.Views, images shoal.Resolver, said Reasons) *Desk {
 	if said == nil {
 		said = func(string) ([]placement.Reason, bool) { return nil, false }
 	}
-	return &Desk{self: self, store: store, views: views, said: said}
+	return &Desk{self: self, store: store, views: views, images: images, said: said}
 }
 
 // Submit implements shoal.Wishes. With too few confirmations it returns the
 // outcome and an error that wraps shoal.ErrTooFewAcks: the wish stands.
 func (k *Desk) Submit(ctx context.Context, w shoal.Wish, opts shoal.UpdateOptions) (shoal.Outcome, error) {
 	var out shoal.Outcome
+	images, err := k.resolve(ctx, w)
+	if err != nil {
+		return out, fmt.Errorf("accept wish: %w", err)
+	}
 	ack, err := k.store.Update(ctx, func(d *shoal.Desired, _ shoal.Stamp) ([]shoal.Body, error) {
-		steps, err := k.prepare(d, w)
+		steps, err := k.prepare(d, w, images)
 		if err != nil {
 			return nil, err
 		}
@@ -67,9 +73,13 @@ func (k *Desk) Submit(ctx context.Context, w shoal.Wish, opts shoal.UpdateOption
 }
 
 // Plan implements shoal.Wishes.
-func (k *Desk) Plan(_ context.Context, w shoal.Wish) (shoal.Outcome, error) {
+func (k *Desk) Plan(ctx context.Context, w shoal.Wish) (shoal.Outcome, error) {
+	images, err := k.resolve(ctx, w)
+	if err != nil {
+		return shoal.Outcome{}, fmt.Errorf("plan wish: %w", err)
+	}
 	d := k.store.Desired()
-	steps, err := k.prepare(d, w)
+	steps, err := k.prepare(d, w, images)
 	if err != nil {
 		return shoal.Outcome{}, fmt.Errorf("plan wish: %w", err)
 	}
@@ -82,7 +92,7 @@ func (k *Desk) Plan(_ context.Context, w shoal.Wish) (shoal.Outcome, error) {
 }
 
 // prepare checks who asks, stamps the wish, and proposes places for what it wants.
-func (k *Desk) prepare(d *shoal.Desired, w shoal.Wish) ([]*step, error) {
+func (k *Desk) prepare(d *shoal.Desired, w shoal.Wish, images findings) ([]*step, error) {
 	if err := k.mayWish(d); err != nil {
 		return nil, err
 	}
@@ -93,7 +103,7 @@ func (k *Desk) prepare(d *shoal.Desired, w shoal.Wish) ([]*step, error) {
 		}
 		return []*step{s}, nil
 	}
-	steps, err := stamp(d, k.self, w)
+	steps, err := stamp(d, k.self, w, images)
 	if err != nil {
 		return nil, err
 	}

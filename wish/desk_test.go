@@ -81,7 +81,7 @@ func cluster(t rapid.TB, n int, roles ...shoal.Role) []*place {
 		}
 		write(t, admitting, &shoal.MemberBody{Peer: k.id, Role: role})
 		p := &place{store: gossip.NewMemory(root.id, shoal.NewSystemClock(), k), self: k.id}
-		p.Desk = wish.New(k.id, p.store, p, nil)
+		p.Desk = wish.New(k.id, p.store, p, wish.Known{Store: p.store, Views: p}, nil)
 		peers = append(peers, p)
 	}
 	admissions, _ := admitting.Since(0)

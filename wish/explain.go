@@ -78,11 +78,15 @@ func (k *Desk) hopeless(d *shoal.Desired, w shoal.Wish, s *step) (why, advice st
 	}
 	anywhere := *s.spec
 	anywhere.Constraints = nil
+	foreign := *s.spec
+	foreign.Platforms = nil
 	tame := *s.spec
 	tame.Setup = shoal.Setup{}
 	switch {
 	case placement.Hopeless(v, &anywhere) == "":
 		advice = "label a peer (shoal peer label)"
+	case placement.Hopeless(v, &foreign) == "":
+		advice = "push an image that is for them too"
 	case placement.Hopeless(v, &tame) == "":
 		advice = "allow it in the policy.yaml of a machine"
 	default:

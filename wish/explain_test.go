@@ -46,7 +46,7 @@ func TestExplainSaysWhatWasDecided(t *testing.T) {
 	p := cluster(t, 2)[0]
 	p.must(t, deploy(spec("web", 2)))
 	write(t, p.store, &shoal.ClaimBody{Peer: p.self, Service: "web", Holds: []shoal.Holding{{Slot: 0}}})
-	desk := wish.New(p.self, p.store, p, func(service string) ([]placement.Reason, bool) {
+	desk := wish.New(p.self, p.store, p, nil, func(service string) ([]placement.Reason, bool) {
 		return []placement.Reason{
 			{Service: service, Slot: -1, Text: "1 open, waiting"}, {Service: service, Slot: 0, Text: "claimed"}, {Service: service, Slot: 1, Text: "open"},
 		}, true

@@ -54,11 +54,11 @@ func (s *step) bodies() []shoal.Body {
 }
 
 // stamp turns a wish into steps against the folded state. It is pure: the same
-// state, author and wish give the same steps. Any error refuses the wish whole.
-func stamp(d *shoal.Desired, author shoal.PeerID, w shoal.Wish) ([]*step, error) {
+// state, author, wish and images give the same steps. Any error refuses the wish whole.
+func stamp(d *shoal.Desired, author shoal.PeerID, w shoal.Wish, images findings) ([]*step, error) {
 	switch {
 	case w.Deploy != nil:
-		steps, err := each(w.Deploy.Specs, func(s shoal.Spec) (*step, error) { return deploy(d, author, s, w.Deploy) })
+		steps, err := each(w.Deploy.Specs, func(s shoal.Spec) (*step, error) { return deploy(d, author, s, w.Deploy, images) })
 		if err != nil {
 			return nil, err
 		}
@@ -97,11 +97,14 @@ func each[T any](in []T, fn func(T) (*step, error)) ([]*step, error) {
 	return out, nil
 }
 
-func deploy(d *shoal.Desired, author shoal.PeerID, spec shoal.Spec, w *shoal.DeployWish) (*step, error) {
+func deploy(d *shoal.Desired, author shoal.PeerID, spec shoal.Spec, w *shoal.DeployWish, images findings) (*step, error) {
+	old, exists := d.Service(spec.Name)
+	if !returned(&spec, old) {
+		spec.Digest, spec.Platforms = "", nil // that is not for users to say
+	}
 	if err := spec.Validate(); err != nil {
 		return nil, fmt.Errorf("service %s: %w", spec.Name, err)
 	}
-	old, exists := d.Service(spec.Name)
 	switch {
 	case !expected(w, old, spec.Name):
 		return nil, &shoal.AdviceError{
@@ -119,11 +122,16 @@ func deploy(d *shoal.Desired, author shoal.PeerID, spec shoal.Spec, w *shoal.Dep
 			Advice: fmt.Sprintf("give one of them another name, or remove the old one with \"shoal rm %s\"", spec.Name),
 		}
 	}
+	note, err := images.settle(&spec, old)
+	if err != nil {
+		return nil, err
+	}
 	s := &step{spec: &spec, change: shoal.Change{Kind: shoal.ChangeNone, Service: spec.Name, Replicas: spec.Replicas}}
 	if !exists {
 		s.change.Kind = shoal.ChangeCreate
-		s.change.Details = append(s.change.Details, "image "+spec.Image)
+		s.change.Details = append(s.change.Details, "image "+imageText(&spec))
 		s.revise(d, author, nil)
+		s.note(note)
 		s.open(scaleOf(d, spec.Name), author, spec.Replicas, spec.Replicas)
 		return s, nil
 	}
@@ -132,6 +140,7 @@ func deploy(d *shoal.Desired, author shoal.PeerID, spec shoal.Spec, w *shoal.Dep
 	if details := differences(&old.Spec, &spec); len(details) > 0 {
 		s.change.Kind, s.change.Details = shoal.ChangeUpdate, details
 		s.revise(d, author, old)
+		s.note(note)
 	}
 	if spec.Mode == shoal.ModeReplicated && !w.KeepScale {
 		s.rescale(old, author, w.ResetScale)
@@ -140,6 +149,13 @@ func deploy(d *shoal.Desired, author shoal.PeerID, spec shoal.Spec, w *shoal.Dep
 		s.again(old)
 	}
 	return s, nil
+}
+
+// note adds what the user should know; "" is nothing.
+func (s *step) note(text string) {
+	if text != "" {
+		s.change.Notes = append(s.change.Notes, text)
+	}
 }
 
 // expected reports whether the service is at the revision that the user saw, if the
@@ -325,10 +341,14 @@ func differences(old, now *shoal.Spec) []string {
 	for i := range a.NumField() {
 		name := a.Type().Field(i).Name
 		x, y := a.Field(i), b.Field(i)
-		if name == "Replicas" || same(x, y) {
+		if name == "Replicas" || name == "Digest" || name == "Platforms" || same(x, y) && name != "Image" {
 			continue
 		}
 		switch {
+		case name == "Image": // with the digest; platforms follow from that
+			if text := imageChange(old, now); text != "" {
+				out = append(out, text)
+			}
 		case name == "Env":
 			out = append(out, "environment changed") // its values are nobody's business here
 		case x.Kind() == reflect.String || x.Kind() == reflect.Int:

@@ -115,7 +115,7 @@ func (a *app) update(cmd *cobra.Command, u *updateFlags, name string, command []
 func (a *app) edit(cmd *cobra.Command, u *updateFlags, spec *shoal.Spec) (err error) {
 	given := cmd.Flags().Changed
 	if given("image") {
-		spec.Image = u.image
+		spec.Image, spec.Digest, spec.Platforms = u.image, "", nil // what it stands for now
 	}
 	if spec.Env, err = edited("env", spec.Env, u.env, u.envGone, a.env); err != nil {
 		return err

@@ -6,6 +6,7 @@ package shoal
 import (
 	"fmt"
 	"regexp"
+	"strconv"
 	"strings"
 )
 
@@ -20,10 +21,9 @@ const (
 
 // The distribution reference grammar: [host[:port]/]path[:tag][@digest].
 var (
-	hostPattern   = regexp.MustCompile(`^[a-zA-Z0-9]([a-zA-Z0-9-]*[a-zA-Z0-9])?(\.[a-zA-Z0-9]([a-zA-Z0-9-]*[a-zA-Z0-9])?)*(:[0-9]+)?$`)
-	pathPattern   = regexp.MustCompile(`^[a-z0-9]+(([._]|__|-+)[a-z0-9]+)*$`)
-	tagPattern    = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$`)
-	digestPattern = regexp.MustCompile(`^[a-f0-9]{64}$`)
+	hostPattern = regexp.MustCompile(`^[a-zA-Z0-9]([a-zA-Z0-9-]*[a-zA-Z0-9])?(\.[a-zA-Z0-9]([a-zA-Z0-9-]*[a-zA-Z0-9])?)*(:[0-9]+)?$`)
+	pathPattern = regexp.MustCompile(`^[a-z0-9]+(([._]|__|-+)[a-z0-9]+)*$`)
+	tagPattern  = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$`)
 )
 
 // CheckImage reports whether ref is a reference to an image: a name, with or without
@@ -127,7 +127,7 @@ func badDigest(s string) string {
 		return "must be sha256:, and 64 hex digits"
 	case len(hex) != 64:
 		return fmt.Sprintf("has %d hex digits, sha256 has 64", len(hex))
-	case !digestPattern.MatchString(hex):
+	case strings.Trim(hex, "0123456789abcdef") != "":
 		return "must have only the hex digits 0-9 and a-f"
 	}
 	return ""
@@ -171,6 +171,15 @@ func ImageKey(name string) string {
 		}
 	}
 	return b.String()
+}
+
+// BlobKeyOf returns a digest in short; false if it is none.
+func BlobKeyOf(digest string) (BlobKey, bool) {
+	if badDigest(digest) != "" {
+		return 0, false
+	}
+	key, err := strconv.ParseUint(digest[len("sha256:"):][:16], 16, 64)
+	return BlobKey(key), err == nil
 }
 
 // ImageRef returns the reference that containers of a spec are created from: its image,

@@ -87,6 +87,15 @@ func TestCheckImageName(t *testing.T) {
 	}
 }
 
+func TestBlobKeyOf(t *testing.T) {
+	if got, ok := shoal.BlobKeyOf("sha256:0123456789abcdef" + strings.Repeat("f", 48)); !ok || got != 0x0123456789abcdef {
+		t.Errorf("BlobKeyOf = %x, %v, want its first 8 bytes, big endian", got, ok)
+	}
+	if _, ok := shoal.BlobKeyOf("sha256:0123"); ok {
+		t.Error("BlobKeyOf takes what is no digest")
+	}
+}
+
 // TestImageKeysTellNamesApart: no two names share a key, and the longest fits.
 func TestImageKeysTellNamesApart(t *testing.T) {
 	long := strings.Repeat("a__", 84) + "abc:" + strings.Repeat("_", 128)

@@ -15,15 +15,18 @@ import (
 type Verdict struct {
 	Peer     shoal.PeerID
 	Feasible bool
-	Never    bool   // it could not, whatever is freed, lifted or loaded: labels, its owner or size forbid it
+	Never    bool   // it could not, whatever is freed, lifted or loaded: labels, its owner, platform or size forbid it
 	Reason   string // "" if feasible; a sentence about the peer without its name
-	Score    string // "2 held, 31% full after", what spread and binpack compare; "2 held" while its room is not known
+	// Score is what spread and binpack compare: "2 held, 31% full after", and "75% of its
+	// image here" of one that moves between peers; "2 held" while its room is not known.
+	Score string
 }
 
 // Explain returns a verdict for every member that was not removed, by ID, on one
 // more replica of spec beside all that is claimed.
 func Explain(v *shoal.View, spec *shoal.Spec) []Verdict {
 	w, s := explainWorld(v, spec)
+	w.measure(s)
 	r := w.newListRow(s, nil)
 	var out []Verdict
 	for p := range w.peers {
@@ -36,6 +39,7 @@ func Explain(v *shoal.View, spec *shoal.Spec) []Verdict {
 		if row.knowsRoom() {
 			x.Score += fmt.Sprintf(", %.0f%% full after", 100*share(row.load.Add(s.nominal), row.alloc))
 		}
+		x.Score += w.layersText(p, s)
 		x.Reason = w.verdict(p, s, int(r.held[p]))
 		x.Feasible = x.Reason == ""
 		out = append(out, x)
@@ -45,8 +49,9 @@ func Explain(v *shoal.View, spec *shoal.Spec) []Verdict {
 
 // Hopeless returns the sentence why no member could ever run spec, as the cluster
 // is recorded: "no peer has 512 GiB (largest 24 GiB)", "0 of 5 peers match
-// region=eu", "no peer's owner allows privileged (0 of 5)"; "" if some peer could,
-// now or later. A member that is not heard counts as it is recorded.
+// region=eu", "no peer's owner allows privileged (0 of 5)", "image is linux/arm64,
+// peers are linux/amd64"; "" if some peer could, now or later. A member that is not
+// heard counts as it is recorded.
 func Hopeless(v *shoal.View, spec *shoal.Spec) string {
 	w, s := explainWorld(v, spec)
 	return w.hopeless(s)
@@ -72,6 +77,9 @@ func (w *world) verdict(p int, s *serviceRow, held int) string {
 	if rule := w.forbidden(p, s); rule != "" {
 		return "its owner does not allow " + rule
 	}
+	if w.foreign(p, s) {
+		return w.foreignText(p, s)
+	}
 	if w.tooSmall(p, s) {
 		return row.roomText(row.alloc, s.size)
 	}
@@ -84,10 +92,10 @@ func (w *world) verdict(p int, s *serviceRow, held int) string {
 	return w.cramped(p, s, held)
 }
 
-// never reports whether labels, its owner or size alone forbid the peer.
+// never reports whether labels, its owner, platform or size alone forbid the peer.
 func (w *world) never(p int, s *serviceRow) bool {
 	_, no := unmatched(w.peers[p].peer, s.spec.Constraints)
-	return no || w.forbidden(p, s) != "" || w.tooSmall(p, s)
+	return no || w.forbidden(p, s) != "" || w.foreign(p, s) || w.tooSmall(p, s)
 }
 
 // tooSmall reports whether a whole peer has too little room for one replica, as far as
@@ -124,8 +132,12 @@ func (w *world) hopeless(s *serviceRow) string {
 	if len(willing) == 0 {
 		return w.disallowed(s, matching)
 	}
+	native := slices.DeleteFunc(slices.Clone(willing), func(p int) bool { return w.foreign(p, s) })
+	if len(native) == 0 {
+		return w.allForeign(s, willing)
+	}
 	var largest shoal.Resources
-	for _, p := range willing {
+	for _, p := range native {
 		if !w.tooSmall(p, s) {
 			return ""
 		}

@@ -156,13 +156,16 @@ func (w *world) unable(p int, s *serviceRow) string {
 	if rule := w.forbidden(p, s); rule != "" {
 		return "its owner does not allow " + rule
 	}
+	if w.foreign(p, s) {
+		return w.foreignText(p, s)
+	}
 	if row.state != nil && row.state.Engine.Down {
 		return "its engine is down" + because(row.state.Engine.Reason)
 	}
 	if why := refusal(row.state, s.spec.Name, s.rev); why != "" {
 		return why
 	}
-	if s.spec.Image != "" && !hasImage(row.state, s.images) {
+	if s.spec.Image != "" && s.spec.Digest == "" && !hasImage(row.state, s.images) { // what has a digest comes from any peer
 		return "image " + s.spec.Image + " is not there (docker load it)"
 	}
 	return ""

@@ -161,6 +161,23 @@ func TestFilters(t *testing.T) {
 		}, "", false},
 		{"image there", image("hello:1", "other:1"), "", false},
 		{"image missing", image("other:1"), "image hello:1 is not there (docker load it)", false},
+		{"a digest comes from any peer", func(k *kit, p *shoal.Peer, s *shoal.Spec) {
+			image("other:1")(k, p, s)
+			s.Digest = "sha256:aa"
+		}, "", false},
+		{"platform", func(_ *kit, p *shoal.Peer, s *shoal.Spec) {
+			p.Facts.Platforms, s.Platforms = []string{"linux/amd64"}, []string{"linux/arm64"}
+		}, "image is linux/arm64, this peer is linux/amd64", true},
+		{"one of the platforms", func(_ *kit, p *shoal.Peer, s *shoal.Spec) {
+			p.Facts.Platforms, s.Platforms = []string{"linux/arm64"}, []string{"linux/amd64", "linux/arm64/v8"}
+		}, "", false},
+		{"an earlier variant", func(_ *kit, p *shoal.Peer, s *shoal.Spec) {
+			p.Facts.Platforms, s.Platforms = []string{"linux/arm/v7"}, []string{"linux/arm/v6"}
+		}, "", false},
+		{"a later variant", func(_ *kit, p *shoal.Peer, s *shoal.Spec) {
+			p.Facts.Platforms, s.Platforms = []string{"linux/arm/v6"}, []string{"linux/arm/v7"}
+		}, "image is linux/arm/v7, this peer is linux/arm/v6", true},
+		{"a platform that is not known", func(_ *kit, _ *shoal.Peer, s *shoal.Spec) { s.Platforms = []string{"linux/arm64"} }, "", false},
 		{"memory", func(k *kit, p *shoal.Peer, s *shoal.Spec) {
 			s.Reservations = shoal.Resources{MemBytes: 24 * gib}
 			for slot := range 2 {
@@ -263,6 +280,31 @@ func TestHopeless(t *testing.T) {
 		"1 of 5 peers: has 22 GiB of 22 GiB free, needs 24 GiB; and 2 more reasons"
 	if !slices.Equal(placed.Unplaced, []string{want}) || placed.Slots[0] != "" {
 		t.Errorf("Propose = %+v, want unplaced %q", placed, want)
+	}
+}
+
+// TestHopelessPlatform is item 37 of the bad inputs.
+func TestHopelessPlatform(t *testing.T) {
+	k := newKit(3)
+	for i := range k.peers {
+		k.peers[i].Facts.Platforms = []string{"linux/amd64"}
+	}
+	spec := shoal.Spec{Name: "web", Mode: shoal.ModeReplicated, Image: "app:v1", Digest: "sha256:aa", Platforms: []string{"linux/arm64"}}
+	const want = "image is linux/arm64, peers are linux/amd64"
+	if got := Hopeless(k.view("p000"), &spec); got != want {
+		t.Errorf("Hopeless = %q, want %q", got, want)
+	}
+	if got := Propose(k.view("p000"), []Wanted{{Spec: spec, Replicas: 1}})[0]; !slices.Equal(got.Unplaced, []string{"slot 0: " + want}) {
+		t.Errorf("Propose = %+v, want unplaced %q", got, want)
+	}
+	k.peers[2].Facts.Platforms = []string{"linux/arm64"}
+	k.peers[2].Cordoned = true // not never
+	if got := Hopeless(k.view("p000"), &spec); got != "" {
+		t.Errorf("Hopeless with an arm64 peer = %q, want none", got)
+	}
+	got := Propose(k.view("p000"), []Wanted{{Spec: spec, Replicas: 1}})[0]
+	if want := "slot 0: 2 of 3 peers: image is linux/arm64, this peer is linux/amd64; 1 of 3 peers: is cordoned"; !slices.Equal(got.Unplaced, []string{want}) {
+		t.Errorf("Propose = %+v, want unplaced %q", got, want)
 	}
 }
 

@@ -30,11 +30,11 @@ func (x *want) unmet() bool { return x.target < 0 && x.home < 0 && !x.gated && !
 // list schedules the open slots of several services: greedy list scheduling in the
 // order of priority, size (largest first), service, slot. Within a service spread
 // prefers, in the slot's zone, the peer with fewest replicas of the service, then
-// the least loaded after adding, then by rank; binpack the most loaded that still
-// fits.
+// the least loaded after adding, where what a peer holds of the image counts for it
+// (layers.go), then by rank; binpack the most loaded that still fits.
 //
-// With spread a peer's key depends on its own claims only and only worsens by
-// them, so a peer that already claimed all its slots leaves every other slot where
+// With spread a peer's key depends on its own claims and beats only, and only worsens
+// by claims, so a peer that already claimed all its slots leaves every other slot where
 // it was (the theorem of PLACEMENT.md). Binpack cannot have that property; there
 // the proposal and the hold-off keep peers in step.
 type list struct {
@@ -126,10 +126,16 @@ func (l *list) nameProposed() {
 
 // fill gives the slots that have no target yet to the best feasible peers.
 func (l *list) fill() {
+	var rows []*listRow
+	var services []*serviceRow
 	for _, r := range l.rows {
 		if slices.ContainsFunc(r.wants, func(x want) bool { return x.unmet() }) {
-			l.fillRow(r)
+			rows, services = append(rows, r), append(services, r.s)
 		}
+	}
+	l.w.measure(services...)
+	for _, r := range rows {
+		l.fillRow(r)
 	}
 }
 
@@ -175,6 +181,8 @@ type bench struct {
 	heaps [][]candidate
 	made  []bool
 	less  func(a, b candidate) bool
+	near  []uint8 // quarters of the image that each peer holds; nil: not known
+	packs bool    // the most loaded is preferred
 }
 
 type candidate struct {
@@ -204,9 +212,9 @@ func packLess(a, b candidate) bool {
 // newBench returns the candidates for a row of the list. Heaps are made when their
 // zone is first asked for.
 func newBench(w *world, r *listRow, zones *zoning) *bench {
-	b := &bench{w: w, r: r, less: spreadLess, zones: zones}
+	b := &bench{w: w, r: r, less: spreadLess, zones: zones, near: w.layers[r.s.spec.Digest]}
 	if r.s.spec.Strategy == shoal.StrategyBinpack {
-		b.less = packLess
+		b.less, b.packs = packLess, true
 	}
 	n := 1
 	if zones != nil {
@@ -257,10 +265,18 @@ func (b *bench) single(zone int) int {
 
 func (b *bench) candidate(p int) candidate {
 	row := &b.w.peers[p]
-	return candidate{
+	c := candidate{
 		peer: int32(p), held: b.r.held[p],
 		cost: share(row.load.Add(b.r.s.nominal), row.alloc), rank: peerRank(b.r.s.hash, row.hash),
 	}
+	switch {
+	case b.near == nil:
+	case b.packs:
+		c.cost += worth[b.near[p]]
+	default:
+		c.cost -= worth[b.near[p]]
+	}
+	return c
 }
 
 // take assigns the best peer of the zone, or of any zone if that one is full, and

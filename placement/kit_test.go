@@ -22,6 +22,7 @@ type kit struct {
 	releases []shoal.Release
 	homes    []shoal.Home
 	gone     []shoal.GoneBody
+	images   []shoal.Image
 	lives    map[shoal.PeerID]shoal.Life
 	states   map[shoal.PeerID]*shoal.PeerState
 	minted   int
@@ -130,6 +131,7 @@ func (k *kit) view(self shoal.PeerID) *shoal.View {
 	d := &shoal.Desired{
 		Services: slices.Clone(k.services), Peers: slices.Clone(k.peers),
 		Claims: slices.Clone(k.claims), Releases: slices.Clone(k.releases), Homes: slices.Clone(k.homes), Gone: k.gone,
+		Images: k.images,
 	}
 	slices.SortFunc(d.Homes, func(a, b shoal.Home) int {
 		return cmp.Or(cmp.Compare(a.Service, b.Service), cmp.Compare(a.Slot, b.Slot), cmp.Compare(a.Peer, b.Peer))
@@ -144,6 +146,33 @@ func (k *kit) view(self shoal.PeerID) *shoal.View {
 	states := make(map[shoal.PeerID]*shoal.PeerState, len(k.states))
 	maps.Copy(states, k.states)
 	return shoal.NewView(self, d, lives, states)
+}
+
+// image records an image of blobs of these sizes and returns its digest and its blobs'
+// keys.
+func (k *kit) image(name string, sizes ...int64) (digest string, keys []shoal.BlobKey) {
+	i := shoal.Image{ImageBody: shoal.ImageBody{Image: name}}
+	for _, size := range sizes {
+		k.minted++
+		d := fmt.Sprintf("sha256:%016x%048x", k.minted, 0)
+		i.Blobs = append(i.Blobs, shoal.BlobRef{Digest: d, Size: size})
+		key, _ := shoal.BlobKeyOf(d)
+		keys = append(keys, key)
+	}
+	k.minted++
+	i.Digest = fmt.Sprintf("sha256:%016x%048x", k.minted, 0)
+	k.images = append(k.images, i)
+	return i.Digest, keys
+}
+
+// stores says that a peer holds these blobs.
+func (k *kit) stores(id shoal.PeerID, keys ...shoal.BlobKey) {
+	st := &shoal.PeerState{}
+	if old := k.states[id]; old != nil {
+		*st = *old
+	}
+	st.Blobs = slices.Sorted(slices.Values(append(slices.Clone(st.Blobs), keys...)))
+	k.states[id] = st
 }
 
 // seasoned returns the memory of a peer that has been up for an hour at now and has

@@ -32,7 +32,16 @@ func drawCluster(t *rapid.T) *kit {
 		if rapid.Bool().Draw(t, "allows") {
 			p.Facts.AllowedPolicy = []string{"privileged"}
 		}
+		p.Facts.Platforms = rapid.SampledFrom([][]string{nil, {"linux/amd64"}, {"linux/arm64"}}).Draw(t, "platform")
 		p.Cordoned = rapid.IntRange(0, 9).Draw(t, "cordoned") == 0
+	}
+	var digests []string
+	for i := range rapid.IntRange(0, 3).Draw(t, "images") {
+		d, keys := k.image(fmt.Sprintf("app:%d", i), 100, 500, 1000, 3000)
+		digests = append(digests, d)
+		for j := range k.peers {
+			k.stores(k.peers[j].ID, keys[:rapid.IntRange(0, 4).Draw(t, "layers")]...)
+		}
 	}
 	used := make(map[shoal.PeerID]int64)
 	for i := range rapid.IntRange(1, 5).Draw(t, "services") {
@@ -52,6 +61,10 @@ func drawCluster(t *rapid.T) *kit {
 		svc.Spec.SpreadBy = rapid.SampledFrom([]string{"", "", "rack", "peer"}).Draw(t, "spread by")
 		if rapid.IntRange(0, 2).Draw(t, "volume") == 0 {
 			svc.Spec.Setup.Mounts = []shoal.Mount{{Kind: shoal.MountVolume, Source: "data", Target: "/data"}}
+		}
+		if len(digests) > 0 && rapid.Bool().Draw(t, "pushed") {
+			svc.Spec.Image, svc.Spec.Digest = "app", rapid.SampledFrom(digests).Draw(t, "digest")
+			svc.Spec.Platforms = rapid.SampledFrom([][]string{nil, {"linux/amd64"}, {"linux/amd64", "linux/arm64"}}).Draw(t, "for")
 		}
 		n := svc.Replicas
 		for slot := range n {

@@ -22,6 +22,7 @@ type world struct {
 	ports    map[portKey]int
 	all      []int32            // peers that take new slots
 	zonings  map[string]*zoning // by label, made when first asked for
+	layers   layers             // of the images that were asked for
 }
 
 // standing is how a peer's claims count.

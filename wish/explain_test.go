@@ -104,6 +104,13 @@ func TestHopelessIsRefused(t *testing.T) {
 			t.Errorf("with AllowUnplaced: %+v, want +", got)
 		}
 	}
+	p.push(t, "arm:1", digest("a"), "linux/arm64")
+	foreign := of("arm:1")
+	foreign.Name = "foreign"
+	want := `accept wish: service "foreign": image is linux/arm64, peers are linux/amd64: refused; push an image that is for them too or use --allow-unplaced`
+	if _, err := p.Submit(context.Background(), deploy(foreign), shoal.UpdateOptions{}); !errors.Is(err, shoal.ErrRefused) || err.Error() != want {
+		t.Errorf("Submit of an image for other machines = %v, want %s", err, want)
+	}
 	p.must(t, scale("picky", 3, false)) // a number changes nothing about it
 	none := picky
 	none.Name, none.Replicas = "none", 0

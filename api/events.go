@@ -107,7 +107,7 @@ func (d *differ) services() {
 			say("created through %s: %s, replicas %d", author, now.Spec.Image, now.Replicas)
 		default:
 			if was.Revision != now.Revision {
-				say("updated through %s: revision %d%s", author, now.Revision.Seq, imageChange(was.Spec.Image, now.Spec.Image))
+				say("updated through %s: revision %d%s", author, now.Revision.Seq, imageChange(&was.Spec, &now.Spec))
 			}
 			if was.Stopped != now.Stopped {
 				d.add(kindService, "", now.Spec.Name, -1, "%s", choose(now.Stopped, "stopped", "started"))
@@ -134,11 +134,14 @@ func (d *differ) services() {
 	}
 }
 
-func imageChange(was, now string) string {
-	if was == now {
-		return ""
+func imageChange(was, now *shoal.Spec) string {
+	switch {
+	case was.Image != now.Image:
+		return fmt.Sprintf(", image %s -> %s", was.Image, now.Image)
+	case was.Digest != now.Digest:
+		return fmt.Sprintf(", image %s (%s -> %s)", now.Image, cmp.Or(was.Digest, "by name"), cmp.Or(now.Digest, "by name"))
 	}
-	return fmt.Sprintf(", image %s -> %s", was, now)
+	return ""
 }
 
 func (d *differ) claims() {

@@ -62,7 +62,11 @@ func TestDifference(t *testing.T) {
 		"created, all": {func(s *scene) { s.add("db", shoal.ModeGlobal) }, []string{"service db/-1 created through tokyo: db:1, one on every peer"}},
 		"scaled":       {func(s *scene) { s.desired.Services[0].Replicas = 5 }, []string{"service web/-1 scaled 2 -> 5"}},
 		"updated":      {func(s *scene) { s.desired.Services[0].Revision = rev(2); s.desired.Services[0].Spec.Image = "hello:2" }, []string{"service web/-1 updated through tokyo: revision 2, image hello:1 -> hello:2"}},
-		"removed":      {func(s *scene) { s.desired.Services = nil }, []string{"service web/-1 removed"}},
+		"image moved": {func(s *scene) {
+			s.desired.Services[0].Revision = rev(2)
+			s.desired.Services[0].Spec.Digest = "sha256:b"
+		}, []string{"service web/-1 updated through tokyo: revision 2, image hello:1 (by name -> sha256:b)"}},
+		"removed": {func(s *scene) { s.desired.Services = nil }, []string{"service web/-1 removed"}},
 		"conflict": {func(s *scene) {
 			s.desired.Conflicts = []shoal.Conflict{{Service: "web", Loser: rev(1), Winner: rev(2), Rule: "higher seq"}}
 		}, []string{"service web/-1 conflict: revision 1@tokyo superseded by 2@tokyo: higher seq"}},

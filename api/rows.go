@@ -162,7 +162,7 @@ func (p *pane) replicas(name string, want int, why func(slot int) string) []*sho
 		if !held[slot] {
 			rows = append(rows, &shoalv1.ReplicaRow{
 				Service: name, Slot: int32(slot), State: stateUnplaced, Reason: why(slot),
-				Image: svc.Spec.Image, Revision: revision(svc.Revision), IsCurrent: true,
+				Image: svc.Spec.Image, Digest: svc.Spec.Digest, Revision: revision(svc.Revision), IsCurrent: true,
 			})
 		}
 	}
@@ -179,13 +179,17 @@ func (p *pane) replica(svc *shoal.Service, c shoal.Claim) *shoalv1.ReplicaRow {
 		row.IsCurrent = c.Revision == svc.Revision
 		row.Image = svc.Spec.Image
 	}
+	if row.GetIsCurrent() {
+		row.Digest = svc.Spec.Digest
+	}
 	if st, ok := p.view.Replica(c.Replica); ok {
 		if !row.GetIsCurrent() && st.Image != "" { // the spec that named it is not kept
 			row.Image = st.Image
 		}
 		row.State, row.Health, row.Reason = st.Phase.String(), st.Health, st.Reason
 		row.Restarts, row.ExitCode = int32(st.Restarts), int32(st.ExitCode)
-		row.Addr, row.Digest, row.Container = st.Addr, st.Image, st.Container
+		row.Addr, row.Container = st.Addr, st.Container
+		row.Digest = cmp.Or(row.GetDigest(), st.Image) // the engine's ID of an image that has none
 		row.Ports = bindings(st.Ports)
 		row.Started = stamp(st.StartedAt * 1000)
 	}

@@ -102,6 +102,8 @@ func (a *app) describeService(s serviceJSON) error {
 		{"Revision", a.revision(s.Revision)},
 		{"Accepted", moment(s.Accepted)},
 		{"Image", s.Image},
+		{"Digest", s.Spec.Digest},
+		{"Platforms", strings.Join(s.Spec.Platforms, ", ")},
 		{"Entrypoint", strings.Join(s.Spec.Entrypoint, " ")},
 		{"Command", strings.Join(s.Spec.Command, " ")},
 		{"Environment", pairs(s.Spec.Env)},

@@ -16,6 +16,8 @@ import (
 // specJSON is a spec with the stable names of -o json.
 type specJSON struct {
 	Image        string            `json:"image"`
+	Digest       string            `json:"digest,omitempty"`    // what the image stood for when the wish was accepted
+	Platforms    []string          `json:"platforms,omitempty"` // that it is for
 	Entrypoint   []string          `json:"entrypoint,omitempty"`
 	Command      []string          `json:"command,omitempty"`
 	Env          map[string]string `json:"environment,omitempty"`
@@ -122,7 +124,7 @@ type restartJSON struct {
 
 func specOf(s *shoal.Spec) specJSON {
 	out := specJSON{
-		Image: s.Image, Entrypoint: s.Entrypoint, Command: s.Command, Env: s.Env, Labels: s.Labels,
+		Image: s.Image, Digest: s.Digest, Platforms: s.Platforms, Entrypoint: s.Entrypoint, Command: s.Command, Env: s.Env, Labels: s.Labels,
 		LimitCPU: s.Limits.CPUMilli, LimitMem: s.Limits.MemBytes, ReserveCPU: s.Reservations.CPUMilli, ReserveMem: s.Reservations.MemBytes,
 		PidsLimit: s.PidsLimit, Mode: string(s.Mode), FileReplicas: s.Replicas, Strategy: string(s.Strategy), MaxPerPeer: s.MaxPerPeer,
 		Priority: s.Priority, OnPartition: string(s.OnPartition), StopSignal: s.StopSignal, StopGrace: s.StopGrace.Seconds(),

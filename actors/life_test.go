@@ -290,8 +290,12 @@ func TestOldRevisionIsKept(t *testing.T) {
 		s.until(3*time.Second, "adopted", func() bool { return p.told() && p.ready("web") == 1 })
 		p.engine.RemoveByHand(id)
 		s.until(5*time.Second, "made again", func() bool { return p.ready("web") == 1 && p.replica("web", 0).Restarts == 1 })
+		image, err := p.engine.Find(s.t.Context(), "hello:1")
+		if err != nil {
+			t.Fatal(err)
+		}
 		cs, err := p.engine.List(s.t.Context())
-		if err != nil || len(cs) != 1 || cs[0].Revision.Seq != 1 || cs[0].Image != "sha256:hello:1" {
+		if err != nil || len(cs) != 1 || cs[0].Revision.Seq != 1 || cs[0].Image != image.ID {
 			t.Errorf("containers = %+v, %v; want one of the old revision", cs, err)
 		}
 	})

@@ -32,6 +32,10 @@ type Config struct {
 	// Slow bounds what an engine works for: create, start, remove. 30s: one of
 	// eight parallel starts was seen to take 3 s on a busy machine (FACTS section 7).
 	Slow time.Duration
+	// Stall bounds how long a pull, a load or a save of an image may stand still; in all
+	// it takes as long as it takes. 2m: an engine tells several times a second of what it
+	// moves, but nothing while it syncs a layer to a slow disk.
+	Stall time.Duration
 	// StopMargin is what Stop waits beyond the grace, for the kill. 10s.
 	StopMargin time.Duration
 	// Parallel bounds the inspections and measurements at a time. 4: above that an
@@ -53,7 +57,7 @@ func (c *Config) Validate() error {
 		return &shoal.InvalidError{Field: "runtime.parallel", Why: fmt.Sprintf("must not be negative, got %d", c.Parallel)}
 	}
 	for name, d := range map[string]time.Duration{
-		"quick": c.Quick, "slow": c.Slow, "stop margin": c.StopMargin, "refresh": c.Refresh,
+		"quick": c.Quick, "slow": c.Slow, "stall": c.Stall, "stop margin": c.StopMargin, "refresh": c.Refresh,
 	} {
 		if d < 0 {
 			return &shoal.InvalidError{Field: "runtime." + name, Why: fmt.Sprintf("must not be negative, got %s", d)}
@@ -69,6 +73,7 @@ func (c *Config) defaults() {
 	}
 	setDefault(&c.Quick, 5*time.Second)
 	setDefault(&c.Slow, 30*time.Second)
+	setDefault(&c.Stall, 2*time.Minute)
 	setDefault(&c.StopMargin, 10*time.Second)
 	setDefault(&c.Parallel, 4)
 	setDefault(&c.Refresh, time.Minute)

@@ -77,7 +77,8 @@ func TestTwinContract(t *testing.T) {
 				twin.SetImages(append(slices.Clone(images), "late:1")...)
 				return "late:1", func() { twin.SetImages(images...) }
 			},
-			Hang: twin.SetHang,
+			Forget: func(_ testing.TB, id string) { twin.ForgetImage(id) },
+			Hang:   twin.SetHang,
 		}
 	})
 }

@@ -55,6 +55,9 @@ func (d *Docker) Create(ctx context.Context, spec shoal.ContainerSpec) (string, 
 	}
 	id, err := call(ctx, d, d.cfg.Slow, what, func(ctx context.Context, c *client.Client) (string, error) {
 		cfg, host := configOf(&spec, labels), hostConfigOf(&spec)
+		if cfg.Image, err = imageOf(ctx, c, &spec); err != nil {
+			return "", err
+		}
 		setUp(&spec.Spec.Setup, d.cfg.Cluster, c.ClientVersion(), cfg, host)
 		made, err := c.ContainerCreate(ctx, cfg, host, nil, nil, nameOf(&spec))
 		if cerrdefs.IsNotFound(err) {
@@ -123,7 +126,25 @@ func (d *Docker) ours() filters.Args {
 	)
 }
 
-// configOf translates what is the same on every peer, but for the setup.
+// imageOf returns what to create from: the image that was made available. Its name as
+// the user wrote it is taken where that stands for it now, for people who look at the
+// engine; a name that moves between this answer and the create is a matter of
+// milliseconds that only creating from the ID would close.
+func imageOf(ctx context.Context, c *client.Client, spec *shoal.ContainerSpec) (string, error) {
+	name := shoal.NormalizeRef(spec.Spec.Image) // never an image whose ID begins with the name
+	if spec.Image == "" {
+		return name, nil
+	}
+	switch found, err := c.ImageInspect(ctx, name); {
+	case err == nil && found.ID == spec.Image:
+		return name, nil
+	case err != nil && !cerrdefs.IsNotFound(err):
+		return "", err
+	}
+	return spec.Image, nil
+}
+
+// configOf translates what is the same on every peer, but for the setup and the image.
 func configOf(spec *shoal.ContainerSpec, labels map[string]string) *container.Config {
 	s := spec.Spec
 	grace := s.StopGrace
@@ -136,7 +157,6 @@ func configOf(spec *shoal.ContainerSpec, labels map[string]string) *container.Co
 		exposed[portOf(p)] = struct{}{}
 	}
 	return &container.Config{
-		Image:        shoal.NormalizeRef(s.Image), // never an image whose ID begins with the name
 		Entrypoint:   s.Entrypoint,
 		Cmd:          s.Command,
 		Env:          envOf(spec),

@@ -3,8 +3,9 @@
 
 // Package runtime runs containers: [Docker] on a Docker Engine (API 1.41 and up,
 // negotiated), and [Twin], an in-memory engine with failure knobs, for simulation.
-// Both implement shoal.Engine, shoal.Machine and shoal.Console, and both pass the
-// contract suite runtimetest; [Puller] says which images an engine already holds.
+// Both implement shoal.Engine, shoal.Machine, shoal.Console and shoal.ImageStore, and
+// both pass the contract suite runtimetest; [Puller] is shoal.Puller for a peer without
+// a registry of its own: it says which images an engine already holds.
 //
 // A container belongs to a replica and carries labels that say so, the signed
 // record of its revision included, so that a daemon that restarts adopts what runs,
@@ -18,6 +19,7 @@
 // Every call has a deadline of its own; an engine that is absent or does not answer
 // is shoal.ErrEngineDown. The package refuses to touch a container that does not
 // carry its cluster's and its peer's label, to let users set labels under
-// "net.shoal.", and to pull images: what is not there is shoal.ErrNotFound. It
-// decides nothing: it never restarts, replaces or cleans up by itself.
+// "net.shoal.", and to let an engine ask any registry but the one that it is told, by
+// its address on this machine: an image that is not there when a container is made is
+// shoal.ErrNotFound. It decides nothing: it never restarts, replaces or cleans up by itself.
 package runtime

@@ -26,19 +26,22 @@ import (
 const minAPI = "1.41"
 
 var (
-	_ shoal.Engine  = (*Docker)(nil)
-	_ shoal.Machine = (*Docker)(nil)
-	_ shoal.Console = (*Docker)(nil)
-	_ shoal.Engine  = (*Twin)(nil)
-	_ shoal.Machine = (*Twin)(nil)
-	_ shoal.Console = (*Twin)(nil)
-	_ shoal.Puller  = (*Twin)(nil)
-	_ shoal.Puller  = (*Puller)(nil)
+	_ shoal.Engine     = (*Docker)(nil)
+	_ shoal.Machine    = (*Docker)(nil)
+	_ shoal.Console    = (*Docker)(nil)
+	_ shoal.ImageStore = (*Docker)(nil)
+	_ shoal.Engine     = (*Twin)(nil)
+	_ shoal.Machine    = (*Twin)(nil)
+	_ shoal.Console    = (*Twin)(nil)
+	_ shoal.ImageStore = (*Twin)(nil)
+	_ shoal.Puller     = (*Twin)(nil)
+	_ shoal.Puller     = (*Puller)(nil)
 )
 
-// Docker is a Docker Engine as shoal.Engine, shoal.Machine and shoal.Console. It
-// is safe for concurrent use, holds no connection open but for idle ones, and finds
-// the engine again by itself when it comes back, also in another version.
+// Docker is a Docker Engine as shoal.Engine, shoal.Machine, shoal.Console and
+// shoal.ImageStore. It is safe for concurrent use, holds no connection open but for
+// idle ones, and finds the engine again by itself when it comes back, also in another
+// version.
 type Docker struct {
 	cfg   Config
 	clock shoal.Clock

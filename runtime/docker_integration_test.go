@@ -24,6 +24,7 @@ import (
 	"testing"
 	"time"
 
+	cerrdefs "github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/image"
 	"github.com/docker/docker/client"
@@ -206,7 +207,22 @@ func dockerFixture(t testing.TB) *runtimetest.Fixture {
 			}
 			return ref, remove
 		},
-		Hang: p.hang,
+		Forget: forgetImage,
+		Hang:   p.hang,
+	}
+}
+
+// forgetImage is docker rmi -f.
+func forgetImage(t testing.TB, id string) {
+	t.Helper()
+	raw, err := rawClient()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer raw.Close()
+	_, err = raw.ImageRemove(context.WithoutCancel(t.Context()), id, image.RemoveOptions{Force: true})
+	if err != nil && !cerrdefs.IsNotFound(err) {
+		t.Error(err)
 	}
 }
 
@@ -312,6 +328,32 @@ func TestDockerCreatesWhatTheSpecSays(t *testing.T) {
 	for k := range cfg.Labels {
 		if strings.Contains(k, "slot") {
 			t.Errorf("label %s: the slot is the claim's word", k)
+		}
+	}
+}
+
+// TestDockerShowsTheUsersName: who looks at the engine sees the name that the user wrote,
+// as long as it stands for what was deployed.
+func TestDockerShowsTheUsersName(t *testing.T) {
+	c := newCluster()
+	d := newDocker(t, runtime.DefaultHost, peer, c)
+	removeAll(t, d)
+	found, err := d.Find(t.Context(), testImage)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, tt := range []struct{ name, want string }{
+		{testImage, testImage},
+		{"shoal-runtime-test:moved", found.ID}, // stands for nothing
+	} {
+		cs := spec(byte(i+1), func(s *shoal.Spec) { s.Image = tt.name })
+		cs.Cluster, cs.Image = c, found.ID
+		id, err := d.Create(t.Context(), cs)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if info := created(t, id); info.Config.Image != tt.want || info.Image != found.ID {
+			t.Errorf("container of %s shows %s of image %s, want %s of %s", tt.name, info.Config.Image, info.Image, tt.want, found.ID)
 		}
 	}
 }

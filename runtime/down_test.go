@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"path/filepath"
@@ -19,6 +20,8 @@ import (
 	"github.com/shoalnet/shoal"
 	"github.com/shoalnet/shoal/runtime"
 )
+
+var login = shoal.RegistryLogin{Address: "127.0.0.1:1"}
 
 // everyCall returns all calls of our room, on the container that fakes list first.
 func everyCall(ctx context.Context, d *runtime.Docker) map[string]func() error {
@@ -41,6 +44,11 @@ func everyCall(ctx context.Context, d *runtime.Docker) map[string]func() error {
 		},
 		"Ensure": func() error { _, err := p.Ensure(ctx, "hello:1", nil); return err },
 		"Images": func() error { _, err := p.Images(ctx); return err },
+		"Find":   func() error { _, err := d.Find(ctx, "hello:1"); return err },
+		"Tag":    func() error { return d.Tag(ctx, "hello:1", "hello:2") },
+		"Load":   func() error { return d.Load(ctx, strings.NewReader("no tar")) },
+		"Save":   func() error { return d.Save(ctx, "hello:1", io.Discard) },
+		"Pull":   func() error { return d.Pull(ctx, login.Address+"/app:1", login, nil) },
 	}
 }
 
@@ -117,7 +125,16 @@ func TestEngineHangsInTheWork(t *testing.T) {
 	})
 	// List: one container that cannot be inspected is no dead engine.
 	// Create: the list that fakes give shows another replica's container as its own.
-	wantDown(t, d, "List", "Create")
+	// Load, Pull: an engine that answers pings may be waiting for others.
+	wantDown(t, d, "List", "Create", "Load", "Pull")
+	for what, err := range map[string]error{
+		"Load": d.Load(t.Context(), strings.NewReader("no tar")),
+		"Pull": d.Pull(t.Context(), login.Address+"/app:1", login, nil),
+	} {
+		if err == nil || !strings.HasSuffix(err.Error(), ": nothing moved for 500ms") || errors.Is(err, shoal.ErrEngineDown) {
+			t.Errorf("%s that stands still = %v, want that nothing moved", what, err)
+		}
+	}
 	all, err := d.List(t.Context())
 	if err != nil || len(all) != 1 || all[0].State != shoal.ContainerRunning || !all[0].Started.IsZero() {
 		t.Errorf("List = %+v, %v; want the container without what only its inspection tells", all, err)
@@ -146,7 +163,7 @@ func TestEngineBreaksOff(t *testing.T) {
 		return true
 	})
 	// These need no more of the answer than that it was given.
-	wantDown(t, d, "Start", "Stop", "Remove")
+	wantDown(t, d, "Start", "Stop", "Remove", "Tag")
 }
 
 func TestStopWaitsForTheGrace(t *testing.T) {

@@ -133,7 +133,7 @@ func newFakeDocker(t testing.TB, host string, quick time.Duration) *runtime.Dock
 	t.Helper()
 	d, err := runtime.NewDocker(runtime.Config{
 		Host: host, Cluster: cluster, Peer: peer,
-		Quick: quick, Slow: quick, StopMargin: 300 * time.Millisecond,
+		Quick: quick, Slow: quick, Stall: quick, StopMargin: 300 * time.Millisecond,
 	}, shoal.NewSystemClock(), slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)

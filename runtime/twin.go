@@ -4,6 +4,7 @@
 package runtime
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -64,7 +65,8 @@ type Twin struct {
 
 	mu         sync.Mutex // guards all below; never held while waiting
 	containers map[string]*twinContainer
-	images     map[string]bool
+	images     map[string]*twinImage // by ID
+	names      map[string]string     // normalized, to ID
 	programs   map[string]Program
 	latency    Latency
 	down       bool
@@ -135,11 +137,11 @@ func (t *Twin) Create(ctx context.Context, spec shoal.ContainerSpec) (string, er
 	if err := t.admit(spec.Spec); err != nil {
 		return "", err
 	}
-	ref := shoal.NormalizeRef(spec.Spec.Image)
-	if !t.images[ref] {
+	image := t.lookup(cmp.Or(spec.Image, spec.Spec.Image))
+	if image == nil {
 		return "", fmt.Errorf("create container: %w", &missingImage{ref: spec.Spec.Image})
 	}
-	program := t.programs[ref]
+	program := t.programs[shoal.NormalizeRef(spec.Spec.Image)]
 	err := program.CreateErr
 	if len(t.createErrs) > 0 {
 		err, t.createErrs = t.createErrs[0], t.createErrs[1:]
@@ -152,7 +154,7 @@ func (t *Twin) Create(ctx context.Context, spec shoal.ContainerSpec) (string, er
 	c.Container = shoal.Container{
 		ID: id, Name: nameOf(&spec), Cluster: spec.Cluster, Peer: spec.Peer, Replica: spec.Replica,
 		Service: spec.Spec.Name, Revision: spec.Revision, Record: slices.Clone(spec.Record),
-		State: shoal.ContainerCreated, Image: "sha256:" + ref,
+		State: shoal.ContainerCreated, Image: image.id,
 	}
 	t.containers[id] = c
 	t.note(c, "create", "")
@@ -322,33 +324,4 @@ func (t *Twin) Usage(ctx context.Context) (shoal.Resources, error) {
 		}
 	}
 	return sum, nil
-}
-
-// Ensure implements [shoal.Puller]: it only looks.
-func (t *Twin) Ensure(ctx context.Context, ref string, _ func(shoal.ImageProgress)) (string, error) {
-	if err := t.enter(ctx, "look for image", func(l Latency) time.Duration { return l.Call }); err != nil {
-		return "", err
-	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	name := shoal.NormalizeRef(ref)
-	if !t.images[name] {
-		return "", &missingImage{ref: ref}
-	}
-	return name, nil
-}
-
-// Images implements [shoal.Puller].
-func (t *Twin) Images(ctx context.Context) ([]string, error) {
-	if err := t.enter(ctx, "list images", func(l Latency) time.Duration { return l.Call }); err != nil {
-		return nil, err
-	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	out := make([]string, 0, len(t.images))
-	for ref := range t.images {
-		out = append(out, ref)
-	}
-	slices.Sort(out)
-	return out, nil
 }

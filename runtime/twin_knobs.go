@@ -10,28 +10,6 @@ import (
 	"github.com/shoalnet/shoal"
 )
 
-// SetImages makes the engine hold exactly these images, and tells of those that came
-// and went. Running containers stay.
-func (t *Twin) SetImages(refs ...string) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	had := t.images
-	t.images = make(map[string]bool, len(refs))
-	for _, ref := range refs {
-		t.images[shoal.NormalizeRef(ref)] = true
-	}
-	for _, ref := range slices.Sorted(maps.Keys(t.images)) {
-		if !had[ref] {
-			t.tell(shoal.EngineEvent{Image: ref, Action: "load"})
-		}
-	}
-	for _, ref := range slices.Sorted(maps.Keys(had)) {
-		if !t.images[ref] {
-			t.tell(shoal.EngineEvent{Image: ref, Action: "untag"})
-		}
-	}
-}
-
 // SetRules makes the machine's owner allow exactly this. Running containers stay.
 func (t *Twin) SetRules(rules ...string) {
 	t.mu.Lock()

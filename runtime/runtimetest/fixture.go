@@ -1,8 +1,8 @@
 // Copyright The Shoal Authors
 // SPDX-License-Identifier: Apache-2.0
 
-// Package runtimetest is the contract of shoal.Engine, shoal.Machine, shoal.Console
-// and shoal.Puller as one test suite. Every implementation runs it:
+// Package runtimetest is the contract of shoal.Engine, shoal.Machine, shoal.Console,
+// shoal.ImageStore and shoal.Puller as one test suite. Every implementation runs it:
 //
 //	func TestContract(t *testing.T) { runtimetest.Run(t, newFixture) }
 //
@@ -24,6 +24,7 @@ type Engine interface {
 	shoal.Engine
 	shoal.Machine
 	shoal.Console
+	shoal.ImageStore
 }
 
 // Fixture is one engine to test, fresh for each case, and what it can be asked for.
@@ -56,6 +57,8 @@ type Fixture struct {
 	Volume func(t testing.TB, ours bool) (name string)
 	// Load gives the engine one more image, which remove takes from it again.
 	Load func(t testing.TB) (ref string, remove func())
+	// Forget takes an image from the engine, with all its names; one that is absent too.
+	Forget func(t testing.TB, id string)
 	// Hang makes the engine hang, or ends that.
 	Hang func(hang bool)
 }

@@ -49,6 +49,10 @@ func Run(t *testing.T, factory func(t testing.TB) *Fixture) {
 		{"exec asks the owner", execPolicy},
 		{"exec ends", execEnds},
 		{"images", images},
+		{"images by name", imageNames},
+		{"images as archives", imageArchives},
+		{"images pulled", imagePulls},
+		{"images not pulled", imagePullsFail},
 		{"machine", machine},
 		{"ended context", ended},
 		{"hang", hang},
@@ -239,6 +243,7 @@ func ended(t *testing.T, f *Fixture) {
 func hang(t *testing.T, f *Fixture) {
 	id := f.start(t, f.Container(&f.Steady))
 	f.must(t, id)
+	saved := newContent(t).archive(t, "shoal-contract:9")
 	f.Hang(true)
 	ctx := t.Context()
 	calls := map[string]func() error{
@@ -252,6 +257,14 @@ func hang(t *testing.T, f *Fixture) {
 		"Usage":  func() error { _, err := f.Engine.Usage(ctx); return err },
 		"Ensure": func() error { _, err := f.Puller.Ensure(ctx, f.Steady.Image, nil); return err },
 		"Images": func() error { _, err := f.Puller.Images(ctx); return err },
+		"Find":   func() error { _, err := f.Engine.Find(ctx, f.Steady.Image); return err },
+		"Tag":    func() error { return f.Engine.Tag(ctx, f.Steady.Image, f.Steady.Image) },
+		"Load":   func() error { return f.Engine.Load(ctx, bytes.NewReader(saved)) },
+		"Save":   func() error { return f.Engine.Save(ctx, f.Steady.Image, io.Discard) },
+		"Pull": func() error {
+			login := shoal.RegistryLogin{Address: "127.0.0.1:1"}
+			return f.Engine.Pull(ctx, login.Address+"/app:1", login, nil)
+		},
 		"Exec": func() error {
 			_, _, err := f.exec(ctx, id, "", shoal.ExecOptions{Command: f.Print})
 			return err

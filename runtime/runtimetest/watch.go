@@ -279,22 +279,6 @@ func follow(t *testing.T, f *Fixture) {
 	}
 }
 
-func images(t *testing.T, f *Fixture) {
-	all, err := f.Puller.Images(t.Context())
-	if err != nil || !slices.Contains(all, shoal.NormalizeRef(f.Steady.Image)) || !slices.IsSorted(all) {
-		t.Errorf("Images = %q, %v; want %q in it, sorted", all, err, f.Steady.Image)
-	}
-	for range 2 {
-		if _, err := f.Puller.Ensure(t.Context(), f.Steady.Image, nil); err != nil {
-			t.Errorf("Ensure(%s) = %v", f.Steady.Image, err)
-		}
-	}
-	_, err = f.Puller.Ensure(t.Context(), "shoal-nobody-has-this:9", nil)
-	if want := "image shoal-nobody-has-this:9 is not there (docker load it)"; !errors.Is(err, shoal.ErrNotFound) || err.Error() != want {
-		t.Errorf("Ensure of a missing image = %v, want %q", err, want)
-	}
-}
-
 func machine(t *testing.T, f *Fixture) {
 	info, err := f.Engine.Info(t.Context())
 	if err != nil || info.Engine == "" || info.API == "" || !strings.HasPrefix(info.Platform, "linux/") || info.Capacity.CPUMilli <= 0 || info.Capacity.MemBytes <= 0 {

@@ -90,12 +90,9 @@ func engineImage(found *image.InspectResponse) shoal.EngineImage {
 	if found == nil {
 		return shoal.EngineImage{}
 	}
-	platform := found.Os + "/" + found.Architecture
-	if found.Variant != "" {
-		platform += "/" + found.Variant
-	}
 	return shoal.EngineImage{
-		ID: found.ID, Names: namesOf(found.RepoTags, found.RepoDigests), Platform: platform, Size: found.Size,
+		ID: found.ID, Names: namesOf(found.RepoTags, found.RepoDigests),
+		Platform: shoal.Platform(found.Os, found.Architecture, found.Variant), Size: found.Size,
 	}
 }
 

@@ -54,11 +54,9 @@ func newTwinImage(config []byte, layers [][]byte) (*twinImage, error) {
 			return nil, fmt.Errorf("layer %d is %s, the configuration says %s", i, got, want)
 		}
 	}
-	platform := c.OS + "/" + c.Architecture
-	if c.Variant != "" {
-		platform += "/" + c.Variant
-	}
-	return &twinImage{id: sha256Of(config), platform: platform, config: config, layers: layers}, nil
+	return &twinImage{
+		id: sha256Of(config), platform: shoal.Platform(c.OS, c.Architecture, c.Variant), config: config, layers: layers,
+	}, nil
 }
 
 // blankImage is the image of a name that nobody gave content: always the same.

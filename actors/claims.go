@@ -119,7 +119,7 @@ func letGo(plan *placement.Plan) []dated {
 		out = append(out, dated{service: d.Service, release: shoal.Release{Slot: d.Slot, Replica: d.Replica, YieldTo: d.YieldTo}})
 	}
 	for _, n := range plan.Claims {
-		if !n.Reuse.IsZero() {
+		if !n.Reuse.IsZero() && n.LeavesSlot != n.Slot {
 			out = append(out, dated{service: n.Service, release: shoal.Release{Slot: n.LeavesSlot, Replica: n.Reuse, YieldTo: n.YieldTo}})
 		}
 	}

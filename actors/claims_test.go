@@ -25,6 +25,7 @@ func TestDrafts(t *testing.T) {
 		{Holder: "me", Service: "web", Slot: 0, Replica: id(2), Revision: rev(1), Since: at(2)},
 		{Holder: "me", Service: "web", Slot: 3, Replica: id(3), Revision: rev(1), Since: at(3)},
 		{Holder: "me", Service: "web", Slot: 5, Replica: id(4), Revision: rev(1), Since: at(4)},
+		{Holder: "me", Service: "web", Slot: 8, Replica: id(5), Revision: rev(2), Since: at(5)},
 	}
 	minted := byte(100)
 	mint := func() shoal.ReplicaID { minted++; return id(minted) }
@@ -33,6 +34,7 @@ func TestDrafts(t *testing.T) {
 			{Service: "db", Slot: 7, Revision: rev(9)},
 			{Service: "web", Slot: 0, Revision: rev(2), Replaces: id(2)},                               // changes its revision
 			{Service: "web", Slot: 4, Revision: rev(1), Reuse: id(3), LeavesSlot: 3, YieldTo: "other"}, // moves
+			{Service: "web", Slot: 8, Revision: rev(1), Reuse: id(6), LeavesSlot: 8, Replaces: id(5)},  // goes back
 		},
 		Releases: []placement.Drop{{Service: "web", Slot: 5, Replica: id(4), YieldTo: "winner"}},
 	}
@@ -50,6 +52,7 @@ func TestDrafts(t *testing.T) {
 			Holds: []shoal.Holding{
 				{Slot: 0, Replica: id(102), Revision: rev(2), Since: at(2)},
 				{Slot: 4, Replica: id(3), Revision: rev(1)},
+				{Slot: 8, Replica: id(6), Revision: rev(1), Since: at(5)},
 			},
 			Released: []shoal.Release{
 				{Slot: 3, Replica: id(3), YieldTo: "other"},
@@ -62,7 +65,7 @@ func TestDrafts(t *testing.T) {
 		t.Errorf("drafts (-want +got):\n%s", d)
 	}
 	all := releaseAll("me", own)
-	if len(all) != 2 || len(all[0].Holds)+len(all[1].Holds) != 0 || len(all[0].Released)+len(all[1].Released) != 4 {
+	if len(all) != 2 || len(all[0].Holds)+len(all[1].Holds) != 0 || len(all[0].Released)+len(all[1].Released) != 5 {
 		t.Errorf("releaseAll = %+v", all)
 	}
 }

@@ -41,7 +41,7 @@ func (d *decision) global(s *serviceRow) {
 		case why != "":
 			d.drop(c, "", "%s", why)
 		case d.declines(c):
-			d.drop(c, "", "%s", refusal(d.w.peers[d.w.self].state, c.Service, c.Revision))
+			d.decline(c)
 		case d.turnGlobal(s, i):
 			d.change(c, s.rev)
 		default:

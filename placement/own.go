@@ -40,7 +40,7 @@ func (d *decision) own(s *serviceRow, slots []slotState, i int, c shoal.Claim, o
 	case other != "":
 		d.drop(c, other, "%s runs it already, and it never started here", d.name(other))
 	case d.declines(c):
-		d.drop(c, "", "%s", refusal(d.w.peers[d.w.self].state, c.Service, c.Revision))
+		d.decline(c)
 	case st.kind == held && oc.turns != nil && oc.turns[c.Slot] && winner.Replica == c.Replica:
 		d.change(c, s.rev)
 	default:
@@ -82,8 +82,8 @@ func (d *decision) overtaken(s *serviceRow, c shoal.Claim) shoal.PeerID {
 	wish := d.m.wishes[s.spec.Name]
 	young := !d.cfg.NoProposal && wish.fresh && d.now-wish.at < d.cfg.Young
 	for i, o := range s.claims {
-		if o.Slot != c.Slot || o.Holder == d.id || d.claimKind(s, i) != held {
-			continue
+		if o.Slot != c.Slot || o.Holder == d.id || d.claimKind(s, i) != held || o.Revision.Compare(c.Revision) < 0 {
+			continue // one of an older revision runs until this one is ready
 		}
 		named := young && o.Slot < len(s.svc.Proposed) && s.svc.Proposed[o.Slot] == o.Holder
 		if named || d.runs(o.Replica) || d.phase(o.Replica) == shoal.PhaseStarting {
@@ -116,7 +116,7 @@ func (d *decision) start(id shoal.ReplicaID) {
 
 // hasStarted reports whether a replica may have been started already.
 func (d *decision) hasStarted(c shoal.Claim) bool {
-	if !d.old.begun || d.old.started[c.Replica] || d.phase(c.Replica) > shoal.PhasePending {
+	if !d.old.begun || d.old.started[c.Replica] || d.phase(c.Replica) > shoal.PhasePulling {
 		return true
 	}
 	_, fresh := d.old.claimed[slotKey{c.Service, c.Slot}]
@@ -135,6 +135,44 @@ func (d *decision) drop(c shoal.Claim, to shoal.PeerID, format string, args ...a
 // declines reports whether this peer refuses a slot it holds and that does not run.
 func (d *decision) declines(c shoal.Claim) bool {
 	return refusal(d.w.peers[d.w.self].state, c.Service, c.Revision) != "" && !d.runs(c.Replica)
+}
+
+// decline gives up a slot that this peer refuses: to the replica of an older revision
+// that still fills it here, if there is one, else to whoever takes it.
+func (d *decision) decline(c shoal.Claim) {
+	why := refusal(d.w.peers[d.w.self].state, c.Service, c.Revision)
+	old := d.predecessor(c)
+	if old == nil {
+		d.drop(c, "", "%s", why)
+		return
+	}
+	d.plan.Claims = append(d.plan.Claims, NewClaim{
+		Service: c.Service, Slot: c.Slot, Revision: old.Revision,
+		Reuse: old.ID, LeavesSlot: c.Slot, Replaces: c.Replica, Data: d.leavesData(c),
+	})
+	d.m.claimed[slotKey{c.Service, c.Slot}] = claimMemory{at: d.now, once: true}
+	d.start(old.ID)
+	d.say(c.Service, c.Slot, "back to revision %d, which runs: %s", old.Revision.Seq, why)
+}
+
+// predecessor returns the replica of an older revision that this peer runs in the slot
+// of a claim until the claimed one can take over; nil if there is none.
+func (d *decision) predecessor(c shoal.Claim) *shoal.ReplicaStatus {
+	state := d.w.peers[d.w.self].state
+	if state == nil {
+		return nil
+	}
+	var best *shoal.ReplicaStatus
+	for i := range state.Replicas {
+		r := &state.Replicas[i]
+		if r.Service != c.Service || r.Slot != c.Slot || r.Revision.Compare(c.Revision) >= 0 || !d.runs(r.ID) {
+			continue
+		}
+		if best == nil || r.Revision.Compare(best.Revision) > 0 {
+			best = r
+		}
+	}
+	return best
 }
 
 // change takes an own slot to the current revision.

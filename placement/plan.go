@@ -39,7 +39,9 @@ type NewClaim struct {
 	Replaces shoal.ReplicaID // zero, or this peer's replica of an older revision in the same slot
 	// LeavesSlot and YieldTo are set with Reuse only: the slot the replica has had so
 	// far and who won it. The block must record a Release of that slot with YieldTo;
-	// nothing is stopped, and no Drop is listed for it.
+	// nothing is stopped, and no Drop is listed for it. With LeavesSlot == Slot nothing
+	// is released: the slot goes back to a replica of an older revision that still fills
+	// it, and Replaces names the one that could not take over.
 	LeavesSlot int
 	YieldTo    shoal.PeerID
 	// Data says that the slot's data is here already: the record must list the slot

@@ -261,7 +261,7 @@ func (e *edit) claim(c placement.NewClaim) {
 	}
 	if made.Replica.IsZero() {
 		made.Replica = e.p.s.mint()
-	} else {
+	} else if c.LeavesSlot != c.Slot {
 		b.releases = append(b.releases, shoal.Release{
 			Holder: e.p.id, Service: c.Service, Slot: c.LeavesSlot, Replica: c.Reuse, YieldTo: c.YieldTo,
 		})

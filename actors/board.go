@@ -27,7 +27,7 @@ type board struct {
 	minted   map[shoal.ReplicaID]bool // handed out, their actors not made yet
 	ops      map[shoal.ReplicaID]int  // operations under way
 	refusals map[refusalKey]*refusal
-	images   map[string]bool // normalized
+	images   map[string]bool // by imageKey
 	listed   []string        // as the engine spells them, sorted
 	alloc    shoal.Resources
 	used     shoal.Resources

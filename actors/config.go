@@ -22,7 +22,7 @@ type Config struct {
 	ListTimeout time.Duration // an engine that takes longer is down; ListEvery + ListTimeout < 10 s (FAILURES F4)
 	ListGap     time.Duration // least time between two lists, so that storms of events coalesce
 	CallTimeout time.Duration // of a create, a start, a remove; of a stop beyond its grace
-	PullTimeout time.Duration // of an image
+	PullTimeout time.Duration // a pull in which nothing moves any more is given up; the puller itself does so earlier (2 min)
 	OrphanGrace time.Duration // a container without a claim is left alone this long
 
 	Refresh      time.Duration // period of the usage, and of the list of images that corrects what events missed
@@ -50,7 +50,7 @@ func LAN() Config {
 		ListTimeout:  4 * time.Second,
 		ListGap:      10 * time.Millisecond,
 		CallTimeout:  30 * time.Second,
-		PullTimeout:  10 * time.Minute,
+		PullTimeout:  3 * time.Minute,
 		OrphanGrace:  10 * time.Second,
 		Refresh:      30 * time.Second,
 		RefuseFor:    30 * time.Second,

@@ -15,6 +15,10 @@
 // replaced after a short back-off and touches nothing else; a watchdog replaces
 // those that stop answering.
 //
+// A claim has its image made available at once, also while its replica may not start
+// yet. An older replica of the slot that runs here runs on until then: what cannot be
+// had stops nothing.
+//
 // Make a [System] with [New], and call [System.Run] once; it returns after
 // everything it started has ended. Containers outlive it, and are adopted by the
 // next Run. Only [System.Leave] takes them down.

@@ -72,12 +72,14 @@ type (
 		quiet
 		container shoal.Container
 	}
-	// report: a replica's phase changed.
+	// report: how far a replica is.
 	report struct {
 		quiet
 		replica shoal.ReplicaID
 		phase   shoal.Phase
 		ended   bool
+		image   bool // its container can be created, or has been
+		made    bool // it has a container
 	}
 )
 
@@ -102,6 +104,12 @@ type (
 		token uint64
 		seq   uint64
 		event lifecycle.Event
+	}
+	// progress: how far the pull in flight is.
+	progress struct {
+		quiet
+		token uint64
+		at    shoal.ImageProgress
 	}
 	// tick: time passed.
 	tick struct{ quiet }

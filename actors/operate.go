@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
@@ -23,15 +24,18 @@ var errNoSpec = errors.New("its revision is no longer known here")
 // operation is one call on the engine, off the actor.
 type operation struct {
 	gate    chan struct{} // tokens of the launches allowed at a time; nil: no limit
-	timeout time.Duration
-	whole   bool // giving it up also ends the call, not only the wait for its turn
-	call    func(context.Context) (id string, err error)
+	timeout time.Duration // of a pull: since something moved last
+	// pull: giving it up also ends the call, not only the wait for its turn. moved notes
+	// that something moved.
+	pull func(ctx context.Context, moved func()) (id string, err error)
+	call func(context.Context) (id string, err error)
 }
 
 // operate begins an operation; its end comes back as a result.
 func (a *replicaActor) operate(ctx actor.Context, f lifecycle.Effect) {
-	op := a.operation(f)
 	a.token++
+	a.moved = ""
+	op := a.operation(ctx, f)
 	token, self, r, id, c := a.token, ctx.Self(), a.r, a.entry.id, a.cell
 	giveUp := make(chan struct{})
 	closed := false
@@ -78,25 +82,47 @@ func (op *operation) do(ctx context.Context, giveUp <-chan struct{}, c *cell) (e
 	if c.over() {
 		return canceled
 	}
-	call, cancel := context.WithTimeout(ctx, op.timeout)
-	defer cancel()
-	if op.whole {
-		done := make(chan struct{})
-		defer func() { cancel(); <-done }()
-		go func() {
-			defer close(done)
-			select {
-			case <-giveUp:
-				cancel()
-			case <-call.Done():
-			}
-		}()
+	var id string
+	var err error
+	if op.pull != nil {
+		id, err = op.move(ctx, giveUp)
+	} else {
+		call, cancel := context.WithTimeout(ctx, op.timeout)
+		defer cancel()
+		id, err = op.call(call)
 	}
-	id, err := op.call(call)
 	if err == nil {
 		return lifecycle.Event{Kind: lifecycle.EventDone, ID: id}
 	}
 	return lifecycle.Event{Kind: lifecycle.EventFail, Fault: op.sort(err), Why: oneLine(err)}
+}
+
+// errStill: a pull did not end by itself when nothing moved any more.
+var errStill = errors.New("nothing moved")
+
+// move makes a pull, which takes as long as it takes while something moves.
+func (op *operation) move(ctx context.Context, giveUp <-chan struct{}) (string, error) {
+	call, end := context.WithCancelCause(ctx)
+	still := time.AfterFunc(op.timeout, func() { end(errStill) })
+	done := make(chan struct{})
+	defer func() {
+		still.Stop()
+		end(nil)
+		<-done
+	}()
+	go func() {
+		defer close(done)
+		select {
+		case <-giveUp:
+			end(nil)
+		case <-call.Done():
+		}
+	}()
+	id, err := op.pull(call, func() { still.Reset(op.timeout) })
+	if err != nil && errors.Is(context.Cause(call), errStill) {
+		return "", fmt.Errorf("%w for %s", errStill, op.timeout)
+	}
+	return id, err
 }
 
 // sort says what kind of failure an error is.
@@ -105,7 +131,7 @@ func (op *operation) sort(err error) lifecycle.Fault {
 	switch {
 	case errors.Is(err, shoal.ErrEngineDown):
 		return lifecycle.FaultDown
-	case errors.Is(err, context.DeadlineExceeded) && !op.whole:
+	case errors.Is(err, context.DeadlineExceeded) && op.pull == nil:
 		return lifecycle.FaultDown // an engine that does not answer in time is down
 	case errors.Is(err, shoal.ErrNotFound):
 		return lifecycle.FaultMissing
@@ -117,31 +143,42 @@ func (op *operation) sort(err error) lifecycle.Fault {
 	return lifecycle.FaultOther
 }
 
+// pull returns how to make the replica's image available. A name that the engine holds
+// is taken for what it stands for there; whether it holds a digest is the puller's to say.
+func (a *replicaActor) pull(ctx actor.Context) *operation {
+	image, r := a.state.Rules.Image, a.r
+	if image == "" || !strings.Contains(image, "@") && r.board.holdsImage(image) { // create says it if the list is old
+		return &operation{timeout: r.cfg.CallTimeout, call: func(context.Context) (string, error) { return "", nil }}
+	}
+	self, token := ctx.Self(), a.token
+	return &operation{gate: r.pulls, timeout: r.cfg.PullTimeout, pull: func(ctx context.Context, moved func()) (string, error) {
+		told := atomic.Int64{} // when, plus one: nobody was at 0
+		return r.deps.Puller.Ensure(ctx, image, func(at shoal.ImageProgress) {
+			moved()
+			now := int64(r.now()) + 1
+			if last := told.Load(); (last == 0 || now-last >= int64(progressEvery)) && told.CompareAndSwap(last, now) {
+				r.send(self, &progress{token: token, at: at})
+			}
+		})
+	}}
+}
+
+// progressEvery is how often others hear how far a pull is: each time is a beat.
+const progressEvery = time.Second
+
 // operation returns how to carry out an effect.
-func (a *replicaActor) operation(f lifecycle.Effect) *operation {
+func (a *replicaActor) operation(ctx actor.Context, f lifecycle.Effect) *operation {
 	d, cfg := &a.r.deps, &a.r.cfg
 	switch f.Kind {
 	case lifecycle.EffectPull:
-		image := a.state.Rules.Image
-		there := a.r.board.holdsImage(image)
-		op := &operation{gate: a.r.pulls, timeout: cfg.PullTimeout, whole: true}
-		if there || image == "" { // create says it if the list is old
-			op.gate = nil
-		}
-		op.call = func(ctx context.Context) (string, error) {
-			if there || image == "" {
-				return "", nil
-			}
-			return d.Puller.Ensure(ctx, image, nil)
-		}
-		return op
+		return a.pull(ctx)
 	case lifecycle.EffectCreate:
 		if a.entry.spec == nil {
 			return &operation{timeout: cfg.CallTimeout, call: func(context.Context) (string, error) { return "", errNoSpec }}
 		}
 		spec := shoal.ContainerSpec{
 			Cluster: d.Cluster, Peer: d.Self, Replica: a.entry.id, Slot: a.entry.slot, Revision: a.entry.revision,
-			Spec: a.entry.spec, Record: a.entry.record, Publish: a.entry.publish,
+			Spec: a.entry.spec, Record: a.entry.record, Image: a.state.Image, Publish: a.entry.publish,
 		}
 		return &operation{gate: a.r.creates, timeout: cfg.CallTimeout, call: func(ctx context.Context) (string, error) {
 			return d.Engine.Create(ctx, spec)

@@ -59,11 +59,21 @@ func (b *board) refuse(service string, rev shoal.RevisionID, why, image string) 
 	}
 	r.reason, r.image = why, ""
 	if image != "" {
-		r.image = shoal.NormalizeRef(image)
+		r.image = imageKey(image)
 		delete(b.images, r.image) // the list was old
-		b.listed = slices.DeleteFunc(b.listed, func(ref string) bool { return shoal.NormalizeRef(ref) == r.image })
+		b.listed = slices.DeleteFunc(b.listed, func(ref string) bool { return imageKey(ref) == r.image })
 	}
 	b.touch()
+}
+
+// imageKey is what an image is known by in lists: its digest, whatever registry's name
+// stands before it, else its name.
+func imageKey(ref string) string {
+	name := shoal.NormalizeRef(ref)
+	if at := strings.LastIndexByte(name, '@'); at >= 0 {
+		return name[at:]
+	}
+	return name
 }
 
 // setImages takes the engine's list; an image that came ends the refusals that
@@ -73,7 +83,7 @@ func (b *board) setImages(refs []string) {
 	defer b.mu.Unlock()
 	b.images = make(map[string]bool, len(refs))
 	for _, ref := range refs {
-		b.images[shoal.NormalizeRef(ref)] = true
+		b.images[imageKey(ref)] = true
 	}
 	listed := slices.Clone(refs)
 	slices.Sort(listed)
@@ -84,6 +94,17 @@ func (b *board) setImages(refs []string) {
 		}
 	}
 	b.touch()
+}
+
+// hasImage ends the refusals of a revision that waited for its image: it was had.
+func (b *board) hasImage(service string, rev shoal.RevisionID) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	key := refusalKey{service, rev}
+	if r := b.refusals[key]; r != nil && r.image != "" {
+		delete(b.refusals, key)
+		b.touch()
+	}
 }
 
 // setLooked notes that the images were asked for, with or without an answer.
@@ -99,7 +120,7 @@ func (b *board) setLooked() {
 func (b *board) holdsImage(ref string) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.images[shoal.NormalizeRef(ref)]
+	return b.images[imageKey(ref)]
 }
 
 func (b *board) setUsed(used shoal.Resources) {

@@ -25,6 +25,7 @@ type replicaActor struct {
 	seen    shoal.Container // as listed last; zero if there is none
 
 	token  uint64 // of the operation in flight
+	moved  string // how far a pull in flight is, "" as long as nobody said
 	since  uint64 // sights older than this are stale
 	cancel context.CancelFunc
 	timer  *time.Timer
@@ -58,6 +59,11 @@ func (a *replicaActor) receive(ctx actor.Context) {
 			a.since, a.cancel = m.seq, nil
 			a.step(ctx, m.event)
 		}
+	case *progress:
+		if m.token == a.token && a.state.Op == lifecycle.EffectPull {
+			a.moved = pullText(a.entry.spec, m.at)
+			a.publish()
+		}
 	case *tick:
 		a.step(ctx, lifecycle.Event{Kind: lifecycle.EventTick})
 	case *actor.Stopping:
@@ -80,7 +86,7 @@ func (a *replicaActor) begin(ctx actor.Context) {
 		return
 	}
 	a.allow(ctx, a.entry.start)
-	if !a.state.Known {
+	if !a.state.Known || !a.state.Allowed {
 		a.step(ctx, lifecycle.Event{Kind: lifecycle.EventTick})
 	}
 }
@@ -95,6 +101,9 @@ func (a *replicaActor) assign(ctx actor.Context, m *assign) {
 		a.state.Rules = lifecycle.RulesOf(a.entry.spec)
 	}
 	a.allow(ctx, m.entry.start)
+	if learned == nil && a.entry.spec != nil {
+		a.step(ctx, lifecycle.Event{Kind: lifecycle.EventTick}) // it knows its image now
+	}
 	a.publish()
 }
 
@@ -149,6 +158,9 @@ func (a *replicaActor) step(ctx actor.Context, e lifecycle.Event) {
 	before := a.state
 	var effects []lifecycle.Effect
 	a.state, effects = lifecycle.Step(before, e)
+	if a.state.Pulled && !before.Pulled {
+		a.r.board.hasImage(a.service, a.entry.revision)
+	}
 	if a.state.Phase != before.Phase || a.state.Attempt != before.Attempt {
 		a.tell(before.Phase)
 	}
@@ -161,9 +173,13 @@ func (a *replicaActor) step(ctx actor.Context, e lifecycle.Event) {
 	for _, f := range effects {
 		a.perform(ctx, f)
 	}
-	if a.state.Phase != before.Phase || a.state.Ended != before.Ended {
-		ctx.Send(ctx.Parent(), &report{replica: a.entry.id, phase: a.state.Phase, ended: a.state.Ended})
+	if m := reportOf(a.entry.id, &a.state); *m != *reportOf(a.entry.id, &before) {
+		ctx.Send(ctx.Parent(), m)
 	}
+}
+
+func reportOf(id shoal.ReplicaID, s *lifecycle.State) *report {
+	return &report{replica: id, phase: s.Phase, ended: s.Ended, image: s.HasImage(), made: s.Container != ""}
 }
 
 func (a *replicaActor) perform(ctx actor.Context, f lifecycle.Effect) {
@@ -200,6 +216,15 @@ func (a *replicaActor) tell(from shoal.Phase) {
 	a.r.record("replica", a.service, a.entry.slot, text)
 }
 
+// pullText says how far a pull is: "pulling app:v1: 120.0/269.0 MB, 4s left".
+func pullText(spec *shoal.Spec, at shoal.ImageProgress) string {
+	verb := "pulling "
+	if at.What == "load" {
+		verb = "loading "
+	}
+	return verb + spec.Image + ": " + at.String()
+}
+
 // publish puts the status on the board.
 func (a *replicaActor) publish() {
 	st := shoal.ReplicaStatus{
@@ -207,6 +232,9 @@ func (a *replicaActor) publish() {
 		Phase: a.state.Phase, Health: a.state.Health, Restarts: a.state.Restarts, ExitCode: a.state.ExitCode,
 		Reason: a.state.Reason, Container: a.state.Container,
 		Addr: a.seen.Addr, Ports: a.seen.Ports, Image: a.seen.Image,
+	}
+	if a.moved != "" && a.state.Op == lifecycle.EffectPull {
+		st.Reason = a.moved
 	}
 	if !a.seen.Started.IsZero() {
 		st.StartedAt = a.seen.Started.Unix()

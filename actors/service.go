@@ -4,6 +4,8 @@
 package actors
 
 import (
+	"slices"
+
 	"github.com/asynkron/protoactor-go/actor"
 
 	"github.com/shoalnet/shoal"
@@ -34,6 +36,8 @@ type entry struct {
 	halted   bool
 	fresh    bool // minted here just now: no container of it can exist
 	phase    shoal.Phase
+	image    bool // its image is in the engine
+	made     bool // it has a container
 }
 
 func newService(r *run, name string, p *part) *serviceActor {
@@ -79,7 +83,9 @@ func (s *serviceActor) reconcile(ctx actor.Context) {
 	for _, h := range s.part.holds {
 		held[h.replica] = true
 		if s.entries[h.replica] == nil {
-			s.entries[h.replica] = &entry{id: h.replica, slot: h.slot, revision: h.revision, fresh: s.r.board.takeFresh(h.replica)}
+			e := &entry{id: h.replica, slot: h.slot, revision: h.revision, fresh: s.r.board.takeFresh(h.replica)}
+			s.teach(e)
+			s.entries[h.replica] = e
 		}
 	}
 	for id, e := range s.entries {
@@ -91,9 +97,7 @@ func (s *serviceActor) reconcile(ctx actor.Context) {
 	for _, h := range s.part.holds {
 		e := s.entries[h.replica]
 		before := *e
-		if e.spec == nil && s.part.spec != nil && h.revision == s.part.revision {
-			e.spec, e.record = s.part.spec, s.part.record
-		}
+		s.teach(e)
 		e.start, e.slot, e.publish = h.start && !s.occupied(e), h.slot, s.part.publish
 		key := e.id.String()
 		switch {
@@ -108,18 +112,30 @@ func (s *serviceActor) reconcile(ctx actor.Context) {
 	}
 }
 
-// covers reports whether an old replica keeps its slot until the new one is ready:
-// where the rollout starts first and no fixed port of the host is in the way.
+// teach tells an entry the spec of its revision, if that is the current one.
+func (s *serviceActor) teach(e *entry) {
+	if e.spec == nil && s.part.spec != nil && e.revision == s.part.revision {
+		e.spec, e.record = s.part.spec, s.part.record
+	}
+}
+
+// covers reports whether an old replica keeps its slot until the new one can take over:
+// until its image is in the engine, for what runs is not stopped for what may not be had;
+// and until it is ready, where the rollout starts first and no fixed port of the host is
+// in the way.
 func (s *serviceActor) covers(old *entry) bool {
-	if !startsFirst(s.part.spec) {
-		return false
+	if !old.made && old.phase != shoal.PhaseUnknown {
+		return false // there is nothing to keep
 	}
 	for _, h := range s.part.holds {
 		if h.slot != old.slot || h.replica == old.id {
 			continue
 		}
 		fresh := s.entries[h.replica]
-		return fresh != nil && fresh.phase != shoal.PhaseReady
+		if fresh == nil || fresh.spec == nil {
+			return false
+		}
+		return !fresh.image || startsFirst(s.part.spec) && fresh.phase != shoal.PhaseReady
 	}
 	return false
 }
@@ -131,11 +147,16 @@ func (s *serviceActor) occupied(e *entry) bool {
 		return false
 	}
 	for id, o := range s.entries {
-		if id != e.id && o.slot == e.slot && o.halted {
+		if id != e.id && o.slot == e.slot && !s.holds(id) {
 			return true
 		}
 	}
 	return false
+}
+
+// holds reports whether a replica has a claim.
+func (s *serviceActor) holds(id shoal.ReplicaID) bool {
+	return slices.ContainsFunc(s.part.holds, func(h hold) bool { return h.replica == id })
 }
 
 func startsFirst(spec *shoal.Spec) bool {
@@ -156,7 +177,7 @@ func (s *serviceActor) report(ctx actor.Context, m *report) {
 	if e == nil {
 		return
 	}
-	e.phase = m.phase
+	e.phase, e.image, e.made = m.phase, m.image, m.made
 	if m.ended {
 		delete(s.entries, m.replica)
 		s.replicas.drop(ctx, m.replica.String())
@@ -187,13 +208,25 @@ func (s *serviceActor) show(ctx actor.Context, id shoal.ReplicaID) {
 	s.replicas.send(ctx, id.String(), m)
 }
 
-// adoptOrphan makes a replica actor for a container without a claim, to stop and
-// remove it in order.
+// adoptOrphan makes a replica actor for a container without a claim: to let it fill a
+// slot whose new replica waits for its image, as it did before this daemon started, or
+// else to stop and remove it in order.
 func (s *serviceActor) adoptOrphan(ctx actor.Context, c *shoal.Container) {
 	s.orphans++
 	if s.entries[c.Replica] != nil {
 		return
 	}
-	s.entries[c.Replica] = &entry{id: c.Replica, slot: -1, revision: c.Revision, halted: true}
+	e := &entry{id: c.Replica, slot: -1, revision: c.Revision, halted: true}
+	for _, h := range s.part.holds {
+		fresh := s.entries[h.replica]
+		if fresh == nil || fresh.image || fresh.spec == nil || h.revision.Compare(c.Revision) <= 0 || s.occupied(fresh) {
+			continue
+		}
+		e.slot, e.halted, e.start, e.publish = h.slot, false, true, s.part.publish
+		break
+	}
+	s.entries[c.Replica] = e
 	s.replicas.ensure(ctx, c.Replica.String())
+	s.show(ctx, c.Replica)
+	s.reconcile(ctx)
 }

@@ -4,6 +4,7 @@
 package actors
 
 import (
+	"slices"
 	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
@@ -55,7 +56,7 @@ func (p *peerActor) sweep(ctx actor.Context) {
 			p.seen[c.Replica] = now
 		}
 		switch {
-		case leaving:
+		case leaving || p.precedes(v, &c):
 		case stray || now-since < p.r.cfg.OrphanGrace:
 			continue
 		default:
@@ -71,6 +72,18 @@ func (p *peerActor) sweep(ctx actor.Context) {
 			delete(p.seen, id)
 		}
 	}
+}
+
+// precedes reports whether a container without a claim was replaced by a claim of this
+// peer that has no container yet: it fills the slot until the new image is there.
+func (p *peerActor) precedes(v *shoal.View, old *shoal.Container) bool {
+	for _, c := range v.ClaimsBy(p.r.deps.Self) {
+		if c.Service == old.Service && c.Revision.Compare(old.Revision) > 0 &&
+			!slices.ContainsFunc(p.last.containers, func(o shoal.Container) bool { return o.Replica == c.Replica }) {
+			return true
+		}
+	}
+	return false
 }
 
 // leave releases all claims, has all replicas stopped, and says when nothing is left.

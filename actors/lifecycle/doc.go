@@ -9,6 +9,9 @@
 //
 //	Pending > Pulling > Creating > Starting > Running > Ready > Stopping > Failed, Lost > Stopped
 //
+// The image is made available as soon as the replica is known, whether or not it may
+// start yet: that takes longest, and an older replica may fill the slot meanwhile.
+//
 // A container that ends, fails its health check or vanishes begins a new attempt
 // after a back-off, by the restart policy. At most one operation on the engine is
 // in flight at any time ([State].Op), and each is answered by exactly one

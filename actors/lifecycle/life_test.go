@@ -54,6 +54,8 @@ func (w *world) answer(t *rapid.T) {
 	w.pending = 0
 	e := Event{Kind: EventDone}
 	switch op {
+	case EffectPull:
+		e.ID = "sha256:1234"
 	case EffectCreate:
 		w.create()
 		e.ID = w.c.ID
@@ -69,7 +71,7 @@ func (w *world) answer(t *rapid.T) {
 		}
 	case EffectRemove:
 		w.c = nil
-	case EffectPull, EffectCancel, EffectLook, EffectWake, EffectRefuse, EffectEnd:
+	case EffectCancel, EffectLook, EffectWake, EffectRefuse, EffectEnd:
 	}
 	w.step(t, e)
 }
@@ -213,6 +215,44 @@ func TestAllowedComesUp(t *testing.T) {
 			if w.s.Phase == shoal.PhaseReady {
 				t.Fatalf("ready although the engine holds %v", w.c)
 			}
+		}
+	})
+}
+
+// TestHeldHasItsImage: whatever happened, a replica that may not start has its image made
+// available on an engine that works, and no container is created or started for it.
+func TestHeldHasItsImage(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		w := drawWorld(t)
+		w.s.Known, w.c, w.made = true, nil, 0 // no container of it can exist
+		for range rapid.IntRange(0, 60).Draw(t, "before") {
+			w.now += time.Duration(rapid.IntRange(0, 30_000).Draw(t, "ms")) * time.Millisecond
+			switch rapid.IntRange(0, 3).Draw(t, "what") {
+			case 0:
+				if w.pending != 0 {
+					w.answer(t)
+				}
+			case 1:
+				if w.pending != 0 {
+					w.misfortune(t, Fault(rapid.IntRange(0, 4).Draw(t, "fault")))
+				}
+			case 2:
+				if w.pending == 0 {
+					w.step(t, w.sight())
+				}
+			case 3:
+				w.step(t, Event{Kind: EventTick})
+			}
+		}
+		for range 6 {
+			w.fair(t)
+		}
+		if w.made > 0 || w.s.Phase != shoal.PhasePulling || !w.s.HasImage() || w.s.Image == "" || w.pending != 0 {
+			t.Fatalf("made %d containers, state %+v; want the image and no more", w.made, w.s)
+		}
+		w.step(t, Event{Kind: EventAllow})
+		if w.pending != EffectCreate {
+			t.Fatalf("its turn has come, and it asks for %d", w.pending)
 		}
 	})
 }

@@ -111,7 +111,9 @@ func (p *step) notUp(c *shoal.Container, first bool) {
 		}
 		p.resume()
 	case shoal.PhasePulling, shoal.PhaseCreating: // an earlier create came through after all
-		p.operate(shoal.PhaseStarting, EffectStart)
+		if p.Allowed || p.Phase == shoal.PhaseCreating {
+			p.operate(shoal.PhaseStarting, EffectStart)
+		}
 	case shoal.PhaseStarting:
 		if created {
 			p.resume()

@@ -26,9 +26,12 @@ const (
 	RefuseAfter = 3
 )
 
+// waitsForTurn is the reason of a replica that the plan does not let start yet.
+const waitsForTurn = "waits for its turn"
+
 // Rules are the terms of a replica's life, fixed by its revision.
 type Rules struct {
-	Image       string
+	Image       string // what is made available; "": not known, nothing is
 	Condition   shoal.RestartCondition
 	Delay       time.Duration // first back-off, doubling
 	Cap         time.Duration // longest back-off
@@ -42,7 +45,7 @@ type Rules struct {
 // RulesOf returns the rules of a spec, defaults filled in.
 func RulesOf(s *shoal.Spec) Rules {
 	return Rules{
-		Image:       s.Image,
+		Image:       s.ImageRef(),
 		Condition:   cmp.Or(s.Restart.Condition, shoal.RestartAny),
 		Delay:       cmp.Or(s.Restart.Delay, DefaultDelay),
 		Cap:         max(DefaultCap, s.Restart.Delay),
@@ -66,6 +69,9 @@ type State struct {
 	Restarts int // times a container that had run was started again
 	Failures int // exits since the last forgiveness
 	Tries    int // failed launches in a row
+
+	Pulled bool   // the image was made available in this attempt
+	Image  string // its ID in the engine, "" if that is not known
 
 	Container string // engine's ID, "" while there is none
 	Health    string
@@ -91,12 +97,17 @@ type State struct {
 func New(rules Rules, seed uint64, fresh bool, restarts int) State {
 	s := State{
 		Rules: rules, Seed: seed, Phase: shoal.PhasePending, Attempt: 1,
-		Restarts: restarts, Known: fresh, Reason: "waits for its turn",
+		Restarts: restarts, Known: fresh, Reason: waitsForTurn,
 	}
 	if !fresh {
 		s.Reason = "waits for the container engine"
 	}
 	return s
+}
+
+// HasImage reports whether a replica's container can be created now, or has been.
+func (s *State) HasImage() bool {
+	return s.Pulled || s.Container != "" || Rank(s.Phase) > Rank(shoal.PhasePulling)
 }
 
 // Rank orders phases within one attempt: it never falls while Attempt stays.
@@ -157,7 +168,7 @@ type Event struct {
 	Kind      EventKind
 	Now       time.Duration    // monotonic
 	Container *shoal.Container // EventSeen
-	ID        string           // EventDone of a create
+	ID        string           // EventDone of a create: the container's; of a pull: the image's
 	Fault     Fault            // EventFail
 	Why       string           // EventFail, one line
 }

@@ -59,6 +59,9 @@ func (p *step) operate(phase shoal.Phase, op EffectKind) {
 	if op == EffectStart {
 		p.Quiet = false
 	}
+	if op == EffectPull {
+		p.Pulled, p.Image = false, ""
+	}
 	p.ask(e)
 }
 
@@ -123,9 +126,11 @@ func (p *step) resume() {
 			p.ask(Effect{Kind: EffectLook})
 		case p.Allowed:
 			p.launch()
+		case p.Container == "" && p.Rules.Image != "": // what takes longest need not wait for its turn
+			p.operate(shoal.PhasePulling, EffectPull)
 		}
 	case shoal.PhasePulling:
-		p.operate(p.Phase, EffectPull)
+		p.pulling()
 	case shoal.PhaseCreating:
 		p.operate(p.Phase, EffectCreate)
 	case shoal.PhaseStarting:
@@ -139,6 +144,18 @@ func (p *step) resume() {
 			p.launch()
 		}
 	case shoal.PhaseRunning, shoal.PhaseReady, shoal.PhaseStopped, shoal.PhaseFailed, shoal.PhaseUnknown:
+	}
+}
+
+// pulling goes on from an image: make it available, then wait for the turn, then create.
+func (p *step) pulling() {
+	switch {
+	case !p.Pulled:
+		p.operate(p.Phase, EffectPull)
+	case p.Allowed:
+		p.operate(shoal.PhaseCreating, EffectCreate)
+	default:
+		p.Reason = "its image is here; " + waitsForTurn
 	}
 }
 
@@ -171,7 +188,8 @@ func (p *step) done(id string) {
 	}
 	switch op {
 	case EffectPull:
-		p.operate(shoal.PhaseCreating, EffectCreate)
+		p.Pulled, p.Image = true, id
+		p.pulling()
 	case EffectCreate:
 		p.operate(shoal.PhaseStarting, EffectStart)
 	case EffectStart:
@@ -207,6 +225,8 @@ func (p *step) fail(f Fault, why string) {
 	case f == FaultMissing && op == EffectStart:
 		p.lost()
 		p.Known = false // somebody else's word: look before the end
+	case f == FaultMissing && op == EffectPull && why != "":
+		p.refuse(why, p.Rules.Image) // who makes images available knows best why not
 	case f == FaultMissing:
 		p.refuse(fmt.Sprintf("image %s is not there (docker load it)", p.Rules.Image), p.Rules.Image)
 	case f == FaultRefused:

@@ -19,6 +19,8 @@ const (
 	EventJoin                       // Peer is connected for this blob and has Chunks
 	EventLeave                      // Peer is connected no more
 	EventHas                        // Peer says that it has Chunk now
+	EventPause                      // nothing more is wanted for now: asks are taken back, others are served
+	EventResume                     // what is missing is wanted again
 
 	// What becomes of our asks.
 	EventHead  // Peer begins to send Chunk for Ask

@@ -267,3 +267,28 @@ func TestUpload(t *testing.T) {
 		}
 	}
 }
+
+// TestPause stops a download half-way: it asks for nothing and serves what it has, and goes
+// on where it was.
+func TestPause(t *testing.T) {
+	m := newSim(t, 1, 64, short)
+	a, b := m.seeder(20*mega), m.add(gigabit, gigabit, nil)
+	c := m.add(gigabit, gigabit, nil)
+	m.connect(a, b)
+	m.connect(b, c)
+	m.run(time.Second, m.allDone)
+	m.step(b, Event{Kind: EventPause})
+	had := b.sw.Stats()
+	m.run(30*time.Second, m.allDone)
+	if got := b.sw.Stats(); had.Have == 0 || had.Have == 64 || got.Have != had.Have || got.Asks != 0 || len(b.events) != 0 {
+		t.Errorf("paused with %d chunks it has %d and %d asks, and said %v; want the same, none and nothing", had.Have, got.Have, got.Asks, b.events)
+	}
+	if got := c.sw.Stats().Have; got != had.Have {
+		t.Errorf("of a peer with %d chunks that is paused another got %d", had.Have, got)
+	}
+	m.step(b, Event{Kind: EventResume})
+	m.run(40*time.Second, m.allDone)
+	if !m.allDone() {
+		t.Errorf("10 s after it went on it has %d of 64 chunks", b.sw.Stats().Have)
+	}
+}

@@ -29,7 +29,7 @@ type ask struct {
 // fetch asks whoever may be asked for more. Peers take turns in being first, for the
 // asks outstanding in all are limited.
 func (s *Swarm) fetch() {
-	if s.missing == 0 || len(s.order) == 0 {
+	if s.missing == 0 || s.paused || len(s.order) == 0 {
 		return
 	}
 	s.renew()
@@ -41,9 +41,17 @@ func (s *Swarm) fetch() {
 	}
 }
 
+// pause takes back what was asked for.
+func (s *Swarm) pause() {
+	s.paused = true
+	for len(s.asks) > 0 {
+		s.cancel(s.asks[len(s.asks)-1])
+	}
+}
+
 // askOf asks p until its window is full or there is nothing to ask it for.
 func (s *Swarm) askOf(p *peer) {
-	for s.missing > 0 && s.now >= p.resume {
+	for s.missing > 0 && !s.paused && s.now >= p.resume {
 		if p.stalled && len(p.asks) > 0 || !p.stalled && (len(p.asks)-p.doubts >= p.window || len(s.asks)-s.doubts >= s.limit) {
 			return
 		}

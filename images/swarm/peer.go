@@ -177,7 +177,7 @@ func (s *Swarm) tick() {
 			s.stall(p)
 		}
 	}
-	if s.missing > 0 && s.now-max(s.progress, s.starved) >= s.cfg.Stall {
+	if s.missing > 0 && !s.paused && s.now-max(s.progress, s.starved) >= s.cfg.Stall {
 		s.starved = s.now
 		s.request(Request{Kind: RequestStarved})
 	}

@@ -201,11 +201,11 @@ func (m *sim) after(d time.Duration, do func()) {
 // run runs until done says so or the time is over.
 func (m *sim) run(limit time.Duration, done func() bool) {
 	for len(m.heap) > 0 && !done() {
-		x := m.pop()
-		if x.at > limit {
+		if m.heap[0].at > limit {
 			m.now = limit
 			return
 		}
+		x := m.pop()
 		m.now = x.at
 		x.do()
 	}

@@ -66,6 +66,7 @@ type Swarm struct {
 	held    tally // connected peers, not full, that have the chunk
 
 	// What we ask.
+	paused   bool // nothing
 	nextAsk  uint64
 	asks     []*ask // ordered by number
 	limit    int    // of asks at a time, as learned
@@ -117,6 +118,10 @@ func (s *Swarm) Step(e Event) []Request {
 		s.tick()
 	case EventJoin:
 		s.join(e)
+	case EventPause:
+		s.pause()
+	case EventResume:
+		s.paused, s.progress, s.starved = false, s.now, s.now
 	case EventChunk:
 		s.gotChunk(p, e)
 	case EventBad:

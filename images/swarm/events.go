@@ -15,12 +15,12 @@ type EventKind int
 // The events. Those of a peer that is not connected, and answers to an ask that is over,
 // are ignored, but for a chunk that came all the same.
 const (
-	EventTick  EventKind = iota + 1 // time passed; wanted at least twice a second
-	EventJoin                       // Peer is connected for this blob and has Chunks
-	EventLeave                      // Peer is connected no more
-	EventHas                        // Peer says that it has Chunk now
-	EventPause                      // nothing more is wanted for now: asks are taken back, others are served
-	EventResume                     // what is missing is wanted again
+	EventTick   EventKind = iota + 1 // time passed; wanted at least twice a second
+	EventJoin                        // Peer is connected for this blob and has Chunks
+	EventLeave                       // Peer is connected no more
+	EventHas                         // Peer says that it has Chunk now
+	EventPause                       // nothing more is wanted for now: asks are taken back, others are served
+	EventResume                      // what is missing is wanted again
 
 	// What becomes of our asks.
 	EventHead  // Peer begins to send Chunk for Ask

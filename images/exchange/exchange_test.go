@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/shoalnet/shoal/images/swarm"
 )
@@ -31,4 +32,68 @@ func TestFetch(t *testing.T) {
 		t.Logf("%s: %v", name, time.Since(began))
 		b.has(blob)
 	}
+}
+
+// TestIsASwarm lets 8 peers fetch two blobs from one seeder whose uplink is slow: most of
+// what is delivered comes from peers that had nothing, and everybody has several sources.
+func TestIsASwarm(t *testing.T) {
+	share, sources := seedEight(t, false)
+	t.Logf("%.1f %% of the bytes from peers that were no seeders, at least %d sources for a blob", 100*share, sources)
+	if share < 0.8 || sources < 4 {
+		t.Errorf("%.1f %% of the bytes came from peers that were no seeders, a blob had %d sources; want 80 %% and 4", 100*share, sources)
+	}
+}
+
+// TestIsNoSwarmWithoutExchange shows that the assertion of TestIsASwarm can fail.
+func TestIsNoSwarmWithoutExchange(t *testing.T) {
+	share, sources := seedEight(t, true)
+	t.Logf("%.1f %% of the bytes from peers that were no seeders, at least %d sources for a blob", 100*share, sources)
+	if share >= 0.8 || sources >= 4 {
+		t.Errorf("without peer exchange %.1f %% of the bytes came from peers that were no seeders, with %d sources", 100*share, sources)
+	}
+}
+
+// seedEight returns which share of the delivered bytes came from downloaders, and the
+// fewest sources of a blob at a peer.
+func seedEight(t *testing.T, isWithout bool) (share float64, fewest int) {
+	cfg := quick()
+	cfg.NoExchange = isWithout
+	slow := cfg
+	slow.UpRate = 12e6
+	w := newWorld(t, append([]Config{slow}, many(8, cfg)...)...)
+	seeder := w.peers[0]
+	w.holdersAre(seeder)
+	size := 10*chunk + 5
+	images := [][]byte{content(1, size), content(2, size)}
+	var g errgroup.Group
+	for _, blob := range images {
+		seeder.put(blob)
+		for _, m := range w.peers[1:] {
+			g.Go(func() error { return m.fetch(blobOf(blob)) })
+		}
+	}
+	if err := g.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	var all, others int64
+	fewest = len(w.peers)
+	for _, m := range w.peers[1:] {
+		for _, blob := range images {
+			m.has(blob)
+		}
+		st := m.x.Stats()
+		for _, b := range st.Blobs {
+			fewest = min(fewest, len(b.Sources))
+			for _, s := range b.Sources {
+				all += s.Bytes
+				if s.Peer != seeder.id {
+					others += s.Bytes
+				}
+			}
+		}
+	}
+	if want := int64(8 * len(images) * size); all != want {
+		t.Errorf("%d bytes were delivered, want %d", all, want)
+	}
+	return float64(others) / float64(all), fewest
 }

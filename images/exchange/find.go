@@ -43,7 +43,7 @@ func (t *task) find(ctx context.Context, isStarved bool) {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.isWhole || t.hasSource() || t.reconsider() { // it changed meanwhile
+	if t.isWhole || t.sw != nil && t.have.Full() || t.hasSource() || t.reconsider() { // it changed meanwhile
 		return
 	}
 	t.nowhere(max(len(members), named), len(silent))

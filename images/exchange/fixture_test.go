@@ -40,6 +40,7 @@ type member struct {
 	store *blobs.Store
 	x     *Exchange
 	cfg   Config
+	limit int64 // of the store
 	end   func()
 
 	mu        sync.Mutex // guards what follows
@@ -123,7 +124,7 @@ func (m *member) start() {
 	t := m.w.t
 	t.Helper()
 	clock := shoal.NewSystemClock()
-	store, err := blobs.Open(m.dir, blobs.Config{Expire: time.Hour}, clock)
+	store, err := blobs.Open(m.dir, blobs.Config{Expire: time.Hour, Limit: m.limit}, clock)
 	if err != nil {
 		t.Fatal(err)
 	}

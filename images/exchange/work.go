@@ -63,8 +63,8 @@ func (t *task) work(ctx context.Context) {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if !t.isWanted {
-		return
+	if !t.isWanted || t.sw != nil && t.have.Full() {
+		return // it may just be hashed
 	}
 	if t.sw == nil && !t.isListing && t.found == nil && t.now() >= t.listAt {
 		t.listFromPeers()

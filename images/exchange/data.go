@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"sync"
 	"time"
 
@@ -165,6 +166,9 @@ func (x *Exchange) send(ctx context.Context, d blobs.Digest, u *upload) (err err
 		}
 		if err := write(s, out); err != nil {
 			isBroken = true
+			if late, is := errors.AsType[net.Error](err); is && late.Timeout() {
+				u.sess.end() // it takes nothing: its asks must not block those of others
+			}
 			return err
 		}
 		x.books.sent(u.peer, d, n)

@@ -308,14 +308,13 @@ func TestBadBlob(t *testing.T) {
 		"no such store": {},
 	} {
 		err := m.fetch(b)
-		var invalid *shoal.InvalidError
 		if name == "no such store" {
 			if !errors.Is(err, shoal.ErrNotFound) {
 				t.Errorf("%s: Fetch = %v, want ErrNotFound", name, err)
 			}
 			continue
 		}
-		if !errors.As(err, &invalid) {
+		if _, is := errors.AsType[*shoal.InvalidError](err); !is {
 			t.Errorf("%s: Fetch = %v, want an InvalidError", name, err)
 		}
 	}

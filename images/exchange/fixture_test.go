@@ -16,7 +16,6 @@ import (
 	"github.com/libp2p/go-libp2p"
 	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/network"
-	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/peerstore"
 	"github.com/libp2p/go-libp2p/p2p/transport/tcp"
 
@@ -283,13 +282,4 @@ func until(t testing.TB, what string, is func() bool) {
 		}
 		time.Sleep(5 * time.Millisecond) // the network is real
 	}
-}
-
-func pid(t testing.TB, id shoal.PeerID) peer.ID {
-	t.Helper()
-	p, err := peer.Decode(string(id))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return p
 }

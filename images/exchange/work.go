@@ -44,13 +44,8 @@ func (t *task) work(ctx context.Context) {
 	isDiscard, isStale, found, isNew := t.isDiscard, t.isStale, t.found, t.sw == nil
 	t.isDiscard, t.isStale, t.found = false, false, nil
 	t.mu.Unlock()
-	if isDiscard {
-		if err := t.x.deps.Store.Remove(t.digest); err != nil && !errors.Is(err, shoal.ErrNotFound) {
-			t.mu.Lock()
-			defer t.mu.Unlock()
-			t.fail(fmt.Errorf("begin anew by the right chunk list: %w", err))
-			return
-		}
+	if isDiscard && !t.discard() {
+		return
 	}
 	switch {
 	case isStale && isNew:
@@ -76,6 +71,27 @@ func (t *task) work(ctx context.Context) {
 		t.findGap = min(max(2*t.findGap, findPause), findPauseLast)
 		t.x.spawn(func(ctx context.Context) { t.find(ctx, isStarved) })
 	}
+}
+
+// discard removes the partial blob that went by another chunk list.
+func (t *task) discard() bool {
+	info, err := t.x.deps.Store.Stat(t.digest)
+	if err == nil && !info.Complete {
+		err = t.x.deps.Store.Remove(t.digest)
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	switch {
+	case err == nil && info.Complete: // it came by another way, and the whole is proof enough
+		t.boundSize, t.boundList, t.isStale = 0, blobs.Digest{}, true
+		clear(t.falsified)
+		t.poke()
+		return false
+	case err != nil && !errors.Is(err, shoal.ErrNotFound):
+		t.fail(fmt.Errorf("begin anew by the right chunk list: %w", err))
+		return false
+	}
+	return true
 }
 
 // openStored goes by what the store has of the blob, whole or partial.
@@ -195,9 +211,9 @@ func (t *task) finish() {
 		return // it is being hashed; the next tick looks again
 	}
 	t.isWhole = true
+	t.x.deps.Finder.Announce(t.digest)
 	t.resolve(nil, everyone)
 	t.setWanted(false)
-	t.x.deps.Finder.Announce(t.digest)
 	t.x.tellNews(t.digest)
 }
 

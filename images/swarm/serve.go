@@ -127,13 +127,20 @@ func (s *Swarm) slot() bool {
 	}
 	slow := 0
 	for _, p := range s.order {
-		for _, u := range p.sending {
-			if s.now-u.at >= s.cfg.Patience {
-				slow++
-			}
-		}
+		slow += p.slow(s)
 	}
 	return s.sending-slow < s.cfg.Uploads
+}
+
+// slow counts the uploads to p that take long.
+func (p *peer) slow(s *Swarm) int {
+	n := 0
+	for _, u := range p.sending {
+		if s.now-u.at >= s.cfg.Patience {
+			n++
+		}
+	}
+	return n
 }
 
 // pick returns the waiting ask to serve and its chunk: that of the lowest rank; among equal
@@ -142,6 +149,9 @@ func (s *Swarm) pick() (*peer, int, int) {
 	var best *peer
 	var at, chunk, rank int
 	for _, p := range s.order {
+		if len(p.queue) > 0 && p.slow(s) >= s.cfg.Uploads {
+			continue // more would not be faster, and it could take all slots
+		}
 		openSeen := false
 		for i := 0; i < len(p.queue); i++ {
 			w := &p.queue[i]

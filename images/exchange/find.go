@@ -32,7 +32,7 @@ func (t *task) find(ctx context.Context, isStarved bool) {
 	held, silent := t.x.probe(ctx, members, []blobs.Digest{t.digest}, true)
 	t.mu.Lock()
 	for id := range held {
-		t.candidate(id, true)
+		t.answers(id)
 	}
 	t.greet()
 	t.mu.Unlock()
@@ -43,7 +43,7 @@ func (t *task) find(ctx context.Context, isStarved bool) {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.isWhole || t.sw != nil && t.have.Full() || t.hasSource() || t.reconsider() { // it changed meanwhile
+	if t.isWhole || t.sw != nil && t.have.Full() || t.hasSource() || t.isCrowded() || t.reconsider() { // it changed meanwhile
 		return
 	}
 	t.nowhere(max(len(members), named), len(silent))
@@ -59,11 +59,14 @@ func (t *task) askFinder(ctx context.Context) int {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	named := 0
 	for _, id := range trimmed(ids, maxCandidates) {
-		t.candidate(id, true)
+		if t.candidate(id, true) != nil {
+			named++
+		}
 	}
 	t.greet()
-	return len(ids)
+	return named
 }
 
 func (t *task) endFind() {
@@ -119,8 +122,20 @@ func (t *task) hasSource() bool {
 
 // isPending reports whether a peer may yet turn out to be a source.
 func (t *task) isPending() bool {
+	now := t.now()
 	for _, n := range t.peers {
-		if n.isDialing || n.sess != nil && !n.isAnswered {
+		isNext := n.sess == nil && n.isHolder && !n.isBanned && now >= n.retryAt // as greet sees it
+		if n.isDialing || isNext || n.sess != nil && !n.isAnswered {
+			return true
+		}
+	}
+	return false
+}
+
+// isCrowded reports whether somebody has it and had no place for us: we come again.
+func (t *task) isCrowded() bool {
+	for _, n := range t.peers {
+		if n.isCrowded && !n.isBanned {
 			return true
 		}
 	}

@@ -167,3 +167,24 @@ func TestConflict(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestCrowded has a seeder with two places for four peers that hear of nobody else: those
+// that find none come again, and nobody is told that the blob is nowhere.
+func TestCrowded(t *testing.T) {
+	cfg := quick()
+	cfg.Neighbours, cfg.NoExchange, cfg.UpRate = 1, true, 16e6
+	w := newWorld(t, many(5, cfg)...)
+	w.holdersAre(w.peers[0])
+	blob := content(1, 4*chunk)
+	w.peers[0].put(blob)
+	var g errgroup.Group
+	for _, m := range w.peers[1:] {
+		g.Go(func() error { return m.fetch(blobOf(blob)) })
+	}
+	if err := g.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	if got := w.peers[0].x.Stats().Refused["limit"]; got == 0 {
+		t.Error("nobody was without a place")
+	}
+}

@@ -102,12 +102,13 @@ func (t *task) hearBye(s *session, reason shoalv1.BlobByeReason) {
 	now := t.now()
 	switch reason {
 	case shoalv1.BlobByeReason_BLOB_BYE_REASON_CROWDED:
+		n.isCrowded = true
 		n.retryAt = now + crowdedPause
 	default:
 		n.retryAt = now + absentPause
 	}
 	t.forgetIf(n)
-	t.poke()
+	t.note()
 }
 
 func (t *task) hearIdle(s *session) {

@@ -37,6 +37,7 @@ type neighbour struct {
 	isTold     bool // on this session: what we have
 	isJoined   bool // the scheduler knows it
 	isWanting  bool
+	isCrowded  bool         // it had no place for us
 	isBanned   bool         // it lied about the blob
 	falseList  blobs.Digest // it was dropped when that list counted
 	offer      offer
@@ -129,6 +130,7 @@ func (t *task) dial(ctx context.Context, n *neighbour) {
 	defer t.mu.Unlock()
 	n.isDialing = false
 	defer t.note()
+	n.isCrowded = false
 	switch {
 	case t.isClosed || n.sess != nil || n.isBanned:
 	case err != nil || isClosed(s.done) || !s.join(t.digest):
@@ -190,7 +192,7 @@ func (t *task) hearHello(s *session, h *shoalv1.BlobHello) {
 		t.ban(n, "says a wrong "+why)
 		return
 	}
-	n.isAnswered, n.fails, n.isWanting = true, 0, h.GetWant()
+	n.isAnswered, n.isCrowded, n.fails, n.isWanting = true, false, 0, h.GetWant()
 	n.offer = o
 	if !t.isOpening && (!h.GetAnswer() || t.sw != nil && !n.isTold) {
 		t.hello(n, true) // before the asks that follow from joining it
@@ -302,10 +304,15 @@ func (t *task) hearNews(id shoal.PeerID) {
 	if !t.isWanted {
 		return
 	}
-	if n := t.candidate(id, true); n != nil {
-		n.retryAt = 0
-	}
+	t.answers(id)
 	t.poke()
+}
+
+// answers makes a candidate of a peer that says just now that it has something.
+func (t *task) answers(id shoal.PeerID) {
+	if n := t.candidate(id, true); n != nil && !n.isCrowded {
+		n.retryAt, n.fails = 0, 0
+	}
 }
 
 // tellPeers tells a peer that wants more of the others that it was not told of.

@@ -29,15 +29,18 @@ var (
 // CheckImage reports whether ref is a reference to an image: a name, with or without
 // tag, with or without digest. The error is an *InvalidError of the field "image" that
 // says what is wrong with which part.
-func CheckImage(ref string) error {
+func CheckImage(ref string) error { return CheckRef("image", ref) }
+
+// CheckRef is CheckImage for a reference in another field.
+func CheckRef(field, ref string) error {
 	if ref == "" {
-		return &InvalidError{Field: "image", Why: "is missing"}
+		return &InvalidError{Field: field, Why: "is missing"}
 	}
 	if why := badReference(ref); why != "" {
 		if len(ref) > 2*MaxImageName {
 			ref = ref[:MaxImageName] + "..."
 		}
-		return &InvalidError{Field: "image", Why: fmt.Sprintf("%q is not an image reference: %s", ref, why)}
+		return &InvalidError{Field: field, Why: fmt.Sprintf("%q is not an image reference: %s", ref, why)}
 	}
 	return nil
 }

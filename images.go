@@ -55,7 +55,7 @@ type ImageDetail struct {
 
 // ImageChange is one change of a name. Exactly one of the fields after Name is set.
 type ImageChange struct {
-	Name      string
+	Name      string // for To also NAME@DIGEST, which settles what of several rivals counts
 	To        string // a further name for the same digest
 	Remove    bool   // the name stands for nothing any more
 	Pin       *bool  // never dropped to make room
@@ -189,7 +189,8 @@ type ImageMover interface {
 	Push(ctx context.Context, ref, as string, progress func(ImageProgress)) ([]ImageInfo, error)
 	// Import takes an archive: docker save or OCI layout, a tar, gzipped or not. as names
 	// it where the archive does not, or otherwise. *InvalidError: it is refused whole,
-	// and no name was changed.
+	// and no name was changed. Nothing is named before archive says io.EOF: one whose
+	// Read fails is cut off, whatever came of it.
 	Import(ctx context.Context, archive io.Reader, as string, progress func(ImageProgress)) ([]ImageInfo, error)
 	// Export writes an image as an OCI layout, or as docker save does, which is for one
 	// platform. What is not here comes from the other peers first.

@@ -286,7 +286,15 @@ func TestJSONForCurl(t *testing.T) {
 		"wrong type of body": {
 			"POST", base + "ListServices", "text/plain", `{}`, 415, `content type "text/plain" is not taken here; use application/json`,
 		},
-		"not found": {"POST", base + "InspectService", "application/json", `{"service":"nosuch"}`, 404, `no service "nosuch" (known here: web); this peer last synced 0 s ago`},
+		"images":         {"POST", base + "ListImages", "application/json", `{}`, 200, ""},
+		"no image":       {"POST", base + "InspectImage", "application/json", `{"ref":"app:v1"}`, 404, `no image "app:v1" (known here: none); this peer last synced 0 s ago`},
+		"no ref":         {"POST", base + "InspectImage", "application/json", `{}`, 400, `image "" is not an image reference`},
+		"no change":      {"POST", base + "ChangeImage", "application/json", `{"name":"app:v1"}`, 400, `change is missing: one of to, remove, pin, min_copies`},
+		"not removed":    {"POST", base + "ChangeImage", "application/json", `{"name":"app:v1","remove":false}`, 400, `remove must be true`},
+		"two changes":    {"POST", base + "ChangeImage", "application/json", `{"name":"app:v1","pin":true,"remove":true}`, 400, `error parsing "remove", oneof shoal.v1.ChangeImageRequest.change is already set; line 1, column 29`},
+		"an archive":     {"POST", base + "ImportImage", "application/json", `{}`, 505, `ImportImage needs HTTP/2 and a stream of messages, in gRPC or Connect's form; use the shoal command`},
+		"push, one body": {"POST", base + "PushImage", "application/json", `{}`, 415, `content type "application/json" is not taken here; use application/connect+json (five bytes of envelope, then JSON)`},
+		"not found":      {"POST", base + "InspectService", "application/json", `{"service":"nosuch"}`, 404, `no service "nosuch" (known here: web); this peer last synced 0 s ago`},
 		"conflict": {
 			"POST", base + "Deploy", "application/json", `{"ifRevision":{"web":"9@x"}}`, 409,
 			`service "web" is not at revision 9@x; its current revision is 1@` + string(apitest.PeerID("tokyo")) + `; look at it and deploy again`,

@@ -64,7 +64,7 @@ func (s *Server) CopyTo(ctx context.Context, stream *connect.ClientStream[shoalv
 	if err != nil {
 		return nil, err
 	}
-	requests := readingOf(ctx)
+	requests := controlOf(ctx)
 	if err := requests.goOn(); err != nil {
 		return nil, fmt.Errorf("read an archive: %w", err)
 	}

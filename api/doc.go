@@ -10,9 +10,10 @@
 //	curl --unix-socket /run/shoal.sock -H 'Content-Type: application/json' \
 //	  -d '{}' http://shoal/shoal.v1.ControlService/ListServices
 //
-// answers. It reads this peer's View, asks Wishes to write and Remote for
-// logs, commands and files, and says with every answer how fresh it is. A [Client] is what [Dial] returns; its
-// types are plain values with the field names that -o json prints.
+// answers. It reads this peer's View, asks Wishes to write, Remote for logs, commands
+// and files, Images and ImageMover for images, and says with every answer how fresh it
+// is. A [Client] is what [Dial] returns; its types are plain values with the field names
+// that -o json prints.
 //
 // The package never listens on TCP, never decides anything about services or peers,
 // and takes no input that is too large, too deep, misspelt or ambiguous.

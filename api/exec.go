@@ -38,7 +38,7 @@ func (s *Server) Exec(ctx context.Context, stream *connect.BidiStream[shoalv1.Ex
 	if err != nil {
 		return err
 	}
-	requests := readingOf(ctx)
+	requests := controlOf(ctx)
 	if err := requests.goOn(); err != nil {
 		return fmt.Errorf("read what is typed: %w", err)
 	}

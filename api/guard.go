@@ -34,7 +34,7 @@ const (
 
 // guard stands before the handler: it answers in JSON whatever is no request at
 // all, reads the body within its bounds, and judges JSON strictly. A method that takes a
-// stream of requests reads them itself, each within its bounds: see reading.
+// stream of requests reads them itself, each within its bounds: see control.
 type guard struct {
 	next    http.Handler
 	prefix  string
@@ -108,36 +108,39 @@ func (g *guard) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	r.Body = io.NopCloser(bytes.NewReader(body))
 	r.ContentLength = int64(len(body))
+	if streaming {
+		r = r.WithContext(context.WithValue(r.Context(), controlKey{}, &control{http.NewResponseController(w)}))
+	}
 	g.next.ServeHTTP(w, r)
 }
 
 // stream passes a stream of requests on unread; the first must come within bodyTime.
 func (g *guard) stream(w http.ResponseWriter, r *http.Request, method protoreflect.MethodDescriptor) {
-	read := &reading{http.NewResponseController(w)}
+	read := &control{http.NewResponseController(w)}
 	if err := read.rc.SetReadDeadline(time.Now().Add(bodyTime)); err != nil {
 		_ = g.errors.Write(w, r, wire(fmt.Errorf("limit the time of %s: %w", method.Name(), err)))
 		return
 	}
-	g.next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), readingKey{}, read)))
+	g.next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), controlKey{}, read)))
 }
 
-// reading is the stream of one client's requests. Each message is bounded by
+// control limits the time of one stream. Each message of a client is bounded by
 // maxMessage; all together by nothing but what takes them. JSON in them is not judged
 // as strictly as in others: the shoal command does not send any.
-type reading struct{ rc *http.ResponseController }
+type control struct{ rc *http.ResponseController }
 
-type readingKey struct{}
+type controlKey struct{}
 
-func readingOf(ctx context.Context) *reading {
-	r, _ := ctx.Value(readingKey{}).(*reading) // guard has put it there
-	return r
+func controlOf(ctx context.Context) *control {
+	c, _ := ctx.Value(controlKey{}).(*control) // guard has put it there
+	return c
 }
 
 // goOn takes the limit of the first message off.
-func (r *reading) goOn() error { return r.rc.SetReadDeadline(time.Time{}) }
+func (c *control) goOn() error { return c.rc.SetReadDeadline(time.Time{}) }
 
 // end makes what waits for the next message return.
-func (r *reading) end() { _ = r.rc.SetReadDeadline(time.Now()) } // a stream that is over waits for nothing
+func (c *control) end() { _ = c.rc.SetReadDeadline(time.Now()) } // a stream that is over waits for nothing
 
 // refuse answers in JSON with an HTTP status that Connect has no code for.
 func (g *guard) refuse(w http.ResponseWriter, r *http.Request, status int, err error) {

@@ -31,6 +31,7 @@ const (
 	maxDepth   = 32        // of JSON
 	maxClients = 256       // connections at once
 	maxEvents  = 2000      // remembered
+	maxMoves   = 16        // of images at once
 	bodyTime   = 10 * time.Second
 	stopTime   = 2 * time.Second
 )
@@ -57,6 +58,8 @@ type Cluster struct {
 	Wishes shoal.Wishes
 	Views  shoal.Views
 	Remote shoal.Remote
+	Images shoal.Images     // nil: this daemon serves no images
+	Mover  shoal.ImageMover // the same
 }
 
 // Deps are the ports a Server works through. Cluster is asked on every request, so
@@ -89,6 +92,7 @@ type Server struct {
 	deps    Deps
 	story   *story
 	poke    chan struct{} // membership may have changed
+	moves   chan struct{} // one for each move of an image under way
 	serving atomic.Bool
 }
 
@@ -103,7 +107,7 @@ func NewServer(cfg Config, deps Deps) (*Server, error) {
 	if err := deps.validate(); err != nil {
 		return nil, err
 	}
-	return &Server{cfg: cfg, deps: deps, story: newStory(maxEvents), poke: make(chan struct{}, 1)}, nil
+	return &Server{cfg: cfg, deps: deps, story: newStory(maxEvents), poke: make(chan struct{}, 1), moves: make(chan struct{}, maxMoves)}, nil
 }
 
 // Run listens and serves until ctx ends, then removes the socket. It refuses a

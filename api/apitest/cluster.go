@@ -13,6 +13,7 @@
 package apitest
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"strings"
@@ -38,6 +39,7 @@ type Cluster struct {
 	lost     map[shoal.PeerID]bool // cannot be asked for logs
 	states   map[string]shoal.ReplicaStatus
 	files    map[shoal.Target]*tree.Tree
+	images   images
 	seq      uint64
 	version  uint64
 	trouble  string
@@ -57,7 +59,7 @@ const started = 5*time.Minute + 2*time.Second
 func New(names ...string) *Cluster {
 	c := &Cluster{
 		clock: clock{shoal.NewSystemClock()}, lives: map[shoal.PeerID]shoal.Life{}, lost: map[shoal.PeerID]bool{},
-		states: map[string]shoal.ReplicaStatus{}, files: map[shoal.Target]*tree.Tree{}, changed: make(chan struct{}), few: -1,
+		states: map[string]shoal.ReplicaStatus{}, files: map[shoal.Target]*tree.Tree{}, changed: make(chan struct{}), few: -1, images: newImages(),
 	}
 	c.self = PeerID("tokyo")
 	if len(names) > 0 {
@@ -180,8 +182,21 @@ func (c *Cluster) Confirm(n int) {
 	c.few = n
 }
 
-// gate holds one wish.
+// gate holds one wish, or one move of an image.
 type gate struct{ arrived, open chan struct{} }
+
+func (g *gate) free() { close(g.open) }
+
+// wait waits until the gate is open.
+func (g *gate) wait(ctx context.Context) error {
+	close(g.arrived)
+	select {
+	case <-g.open:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
 
 // Block makes the next wish wait until the returned function is called; the channel
 // is closed when it waits.
@@ -190,7 +205,7 @@ func (c *Cluster) Block() (arrived <-chan struct{}, release func()) {
 	defer c.mu.Unlock()
 	g := &gate{make(chan struct{}), make(chan struct{})}
 	c.gate = g
-	return g.arrived, sync.OnceFunc(func() { close(g.open) })
+	return g.arrived, sync.OnceFunc(g.free)
 }
 
 // OnWish calls fn once, when the next wish has been accepted.

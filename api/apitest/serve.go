@@ -141,7 +141,11 @@ func (c *Cluster) Deps() api.Deps {
 		Cluster: func() (*api.Cluster, bool) {
 			c.mu.Lock()
 			defer c.mu.Unlock()
-			return &api.Cluster{Wishes: c, Views: c, Remote: c}, c.member
+			out := &api.Cluster{Wishes: c, Views: c, Remote: c}
+			if !c.images.absent {
+				out.Images, out.Mover = library{c}, library{c}
+			}
+			return out, c.member
 		},
 	}
 }

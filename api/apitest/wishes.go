@@ -21,11 +21,8 @@ func (c *Cluster) Submit(ctx context.Context, w shoal.Wish, opts shoal.UpdateOpt
 	c.gate = nil
 	c.mu.Unlock()
 	if gate != nil {
-		close(gate.arrived)
-		select {
-		case <-gate.open:
-		case <-ctx.Done():
-			return shoal.Outcome{}, ctx.Err()
+		if err := gate.wait(ctx); err != nil {
+			return shoal.Outcome{}, err
 		}
 	}
 	c.mu.Lock()

@@ -5396,6 +5396,1622 @@ func (*RevokeTokenResponse) Descriptor() ([]byte, []int) {
 	return file_shoal_v1_control_proto_rawDescGZIP(), []int{77}
 }
 
+// ImageRow is one name of an image in a listing.
+type ImageRow struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`     // with a tag
+	Digest        string                 `protobuf:"bytes,2,opt,name=digest,proto3" json:"digest,omitempty"` // of its manifest or index
+	Platforms     []string               `protobuf:"bytes,3,rep,name=platforms,proto3" json:"platforms,omitempty"`
+	SizeBytes     int64                  `protobuf:"varint,4,opt,name=size_bytes,json=sizeBytes,proto3" json:"size_bytes,omitempty"`
+	HereBytes     int64                  `protobuf:"varint,5,opt,name=here_bytes,json=hereBytes,proto3" json:"here_bytes,omitempty"` // on the asked peer
+	Copies        int32                  `protobuf:"varint,6,opt,name=copies,proto3" json:"copies,omitempty"`                        // peers heard that hold all of it
+	MinCopies     int32                  `protobuf:"varint,7,opt,name=min_copies,json=minCopies,proto3" json:"min_copies,omitempty"` // below which no peer drops it to make room
+	IsPinned      bool                   `protobuf:"varint,8,opt,name=is_pinned,json=isPinned,proto3" json:"is_pinned,omitempty"`
+	Services      []string               `protobuf:"bytes,9,rep,name=services,proto3" json:"services,omitempty"` // that use it now
+	Rivals        []string               `protobuf:"bytes,10,rep,name=rivals,proto3" json:"rivals,omitempty"`    // other digests that the name stands for
+	Author        *Place                 `protobuf:"bytes,11,opt,name=author,proto3" json:"author,omitempty"`    // who gave the name its digest
+	Since         *timestamppb.Timestamp `protobuf:"bytes,12,opt,name=since,proto3" json:"since,omitempty"`      // when
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ImageRow) Reset() {
+	*x = ImageRow{}
+	mi := &file_shoal_v1_control_proto_msgTypes[78]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ImageRow) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ImageRow) ProtoMessage() {}
+
+func (x *ImageRow) ProtoReflect() protoreflect.Message {
+	mi := &file_shoal_v1_control_proto_msgTypes[78]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ImageRow.ProtoReflect.Descriptor instead.
+func (*ImageRow) Descriptor() ([]byte, []int) {
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{78}
+}
+
+func (x *ImageRow) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *ImageRow) GetDigest() string {
+	if x != nil {
+		return x.Digest
+	}
+	return ""
+}
+
+func (x *ImageRow) GetPlatforms() []string {
+	if x != nil {
+		return x.Platforms
+	}
+	return nil
+}
+
+func (x *ImageRow) GetSizeBytes() int64 {
+	if x != nil {
+		return x.SizeBytes
+	}
+	return 0
+}
+
+func (x *ImageRow) GetHereBytes() int64 {
+	if x != nil {
+		return x.HereBytes
+	}
+	return 0
+}
+
+func (x *ImageRow) GetCopies() int32 {
+	if x != nil {
+		return x.Copies
+	}
+	return 0
+}
+
+func (x *ImageRow) GetMinCopies() int32 {
+	if x != nil {
+		return x.MinCopies
+	}
+	return 0
+}
+
+func (x *ImageRow) GetIsPinned() bool {
+	if x != nil {
+		return x.IsPinned
+	}
+	return false
+}
+
+func (x *ImageRow) GetServices() []string {
+	if x != nil {
+		return x.Services
+	}
+	return nil
+}
+
+func (x *ImageRow) GetRivals() []string {
+	if x != nil {
+		return x.Rivals
+	}
+	return nil
+}
+
+func (x *ImageRow) GetAuthor() *Place {
+	if x != nil {
+		return x.Author
+	}
+	return nil
+}
+
+func (x *ImageRow) GetSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Since
+	}
+	return nil
+}
+
+// ImageBlob is one blob of an image, and who holds it.
+type ImageBlob struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Digest        string                 `protobuf:"bytes,1,opt,name=digest,proto3" json:"digest,omitempty"`
+	SizeBytes     int64                  `protobuf:"varint,2,opt,name=size_bytes,json=sizeBytes,proto3" json:"size_bytes,omitempty"`
+	Kind          string                 `protobuf:"bytes,3,opt,name=kind,proto3" json:"kind,omitempty"`         // index, manifest, config, layer
+	Platform      string                 `protobuf:"bytes,4,opt,name=platform,proto3" json:"platform,omitempty"` // "" for an index
+	HereBytes     int64                  `protobuf:"varint,5,opt,name=here_bytes,json=hereBytes,proto3" json:"here_bytes,omitempty"`
+	Holders       []*Place               `protobuf:"bytes,6,rep,name=holders,proto3" json:"holders,omitempty"`
+	Partial       []*Place               `protobuf:"bytes,7,rep,name=partial,proto3" json:"partial,omitempty"` // that have a part of it
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ImageBlob) Reset() {
+	*x = ImageBlob{}
+	mi := &file_shoal_v1_control_proto_msgTypes[79]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ImageBlob) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ImageBlob) ProtoMessage() {}
+
+func (x *ImageBlob) ProtoReflect() protoreflect.Message {
+	mi := &file_shoal_v1_control_proto_msgTypes[79]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ImageBlob.ProtoReflect.Descriptor instead.
+func (*ImageBlob) Descriptor() ([]byte, []int) {
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{79}
+}
+
+func (x *ImageBlob) GetDigest() string {
+	if x != nil {
+		return x.Digest
+	}
+	return ""
+}
+
+func (x *ImageBlob) GetSizeBytes() int64 {
+	if x != nil {
+		return x.SizeBytes
+	}
+	return 0
+}
+
+func (x *ImageBlob) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *ImageBlob) GetPlatform() string {
+	if x != nil {
+		return x.Platform
+	}
+	return ""
+}
+
+func (x *ImageBlob) GetHereBytes() int64 {
+	if x != nil {
+		return x.HereBytes
+	}
+	return 0
+}
+
+func (x *ImageBlob) GetHolders() []*Place {
+	if x != nil {
+		return x.Holders
+	}
+	return nil
+}
+
+func (x *ImageBlob) GetPartial() []*Place {
+	if x != nil {
+		return x.Partial
+	}
+	return nil
+}
+
+// MoveProgress is how far a move of an image is.
+type MoveProgress struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	What          string                 `protobuf:"bytes,1,opt,name=what,proto3" json:"what,omitempty"` // receive, fetch, load, done
+	DoneBytes     int64                  `protobuf:"varint,2,opt,name=done_bytes,json=doneBytes,proto3" json:"done_bytes,omitempty"`
+	TotalBytes    int64                  `protobuf:"varint,3,opt,name=total_bytes,json=totalBytes,proto3" json:"total_bytes,omitempty"` // 0: not known
+	RateBytes     int64                  `protobuf:"varint,4,opt,name=rate_bytes,json=rateBytes,proto3" json:"rate_bytes,omitempty"`    // a second, lately
+	Peers         int32                  `protobuf:"varint,5,opt,name=peers,proto3" json:"peers,omitempty"`                             // it comes from
+	From          string                 `protobuf:"bytes,6,opt,name=from,proto3" json:"from,omitempty"`                                // the registry outside it comes from
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MoveProgress) Reset() {
+	*x = MoveProgress{}
+	mi := &file_shoal_v1_control_proto_msgTypes[80]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MoveProgress) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MoveProgress) ProtoMessage() {}
+
+func (x *MoveProgress) ProtoReflect() protoreflect.Message {
+	mi := &file_shoal_v1_control_proto_msgTypes[80]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MoveProgress.ProtoReflect.Descriptor instead.
+func (*MoveProgress) Descriptor() ([]byte, []int) {
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{80}
+}
+
+func (x *MoveProgress) GetWhat() string {
+	if x != nil {
+		return x.What
+	}
+	return ""
+}
+
+func (x *MoveProgress) GetDoneBytes() int64 {
+	if x != nil {
+		return x.DoneBytes
+	}
+	return 0
+}
+
+func (x *MoveProgress) GetTotalBytes() int64 {
+	if x != nil {
+		return x.TotalBytes
+	}
+	return 0
+}
+
+func (x *MoveProgress) GetRateBytes() int64 {
+	if x != nil {
+		return x.RateBytes
+	}
+	return 0
+}
+
+func (x *MoveProgress) GetPeers() int32 {
+	if x != nil {
+		return x.Peers
+	}
+	return 0
+}
+
+func (x *MoveProgress) GetFrom() string {
+	if x != nil {
+		return x.From
+	}
+	return ""
+}
+
+// MovedImages are the images that were moved: the end of a move.
+type MovedImages struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Images        []*ImageRow            `protobuf:"bytes,1,rep,name=images,proto3" json:"images,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MovedImages) Reset() {
+	*x = MovedImages{}
+	mi := &file_shoal_v1_control_proto_msgTypes[81]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MovedImages) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MovedImages) ProtoMessage() {}
+
+func (x *MovedImages) ProtoReflect() protoreflect.Message {
+	mi := &file_shoal_v1_control_proto_msgTypes[81]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MovedImages.ProtoReflect.Descriptor instead.
+func (*MovedImages) Descriptor() ([]byte, []int) {
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{81}
+}
+
+func (x *MovedImages) GetImages() []*ImageRow {
+	if x != nil {
+		return x.Images
+	}
+	return nil
+}
+
+// ListImagesRequest asks for all images.
+type ListImagesRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListImagesRequest) Reset() {
+	*x = ListImagesRequest{}
+	mi := &file_shoal_v1_control_proto_msgTypes[82]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListImagesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListImagesRequest) ProtoMessage() {}
+
+func (x *ListImagesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_shoal_v1_control_proto_msgTypes[82]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListImagesRequest.ProtoReflect.Descriptor instead.
+func (*ListImagesRequest) Descriptor() ([]byte, []int) {
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{82}
+}
+
+// ListImagesResponse answers ListImages.
+type ListImagesResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Images        []*ImageRow            `protobuf:"bytes,1,rep,name=images,proto3" json:"images,omitempty"` // by name
+	Freshness     *Freshness             `protobuf:"bytes,2,opt,name=freshness,proto3" json:"freshness,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListImagesResponse) Reset() {
+	*x = ListImagesResponse{}
+	mi := &file_shoal_v1_control_proto_msgTypes[83]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListImagesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListImagesResponse) ProtoMessage() {}
+
+func (x *ListImagesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_shoal_v1_control_proto_msgTypes[83]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListImagesResponse.ProtoReflect.Descriptor instead.
+func (*ListImagesResponse) Descriptor() ([]byte, []int) {
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{83}
+}
+
+func (x *ListImagesResponse) GetImages() []*ImageRow {
+	if x != nil {
+		return x.Images
+	}
+	return nil
+}
+
+func (x *ListImagesResponse) GetFreshness() *Freshness {
+	if x != nil {
+		return x.Freshness
+	}
+	return nil
+}
+
+// InspectImageRequest names an image: NAME[:TAG] or NAME@DIGEST.
+type InspectImageRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Ref           string                 `protobuf:"bytes,1,opt,name=ref,proto3" json:"ref,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *InspectImageRequest) Reset() {
+	*x = InspectImageRequest{}
+	mi := &file_shoal_v1_control_proto_msgTypes[84]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *InspectImageRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*InspectImageRequest) ProtoMessage() {}
+
+func (x *InspectImageRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_shoal_v1_control_proto_msgTypes[84]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use InspectImageRequest.ProtoReflect.Descriptor instead.
+func (*InspectImageRequest) Descriptor() ([]byte, []int) {
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{84}
+}
+
+func (x *InspectImageRequest) GetRef() string {
+	if x != nil {
+		return x.Ref
+	}
+	return ""
+}
+
+// InspectImageResponse answers InspectImage.
+type InspectImageResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Image         *ImageRow              `protobuf:"bytes,1,opt,name=image,proto3" json:"image,omitempty"`
+	MediaType     string                 `protobuf:"bytes,2,opt,name=media_type,json=mediaType,proto3" json:"media_type,omitempty"`
+	Blobs         []*ImageBlob           `protobuf:"bytes,3,rep,name=blobs,proto3" json:"blobs,omitempty"`
+	Silent        []*Place               `protobuf:"bytes,4,rep,name=silent,proto3" json:"silent,omitempty"` // members that did not answer who holds what
+	Freshness     *Freshness             `protobuf:"bytes,5,opt,name=freshness,proto3" json:"freshness,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *InspectImageResponse) Reset() {
+	*x = InspectImageResponse{}
+	mi := &file_shoal_v1_control_proto_msgTypes[85]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *InspectImageResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*InspectImageResponse) ProtoMessage() {}
+
+func (x *InspectImageResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_shoal_v1_control_proto_msgTypes[85]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use InspectImageResponse.ProtoReflect.Descriptor instead.
+func (*InspectImageResponse) Descriptor() ([]byte, []int) {
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{85}
+}
+
+func (x *InspectImageResponse) GetImage() *ImageRow {
+	if x != nil {
+		return x.Image
+	}
+	return nil
+}
+
+func (x *InspectImageResponse) GetMediaType() string {
+	if x != nil {
+		return x.MediaType
+	}
+	return ""
+}
+
+func (x *InspectImageResponse) GetBlobs() []*ImageBlob {
+	if x != nil {
+		return x.Blobs
+	}
+	return nil
+}
+
+func (x *InspectImageResponse) GetSilent() []*Place {
+	if x != nil {
+		return x.Silent
+	}
+	return nil
+}
+
+func (x *InspectImageResponse) GetFreshness() *Freshness {
+	if x != nil {
+		return x.Freshness
+	}
+	return nil
+}
+
+// ChangeImageRequest asks for one change.
+type ChangeImageRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// Types that are valid to be assigned to Change:
+	//
+	//	*ChangeImageRequest_To
+	//	*ChangeImageRequest_Remove
+	//	*ChangeImageRequest_Pin
+	//	*ChangeImageRequest_MinCopies
+	Change        isChangeImageRequest_Change `protobuf_oneof:"change"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ChangeImageRequest) Reset() {
+	*x = ChangeImageRequest{}
+	mi := &file_shoal_v1_control_proto_msgTypes[86]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ChangeImageRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ChangeImageRequest) ProtoMessage() {}
+
+func (x *ChangeImageRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_shoal_v1_control_proto_msgTypes[86]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ChangeImageRequest.ProtoReflect.Descriptor instead.
+func (*ChangeImageRequest) Descriptor() ([]byte, []int) {
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{86}
+}
+
+func (x *ChangeImageRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *ChangeImageRequest) GetChange() isChangeImageRequest_Change {
+	if x != nil {
+		return x.Change
+	}
+	return nil
+}
+
+func (x *ChangeImageRequest) GetTo() string {
+	if x != nil {
+		if x, ok := x.Change.(*ChangeImageRequest_To); ok {
+			return x.To
+		}
+	}
+	return ""
+}
+
+func (x *ChangeImageRequest) GetRemove() bool {
+	if x != nil {
+		if x, ok := x.Change.(*ChangeImageRequest_Remove); ok {
+			return x.Remove
+		}
+	}
+	return false
+}
+
+func (x *ChangeImageRequest) GetPin() bool {
+	if x != nil {
+		if x, ok := x.Change.(*ChangeImageRequest_Pin); ok {
+			return x.Pin
+		}
+	}
+	return false
+}
+
+func (x *ChangeImageRequest) GetMinCopies() int32 {
+	if x != nil {
+		if x, ok := x.Change.(*ChangeImageRequest_MinCopies); ok {
+			return x.MinCopies
+		}
+	}
+	return 0
+}
+
+type isChangeImageRequest_Change interface {
+	isChangeImageRequest_Change()
+}
+
+type ChangeImageRequest_To struct {
+	To string `protobuf:"bytes,2,opt,name=to,proto3,oneof"` // a further name for the same digest
+}
+
+type ChangeImageRequest_Remove struct {
+	Remove bool `protobuf:"varint,3,opt,name=remove,proto3,oneof"` // true: the name stands for nothing any more
+}
+
+type ChangeImageRequest_Pin struct {
+	Pin bool `protobuf:"varint,4,opt,name=pin,proto3,oneof"` // whether it is never dropped to make room
+}
+
+type ChangeImageRequest_MinCopies struct {
+	MinCopies int32 `protobuf:"varint,5,opt,name=min_copies,json=minCopies,proto3,oneof"` // 1-100
+}
+
+func (*ChangeImageRequest_To) isChangeImageRequest_Change() {}
+
+func (*ChangeImageRequest_Remove) isChangeImageRequest_Change() {}
+
+func (*ChangeImageRequest_Pin) isChangeImageRequest_Change() {}
+
+func (*ChangeImageRequest_MinCopies) isChangeImageRequest_Change() {}
+
+// ChangeImageResponse answers ChangeImage.
+type ChangeImageResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Image         *ImageRow              `protobuf:"bytes,1,opt,name=image,proto3" json:"image,omitempty"` // as it is now; of a removal, as it was
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ChangeImageResponse) Reset() {
+	*x = ChangeImageResponse{}
+	mi := &file_shoal_v1_control_proto_msgTypes[87]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ChangeImageResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ChangeImageResponse) ProtoMessage() {}
+
+func (x *ChangeImageResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_shoal_v1_control_proto_msgTypes[87]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ChangeImageResponse.ProtoReflect.Descriptor instead.
+func (*ChangeImageResponse) Descriptor() ([]byte, []int) {
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{87}
+}
+
+func (x *ChangeImageResponse) GetImage() *ImageRow {
+	if x != nil {
+		return x.Image
+	}
+	return nil
+}
+
+// CollectImagesRequest says how much to remove.
+type CollectImagesRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	All           bool                   `protobuf:"varint,1,opt,name=all,proto3" json:"all,omitempty"`                              // all that no service needs and nothing pins
+	RoomBytes     int64                  `protobuf:"varint,2,opt,name=room_bytes,json=roomBytes,proto3" json:"room_bytes,omitempty"` // to make; 0 without all: only what expired
+	DryRun        bool                   `protobuf:"varint,3,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CollectImagesRequest) Reset() {
+	*x = CollectImagesRequest{}
+	mi := &file_shoal_v1_control_proto_msgTypes[88]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CollectImagesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CollectImagesRequest) ProtoMessage() {}
+
+func (x *CollectImagesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_shoal_v1_control_proto_msgTypes[88]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CollectImagesRequest.ProtoReflect.Descriptor instead.
+func (*CollectImagesRequest) Descriptor() ([]byte, []int) {
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{88}
+}
+
+func (x *CollectImagesRequest) GetAll() bool {
+	if x != nil {
+		return x.All
+	}
+	return false
+}
+
+func (x *CollectImagesRequest) GetRoomBytes() int64 {
+	if x != nil {
+		return x.RoomBytes
+	}
+	return 0
+}
+
+func (x *CollectImagesRequest) GetDryRun() bool {
+	if x != nil {
+		return x.DryRun
+	}
+	return false
+}
+
+// CollectImagesResponse answers CollectImages.
+type CollectImagesResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Blobs         int32                  `protobuf:"varint,1,opt,name=blobs,proto3" json:"blobs,omitempty"`                             // removed, or that would be
+	Bytes         int64                  `protobuf:"varint,2,opt,name=bytes,proto3" json:"bytes,omitempty"`                             // the same
+	UsedBytes     int64                  `protobuf:"varint,3,opt,name=used_bytes,json=usedBytes,proto3" json:"used_bytes,omitempty"`    // that stay
+	LimitBytes    int64                  `protobuf:"varint,4,opt,name=limit_bytes,json=limitBytes,proto3" json:"limit_bytes,omitempty"` // 0: none
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CollectImagesResponse) Reset() {
+	*x = CollectImagesResponse{}
+	mi := &file_shoal_v1_control_proto_msgTypes[89]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CollectImagesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CollectImagesResponse) ProtoMessage() {}
+
+func (x *CollectImagesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_shoal_v1_control_proto_msgTypes[89]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CollectImagesResponse.ProtoReflect.Descriptor instead.
+func (*CollectImagesResponse) Descriptor() ([]byte, []int) {
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{89}
+}
+
+func (x *CollectImagesResponse) GetBlobs() int32 {
+	if x != nil {
+		return x.Blobs
+	}
+	return 0
+}
+
+func (x *CollectImagesResponse) GetBytes() int64 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
+func (x *CollectImagesResponse) GetUsedBytes() int64 {
+	if x != nil {
+		return x.UsedBytes
+	}
+	return 0
+}
+
+func (x *CollectImagesResponse) GetLimitBytes() int64 {
+	if x != nil {
+		return x.LimitBytes
+	}
+	return 0
+}
+
+// GetRegistryLoginRequest asks for a login.
+type GetRegistryLoginRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetRegistryLoginRequest) Reset() {
+	*x = GetRegistryLoginRequest{}
+	mi := &file_shoal_v1_control_proto_msgTypes[90]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetRegistryLoginRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetRegistryLoginRequest) ProtoMessage() {}
+
+func (x *GetRegistryLoginRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_shoal_v1_control_proto_msgTypes[90]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetRegistryLoginRequest.ProtoReflect.Descriptor instead.
+func (*GetRegistryLoginRequest) Descriptor() ([]byte, []int) {
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{90}
+}
+
+// GetRegistryLoginResponse answers GetRegistryLogin.
+type GetRegistryLoginResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Address       string                 `protobuf:"bytes,1,opt,name=address,proto3" json:"address,omitempty"` // "": the asked peer serves no registry
+	User          string                 `protobuf:"bytes,2,opt,name=user,proto3" json:"user,omitempty"`       // "": anybody on its machine may
+	Password      string                 `protobuf:"bytes,3,opt,name=password,proto3" json:"password,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetRegistryLoginResponse) Reset() {
+	*x = GetRegistryLoginResponse{}
+	mi := &file_shoal_v1_control_proto_msgTypes[91]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetRegistryLoginResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetRegistryLoginResponse) ProtoMessage() {}
+
+func (x *GetRegistryLoginResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_shoal_v1_control_proto_msgTypes[91]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetRegistryLoginResponse.ProtoReflect.Descriptor instead.
+func (*GetRegistryLoginResponse) Descriptor() ([]byte, []int) {
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{91}
+}
+
+func (x *GetRegistryLoginResponse) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *GetRegistryLoginResponse) GetUser() string {
+	if x != nil {
+		return x.User
+	}
+	return ""
+}
+
+func (x *GetRegistryLoginResponse) GetPassword() string {
+	if x != nil {
+		return x.Password
+	}
+	return ""
+}
+
+// PushImageRequest names an image of the engine.
+type PushImageRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Ref           string                 `protobuf:"bytes,1,opt,name=ref,proto3" json:"ref,omitempty"`
+	As            string                 `protobuf:"bytes,2,opt,name=as,proto3" json:"as,omitempty"` // "": ref
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PushImageRequest) Reset() {
+	*x = PushImageRequest{}
+	mi := &file_shoal_v1_control_proto_msgTypes[92]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PushImageRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PushImageRequest) ProtoMessage() {}
+
+func (x *PushImageRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_shoal_v1_control_proto_msgTypes[92]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PushImageRequest.ProtoReflect.Descriptor instead.
+func (*PushImageRequest) Descriptor() ([]byte, []int) {
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{92}
+}
+
+func (x *PushImageRequest) GetRef() string {
+	if x != nil {
+		return x.Ref
+	}
+	return ""
+}
+
+func (x *PushImageRequest) GetAs() string {
+	if x != nil {
+		return x.As
+	}
+	return ""
+}
+
+// PushImageResponse is progress, about four times a second, then the end.
+type PushImageResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Types that are valid to be assigned to What:
+	//
+	//	*PushImageResponse_Progress
+	//	*PushImageResponse_End
+	What          isPushImageResponse_What `protobuf_oneof:"what"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PushImageResponse) Reset() {
+	*x = PushImageResponse{}
+	mi := &file_shoal_v1_control_proto_msgTypes[93]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PushImageResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PushImageResponse) ProtoMessage() {}
+
+func (x *PushImageResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_shoal_v1_control_proto_msgTypes[93]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PushImageResponse.ProtoReflect.Descriptor instead.
+func (*PushImageResponse) Descriptor() ([]byte, []int) {
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{93}
+}
+
+func (x *PushImageResponse) GetWhat() isPushImageResponse_What {
+	if x != nil {
+		return x.What
+	}
+	return nil
+}
+
+func (x *PushImageResponse) GetProgress() *MoveProgress {
+	if x != nil {
+		if x, ok := x.What.(*PushImageResponse_Progress); ok {
+			return x.Progress
+		}
+	}
+	return nil
+}
+
+func (x *PushImageResponse) GetEnd() *MovedImages {
+	if x != nil {
+		if x, ok := x.What.(*PushImageResponse_End); ok {
+			return x.End
+		}
+	}
+	return nil
+}
+
+type isPushImageResponse_What interface {
+	isPushImageResponse_What()
+}
+
+type PushImageResponse_Progress struct {
+	Progress *MoveProgress `protobuf:"bytes,1,opt,name=progress,proto3,oneof"`
+}
+
+type PushImageResponse_End struct {
+	End *MovedImages `protobuf:"bytes,2,opt,name=end,proto3,oneof"`
+}
+
+func (*PushImageResponse_Progress) isPushImageResponse_What() {}
+
+func (*PushImageResponse_End) isPushImageResponse_What() {}
+
+// PullImageRequest names an image.
+type PullImageRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Ref           string                 `protobuf:"bytes,1,opt,name=ref,proto3" json:"ref,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PullImageRequest) Reset() {
+	*x = PullImageRequest{}
+	mi := &file_shoal_v1_control_proto_msgTypes[94]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PullImageRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PullImageRequest) ProtoMessage() {}
+
+func (x *PullImageRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_shoal_v1_control_proto_msgTypes[94]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PullImageRequest.ProtoReflect.Descriptor instead.
+func (*PullImageRequest) Descriptor() ([]byte, []int) {
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{94}
+}
+
+func (x *PullImageRequest) GetRef() string {
+	if x != nil {
+		return x.Ref
+	}
+	return ""
+}
+
+// PullImageResponse is progress, then the end.
+type PullImageResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Types that are valid to be assigned to What:
+	//
+	//	*PullImageResponse_Progress
+	//	*PullImageResponse_End
+	What          isPullImageResponse_What `protobuf_oneof:"what"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PullImageResponse) Reset() {
+	*x = PullImageResponse{}
+	mi := &file_shoal_v1_control_proto_msgTypes[95]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PullImageResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PullImageResponse) ProtoMessage() {}
+
+func (x *PullImageResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_shoal_v1_control_proto_msgTypes[95]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PullImageResponse.ProtoReflect.Descriptor instead.
+func (*PullImageResponse) Descriptor() ([]byte, []int) {
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{95}
+}
+
+func (x *PullImageResponse) GetWhat() isPullImageResponse_What {
+	if x != nil {
+		return x.What
+	}
+	return nil
+}
+
+func (x *PullImageResponse) GetProgress() *MoveProgress {
+	if x != nil {
+		if x, ok := x.What.(*PullImageResponse_Progress); ok {
+			return x.Progress
+		}
+	}
+	return nil
+}
+
+func (x *PullImageResponse) GetEnd() *MovedImages {
+	if x != nil {
+		if x, ok := x.What.(*PullImageResponse_End); ok {
+			return x.End
+		}
+	}
+	return nil
+}
+
+type isPullImageResponse_What interface {
+	isPullImageResponse_What()
+}
+
+type PullImageResponse_Progress struct {
+	Progress *MoveProgress `protobuf:"bytes,1,opt,name=progress,proto3,oneof"`
+}
+
+type PullImageResponse_End struct {
+	End *MovedImages `protobuf:"bytes,2,opt,name=end,proto3,oneof"`
+}
+
+func (*PullImageResponse_Progress) isPullImageResponse_What() {}
+
+func (*PullImageResponse_End) isPullImageResponse_What() {}
+
+// ImportImageRequest is one start, then the archive, then its end: an archive whose end
+// was not said is broken.
+type ImportImageRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Types that are valid to be assigned to What:
+	//
+	//	*ImportImageRequest_Start
+	//	*ImportImageRequest_Data
+	//	*ImportImageRequest_End
+	What          isImportImageRequest_What `protobuf_oneof:"what"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ImportImageRequest) Reset() {
+	*x = ImportImageRequest{}
+	mi := &file_shoal_v1_control_proto_msgTypes[96]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ImportImageRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ImportImageRequest) ProtoMessage() {}
+
+func (x *ImportImageRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_shoal_v1_control_proto_msgTypes[96]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ImportImageRequest.ProtoReflect.Descriptor instead.
+func (*ImportImageRequest) Descriptor() ([]byte, []int) {
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{96}
+}
+
+func (x *ImportImageRequest) GetWhat() isImportImageRequest_What {
+	if x != nil {
+		return x.What
+	}
+	return nil
+}
+
+func (x *ImportImageRequest) GetStart() *ImportStart {
+	if x != nil {
+		if x, ok := x.What.(*ImportImageRequest_Start); ok {
+			return x.Start
+		}
+	}
+	return nil
+}
+
+func (x *ImportImageRequest) GetData() []byte {
+	if x != nil {
+		if x, ok := x.What.(*ImportImageRequest_Data); ok {
+			return x.Data
+		}
+	}
+	return nil
+}
+
+func (x *ImportImageRequest) GetEnd() bool {
+	if x != nil {
+		if x, ok := x.What.(*ImportImageRequest_End); ok {
+			return x.End
+		}
+	}
+	return false
+}
+
+type isImportImageRequest_What interface {
+	isImportImageRequest_What()
+}
+
+type ImportImageRequest_Start struct {
+	Start *ImportStart `protobuf:"bytes,1,opt,name=start,proto3,oneof"`
+}
+
+type ImportImageRequest_Data struct {
+	Data []byte `protobuf:"bytes,2,opt,name=data,proto3,oneof"` // at most 64 KiB
+}
+
+type ImportImageRequest_End struct {
+	End bool `protobuf:"varint,3,opt,name=end,proto3,oneof"`
+}
+
+func (*ImportImageRequest_Start) isImportImageRequest_What() {}
+
+func (*ImportImageRequest_Data) isImportImageRequest_What() {}
+
+func (*ImportImageRequest_End) isImportImageRequest_What() {}
+
+// ImportStart says what comes.
+type ImportStart struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	As            string                 `protobuf:"bytes,1,opt,name=as,proto3" json:"as,omitempty"` // "": as the archive says
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ImportStart) Reset() {
+	*x = ImportStart{}
+	mi := &file_shoal_v1_control_proto_msgTypes[97]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ImportStart) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ImportStart) ProtoMessage() {}
+
+func (x *ImportStart) ProtoReflect() protoreflect.Message {
+	mi := &file_shoal_v1_control_proto_msgTypes[97]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ImportStart.ProtoReflect.Descriptor instead.
+func (*ImportStart) Descriptor() ([]byte, []int) {
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{97}
+}
+
+func (x *ImportStart) GetAs() string {
+	if x != nil {
+		return x.As
+	}
+	return ""
+}
+
+// ImportImageResponse is progress, then the end.
+type ImportImageResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Types that are valid to be assigned to What:
+	//
+	//	*ImportImageResponse_Progress
+	//	*ImportImageResponse_End
+	What          isImportImageResponse_What `protobuf_oneof:"what"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ImportImageResponse) Reset() {
+	*x = ImportImageResponse{}
+	mi := &file_shoal_v1_control_proto_msgTypes[98]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ImportImageResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ImportImageResponse) ProtoMessage() {}
+
+func (x *ImportImageResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_shoal_v1_control_proto_msgTypes[98]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ImportImageResponse.ProtoReflect.Descriptor instead.
+func (*ImportImageResponse) Descriptor() ([]byte, []int) {
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{98}
+}
+
+func (x *ImportImageResponse) GetWhat() isImportImageResponse_What {
+	if x != nil {
+		return x.What
+	}
+	return nil
+}
+
+func (x *ImportImageResponse) GetProgress() *MoveProgress {
+	if x != nil {
+		if x, ok := x.What.(*ImportImageResponse_Progress); ok {
+			return x.Progress
+		}
+	}
+	return nil
+}
+
+func (x *ImportImageResponse) GetEnd() *MovedImages {
+	if x != nil {
+		if x, ok := x.What.(*ImportImageResponse_End); ok {
+			return x.End
+		}
+	}
+	return nil
+}
+
+type isImportImageResponse_What interface {
+	isImportImageResponse_What()
+}
+
+type ImportImageResponse_Progress struct {
+	Progress *MoveProgress `protobuf:"bytes,1,opt,name=progress,proto3,oneof"`
+}
+
+type ImportImageResponse_End struct {
+	End *MovedImages `protobuf:"bytes,2,opt,name=end,proto3,oneof"`
+}
+
+func (*ImportImageResponse_Progress) isImportImageResponse_What() {}
+
+func (*ImportImageResponse_End) isImportImageResponse_What() {}
+
+// ExportImageRequest names an image.
+type ExportImageRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Ref           string                 `protobuf:"bytes,1,opt,name=ref,proto3" json:"ref,omitempty"`
+	Format        string                 `protobuf:"bytes,2,opt,name=format,proto3" json:"format,omitempty"`     // "" and oci: an OCI layout; docker: as docker save writes it
+	Platform      string                 `protobuf:"bytes,3,opt,name=platform,proto3" json:"platform,omitempty"` // "": of oci all that is known, of docker the asked peer's
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExportImageRequest) Reset() {
+	*x = ExportImageRequest{}
+	mi := &file_shoal_v1_control_proto_msgTypes[99]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExportImageRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExportImageRequest) ProtoMessage() {}
+
+func (x *ExportImageRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_shoal_v1_control_proto_msgTypes[99]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExportImageRequest.ProtoReflect.Descriptor instead.
+func (*ExportImageRequest) Descriptor() ([]byte, []int) {
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{99}
+}
+
+func (x *ExportImageRequest) GetRef() string {
+	if x != nil {
+		return x.Ref
+	}
+	return ""
+}
+
+func (x *ExportImageRequest) GetFormat() string {
+	if x != nil {
+		return x.Format
+	}
+	return ""
+}
+
+func (x *ExportImageRequest) GetPlatform() string {
+	if x != nil {
+		return x.Platform
+	}
+	return ""
+}
+
+// ExportImageResponse is progress, or a piece of the archive; its end comes last.
+type ExportImageResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Types that are valid to be assigned to What:
+	//
+	//	*ExportImageResponse_Progress
+	//	*ExportImageResponse_Data
+	//	*ExportImageResponse_End
+	What          isExportImageResponse_What `protobuf_oneof:"what"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExportImageResponse) Reset() {
+	*x = ExportImageResponse{}
+	mi := &file_shoal_v1_control_proto_msgTypes[100]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExportImageResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExportImageResponse) ProtoMessage() {}
+
+func (x *ExportImageResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_shoal_v1_control_proto_msgTypes[100]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExportImageResponse.ProtoReflect.Descriptor instead.
+func (*ExportImageResponse) Descriptor() ([]byte, []int) {
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{100}
+}
+
+func (x *ExportImageResponse) GetWhat() isExportImageResponse_What {
+	if x != nil {
+		return x.What
+	}
+	return nil
+}
+
+func (x *ExportImageResponse) GetProgress() *MoveProgress {
+	if x != nil {
+		if x, ok := x.What.(*ExportImageResponse_Progress); ok {
+			return x.Progress
+		}
+	}
+	return nil
+}
+
+func (x *ExportImageResponse) GetData() []byte {
+	if x != nil {
+		if x, ok := x.What.(*ExportImageResponse_Data); ok {
+			return x.Data
+		}
+	}
+	return nil
+}
+
+func (x *ExportImageResponse) GetEnd() bool {
+	if x != nil {
+		if x, ok := x.What.(*ExportImageResponse_End); ok {
+			return x.End
+		}
+	}
+	return false
+}
+
+type isExportImageResponse_What interface {
+	isExportImageResponse_What()
+}
+
+type ExportImageResponse_Progress struct {
+	Progress *MoveProgress `protobuf:"bytes,1,opt,name=progress,proto3,oneof"`
+}
+
+type ExportImageResponse_Data struct {
+	Data []byte `protobuf:"bytes,2,opt,name=data,proto3,oneof"`
+}
+
+type ExportImageResponse_End struct {
+	End bool `protobuf:"varint,3,opt,name=end,proto3,oneof"`
+}
+
+func (*ExportImageResponse_Progress) isExportImageResponse_What() {}
+
+func (*ExportImageResponse_Data) isExportImageResponse_What() {}
+
+func (*ExportImageResponse_End) isExportImageResponse_What() {}
+
 var File_shoal_v1_control_proto protoreflect.FileDescriptor
 
 const file_shoal_v1_control_proto_rawDesc = "" +
@@ -5839,7 +7455,119 @@ const file_shoal_v1_control_proto_rawDesc = "" +
 	"\tfreshness\x18\x02 \x01(\v2\x13.shoal.v1.FreshnessR\tfreshness\"$\n" +
 	"\x12RevokeTokenRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\"\x15\n" +
-	"\x13RevokeTokenResponse2\xad\x0f\n" +
+	"\x13RevokeTokenResponse\"\xf5\x02\n" +
+	"\bImageRow\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
+	"\x06digest\x18\x02 \x01(\tR\x06digest\x12\x1c\n" +
+	"\tplatforms\x18\x03 \x03(\tR\tplatforms\x12\x1d\n" +
+	"\n" +
+	"size_bytes\x18\x04 \x01(\x03R\tsizeBytes\x12\x1d\n" +
+	"\n" +
+	"here_bytes\x18\x05 \x01(\x03R\thereBytes\x12\x16\n" +
+	"\x06copies\x18\x06 \x01(\x05R\x06copies\x12\x1d\n" +
+	"\n" +
+	"min_copies\x18\a \x01(\x05R\tminCopies\x12\x1b\n" +
+	"\tis_pinned\x18\b \x01(\bR\bisPinned\x12\x1a\n" +
+	"\bservices\x18\t \x03(\tR\bservices\x12\x16\n" +
+	"\x06rivals\x18\n" +
+	" \x03(\tR\x06rivals\x12'\n" +
+	"\x06author\x18\v \x01(\v2\x0f.shoal.v1.PlaceR\x06author\x120\n" +
+	"\x05since\x18\f \x01(\v2\x1a.google.protobuf.TimestampR\x05since\"\xe7\x01\n" +
+	"\tImageBlob\x12\x16\n" +
+	"\x06digest\x18\x01 \x01(\tR\x06digest\x12\x1d\n" +
+	"\n" +
+	"size_bytes\x18\x02 \x01(\x03R\tsizeBytes\x12\x12\n" +
+	"\x04kind\x18\x03 \x01(\tR\x04kind\x12\x1a\n" +
+	"\bplatform\x18\x04 \x01(\tR\bplatform\x12\x1d\n" +
+	"\n" +
+	"here_bytes\x18\x05 \x01(\x03R\thereBytes\x12)\n" +
+	"\aholders\x18\x06 \x03(\v2\x0f.shoal.v1.PlaceR\aholders\x12)\n" +
+	"\apartial\x18\a \x03(\v2\x0f.shoal.v1.PlaceR\apartial\"\xab\x01\n" +
+	"\fMoveProgress\x12\x12\n" +
+	"\x04what\x18\x01 \x01(\tR\x04what\x12\x1d\n" +
+	"\n" +
+	"done_bytes\x18\x02 \x01(\x03R\tdoneBytes\x12\x1f\n" +
+	"\vtotal_bytes\x18\x03 \x01(\x03R\n" +
+	"totalBytes\x12\x1d\n" +
+	"\n" +
+	"rate_bytes\x18\x04 \x01(\x03R\trateBytes\x12\x14\n" +
+	"\x05peers\x18\x05 \x01(\x05R\x05peers\x12\x12\n" +
+	"\x04from\x18\x06 \x01(\tR\x04from\"9\n" +
+	"\vMovedImages\x12*\n" +
+	"\x06images\x18\x01 \x03(\v2\x12.shoal.v1.ImageRowR\x06images\"\x13\n" +
+	"\x11ListImagesRequest\"s\n" +
+	"\x12ListImagesResponse\x12*\n" +
+	"\x06images\x18\x01 \x03(\v2\x12.shoal.v1.ImageRowR\x06images\x121\n" +
+	"\tfreshness\x18\x02 \x01(\v2\x13.shoal.v1.FreshnessR\tfreshness\"'\n" +
+	"\x13InspectImageRequest\x12\x10\n" +
+	"\x03ref\x18\x01 \x01(\tR\x03ref\"\xe6\x01\n" +
+	"\x14InspectImageResponse\x12(\n" +
+	"\x05image\x18\x01 \x01(\v2\x12.shoal.v1.ImageRowR\x05image\x12\x1d\n" +
+	"\n" +
+	"media_type\x18\x02 \x01(\tR\tmediaType\x12)\n" +
+	"\x05blobs\x18\x03 \x03(\v2\x13.shoal.v1.ImageBlobR\x05blobs\x12'\n" +
+	"\x06silent\x18\x04 \x03(\v2\x0f.shoal.v1.PlaceR\x06silent\x121\n" +
+	"\tfreshness\x18\x05 \x01(\v2\x13.shoal.v1.FreshnessR\tfreshness\"\x93\x01\n" +
+	"\x12ChangeImageRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x10\n" +
+	"\x02to\x18\x02 \x01(\tH\x00R\x02to\x12\x18\n" +
+	"\x06remove\x18\x03 \x01(\bH\x00R\x06remove\x12\x12\n" +
+	"\x03pin\x18\x04 \x01(\bH\x00R\x03pin\x12\x1f\n" +
+	"\n" +
+	"min_copies\x18\x05 \x01(\x05H\x00R\tminCopiesB\b\n" +
+	"\x06change\"?\n" +
+	"\x13ChangeImageResponse\x12(\n" +
+	"\x05image\x18\x01 \x01(\v2\x12.shoal.v1.ImageRowR\x05image\"`\n" +
+	"\x14CollectImagesRequest\x12\x10\n" +
+	"\x03all\x18\x01 \x01(\bR\x03all\x12\x1d\n" +
+	"\n" +
+	"room_bytes\x18\x02 \x01(\x03R\troomBytes\x12\x17\n" +
+	"\adry_run\x18\x03 \x01(\bR\x06dryRun\"\x83\x01\n" +
+	"\x15CollectImagesResponse\x12\x14\n" +
+	"\x05blobs\x18\x01 \x01(\x05R\x05blobs\x12\x14\n" +
+	"\x05bytes\x18\x02 \x01(\x03R\x05bytes\x12\x1d\n" +
+	"\n" +
+	"used_bytes\x18\x03 \x01(\x03R\tusedBytes\x12\x1f\n" +
+	"\vlimit_bytes\x18\x04 \x01(\x03R\n" +
+	"limitBytes\"\x19\n" +
+	"\x17GetRegistryLoginRequest\"d\n" +
+	"\x18GetRegistryLoginResponse\x12\x18\n" +
+	"\aaddress\x18\x01 \x01(\tR\aaddress\x12\x12\n" +
+	"\x04user\x18\x02 \x01(\tR\x04user\x12\x1a\n" +
+	"\bpassword\x18\x03 \x01(\tR\bpassword\"4\n" +
+	"\x10PushImageRequest\x12\x10\n" +
+	"\x03ref\x18\x01 \x01(\tR\x03ref\x12\x0e\n" +
+	"\x02as\x18\x02 \x01(\tR\x02as\"|\n" +
+	"\x11PushImageResponse\x124\n" +
+	"\bprogress\x18\x01 \x01(\v2\x16.shoal.v1.MoveProgressH\x00R\bprogress\x12)\n" +
+	"\x03end\x18\x02 \x01(\v2\x15.shoal.v1.MovedImagesH\x00R\x03endB\x06\n" +
+	"\x04what\"$\n" +
+	"\x10PullImageRequest\x12\x10\n" +
+	"\x03ref\x18\x01 \x01(\tR\x03ref\"|\n" +
+	"\x11PullImageResponse\x124\n" +
+	"\bprogress\x18\x01 \x01(\v2\x16.shoal.v1.MoveProgressH\x00R\bprogress\x12)\n" +
+	"\x03end\x18\x02 \x01(\v2\x15.shoal.v1.MovedImagesH\x00R\x03endB\x06\n" +
+	"\x04what\"u\n" +
+	"\x12ImportImageRequest\x12-\n" +
+	"\x05start\x18\x01 \x01(\v2\x15.shoal.v1.ImportStartH\x00R\x05start\x12\x14\n" +
+	"\x04data\x18\x02 \x01(\fH\x00R\x04data\x12\x12\n" +
+	"\x03end\x18\x03 \x01(\bH\x00R\x03endB\x06\n" +
+	"\x04what\"\x1d\n" +
+	"\vImportStart\x12\x0e\n" +
+	"\x02as\x18\x01 \x01(\tR\x02as\"~\n" +
+	"\x13ImportImageResponse\x124\n" +
+	"\bprogress\x18\x01 \x01(\v2\x16.shoal.v1.MoveProgressH\x00R\bprogress\x12)\n" +
+	"\x03end\x18\x02 \x01(\v2\x15.shoal.v1.MovedImagesH\x00R\x03endB\x06\n" +
+	"\x04what\"Z\n" +
+	"\x12ExportImageRequest\x12\x10\n" +
+	"\x03ref\x18\x01 \x01(\tR\x03ref\x12\x16\n" +
+	"\x06format\x18\x02 \x01(\tR\x06format\x12\x1a\n" +
+	"\bplatform\x18\x03 \x01(\tR\bplatform\"}\n" +
+	"\x13ExportImageResponse\x124\n" +
+	"\bprogress\x18\x01 \x01(\v2\x16.shoal.v1.MoveProgressH\x00R\bprogress\x12\x14\n" +
+	"\x04data\x18\x02 \x01(\fH\x00R\x04data\x12\x12\n" +
+	"\x03end\x18\x03 \x01(\bH\x00R\x03endB\x06\n" +
+	"\x04what2\xec\x14\n" +
 	"\x0eControlService\x12;\n" +
 	"\x06Deploy\x12\x17.shoal.v1.DeployRequest\x1a\x18.shoal.v1.DeployResponse\x128\n" +
 	"\x05Scale\x12\x16.shoal.v1.ScaleRequest\x1a\x17.shoal.v1.ScaleResponse\x12;\n" +
@@ -5864,7 +7592,17 @@ const file_shoal_v1_control_proto_rawDesc = "" +
 	"\n" +
 	"WatchUsage\x12\x1b.shoal.v1.WatchUsageRequest\x1a\x1c.shoal.v1.WatchUsageResponse0\x01\x12F\n" +
 	"\tRunDoctor\x12\x1a.shoal.v1.RunDoctorRequest\x1a\x1b.shoal.v1.RunDoctorResponse0\x01\x12C\n" +
-	"\bGetDebug\x12\x19.shoal.v1.GetDebugRequest\x1a\x1a.shoal.v1.GetDebugResponse0\x01\x12D\n" +
+	"\bGetDebug\x12\x19.shoal.v1.GetDebugRequest\x1a\x1a.shoal.v1.GetDebugResponse0\x01\x12G\n" +
+	"\n" +
+	"ListImages\x12\x1b.shoal.v1.ListImagesRequest\x1a\x1c.shoal.v1.ListImagesResponse\x12M\n" +
+	"\fInspectImage\x12\x1d.shoal.v1.InspectImageRequest\x1a\x1e.shoal.v1.InspectImageResponse\x12J\n" +
+	"\vChangeImage\x12\x1c.shoal.v1.ChangeImageRequest\x1a\x1d.shoal.v1.ChangeImageResponse\x12P\n" +
+	"\rCollectImages\x12\x1e.shoal.v1.CollectImagesRequest\x1a\x1f.shoal.v1.CollectImagesResponse\x12Y\n" +
+	"\x10GetRegistryLogin\x12!.shoal.v1.GetRegistryLoginRequest\x1a\".shoal.v1.GetRegistryLoginResponse\x12F\n" +
+	"\tPushImage\x12\x1a.shoal.v1.PushImageRequest\x1a\x1b.shoal.v1.PushImageResponse0\x01\x12F\n" +
+	"\tPullImage\x12\x1a.shoal.v1.PullImageRequest\x1a\x1b.shoal.v1.PullImageResponse0\x01\x12N\n" +
+	"\vImportImage\x12\x1c.shoal.v1.ImportImageRequest\x1a\x1d.shoal.v1.ImportImageResponse(\x010\x01\x12L\n" +
+	"\vExportImage\x12\x1c.shoal.v1.ExportImageRequest\x1a\x1d.shoal.v1.ExportImageResponse0\x01\x12D\n" +
 	"\tGetStatus\x12\x1a.shoal.v1.GetStatusRequest\x1a\x1b.shoal.v1.GetStatusResponse\x125\n" +
 	"\x04Init\x12\x15.shoal.v1.InitRequest\x1a\x16.shoal.v1.InitResponse\x125\n" +
 	"\x04Join\x12\x15.shoal.v1.JoinRequest\x1a\x16.shoal.v1.JoinResponse\x128\n" +
@@ -5886,128 +7624,151 @@ func file_shoal_v1_control_proto_rawDescGZIP() []byte {
 	return file_shoal_v1_control_proto_rawDescData
 }
 
-var file_shoal_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 86)
+var file_shoal_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 109)
 var file_shoal_v1_control_proto_goTypes = []any{
-	(*ErrorDetail)(nil),            // 0: shoal.v1.ErrorDetail
-	(*Freshness)(nil),              // 1: shoal.v1.Freshness
-	(*SilentPeer)(nil),             // 2: shoal.v1.SilentPeer
-	(*ServiceRow)(nil),             // 3: shoal.v1.ServiceRow
-	(*ReplicaRow)(nil),             // 4: shoal.v1.ReplicaRow
-	(*PeerRow)(nil),                // 5: shoal.v1.PeerRow
-	(*TokenRow)(nil),               // 6: shoal.v1.TokenRow
-	(*Place)(nil),                  // 7: shoal.v1.Place
-	(*PlanChange)(nil),             // 8: shoal.v1.PlanChange
-	(*WishOutcome)(nil),            // 9: shoal.v1.WishOutcome
-	(*DeployRequest)(nil),          // 10: shoal.v1.DeployRequest
-	(*DeployResponse)(nil),         // 11: shoal.v1.DeployResponse
-	(*ScaleTarget)(nil),            // 12: shoal.v1.ScaleTarget
-	(*ScaleRequest)(nil),           // 13: shoal.v1.ScaleRequest
-	(*ScaleResponse)(nil),          // 14: shoal.v1.ScaleResponse
-	(*RemoveRequest)(nil),          // 15: shoal.v1.RemoveRequest
-	(*RemoveResponse)(nil),         // 16: shoal.v1.RemoveResponse
-	(*OperateRequest)(nil),         // 17: shoal.v1.OperateRequest
-	(*OperateResponse)(nil),        // 18: shoal.v1.OperateResponse
-	(*ChangePeerRequest)(nil),      // 19: shoal.v1.ChangePeerRequest
-	(*ChangePeerResponse)(nil),     // 20: shoal.v1.ChangePeerResponse
-	(*WatchPeerRequest)(nil),       // 21: shoal.v1.WatchPeerRequest
-	(*WatchPeerResponse)(nil),      // 22: shoal.v1.WatchPeerResponse
-	(*HeldSlot)(nil),               // 23: shoal.v1.HeldSlot
-	(*ExplainServiceRequest)(nil),  // 24: shoal.v1.ExplainServiceRequest
-	(*ExplainServiceResponse)(nil), // 25: shoal.v1.ExplainServiceResponse
-	(*ExplainedSlot)(nil),          // 26: shoal.v1.ExplainedSlot
-	(*CopyFromRequest)(nil),        // 27: shoal.v1.CopyFromRequest
-	(*CopyFromResponse)(nil),       // 28: shoal.v1.CopyFromResponse
-	(*CopyToRequest)(nil),          // 29: shoal.v1.CopyToRequest
-	(*CopyToResponse)(nil),         // 30: shoal.v1.CopyToResponse
-	(*WatchUsageRequest)(nil),      // 31: shoal.v1.WatchUsageRequest
-	(*WatchUsageResponse)(nil),     // 32: shoal.v1.WatchUsageResponse
-	(*PeerUsage)(nil),              // 33: shoal.v1.PeerUsage
-	(*UsedReplica)(nil),            // 34: shoal.v1.UsedReplica
-	(*RunDoctorRequest)(nil),       // 35: shoal.v1.RunDoctorRequest
-	(*RunDoctorResponse)(nil),      // 36: shoal.v1.RunDoctorResponse
-	(*GetDebugRequest)(nil),        // 37: shoal.v1.GetDebugRequest
-	(*GetDebugResponse)(nil),       // 38: shoal.v1.GetDebugResponse
-	(*ListServicesRequest)(nil),    // 39: shoal.v1.ListServicesRequest
-	(*ListServicesResponse)(nil),   // 40: shoal.v1.ListServicesResponse
-	(*ListReplicasRequest)(nil),    // 41: shoal.v1.ListReplicasRequest
-	(*ListReplicasResponse)(nil),   // 42: shoal.v1.ListReplicasResponse
-	(*InspectServiceRequest)(nil),  // 43: shoal.v1.InspectServiceRequest
-	(*InspectServiceResponse)(nil), // 44: shoal.v1.InspectServiceResponse
-	(*WishConflict)(nil),           // 45: shoal.v1.WishConflict
-	(*Verdict)(nil),                // 46: shoal.v1.Verdict
-	(*ListPeersRequest)(nil),       // 47: shoal.v1.ListPeersRequest
-	(*ListPeersResponse)(nil),      // 48: shoal.v1.ListPeersResponse
-	(*InspectPeerRequest)(nil),     // 49: shoal.v1.InspectPeerRequest
-	(*InspectPeerResponse)(nil),    // 50: shoal.v1.InspectPeerResponse
-	(*PeerMark)(nil),               // 51: shoal.v1.PeerMark
-	(*PeerEdit)(nil),               // 52: shoal.v1.PeerEdit
-	(*WatchRequest)(nil),           // 53: shoal.v1.WatchRequest
-	(*WatchResponse)(nil),          // 54: shoal.v1.WatchResponse
-	(*ServiceProgress)(nil),        // 55: shoal.v1.ServiceProgress
-	(*StreamLogsRequest)(nil),      // 56: shoal.v1.StreamLogsRequest
-	(*StreamLogsResponse)(nil),     // 57: shoal.v1.StreamLogsResponse
-	(*LogRow)(nil),                 // 58: shoal.v1.LogRow
-	(*LostHolder)(nil),             // 59: shoal.v1.LostHolder
-	(*StreamEventsRequest)(nil),    // 60: shoal.v1.StreamEventsRequest
-	(*StreamEventsResponse)(nil),   // 61: shoal.v1.StreamEventsResponse
-	(*EventRow)(nil),               // 62: shoal.v1.EventRow
-	(*GetStatusRequest)(nil),       // 63: shoal.v1.GetStatusRequest
-	(*GetStatusResponse)(nil),      // 64: shoal.v1.GetStatusResponse
-	(*StoreStatus)(nil),            // 65: shoal.v1.StoreStatus
-	(*InitRequest)(nil),            // 66: shoal.v1.InitRequest
-	(*InitResponse)(nil),           // 67: shoal.v1.InitResponse
-	(*JoinRequest)(nil),            // 68: shoal.v1.JoinRequest
-	(*JoinResponse)(nil),           // 69: shoal.v1.JoinResponse
-	(*LeaveRequest)(nil),           // 70: shoal.v1.LeaveRequest
-	(*LeaveResponse)(nil),          // 71: shoal.v1.LeaveResponse
-	(*CreateTokenRequest)(nil),     // 72: shoal.v1.CreateTokenRequest
-	(*CreateTokenResponse)(nil),    // 73: shoal.v1.CreateTokenResponse
-	(*ListTokensRequest)(nil),      // 74: shoal.v1.ListTokensRequest
-	(*ListTokensResponse)(nil),     // 75: shoal.v1.ListTokensResponse
-	(*RevokeTokenRequest)(nil),     // 76: shoal.v1.RevokeTokenRequest
-	(*RevokeTokenResponse)(nil),    // 77: shoal.v1.RevokeTokenResponse
-	nil,                            // 78: shoal.v1.ServiceRow.LabelsEntry
-	nil,                            // 79: shoal.v1.PeerRow.LabelsEntry
-	nil,                            // 80: shoal.v1.DeployRequest.IfRevisionEntry
-	nil,                            // 81: shoal.v1.DeployRequest.RemoveEntry
-	nil,                            // 82: shoal.v1.ChangePeerRequest.SetLabelsEntry
-	nil,                            // 83: shoal.v1.StoreStatus.RefusedEntry
-	nil,                            // 84: shoal.v1.InitRequest.LabelsEntry
-	nil,                            // 85: shoal.v1.JoinRequest.LabelsEntry
-	(*RevisionID)(nil),             // 86: shoal.v1.RevisionID
-	(*Port)(nil),                   // 87: shoal.v1.Port
-	(*timestamppb.Timestamp)(nil),  // 88: google.protobuf.Timestamp
-	(*PortBinding)(nil),            // 89: shoal.v1.PortBinding
-	(*Resources)(nil),              // 90: shoal.v1.Resources
-	(*Spec)(nil),                   // 91: shoal.v1.Spec
-	(*Target)(nil),                 // 92: shoal.v1.Target
-	(*CopyChunk)(nil),              // 93: shoal.v1.CopyChunk
-	(*CopyStart)(nil),              // 94: shoal.v1.CopyStart
-	(*DoctorCheck)(nil),            // 95: shoal.v1.DoctorCheck
-	(*ExecRequest)(nil),            // 96: shoal.v1.ExecRequest
-	(*ExecResponse)(nil),           // 97: shoal.v1.ExecResponse
+	(*ErrorDetail)(nil),              // 0: shoal.v1.ErrorDetail
+	(*Freshness)(nil),                // 1: shoal.v1.Freshness
+	(*SilentPeer)(nil),               // 2: shoal.v1.SilentPeer
+	(*ServiceRow)(nil),               // 3: shoal.v1.ServiceRow
+	(*ReplicaRow)(nil),               // 4: shoal.v1.ReplicaRow
+	(*PeerRow)(nil),                  // 5: shoal.v1.PeerRow
+	(*TokenRow)(nil),                 // 6: shoal.v1.TokenRow
+	(*Place)(nil),                    // 7: shoal.v1.Place
+	(*PlanChange)(nil),               // 8: shoal.v1.PlanChange
+	(*WishOutcome)(nil),              // 9: shoal.v1.WishOutcome
+	(*DeployRequest)(nil),            // 10: shoal.v1.DeployRequest
+	(*DeployResponse)(nil),           // 11: shoal.v1.DeployResponse
+	(*ScaleTarget)(nil),              // 12: shoal.v1.ScaleTarget
+	(*ScaleRequest)(nil),             // 13: shoal.v1.ScaleRequest
+	(*ScaleResponse)(nil),            // 14: shoal.v1.ScaleResponse
+	(*RemoveRequest)(nil),            // 15: shoal.v1.RemoveRequest
+	(*RemoveResponse)(nil),           // 16: shoal.v1.RemoveResponse
+	(*OperateRequest)(nil),           // 17: shoal.v1.OperateRequest
+	(*OperateResponse)(nil),          // 18: shoal.v1.OperateResponse
+	(*ChangePeerRequest)(nil),        // 19: shoal.v1.ChangePeerRequest
+	(*ChangePeerResponse)(nil),       // 20: shoal.v1.ChangePeerResponse
+	(*WatchPeerRequest)(nil),         // 21: shoal.v1.WatchPeerRequest
+	(*WatchPeerResponse)(nil),        // 22: shoal.v1.WatchPeerResponse
+	(*HeldSlot)(nil),                 // 23: shoal.v1.HeldSlot
+	(*ExplainServiceRequest)(nil),    // 24: shoal.v1.ExplainServiceRequest
+	(*ExplainServiceResponse)(nil),   // 25: shoal.v1.ExplainServiceResponse
+	(*ExplainedSlot)(nil),            // 26: shoal.v1.ExplainedSlot
+	(*CopyFromRequest)(nil),          // 27: shoal.v1.CopyFromRequest
+	(*CopyFromResponse)(nil),         // 28: shoal.v1.CopyFromResponse
+	(*CopyToRequest)(nil),            // 29: shoal.v1.CopyToRequest
+	(*CopyToResponse)(nil),           // 30: shoal.v1.CopyToResponse
+	(*WatchUsageRequest)(nil),        // 31: shoal.v1.WatchUsageRequest
+	(*WatchUsageResponse)(nil),       // 32: shoal.v1.WatchUsageResponse
+	(*PeerUsage)(nil),                // 33: shoal.v1.PeerUsage
+	(*UsedReplica)(nil),              // 34: shoal.v1.UsedReplica
+	(*RunDoctorRequest)(nil),         // 35: shoal.v1.RunDoctorRequest
+	(*RunDoctorResponse)(nil),        // 36: shoal.v1.RunDoctorResponse
+	(*GetDebugRequest)(nil),          // 37: shoal.v1.GetDebugRequest
+	(*GetDebugResponse)(nil),         // 38: shoal.v1.GetDebugResponse
+	(*ListServicesRequest)(nil),      // 39: shoal.v1.ListServicesRequest
+	(*ListServicesResponse)(nil),     // 40: shoal.v1.ListServicesResponse
+	(*ListReplicasRequest)(nil),      // 41: shoal.v1.ListReplicasRequest
+	(*ListReplicasResponse)(nil),     // 42: shoal.v1.ListReplicasResponse
+	(*InspectServiceRequest)(nil),    // 43: shoal.v1.InspectServiceRequest
+	(*InspectServiceResponse)(nil),   // 44: shoal.v1.InspectServiceResponse
+	(*WishConflict)(nil),             // 45: shoal.v1.WishConflict
+	(*Verdict)(nil),                  // 46: shoal.v1.Verdict
+	(*ListPeersRequest)(nil),         // 47: shoal.v1.ListPeersRequest
+	(*ListPeersResponse)(nil),        // 48: shoal.v1.ListPeersResponse
+	(*InspectPeerRequest)(nil),       // 49: shoal.v1.InspectPeerRequest
+	(*InspectPeerResponse)(nil),      // 50: shoal.v1.InspectPeerResponse
+	(*PeerMark)(nil),                 // 51: shoal.v1.PeerMark
+	(*PeerEdit)(nil),                 // 52: shoal.v1.PeerEdit
+	(*WatchRequest)(nil),             // 53: shoal.v1.WatchRequest
+	(*WatchResponse)(nil),            // 54: shoal.v1.WatchResponse
+	(*ServiceProgress)(nil),          // 55: shoal.v1.ServiceProgress
+	(*StreamLogsRequest)(nil),        // 56: shoal.v1.StreamLogsRequest
+	(*StreamLogsResponse)(nil),       // 57: shoal.v1.StreamLogsResponse
+	(*LogRow)(nil),                   // 58: shoal.v1.LogRow
+	(*LostHolder)(nil),               // 59: shoal.v1.LostHolder
+	(*StreamEventsRequest)(nil),      // 60: shoal.v1.StreamEventsRequest
+	(*StreamEventsResponse)(nil),     // 61: shoal.v1.StreamEventsResponse
+	(*EventRow)(nil),                 // 62: shoal.v1.EventRow
+	(*GetStatusRequest)(nil),         // 63: shoal.v1.GetStatusRequest
+	(*GetStatusResponse)(nil),        // 64: shoal.v1.GetStatusResponse
+	(*StoreStatus)(nil),              // 65: shoal.v1.StoreStatus
+	(*InitRequest)(nil),              // 66: shoal.v1.InitRequest
+	(*InitResponse)(nil),             // 67: shoal.v1.InitResponse
+	(*JoinRequest)(nil),              // 68: shoal.v1.JoinRequest
+	(*JoinResponse)(nil),             // 69: shoal.v1.JoinResponse
+	(*LeaveRequest)(nil),             // 70: shoal.v1.LeaveRequest
+	(*LeaveResponse)(nil),            // 71: shoal.v1.LeaveResponse
+	(*CreateTokenRequest)(nil),       // 72: shoal.v1.CreateTokenRequest
+	(*CreateTokenResponse)(nil),      // 73: shoal.v1.CreateTokenResponse
+	(*ListTokensRequest)(nil),        // 74: shoal.v1.ListTokensRequest
+	(*ListTokensResponse)(nil),       // 75: shoal.v1.ListTokensResponse
+	(*RevokeTokenRequest)(nil),       // 76: shoal.v1.RevokeTokenRequest
+	(*RevokeTokenResponse)(nil),      // 77: shoal.v1.RevokeTokenResponse
+	(*ImageRow)(nil),                 // 78: shoal.v1.ImageRow
+	(*ImageBlob)(nil),                // 79: shoal.v1.ImageBlob
+	(*MoveProgress)(nil),             // 80: shoal.v1.MoveProgress
+	(*MovedImages)(nil),              // 81: shoal.v1.MovedImages
+	(*ListImagesRequest)(nil),        // 82: shoal.v1.ListImagesRequest
+	(*ListImagesResponse)(nil),       // 83: shoal.v1.ListImagesResponse
+	(*InspectImageRequest)(nil),      // 84: shoal.v1.InspectImageRequest
+	(*InspectImageResponse)(nil),     // 85: shoal.v1.InspectImageResponse
+	(*ChangeImageRequest)(nil),       // 86: shoal.v1.ChangeImageRequest
+	(*ChangeImageResponse)(nil),      // 87: shoal.v1.ChangeImageResponse
+	(*CollectImagesRequest)(nil),     // 88: shoal.v1.CollectImagesRequest
+	(*CollectImagesResponse)(nil),    // 89: shoal.v1.CollectImagesResponse
+	(*GetRegistryLoginRequest)(nil),  // 90: shoal.v1.GetRegistryLoginRequest
+	(*GetRegistryLoginResponse)(nil), // 91: shoal.v1.GetRegistryLoginResponse
+	(*PushImageRequest)(nil),         // 92: shoal.v1.PushImageRequest
+	(*PushImageResponse)(nil),        // 93: shoal.v1.PushImageResponse
+	(*PullImageRequest)(nil),         // 94: shoal.v1.PullImageRequest
+	(*PullImageResponse)(nil),        // 95: shoal.v1.PullImageResponse
+	(*ImportImageRequest)(nil),       // 96: shoal.v1.ImportImageRequest
+	(*ImportStart)(nil),              // 97: shoal.v1.ImportStart
+	(*ImportImageResponse)(nil),      // 98: shoal.v1.ImportImageResponse
+	(*ExportImageRequest)(nil),       // 99: shoal.v1.ExportImageRequest
+	(*ExportImageResponse)(nil),      // 100: shoal.v1.ExportImageResponse
+	nil,                              // 101: shoal.v1.ServiceRow.LabelsEntry
+	nil,                              // 102: shoal.v1.PeerRow.LabelsEntry
+	nil,                              // 103: shoal.v1.DeployRequest.IfRevisionEntry
+	nil,                              // 104: shoal.v1.DeployRequest.RemoveEntry
+	nil,                              // 105: shoal.v1.ChangePeerRequest.SetLabelsEntry
+	nil,                              // 106: shoal.v1.StoreStatus.RefusedEntry
+	nil,                              // 107: shoal.v1.InitRequest.LabelsEntry
+	nil,                              // 108: shoal.v1.JoinRequest.LabelsEntry
+	(*RevisionID)(nil),               // 109: shoal.v1.RevisionID
+	(*Port)(nil),                     // 110: shoal.v1.Port
+	(*timestamppb.Timestamp)(nil),    // 111: google.protobuf.Timestamp
+	(*PortBinding)(nil),              // 112: shoal.v1.PortBinding
+	(*Resources)(nil),                // 113: shoal.v1.Resources
+	(*Spec)(nil),                     // 114: shoal.v1.Spec
+	(*Target)(nil),                   // 115: shoal.v1.Target
+	(*CopyChunk)(nil),                // 116: shoal.v1.CopyChunk
+	(*CopyStart)(nil),                // 117: shoal.v1.CopyStart
+	(*DoctorCheck)(nil),              // 118: shoal.v1.DoctorCheck
+	(*ExecRequest)(nil),              // 119: shoal.v1.ExecRequest
+	(*ExecResponse)(nil),             // 120: shoal.v1.ExecResponse
 }
 var file_shoal_v1_control_proto_depIdxs = []int32{
 	2,   // 0: shoal.v1.Freshness.silent:type_name -> shoal.v1.SilentPeer
-	86,  // 1: shoal.v1.ServiceRow.revision:type_name -> shoal.v1.RevisionID
-	87,  // 2: shoal.v1.ServiceRow.ports:type_name -> shoal.v1.Port
-	78,  // 3: shoal.v1.ServiceRow.labels:type_name -> shoal.v1.ServiceRow.LabelsEntry
-	88,  // 4: shoal.v1.ServiceRow.accepted:type_name -> google.protobuf.Timestamp
-	89,  // 5: shoal.v1.ReplicaRow.ports:type_name -> shoal.v1.PortBinding
-	86,  // 6: shoal.v1.ReplicaRow.revision:type_name -> shoal.v1.RevisionID
-	88,  // 7: shoal.v1.ReplicaRow.started:type_name -> google.protobuf.Timestamp
-	79,  // 8: shoal.v1.PeerRow.labels:type_name -> shoal.v1.PeerRow.LabelsEntry
-	90,  // 9: shoal.v1.PeerRow.capacity:type_name -> shoal.v1.Resources
-	90,  // 10: shoal.v1.PeerRow.allocatable:type_name -> shoal.v1.Resources
-	90,  // 11: shoal.v1.PeerRow.free:type_name -> shoal.v1.Resources
-	90,  // 12: shoal.v1.PeerRow.used:type_name -> shoal.v1.Resources
-	88,  // 13: shoal.v1.TokenRow.expires:type_name -> google.protobuf.Timestamp
-	86,  // 14: shoal.v1.PlanChange.revision:type_name -> shoal.v1.RevisionID
+	109, // 1: shoal.v1.ServiceRow.revision:type_name -> shoal.v1.RevisionID
+	110, // 2: shoal.v1.ServiceRow.ports:type_name -> shoal.v1.Port
+	101, // 3: shoal.v1.ServiceRow.labels:type_name -> shoal.v1.ServiceRow.LabelsEntry
+	111, // 4: shoal.v1.ServiceRow.accepted:type_name -> google.protobuf.Timestamp
+	112, // 5: shoal.v1.ReplicaRow.ports:type_name -> shoal.v1.PortBinding
+	109, // 6: shoal.v1.ReplicaRow.revision:type_name -> shoal.v1.RevisionID
+	111, // 7: shoal.v1.ReplicaRow.started:type_name -> google.protobuf.Timestamp
+	102, // 8: shoal.v1.PeerRow.labels:type_name -> shoal.v1.PeerRow.LabelsEntry
+	113, // 9: shoal.v1.PeerRow.capacity:type_name -> shoal.v1.Resources
+	113, // 10: shoal.v1.PeerRow.allocatable:type_name -> shoal.v1.Resources
+	113, // 11: shoal.v1.PeerRow.free:type_name -> shoal.v1.Resources
+	113, // 12: shoal.v1.PeerRow.used:type_name -> shoal.v1.Resources
+	111, // 13: shoal.v1.TokenRow.expires:type_name -> google.protobuf.Timestamp
+	109, // 14: shoal.v1.PlanChange.revision:type_name -> shoal.v1.RevisionID
 	7,   // 15: shoal.v1.PlanChange.places:type_name -> shoal.v1.Place
 	8,   // 16: shoal.v1.WishOutcome.changes:type_name -> shoal.v1.PlanChange
-	91,  // 17: shoal.v1.DeployRequest.specs:type_name -> shoal.v1.Spec
-	80,  // 18: shoal.v1.DeployRequest.if_revision:type_name -> shoal.v1.DeployRequest.IfRevisionEntry
-	81,  // 19: shoal.v1.DeployRequest.remove:type_name -> shoal.v1.DeployRequest.RemoveEntry
+	114, // 17: shoal.v1.DeployRequest.specs:type_name -> shoal.v1.Spec
+	103, // 18: shoal.v1.DeployRequest.if_revision:type_name -> shoal.v1.DeployRequest.IfRevisionEntry
+	104, // 19: shoal.v1.DeployRequest.remove:type_name -> shoal.v1.DeployRequest.RemoveEntry
 	9,   // 20: shoal.v1.DeployResponse.outcome:type_name -> shoal.v1.WishOutcome
 	1,   // 21: shoal.v1.DeployResponse.freshness:type_name -> shoal.v1.Freshness
 	12,  // 22: shoal.v1.ScaleRequest.targets:type_name -> shoal.v1.ScaleTarget
@@ -6017,7 +7778,7 @@ var file_shoal_v1_control_proto_depIdxs = []int32{
 	1,   // 26: shoal.v1.RemoveResponse.freshness:type_name -> shoal.v1.Freshness
 	9,   // 27: shoal.v1.OperateResponse.outcome:type_name -> shoal.v1.WishOutcome
 	1,   // 28: shoal.v1.OperateResponse.freshness:type_name -> shoal.v1.Freshness
-	82,  // 29: shoal.v1.ChangePeerRequest.set_labels:type_name -> shoal.v1.ChangePeerRequest.SetLabelsEntry
+	105, // 29: shoal.v1.ChangePeerRequest.set_labels:type_name -> shoal.v1.ChangePeerRequest.SetLabelsEntry
 	9,   // 30: shoal.v1.ChangePeerResponse.outcome:type_name -> shoal.v1.WishOutcome
 	1,   // 31: shoal.v1.ChangePeerResponse.freshness:type_name -> shoal.v1.Freshness
 	5,   // 32: shoal.v1.WatchPeerResponse.peer:type_name -> shoal.v1.PeerRow
@@ -6031,29 +7792,29 @@ var file_shoal_v1_control_proto_depIdxs = []int32{
 	7,   // 40: shoal.v1.ExplainedSlot.proposed:type_name -> shoal.v1.Place
 	4,   // 41: shoal.v1.ExplainedSlot.holders:type_name -> shoal.v1.ReplicaRow
 	7,   // 42: shoal.v1.ExplainedSlot.home:type_name -> shoal.v1.Place
-	92,  // 43: shoal.v1.CopyFromRequest.target:type_name -> shoal.v1.Target
-	93,  // 44: shoal.v1.CopyFromResponse.chunk:type_name -> shoal.v1.CopyChunk
-	94,  // 45: shoal.v1.CopyToRequest.start:type_name -> shoal.v1.CopyStart
+	115, // 43: shoal.v1.CopyFromRequest.target:type_name -> shoal.v1.Target
+	116, // 44: shoal.v1.CopyFromResponse.chunk:type_name -> shoal.v1.CopyChunk
+	117, // 45: shoal.v1.CopyToRequest.start:type_name -> shoal.v1.CopyStart
 	33,  // 46: shoal.v1.WatchUsageResponse.peers:type_name -> shoal.v1.PeerUsage
 	3,   // 47: shoal.v1.WatchUsageResponse.services:type_name -> shoal.v1.ServiceRow
 	1,   // 48: shoal.v1.WatchUsageResponse.freshness:type_name -> shoal.v1.Freshness
 	5,   // 49: shoal.v1.PeerUsage.peer:type_name -> shoal.v1.PeerRow
 	34,  // 50: shoal.v1.PeerUsage.replicas:type_name -> shoal.v1.UsedReplica
 	4,   // 51: shoal.v1.UsedReplica.replica:type_name -> shoal.v1.ReplicaRow
-	95,  // 52: shoal.v1.RunDoctorResponse.check:type_name -> shoal.v1.DoctorCheck
+	118, // 52: shoal.v1.RunDoctorResponse.check:type_name -> shoal.v1.DoctorCheck
 	3,   // 53: shoal.v1.ListServicesResponse.services:type_name -> shoal.v1.ServiceRow
 	1,   // 54: shoal.v1.ListServicesResponse.freshness:type_name -> shoal.v1.Freshness
 	4,   // 55: shoal.v1.ListReplicasResponse.replicas:type_name -> shoal.v1.ReplicaRow
 	1,   // 56: shoal.v1.ListReplicasResponse.freshness:type_name -> shoal.v1.Freshness
 	3,   // 57: shoal.v1.InspectServiceResponse.service:type_name -> shoal.v1.ServiceRow
-	91,  // 58: shoal.v1.InspectServiceResponse.spec:type_name -> shoal.v1.Spec
+	114, // 58: shoal.v1.InspectServiceResponse.spec:type_name -> shoal.v1.Spec
 	4,   // 59: shoal.v1.InspectServiceResponse.replicas:type_name -> shoal.v1.ReplicaRow
-	86,  // 60: shoal.v1.InspectServiceResponse.heads:type_name -> shoal.v1.RevisionID
+	109, // 60: shoal.v1.InspectServiceResponse.heads:type_name -> shoal.v1.RevisionID
 	45,  // 61: shoal.v1.InspectServiceResponse.conflicts:type_name -> shoal.v1.WishConflict
 	46,  // 62: shoal.v1.InspectServiceResponse.verdicts:type_name -> shoal.v1.Verdict
 	1,   // 63: shoal.v1.InspectServiceResponse.freshness:type_name -> shoal.v1.Freshness
-	86,  // 64: shoal.v1.WishConflict.loser:type_name -> shoal.v1.RevisionID
-	86,  // 65: shoal.v1.WishConflict.winner:type_name -> shoal.v1.RevisionID
+	109, // 64: shoal.v1.WishConflict.loser:type_name -> shoal.v1.RevisionID
+	109, // 65: shoal.v1.WishConflict.winner:type_name -> shoal.v1.RevisionID
 	5,   // 66: shoal.v1.ListPeersResponse.peers:type_name -> shoal.v1.PeerRow
 	1,   // 67: shoal.v1.ListPeersResponse.freshness:type_name -> shoal.v1.Freshness
 	5,   // 68: shoal.v1.InspectPeerResponse.peer:type_name -> shoal.v1.PeerRow
@@ -6067,82 +7828,120 @@ var file_shoal_v1_control_proto_depIdxs = []int32{
 	1,   // 76: shoal.v1.WatchResponse.freshness:type_name -> shoal.v1.Freshness
 	3,   // 77: shoal.v1.ServiceProgress.service:type_name -> shoal.v1.ServiceRow
 	4,   // 78: shoal.v1.ServiceProgress.replicas:type_name -> shoal.v1.ReplicaRow
-	88,  // 79: shoal.v1.StreamLogsRequest.since:type_name -> google.protobuf.Timestamp
-	88,  // 80: shoal.v1.StreamLogsRequest.until:type_name -> google.protobuf.Timestamp
+	111, // 79: shoal.v1.StreamLogsRequest.since:type_name -> google.protobuf.Timestamp
+	111, // 80: shoal.v1.StreamLogsRequest.until:type_name -> google.protobuf.Timestamp
 	58,  // 81: shoal.v1.StreamLogsResponse.line:type_name -> shoal.v1.LogRow
 	59,  // 82: shoal.v1.StreamLogsResponse.lost:type_name -> shoal.v1.LostHolder
-	88,  // 83: shoal.v1.LogRow.time:type_name -> google.protobuf.Timestamp
-	88,  // 84: shoal.v1.StreamEventsRequest.since:type_name -> google.protobuf.Timestamp
+	111, // 83: shoal.v1.LogRow.time:type_name -> google.protobuf.Timestamp
+	111, // 84: shoal.v1.StreamEventsRequest.since:type_name -> google.protobuf.Timestamp
 	62,  // 85: shoal.v1.StreamEventsResponse.event:type_name -> shoal.v1.EventRow
-	88,  // 86: shoal.v1.EventRow.time:type_name -> google.protobuf.Timestamp
+	111, // 86: shoal.v1.EventRow.time:type_name -> google.protobuf.Timestamp
 	1,   // 87: shoal.v1.GetStatusResponse.freshness:type_name -> shoal.v1.Freshness
 	65,  // 88: shoal.v1.GetStatusResponse.store:type_name -> shoal.v1.StoreStatus
-	83,  // 89: shoal.v1.StoreStatus.refused:type_name -> shoal.v1.StoreStatus.RefusedEntry
-	84,  // 90: shoal.v1.InitRequest.labels:type_name -> shoal.v1.InitRequest.LabelsEntry
-	85,  // 91: shoal.v1.JoinRequest.labels:type_name -> shoal.v1.JoinRequest.LabelsEntry
+	106, // 89: shoal.v1.StoreStatus.refused:type_name -> shoal.v1.StoreStatus.RefusedEntry
+	107, // 90: shoal.v1.InitRequest.labels:type_name -> shoal.v1.InitRequest.LabelsEntry
+	108, // 91: shoal.v1.JoinRequest.labels:type_name -> shoal.v1.JoinRequest.LabelsEntry
 	6,   // 92: shoal.v1.ListTokensResponse.tokens:type_name -> shoal.v1.TokenRow
 	1,   // 93: shoal.v1.ListTokensResponse.freshness:type_name -> shoal.v1.Freshness
-	10,  // 94: shoal.v1.ControlService.Deploy:input_type -> shoal.v1.DeployRequest
-	13,  // 95: shoal.v1.ControlService.Scale:input_type -> shoal.v1.ScaleRequest
-	15,  // 96: shoal.v1.ControlService.Remove:input_type -> shoal.v1.RemoveRequest
-	17,  // 97: shoal.v1.ControlService.Operate:input_type -> shoal.v1.OperateRequest
-	19,  // 98: shoal.v1.ControlService.ChangePeer:input_type -> shoal.v1.ChangePeerRequest
-	21,  // 99: shoal.v1.ControlService.WatchPeer:input_type -> shoal.v1.WatchPeerRequest
-	39,  // 100: shoal.v1.ControlService.ListServices:input_type -> shoal.v1.ListServicesRequest
-	41,  // 101: shoal.v1.ControlService.ListReplicas:input_type -> shoal.v1.ListReplicasRequest
-	43,  // 102: shoal.v1.ControlService.InspectService:input_type -> shoal.v1.InspectServiceRequest
-	24,  // 103: shoal.v1.ControlService.ExplainService:input_type -> shoal.v1.ExplainServiceRequest
-	47,  // 104: shoal.v1.ControlService.ListPeers:input_type -> shoal.v1.ListPeersRequest
-	49,  // 105: shoal.v1.ControlService.InspectPeer:input_type -> shoal.v1.InspectPeerRequest
-	53,  // 106: shoal.v1.ControlService.Watch:input_type -> shoal.v1.WatchRequest
-	56,  // 107: shoal.v1.ControlService.StreamLogs:input_type -> shoal.v1.StreamLogsRequest
-	60,  // 108: shoal.v1.ControlService.StreamEvents:input_type -> shoal.v1.StreamEventsRequest
-	96,  // 109: shoal.v1.ControlService.Exec:input_type -> shoal.v1.ExecRequest
-	27,  // 110: shoal.v1.ControlService.CopyFrom:input_type -> shoal.v1.CopyFromRequest
-	29,  // 111: shoal.v1.ControlService.CopyTo:input_type -> shoal.v1.CopyToRequest
-	31,  // 112: shoal.v1.ControlService.WatchUsage:input_type -> shoal.v1.WatchUsageRequest
-	35,  // 113: shoal.v1.ControlService.RunDoctor:input_type -> shoal.v1.RunDoctorRequest
-	37,  // 114: shoal.v1.ControlService.GetDebug:input_type -> shoal.v1.GetDebugRequest
-	63,  // 115: shoal.v1.ControlService.GetStatus:input_type -> shoal.v1.GetStatusRequest
-	66,  // 116: shoal.v1.ControlService.Init:input_type -> shoal.v1.InitRequest
-	68,  // 117: shoal.v1.ControlService.Join:input_type -> shoal.v1.JoinRequest
-	70,  // 118: shoal.v1.ControlService.Leave:input_type -> shoal.v1.LeaveRequest
-	72,  // 119: shoal.v1.ControlService.CreateToken:input_type -> shoal.v1.CreateTokenRequest
-	74,  // 120: shoal.v1.ControlService.ListTokens:input_type -> shoal.v1.ListTokensRequest
-	76,  // 121: shoal.v1.ControlService.RevokeToken:input_type -> shoal.v1.RevokeTokenRequest
-	11,  // 122: shoal.v1.ControlService.Deploy:output_type -> shoal.v1.DeployResponse
-	14,  // 123: shoal.v1.ControlService.Scale:output_type -> shoal.v1.ScaleResponse
-	16,  // 124: shoal.v1.ControlService.Remove:output_type -> shoal.v1.RemoveResponse
-	18,  // 125: shoal.v1.ControlService.Operate:output_type -> shoal.v1.OperateResponse
-	20,  // 126: shoal.v1.ControlService.ChangePeer:output_type -> shoal.v1.ChangePeerResponse
-	22,  // 127: shoal.v1.ControlService.WatchPeer:output_type -> shoal.v1.WatchPeerResponse
-	40,  // 128: shoal.v1.ControlService.ListServices:output_type -> shoal.v1.ListServicesResponse
-	42,  // 129: shoal.v1.ControlService.ListReplicas:output_type -> shoal.v1.ListReplicasResponse
-	44,  // 130: shoal.v1.ControlService.InspectService:output_type -> shoal.v1.InspectServiceResponse
-	25,  // 131: shoal.v1.ControlService.ExplainService:output_type -> shoal.v1.ExplainServiceResponse
-	48,  // 132: shoal.v1.ControlService.ListPeers:output_type -> shoal.v1.ListPeersResponse
-	50,  // 133: shoal.v1.ControlService.InspectPeer:output_type -> shoal.v1.InspectPeerResponse
-	54,  // 134: shoal.v1.ControlService.Watch:output_type -> shoal.v1.WatchResponse
-	57,  // 135: shoal.v1.ControlService.StreamLogs:output_type -> shoal.v1.StreamLogsResponse
-	61,  // 136: shoal.v1.ControlService.StreamEvents:output_type -> shoal.v1.StreamEventsResponse
-	97,  // 137: shoal.v1.ControlService.Exec:output_type -> shoal.v1.ExecResponse
-	28,  // 138: shoal.v1.ControlService.CopyFrom:output_type -> shoal.v1.CopyFromResponse
-	30,  // 139: shoal.v1.ControlService.CopyTo:output_type -> shoal.v1.CopyToResponse
-	32,  // 140: shoal.v1.ControlService.WatchUsage:output_type -> shoal.v1.WatchUsageResponse
-	36,  // 141: shoal.v1.ControlService.RunDoctor:output_type -> shoal.v1.RunDoctorResponse
-	38,  // 142: shoal.v1.ControlService.GetDebug:output_type -> shoal.v1.GetDebugResponse
-	64,  // 143: shoal.v1.ControlService.GetStatus:output_type -> shoal.v1.GetStatusResponse
-	67,  // 144: shoal.v1.ControlService.Init:output_type -> shoal.v1.InitResponse
-	69,  // 145: shoal.v1.ControlService.Join:output_type -> shoal.v1.JoinResponse
-	71,  // 146: shoal.v1.ControlService.Leave:output_type -> shoal.v1.LeaveResponse
-	73,  // 147: shoal.v1.ControlService.CreateToken:output_type -> shoal.v1.CreateTokenResponse
-	75,  // 148: shoal.v1.ControlService.ListTokens:output_type -> shoal.v1.ListTokensResponse
-	77,  // 149: shoal.v1.ControlService.RevokeToken:output_type -> shoal.v1.RevokeTokenResponse
-	122, // [122:150] is the sub-list for method output_type
-	94,  // [94:122] is the sub-list for method input_type
-	94,  // [94:94] is the sub-list for extension type_name
-	94,  // [94:94] is the sub-list for extension extendee
-	0,   // [0:94] is the sub-list for field type_name
+	7,   // 94: shoal.v1.ImageRow.author:type_name -> shoal.v1.Place
+	111, // 95: shoal.v1.ImageRow.since:type_name -> google.protobuf.Timestamp
+	7,   // 96: shoal.v1.ImageBlob.holders:type_name -> shoal.v1.Place
+	7,   // 97: shoal.v1.ImageBlob.partial:type_name -> shoal.v1.Place
+	78,  // 98: shoal.v1.MovedImages.images:type_name -> shoal.v1.ImageRow
+	78,  // 99: shoal.v1.ListImagesResponse.images:type_name -> shoal.v1.ImageRow
+	1,   // 100: shoal.v1.ListImagesResponse.freshness:type_name -> shoal.v1.Freshness
+	78,  // 101: shoal.v1.InspectImageResponse.image:type_name -> shoal.v1.ImageRow
+	79,  // 102: shoal.v1.InspectImageResponse.blobs:type_name -> shoal.v1.ImageBlob
+	7,   // 103: shoal.v1.InspectImageResponse.silent:type_name -> shoal.v1.Place
+	1,   // 104: shoal.v1.InspectImageResponse.freshness:type_name -> shoal.v1.Freshness
+	78,  // 105: shoal.v1.ChangeImageResponse.image:type_name -> shoal.v1.ImageRow
+	80,  // 106: shoal.v1.PushImageResponse.progress:type_name -> shoal.v1.MoveProgress
+	81,  // 107: shoal.v1.PushImageResponse.end:type_name -> shoal.v1.MovedImages
+	80,  // 108: shoal.v1.PullImageResponse.progress:type_name -> shoal.v1.MoveProgress
+	81,  // 109: shoal.v1.PullImageResponse.end:type_name -> shoal.v1.MovedImages
+	97,  // 110: shoal.v1.ImportImageRequest.start:type_name -> shoal.v1.ImportStart
+	80,  // 111: shoal.v1.ImportImageResponse.progress:type_name -> shoal.v1.MoveProgress
+	81,  // 112: shoal.v1.ImportImageResponse.end:type_name -> shoal.v1.MovedImages
+	80,  // 113: shoal.v1.ExportImageResponse.progress:type_name -> shoal.v1.MoveProgress
+	10,  // 114: shoal.v1.ControlService.Deploy:input_type -> shoal.v1.DeployRequest
+	13,  // 115: shoal.v1.ControlService.Scale:input_type -> shoal.v1.ScaleRequest
+	15,  // 116: shoal.v1.ControlService.Remove:input_type -> shoal.v1.RemoveRequest
+	17,  // 117: shoal.v1.ControlService.Operate:input_type -> shoal.v1.OperateRequest
+	19,  // 118: shoal.v1.ControlService.ChangePeer:input_type -> shoal.v1.ChangePeerRequest
+	21,  // 119: shoal.v1.ControlService.WatchPeer:input_type -> shoal.v1.WatchPeerRequest
+	39,  // 120: shoal.v1.ControlService.ListServices:input_type -> shoal.v1.ListServicesRequest
+	41,  // 121: shoal.v1.ControlService.ListReplicas:input_type -> shoal.v1.ListReplicasRequest
+	43,  // 122: shoal.v1.ControlService.InspectService:input_type -> shoal.v1.InspectServiceRequest
+	24,  // 123: shoal.v1.ControlService.ExplainService:input_type -> shoal.v1.ExplainServiceRequest
+	47,  // 124: shoal.v1.ControlService.ListPeers:input_type -> shoal.v1.ListPeersRequest
+	49,  // 125: shoal.v1.ControlService.InspectPeer:input_type -> shoal.v1.InspectPeerRequest
+	53,  // 126: shoal.v1.ControlService.Watch:input_type -> shoal.v1.WatchRequest
+	56,  // 127: shoal.v1.ControlService.StreamLogs:input_type -> shoal.v1.StreamLogsRequest
+	60,  // 128: shoal.v1.ControlService.StreamEvents:input_type -> shoal.v1.StreamEventsRequest
+	119, // 129: shoal.v1.ControlService.Exec:input_type -> shoal.v1.ExecRequest
+	27,  // 130: shoal.v1.ControlService.CopyFrom:input_type -> shoal.v1.CopyFromRequest
+	29,  // 131: shoal.v1.ControlService.CopyTo:input_type -> shoal.v1.CopyToRequest
+	31,  // 132: shoal.v1.ControlService.WatchUsage:input_type -> shoal.v1.WatchUsageRequest
+	35,  // 133: shoal.v1.ControlService.RunDoctor:input_type -> shoal.v1.RunDoctorRequest
+	37,  // 134: shoal.v1.ControlService.GetDebug:input_type -> shoal.v1.GetDebugRequest
+	82,  // 135: shoal.v1.ControlService.ListImages:input_type -> shoal.v1.ListImagesRequest
+	84,  // 136: shoal.v1.ControlService.InspectImage:input_type -> shoal.v1.InspectImageRequest
+	86,  // 137: shoal.v1.ControlService.ChangeImage:input_type -> shoal.v1.ChangeImageRequest
+	88,  // 138: shoal.v1.ControlService.CollectImages:input_type -> shoal.v1.CollectImagesRequest
+	90,  // 139: shoal.v1.ControlService.GetRegistryLogin:input_type -> shoal.v1.GetRegistryLoginRequest
+	92,  // 140: shoal.v1.ControlService.PushImage:input_type -> shoal.v1.PushImageRequest
+	94,  // 141: shoal.v1.ControlService.PullImage:input_type -> shoal.v1.PullImageRequest
+	96,  // 142: shoal.v1.ControlService.ImportImage:input_type -> shoal.v1.ImportImageRequest
+	99,  // 143: shoal.v1.ControlService.ExportImage:input_type -> shoal.v1.ExportImageRequest
+	63,  // 144: shoal.v1.ControlService.GetStatus:input_type -> shoal.v1.GetStatusRequest
+	66,  // 145: shoal.v1.ControlService.Init:input_type -> shoal.v1.InitRequest
+	68,  // 146: shoal.v1.ControlService.Join:input_type -> shoal.v1.JoinRequest
+	70,  // 147: shoal.v1.ControlService.Leave:input_type -> shoal.v1.LeaveRequest
+	72,  // 148: shoal.v1.ControlService.CreateToken:input_type -> shoal.v1.CreateTokenRequest
+	74,  // 149: shoal.v1.ControlService.ListTokens:input_type -> shoal.v1.ListTokensRequest
+	76,  // 150: shoal.v1.ControlService.RevokeToken:input_type -> shoal.v1.RevokeTokenRequest
+	11,  // 151: shoal.v1.ControlService.Deploy:output_type -> shoal.v1.DeployResponse
+	14,  // 152: shoal.v1.ControlService.Scale:output_type -> shoal.v1.ScaleResponse
+	16,  // 153: shoal.v1.ControlService.Remove:output_type -> shoal.v1.RemoveResponse
+	18,  // 154: shoal.v1.ControlService.Operate:output_type -> shoal.v1.OperateResponse
+	20,  // 155: shoal.v1.ControlService.ChangePeer:output_type -> shoal.v1.ChangePeerResponse
+	22,  // 156: shoal.v1.ControlService.WatchPeer:output_type -> shoal.v1.WatchPeerResponse
+	40,  // 157: shoal.v1.ControlService.ListServices:output_type -> shoal.v1.ListServicesResponse
+	42,  // 158: shoal.v1.ControlService.ListReplicas:output_type -> shoal.v1.ListReplicasResponse
+	44,  // 159: shoal.v1.ControlService.InspectService:output_type -> shoal.v1.InspectServiceResponse
+	25,  // 160: shoal.v1.ControlService.ExplainService:output_type -> shoal.v1.ExplainServiceResponse
+	48,  // 161: shoal.v1.ControlService.ListPeers:output_type -> shoal.v1.ListPeersResponse
+	50,  // 162: shoal.v1.ControlService.InspectPeer:output_type -> shoal.v1.InspectPeerResponse
+	54,  // 163: shoal.v1.ControlService.Watch:output_type -> shoal.v1.WatchResponse
+	57,  // 164: shoal.v1.ControlService.StreamLogs:output_type -> shoal.v1.StreamLogsResponse
+	61,  // 165: shoal.v1.ControlService.StreamEvents:output_type -> shoal.v1.StreamEventsResponse
+	120, // 166: shoal.v1.ControlService.Exec:output_type -> shoal.v1.ExecResponse
+	28,  // 167: shoal.v1.ControlService.CopyFrom:output_type -> shoal.v1.CopyFromResponse
+	30,  // 168: shoal.v1.ControlService.CopyTo:output_type -> shoal.v1.CopyToResponse
+	32,  // 169: shoal.v1.ControlService.WatchUsage:output_type -> shoal.v1.WatchUsageResponse
+	36,  // 170: shoal.v1.ControlService.RunDoctor:output_type -> shoal.v1.RunDoctorResponse
+	38,  // 171: shoal.v1.ControlService.GetDebug:output_type -> shoal.v1.GetDebugResponse
+	83,  // 172: shoal.v1.ControlService.ListImages:output_type -> shoal.v1.ListImagesResponse
+	85,  // 173: shoal.v1.ControlService.InspectImage:output_type -> shoal.v1.InspectImageResponse
+	87,  // 174: shoal.v1.ControlService.ChangeImage:output_type -> shoal.v1.ChangeImageResponse
+	89,  // 175: shoal.v1.ControlService.CollectImages:output_type -> shoal.v1.CollectImagesResponse
+	91,  // 176: shoal.v1.ControlService.GetRegistryLogin:output_type -> shoal.v1.GetRegistryLoginResponse
+	93,  // 177: shoal.v1.ControlService.PushImage:output_type -> shoal.v1.PushImageResponse
+	95,  // 178: shoal.v1.ControlService.PullImage:output_type -> shoal.v1.PullImageResponse
+	98,  // 179: shoal.v1.ControlService.ImportImage:output_type -> shoal.v1.ImportImageResponse
+	100, // 180: shoal.v1.ControlService.ExportImage:output_type -> shoal.v1.ExportImageResponse
+	64,  // 181: shoal.v1.ControlService.GetStatus:output_type -> shoal.v1.GetStatusResponse
+	67,  // 182: shoal.v1.ControlService.Init:output_type -> shoal.v1.InitResponse
+	69,  // 183: shoal.v1.ControlService.Join:output_type -> shoal.v1.JoinResponse
+	71,  // 184: shoal.v1.ControlService.Leave:output_type -> shoal.v1.LeaveResponse
+	73,  // 185: shoal.v1.ControlService.CreateToken:output_type -> shoal.v1.CreateTokenResponse
+	75,  // 186: shoal.v1.ControlService.ListTokens:output_type -> shoal.v1.ListTokensResponse
+	77,  // 187: shoal.v1.ControlService.RevokeToken:output_type -> shoal.v1.RevokeTokenResponse
+	151, // [151:188] is the sub-list for method output_type
+	114, // [114:151] is the sub-list for method input_type
+	114, // [114:114] is the sub-list for extension type_name
+	114, // [114:114] is the sub-list for extension extendee
+	0,   // [0:114] is the sub-list for field type_name
 }
 
 func init() { file_shoal_v1_control_proto_init() }
@@ -6164,13 +7963,41 @@ func file_shoal_v1_control_proto_init() {
 		(*StreamLogsResponse_Lost)(nil),
 	}
 	file_shoal_v1_control_proto_msgTypes[60].OneofWrappers = []any{}
+	file_shoal_v1_control_proto_msgTypes[86].OneofWrappers = []any{
+		(*ChangeImageRequest_To)(nil),
+		(*ChangeImageRequest_Remove)(nil),
+		(*ChangeImageRequest_Pin)(nil),
+		(*ChangeImageRequest_MinCopies)(nil),
+	}
+	file_shoal_v1_control_proto_msgTypes[93].OneofWrappers = []any{
+		(*PushImageResponse_Progress)(nil),
+		(*PushImageResponse_End)(nil),
+	}
+	file_shoal_v1_control_proto_msgTypes[95].OneofWrappers = []any{
+		(*PullImageResponse_Progress)(nil),
+		(*PullImageResponse_End)(nil),
+	}
+	file_shoal_v1_control_proto_msgTypes[96].OneofWrappers = []any{
+		(*ImportImageRequest_Start)(nil),
+		(*ImportImageRequest_Data)(nil),
+		(*ImportImageRequest_End)(nil),
+	}
+	file_shoal_v1_control_proto_msgTypes[98].OneofWrappers = []any{
+		(*ImportImageResponse_Progress)(nil),
+		(*ImportImageResponse_End)(nil),
+	}
+	file_shoal_v1_control_proto_msgTypes[100].OneofWrappers = []any{
+		(*ExportImageResponse_Progress)(nil),
+		(*ExportImageResponse_Data)(nil),
+		(*ExportImageResponse_End)(nil),
+	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_shoal_v1_control_proto_rawDesc), len(file_shoal_v1_control_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   86,
+			NumMessages:   109,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -99,6 +99,33 @@ const (
 	ControlServiceRunDoctorProcedure = "/shoal.v1.ControlService/RunDoctor"
 	// ControlServiceGetDebugProcedure is the fully-qualified name of the ControlService's GetDebug RPC.
 	ControlServiceGetDebugProcedure = "/shoal.v1.ControlService/GetDebug"
+	// ControlServiceListImagesProcedure is the fully-qualified name of the ControlService's ListImages
+	// RPC.
+	ControlServiceListImagesProcedure = "/shoal.v1.ControlService/ListImages"
+	// ControlServiceInspectImageProcedure is the fully-qualified name of the ControlService's
+	// InspectImage RPC.
+	ControlServiceInspectImageProcedure = "/shoal.v1.ControlService/InspectImage"
+	// ControlServiceChangeImageProcedure is the fully-qualified name of the ControlService's
+	// ChangeImage RPC.
+	ControlServiceChangeImageProcedure = "/shoal.v1.ControlService/ChangeImage"
+	// ControlServiceCollectImagesProcedure is the fully-qualified name of the ControlService's
+	// CollectImages RPC.
+	ControlServiceCollectImagesProcedure = "/shoal.v1.ControlService/CollectImages"
+	// ControlServiceGetRegistryLoginProcedure is the fully-qualified name of the ControlService's
+	// GetRegistryLogin RPC.
+	ControlServiceGetRegistryLoginProcedure = "/shoal.v1.ControlService/GetRegistryLogin"
+	// ControlServicePushImageProcedure is the fully-qualified name of the ControlService's PushImage
+	// RPC.
+	ControlServicePushImageProcedure = "/shoal.v1.ControlService/PushImage"
+	// ControlServicePullImageProcedure is the fully-qualified name of the ControlService's PullImage
+	// RPC.
+	ControlServicePullImageProcedure = "/shoal.v1.ControlService/PullImage"
+	// ControlServiceImportImageProcedure is the fully-qualified name of the ControlService's
+	// ImportImage RPC.
+	ControlServiceImportImageProcedure = "/shoal.v1.ControlService/ImportImage"
+	// ControlServiceExportImageProcedure is the fully-qualified name of the ControlService's
+	// ExportImage RPC.
+	ControlServiceExportImageProcedure = "/shoal.v1.ControlService/ExportImage"
 	// ControlServiceGetStatusProcedure is the fully-qualified name of the ControlService's GetStatus
 	// RPC.
 	ControlServiceGetStatusProcedure = "/shoal.v1.ControlService/GetStatus"
@@ -164,6 +191,24 @@ type ControlServiceClient interface {
 	RunDoctor(context.Context, *connect.Request[v1.RunDoctorRequest]) (*connect.ServerStreamForClient[v1.RunDoctorResponse], error)
 	// GetDebug sends what a report of a fault needs, without secrets.
 	GetDebug(context.Context, *connect.Request[v1.GetDebugRequest]) (*connect.ServerStreamForClient[v1.GetDebugResponse], error)
+	// ListImages lists the names of images that stand for something.
+	ListImages(context.Context, *connect.Request[v1.ListImagesRequest]) (*connect.Response[v1.ListImagesResponse], error)
+	// InspectImage asks the other peers what they hold of an image.
+	InspectImage(context.Context, *connect.Request[v1.InspectImageRequest]) (*connect.Response[v1.InspectImageResponse], error)
+	// ChangeImage changes a name everywhere.
+	ChangeImage(context.Context, *connect.Request[v1.ChangeImageRequest]) (*connect.Response[v1.ChangeImageResponse], error)
+	// CollectImages removes from the asked peer what is not needed.
+	CollectImages(context.Context, *connect.Request[v1.CollectImagesRequest]) (*connect.Response[v1.CollectImagesResponse], error)
+	// GetRegistryLogin says how to speak to the asked peer's registry.
+	GetRegistryLogin(context.Context, *connect.Request[v1.GetRegistryLoginRequest]) (*connect.Response[v1.GetRegistryLoginResponse], error)
+	// PushImage takes an image of the asked peer's engine.
+	PushImage(context.Context, *connect.Request[v1.PushImageRequest]) (*connect.ServerStreamForClient[v1.PushImageResponse], error)
+	// PullImage brings an image to the asked peer.
+	PullImage(context.Context, *connect.Request[v1.PullImageRequest]) (*connect.ServerStreamForClient[v1.PullImageResponse], error)
+	// ImportImage takes an archive. It needs HTTP/2.
+	ImportImage(context.Context) *connect.BidiStreamForClient[v1.ImportImageRequest, v1.ImportImageResponse]
+	// ExportImage sends an archive.
+	ExportImage(context.Context, *connect.Request[v1.ExportImageRequest]) (*connect.ServerStreamForClient[v1.ExportImageResponse], error)
 	// GetStatus says where this daemon stands; it works before init and join.
 	GetStatus(context.Context, *connect.Request[v1.GetStatusRequest]) (*connect.Response[v1.GetStatusResponse], error)
 	// Init makes a cluster and this peer its first member.
@@ -317,6 +362,60 @@ func NewControlServiceClient(httpClient connect.HTTPClient, baseURL string, opts
 			connect.WithSchema(controlServiceMethods.ByName("GetDebug")),
 			connect.WithClientOptions(opts...),
 		),
+		listImages: connect.NewClient[v1.ListImagesRequest, v1.ListImagesResponse](
+			httpClient,
+			baseURL+ControlServiceListImagesProcedure,
+			connect.WithSchema(controlServiceMethods.ByName("ListImages")),
+			connect.WithClientOptions(opts...),
+		),
+		inspectImage: connect.NewClient[v1.InspectImageRequest, v1.InspectImageResponse](
+			httpClient,
+			baseURL+ControlServiceInspectImageProcedure,
+			connect.WithSchema(controlServiceMethods.ByName("InspectImage")),
+			connect.WithClientOptions(opts...),
+		),
+		changeImage: connect.NewClient[v1.ChangeImageRequest, v1.ChangeImageResponse](
+			httpClient,
+			baseURL+ControlServiceChangeImageProcedure,
+			connect.WithSchema(controlServiceMethods.ByName("ChangeImage")),
+			connect.WithClientOptions(opts...),
+		),
+		collectImages: connect.NewClient[v1.CollectImagesRequest, v1.CollectImagesResponse](
+			httpClient,
+			baseURL+ControlServiceCollectImagesProcedure,
+			connect.WithSchema(controlServiceMethods.ByName("CollectImages")),
+			connect.WithClientOptions(opts...),
+		),
+		getRegistryLogin: connect.NewClient[v1.GetRegistryLoginRequest, v1.GetRegistryLoginResponse](
+			httpClient,
+			baseURL+ControlServiceGetRegistryLoginProcedure,
+			connect.WithSchema(controlServiceMethods.ByName("GetRegistryLogin")),
+			connect.WithClientOptions(opts...),
+		),
+		pushImage: connect.NewClient[v1.PushImageRequest, v1.PushImageResponse](
+			httpClient,
+			baseURL+ControlServicePushImageProcedure,
+			connect.WithSchema(controlServiceMethods.ByName("PushImage")),
+			connect.WithClientOptions(opts...),
+		),
+		pullImage: connect.NewClient[v1.PullImageRequest, v1.PullImageResponse](
+			httpClient,
+			baseURL+ControlServicePullImageProcedure,
+			connect.WithSchema(controlServiceMethods.ByName("PullImage")),
+			connect.WithClientOptions(opts...),
+		),
+		importImage: connect.NewClient[v1.ImportImageRequest, v1.ImportImageResponse](
+			httpClient,
+			baseURL+ControlServiceImportImageProcedure,
+			connect.WithSchema(controlServiceMethods.ByName("ImportImage")),
+			connect.WithClientOptions(opts...),
+		),
+		exportImage: connect.NewClient[v1.ExportImageRequest, v1.ExportImageResponse](
+			httpClient,
+			baseURL+ControlServiceExportImageProcedure,
+			connect.WithSchema(controlServiceMethods.ByName("ExportImage")),
+			connect.WithClientOptions(opts...),
+		),
 		getStatus: connect.NewClient[v1.GetStatusRequest, v1.GetStatusResponse](
 			httpClient,
 			baseURL+ControlServiceGetStatusProcedure,
@@ -364,34 +463,43 @@ func NewControlServiceClient(httpClient connect.HTTPClient, baseURL string, opts
 
 // controlServiceClient implements ControlServiceClient.
 type controlServiceClient struct {
-	deploy         *connect.Client[v1.DeployRequest, v1.DeployResponse]
-	scale          *connect.Client[v1.ScaleRequest, v1.ScaleResponse]
-	remove         *connect.Client[v1.RemoveRequest, v1.RemoveResponse]
-	operate        *connect.Client[v1.OperateRequest, v1.OperateResponse]
-	changePeer     *connect.Client[v1.ChangePeerRequest, v1.ChangePeerResponse]
-	watchPeer      *connect.Client[v1.WatchPeerRequest, v1.WatchPeerResponse]
-	listServices   *connect.Client[v1.ListServicesRequest, v1.ListServicesResponse]
-	listReplicas   *connect.Client[v1.ListReplicasRequest, v1.ListReplicasResponse]
-	inspectService *connect.Client[v1.InspectServiceRequest, v1.InspectServiceResponse]
-	explainService *connect.Client[v1.ExplainServiceRequest, v1.ExplainServiceResponse]
-	listPeers      *connect.Client[v1.ListPeersRequest, v1.ListPeersResponse]
-	inspectPeer    *connect.Client[v1.InspectPeerRequest, v1.InspectPeerResponse]
-	watch          *connect.Client[v1.WatchRequest, v1.WatchResponse]
-	streamLogs     *connect.Client[v1.StreamLogsRequest, v1.StreamLogsResponse]
-	streamEvents   *connect.Client[v1.StreamEventsRequest, v1.StreamEventsResponse]
-	exec           *connect.Client[v1.ExecRequest, v1.ExecResponse]
-	copyFrom       *connect.Client[v1.CopyFromRequest, v1.CopyFromResponse]
-	copyTo         *connect.Client[v1.CopyToRequest, v1.CopyToResponse]
-	watchUsage     *connect.Client[v1.WatchUsageRequest, v1.WatchUsageResponse]
-	runDoctor      *connect.Client[v1.RunDoctorRequest, v1.RunDoctorResponse]
-	getDebug       *connect.Client[v1.GetDebugRequest, v1.GetDebugResponse]
-	getStatus      *connect.Client[v1.GetStatusRequest, v1.GetStatusResponse]
-	init           *connect.Client[v1.InitRequest, v1.InitResponse]
-	join           *connect.Client[v1.JoinRequest, v1.JoinResponse]
-	leave          *connect.Client[v1.LeaveRequest, v1.LeaveResponse]
-	createToken    *connect.Client[v1.CreateTokenRequest, v1.CreateTokenResponse]
-	listTokens     *connect.Client[v1.ListTokensRequest, v1.ListTokensResponse]
-	revokeToken    *connect.Client[v1.RevokeTokenRequest, v1.RevokeTokenResponse]
+	deploy           *connect.Client[v1.DeployRequest, v1.DeployResponse]
+	scale            *connect.Client[v1.ScaleRequest, v1.ScaleResponse]
+	remove           *connect.Client[v1.RemoveRequest, v1.RemoveResponse]
+	operate          *connect.Client[v1.OperateRequest, v1.OperateResponse]
+	changePeer       *connect.Client[v1.ChangePeerRequest, v1.ChangePeerResponse]
+	watchPeer        *connect.Client[v1.WatchPeerRequest, v1.WatchPeerResponse]
+	listServices     *connect.Client[v1.ListServicesRequest, v1.ListServicesResponse]
+	listReplicas     *connect.Client[v1.ListReplicasRequest, v1.ListReplicasResponse]
+	inspectService   *connect.Client[v1.InspectServiceRequest, v1.InspectServiceResponse]
+	explainService   *connect.Client[v1.ExplainServiceRequest, v1.ExplainServiceResponse]
+	listPeers        *connect.Client[v1.ListPeersRequest, v1.ListPeersResponse]
+	inspectPeer      *connect.Client[v1.InspectPeerRequest, v1.InspectPeerResponse]
+	watch            *connect.Client[v1.WatchRequest, v1.WatchResponse]
+	streamLogs       *connect.Client[v1.StreamLogsRequest, v1.StreamLogsResponse]
+	streamEvents     *connect.Client[v1.StreamEventsRequest, v1.StreamEventsResponse]
+	exec             *connect.Client[v1.ExecRequest, v1.ExecResponse]
+	copyFrom         *connect.Client[v1.CopyFromRequest, v1.CopyFromResponse]
+	copyTo           *connect.Client[v1.CopyToRequest, v1.CopyToResponse]
+	watchUsage       *connect.Client[v1.WatchUsageRequest, v1.WatchUsageResponse]
+	runDoctor        *connect.Client[v1.RunDoctorRequest, v1.RunDoctorResponse]
+	getDebug         *connect.Client[v1.GetDebugRequest, v1.GetDebugResponse]
+	listImages       *connect.Client[v1.ListImagesRequest, v1.ListImagesResponse]
+	inspectImage     *connect.Client[v1.InspectImageRequest, v1.InspectImageResponse]
+	changeImage      *connect.Client[v1.ChangeImageRequest, v1.ChangeImageResponse]
+	collectImages    *connect.Client[v1.CollectImagesRequest, v1.CollectImagesResponse]
+	getRegistryLogin *connect.Client[v1.GetRegistryLoginRequest, v1.GetRegistryLoginResponse]
+	pushImage        *connect.Client[v1.PushImageRequest, v1.PushImageResponse]
+	pullImage        *connect.Client[v1.PullImageRequest, v1.PullImageResponse]
+	importImage      *connect.Client[v1.ImportImageRequest, v1.ImportImageResponse]
+	exportImage      *connect.Client[v1.ExportImageRequest, v1.ExportImageResponse]
+	getStatus        *connect.Client[v1.GetStatusRequest, v1.GetStatusResponse]
+	init             *connect.Client[v1.InitRequest, v1.InitResponse]
+	join             *connect.Client[v1.JoinRequest, v1.JoinResponse]
+	leave            *connect.Client[v1.LeaveRequest, v1.LeaveResponse]
+	createToken      *connect.Client[v1.CreateTokenRequest, v1.CreateTokenResponse]
+	listTokens       *connect.Client[v1.ListTokensRequest, v1.ListTokensResponse]
+	revokeToken      *connect.Client[v1.RevokeTokenRequest, v1.RevokeTokenResponse]
 }
 
 // Deploy calls shoal.v1.ControlService.Deploy.
@@ -499,6 +607,51 @@ func (c *controlServiceClient) GetDebug(ctx context.Context, req *connect.Reques
 	return c.getDebug.CallServerStream(ctx, req)
 }
 
+// ListImages calls shoal.v1.ControlService.ListImages.
+func (c *controlServiceClient) ListImages(ctx context.Context, req *connect.Request[v1.ListImagesRequest]) (*connect.Response[v1.ListImagesResponse], error) {
+	return c.listImages.CallUnary(ctx, req)
+}
+
+// InspectImage calls shoal.v1.ControlService.InspectImage.
+func (c *controlServiceClient) InspectImage(ctx context.Context, req *connect.Request[v1.InspectImageRequest]) (*connect.Response[v1.InspectImageResponse], error) {
+	return c.inspectImage.CallUnary(ctx, req)
+}
+
+// ChangeImage calls shoal.v1.ControlService.ChangeImage.
+func (c *controlServiceClient) ChangeImage(ctx context.Context, req *connect.Request[v1.ChangeImageRequest]) (*connect.Response[v1.ChangeImageResponse], error) {
+	return c.changeImage.CallUnary(ctx, req)
+}
+
+// CollectImages calls shoal.v1.ControlService.CollectImages.
+func (c *controlServiceClient) CollectImages(ctx context.Context, req *connect.Request[v1.CollectImagesRequest]) (*connect.Response[v1.CollectImagesResponse], error) {
+	return c.collectImages.CallUnary(ctx, req)
+}
+
+// GetRegistryLogin calls shoal.v1.ControlService.GetRegistryLogin.
+func (c *controlServiceClient) GetRegistryLogin(ctx context.Context, req *connect.Request[v1.GetRegistryLoginRequest]) (*connect.Response[v1.GetRegistryLoginResponse], error) {
+	return c.getRegistryLogin.CallUnary(ctx, req)
+}
+
+// PushImage calls shoal.v1.ControlService.PushImage.
+func (c *controlServiceClient) PushImage(ctx context.Context, req *connect.Request[v1.PushImageRequest]) (*connect.ServerStreamForClient[v1.PushImageResponse], error) {
+	return c.pushImage.CallServerStream(ctx, req)
+}
+
+// PullImage calls shoal.v1.ControlService.PullImage.
+func (c *controlServiceClient) PullImage(ctx context.Context, req *connect.Request[v1.PullImageRequest]) (*connect.ServerStreamForClient[v1.PullImageResponse], error) {
+	return c.pullImage.CallServerStream(ctx, req)
+}
+
+// ImportImage calls shoal.v1.ControlService.ImportImage.
+func (c *controlServiceClient) ImportImage(ctx context.Context) *connect.BidiStreamForClient[v1.ImportImageRequest, v1.ImportImageResponse] {
+	return c.importImage.CallBidiStream(ctx)
+}
+
+// ExportImage calls shoal.v1.ControlService.ExportImage.
+func (c *controlServiceClient) ExportImage(ctx context.Context, req *connect.Request[v1.ExportImageRequest]) (*connect.ServerStreamForClient[v1.ExportImageResponse], error) {
+	return c.exportImage.CallServerStream(ctx, req)
+}
+
 // GetStatus calls shoal.v1.ControlService.GetStatus.
 func (c *controlServiceClient) GetStatus(ctx context.Context, req *connect.Request[v1.GetStatusRequest]) (*connect.Response[v1.GetStatusResponse], error) {
 	return c.getStatus.CallUnary(ctx, req)
@@ -579,6 +732,24 @@ type ControlServiceHandler interface {
 	RunDoctor(context.Context, *connect.Request[v1.RunDoctorRequest], *connect.ServerStream[v1.RunDoctorResponse]) error
 	// GetDebug sends what a report of a fault needs, without secrets.
 	GetDebug(context.Context, *connect.Request[v1.GetDebugRequest], *connect.ServerStream[v1.GetDebugResponse]) error
+	// ListImages lists the names of images that stand for something.
+	ListImages(context.Context, *connect.Request[v1.ListImagesRequest]) (*connect.Response[v1.ListImagesResponse], error)
+	// InspectImage asks the other peers what they hold of an image.
+	InspectImage(context.Context, *connect.Request[v1.InspectImageRequest]) (*connect.Response[v1.InspectImageResponse], error)
+	// ChangeImage changes a name everywhere.
+	ChangeImage(context.Context, *connect.Request[v1.ChangeImageRequest]) (*connect.Response[v1.ChangeImageResponse], error)
+	// CollectImages removes from the asked peer what is not needed.
+	CollectImages(context.Context, *connect.Request[v1.CollectImagesRequest]) (*connect.Response[v1.CollectImagesResponse], error)
+	// GetRegistryLogin says how to speak to the asked peer's registry.
+	GetRegistryLogin(context.Context, *connect.Request[v1.GetRegistryLoginRequest]) (*connect.Response[v1.GetRegistryLoginResponse], error)
+	// PushImage takes an image of the asked peer's engine.
+	PushImage(context.Context, *connect.Request[v1.PushImageRequest], *connect.ServerStream[v1.PushImageResponse]) error
+	// PullImage brings an image to the asked peer.
+	PullImage(context.Context, *connect.Request[v1.PullImageRequest], *connect.ServerStream[v1.PullImageResponse]) error
+	// ImportImage takes an archive. It needs HTTP/2.
+	ImportImage(context.Context, *connect.BidiStream[v1.ImportImageRequest, v1.ImportImageResponse]) error
+	// ExportImage sends an archive.
+	ExportImage(context.Context, *connect.Request[v1.ExportImageRequest], *connect.ServerStream[v1.ExportImageResponse]) error
 	// GetStatus says where this daemon stands; it works before init and join.
 	GetStatus(context.Context, *connect.Request[v1.GetStatusRequest]) (*connect.Response[v1.GetStatusResponse], error)
 	// Init makes a cluster and this peer its first member.
@@ -728,6 +899,60 @@ func NewControlServiceHandler(svc ControlServiceHandler, opts ...connect.Handler
 		connect.WithSchema(controlServiceMethods.ByName("GetDebug")),
 		connect.WithHandlerOptions(opts...),
 	)
+	controlServiceListImagesHandler := connect.NewUnaryHandler(
+		ControlServiceListImagesProcedure,
+		svc.ListImages,
+		connect.WithSchema(controlServiceMethods.ByName("ListImages")),
+		connect.WithHandlerOptions(opts...),
+	)
+	controlServiceInspectImageHandler := connect.NewUnaryHandler(
+		ControlServiceInspectImageProcedure,
+		svc.InspectImage,
+		connect.WithSchema(controlServiceMethods.ByName("InspectImage")),
+		connect.WithHandlerOptions(opts...),
+	)
+	controlServiceChangeImageHandler := connect.NewUnaryHandler(
+		ControlServiceChangeImageProcedure,
+		svc.ChangeImage,
+		connect.WithSchema(controlServiceMethods.ByName("ChangeImage")),
+		connect.WithHandlerOptions(opts...),
+	)
+	controlServiceCollectImagesHandler := connect.NewUnaryHandler(
+		ControlServiceCollectImagesProcedure,
+		svc.CollectImages,
+		connect.WithSchema(controlServiceMethods.ByName("CollectImages")),
+		connect.WithHandlerOptions(opts...),
+	)
+	controlServiceGetRegistryLoginHandler := connect.NewUnaryHandler(
+		ControlServiceGetRegistryLoginProcedure,
+		svc.GetRegistryLogin,
+		connect.WithSchema(controlServiceMethods.ByName("GetRegistryLogin")),
+		connect.WithHandlerOptions(opts...),
+	)
+	controlServicePushImageHandler := connect.NewServerStreamHandler(
+		ControlServicePushImageProcedure,
+		svc.PushImage,
+		connect.WithSchema(controlServiceMethods.ByName("PushImage")),
+		connect.WithHandlerOptions(opts...),
+	)
+	controlServicePullImageHandler := connect.NewServerStreamHandler(
+		ControlServicePullImageProcedure,
+		svc.PullImage,
+		connect.WithSchema(controlServiceMethods.ByName("PullImage")),
+		connect.WithHandlerOptions(opts...),
+	)
+	controlServiceImportImageHandler := connect.NewBidiStreamHandler(
+		ControlServiceImportImageProcedure,
+		svc.ImportImage,
+		connect.WithSchema(controlServiceMethods.ByName("ImportImage")),
+		connect.WithHandlerOptions(opts...),
+	)
+	controlServiceExportImageHandler := connect.NewServerStreamHandler(
+		ControlServiceExportImageProcedure,
+		svc.ExportImage,
+		connect.WithSchema(controlServiceMethods.ByName("ExportImage")),
+		connect.WithHandlerOptions(opts...),
+	)
 	controlServiceGetStatusHandler := connect.NewUnaryHandler(
 		ControlServiceGetStatusProcedure,
 		svc.GetStatus,
@@ -814,6 +1039,24 @@ func NewControlServiceHandler(svc ControlServiceHandler, opts ...connect.Handler
 			controlServiceRunDoctorHandler.ServeHTTP(w, r)
 		case ControlServiceGetDebugProcedure:
 			controlServiceGetDebugHandler.ServeHTTP(w, r)
+		case ControlServiceListImagesProcedure:
+			controlServiceListImagesHandler.ServeHTTP(w, r)
+		case ControlServiceInspectImageProcedure:
+			controlServiceInspectImageHandler.ServeHTTP(w, r)
+		case ControlServiceChangeImageProcedure:
+			controlServiceChangeImageHandler.ServeHTTP(w, r)
+		case ControlServiceCollectImagesProcedure:
+			controlServiceCollectImagesHandler.ServeHTTP(w, r)
+		case ControlServiceGetRegistryLoginProcedure:
+			controlServiceGetRegistryLoginHandler.ServeHTTP(w, r)
+		case ControlServicePushImageProcedure:
+			controlServicePushImageHandler.ServeHTTP(w, r)
+		case ControlServicePullImageProcedure:
+			controlServicePullImageHandler.ServeHTTP(w, r)
+		case ControlServiceImportImageProcedure:
+			controlServiceImportImageHandler.ServeHTTP(w, r)
+		case ControlServiceExportImageProcedure:
+			controlServiceExportImageHandler.ServeHTTP(w, r)
 		case ControlServiceGetStatusProcedure:
 			controlServiceGetStatusHandler.ServeHTTP(w, r)
 		case ControlServiceInitProcedure:
@@ -919,6 +1162,42 @@ func (UnimplementedControlServiceHandler) RunDoctor(context.Context, *connect.Re
 
 func (UnimplementedControlServiceHandler) GetDebug(context.Context, *connect.Request[v1.GetDebugRequest], *connect.ServerStream[v1.GetDebugResponse]) error {
 	return connect.NewError(connect.CodeUnimplemented, errors.New("shoal.v1.ControlService.GetDebug is not implemented"))
+}
+
+func (UnimplementedControlServiceHandler) ListImages(context.Context, *connect.Request[v1.ListImagesRequest]) (*connect.Response[v1.ListImagesResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("shoal.v1.ControlService.ListImages is not implemented"))
+}
+
+func (UnimplementedControlServiceHandler) InspectImage(context.Context, *connect.Request[v1.InspectImageRequest]) (*connect.Response[v1.InspectImageResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("shoal.v1.ControlService.InspectImage is not implemented"))
+}
+
+func (UnimplementedControlServiceHandler) ChangeImage(context.Context, *connect.Request[v1.ChangeImageRequest]) (*connect.Response[v1.ChangeImageResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("shoal.v1.ControlService.ChangeImage is not implemented"))
+}
+
+func (UnimplementedControlServiceHandler) CollectImages(context.Context, *connect.Request[v1.CollectImagesRequest]) (*connect.Response[v1.CollectImagesResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("shoal.v1.ControlService.CollectImages is not implemented"))
+}
+
+func (UnimplementedControlServiceHandler) GetRegistryLogin(context.Context, *connect.Request[v1.GetRegistryLoginRequest]) (*connect.Response[v1.GetRegistryLoginResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("shoal.v1.ControlService.GetRegistryLogin is not implemented"))
+}
+
+func (UnimplementedControlServiceHandler) PushImage(context.Context, *connect.Request[v1.PushImageRequest], *connect.ServerStream[v1.PushImageResponse]) error {
+	return connect.NewError(connect.CodeUnimplemented, errors.New("shoal.v1.ControlService.PushImage is not implemented"))
+}
+
+func (UnimplementedControlServiceHandler) PullImage(context.Context, *connect.Request[v1.PullImageRequest], *connect.ServerStream[v1.PullImageResponse]) error {
+	return connect.NewError(connect.CodeUnimplemented, errors.New("shoal.v1.ControlService.PullImage is not implemented"))
+}
+
+func (UnimplementedControlServiceHandler) ImportImage(context.Context, *connect.BidiStream[v1.ImportImageRequest, v1.ImportImageResponse]) error {
+	return connect.NewError(connect.CodeUnimplemented, errors.New("shoal.v1.ControlService.ImportImage is not implemented"))
+}
+
+func (UnimplementedControlServiceHandler) ExportImage(context.Context, *connect.Request[v1.ExportImageRequest], *connect.ServerStream[v1.ExportImageResponse]) error {
+	return connect.NewError(connect.CodeUnimplemented, errors.New("shoal.v1.ControlService.ExportImage is not implemented"))
 }
 
 func (UnimplementedControlServiceHandler) GetStatus(context.Context, *connect.Request[v1.GetStatusRequest]) (*connect.Response[v1.GetStatusResponse], error) {

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"connectrpc.com/connect"
@@ -78,6 +79,7 @@ func (c *Client) ImportImage(ctx context.Context, archive io.ReadCloser, as stri
 			return c.movedBy(nil, nil)
 		}
 		if err != nil {
+			up.isOver.Store(true)
 			cancel()
 			shut()
 			side.Wait()
@@ -98,6 +100,7 @@ type importing struct {
 	stream *connect.BidiStreamForClient[shoalv1.ImportImageRequest, shoalv1.ImportImageResponse]
 	ctx    context.Context //nolint:containedctx // of the one call that this is a part of
 	fail   func()          // ends the stream, so that nobody takes what came for all
+	isOver atomic.Bool     // the daemon takes no more, and said why
 	broken error           // what broke the archive; read once sendAll returned
 }
 
@@ -113,12 +116,12 @@ func (u *importing) sendAll(archive io.Reader) {
 		case errors.Is(err, io.EOF):
 			_ = u.stream.Send(&shoalv1.ImportImageRequest{What: &shoalv1.ImportImageRequest_End{End: true}}) // as above
 			return
-		case err != nil && u.ctx.Err() == nil:
+		case err != nil && u.ctx.Err() == nil && !u.isOver.Load():
 			u.broken = err
 			u.fail()
 			return
 		case err != nil:
-			return // it was cut off, and the daemon is to say what became of it
+			return // the daemon says what became of it
 		}
 	}
 }

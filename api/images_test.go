@@ -214,6 +214,14 @@ func TestImportWithoutEnd(t *testing.T) {
 	}
 }
 
+// TestImportRefusedWhileIdle: who has nothing to send yet hears of a refusal.
+func TestImportRefusedWhileIdle(t *testing.T) {
+	_, c, _ := pushed(t, "tokyo")
+	archive, _ := io.Pipe() // nothing comes
+	_, err := c.ImportImage(t.Context(), archive, "UP", nil)
+	wantError(t, err, api.CodeInvalid, `as "UP" is not an image reference`)
+}
+
 func TestImportBroken(t *testing.T) {
 	_, c, _ := pushed(t, "tokyo")
 	archive := exported(t, c, shoal.FormatOCI)

@@ -127,7 +127,7 @@ func (s *Server) ImportImage(ctx context.Context, stream *connect.BidiStream[sho
 func hearArchive(stream *connect.BidiStream[shoalv1.ImportImageRequest, shoalv1.ImportImageResponse], reads *patience, w io.Writer) error {
 	for {
 		var m *shoalv1.ImportImageRequest
-		err := reads.during(func() (err error) {
+		err := reads.reading(func() (err error) {
 			m, err = stream.Receive()
 			return err
 		})
@@ -135,7 +135,7 @@ func hearArchive(stream *connect.BidiStream[shoalv1.ImportImageRequest, shoalv1.
 		case errors.Is(err, io.EOF):
 			return &shoal.InvalidError{Field: "archive", Why: "is cut off: its end did not come"}
 		case errors.Is(err, os.ErrDeadlineExceeded):
-			return &Error{Code: CodeTimeout, What: fmt.Sprintf("nothing of the archive came for %s", movePatience)}
+			return &Error{Code: CodeTimeout, What: fmt.Sprintf("nothing of the archive came for %s", reads.limit)}
 		case err != nil:
 			return fmt.Errorf("receive the archive: %w", err)
 		}
@@ -191,7 +191,7 @@ func (s *Server) ExportImage(ctx context.Context, req *connect.Request[shoalv1.E
 	}
 	err = s.move(ctx, say, func(ctx context.Context, writes *patience, tell func(shoal.ImageProgress)) error {
 		return c.Mover.Export(ctx, ref, format, platform, pieces(func(p []byte) error {
-			return writes.during(func() error {
+			return writes.writing(func() error {
 				return send(&shoalv1.ExportImageResponse{What: &shoalv1.ExportImageResponse_Data{Data: p}})
 			})
 		}), tell)
@@ -247,10 +247,10 @@ func (s *Server) move(ctx context.Context, say func(*shoalv1.MoveProgress) error
 		return &Error{Code: CodeRefused, What: fmt.Sprintf("this daemon moves %d images already", maxMoves), Todo: "try again in a moment"}
 	}
 	defer func() { <-s.moves }()
-	p := newPatience(controlOf(ctx))
+	p := newPatience(controlOf(ctx), s.patient)
 	defer p.end()
 	t := &teller{wake: make(chan struct{}, 1), say: func(m *shoalv1.MoveProgress) error {
-		return p.during(func() error { return say(m) })
+		return p.writing(func() error { return say(m) })
 	}}
 	within, stop := context.WithCancel(ctx)
 	var side sync.WaitGroup
@@ -310,65 +310,4 @@ func (t *teller) flush() {
 	_ = t.say(&shoalv1.MoveProgress{
 		What: p.What, DoneBytes: p.Done, TotalBytes: p.Total, RateBytes: p.Rate, Peers: int32(p.Peers), From: p.From,
 	})
-}
-
-// patience ends a stream on which something waits for the client for long.
-type patience struct {
-	mu      sync.Mutex
-	waiting map[int]time.Time // since when, by number; guarded by mu, as all below
-	next    int
-	over    chan struct{}
-	done    sync.WaitGroup
-}
-
-// newPatience watches until end.
-func newPatience(c *control) *patience {
-	p := &patience{waiting: map[int]time.Time{}, over: make(chan struct{})}
-	p.done.Go(func() {
-		tick := time.NewTicker(movePatience / 8)
-		defer tick.Stop()
-		for {
-			select {
-			case <-p.over:
-				return
-			case <-tick.C:
-				if p.isSpent() {
-					_ = c.rc.SetWriteDeadline(time.Now()) // what cannot be ended ends with its connection
-					c.end()
-				}
-			}
-		}
-	})
-	return p
-}
-
-func (p *patience) isSpent() bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for _, since := range p.waiting {
-		if time.Since(since) > movePatience {
-			return true
-		}
-	}
-	return false
-}
-
-// during runs what waits for the client.
-func (p *patience) during(fn func() error) error {
-	p.mu.Lock()
-	me := p.next
-	p.next++
-	p.waiting[me] = time.Now()
-	p.mu.Unlock()
-	defer func() {
-		p.mu.Lock()
-		delete(p.waiting, me)
-		p.mu.Unlock()
-	}()
-	return fn()
-}
-
-func (p *patience) end() {
-	close(p.over)
-	p.done.Wait()
 }

@@ -93,6 +93,7 @@ type Server struct {
 	story   *story
 	poke    chan struct{} // membership may have changed
 	moves   chan struct{} // one for each move of an image under way
+	patient time.Duration // how long such a move waits for its client
 	serving atomic.Bool
 }
 
@@ -107,7 +108,7 @@ func NewServer(cfg Config, deps Deps) (*Server, error) {
 	if err := deps.validate(); err != nil {
 		return nil, err
 	}
-	return &Server{cfg: cfg, deps: deps, story: newStory(maxEvents), poke: make(chan struct{}, 1), moves: make(chan struct{}, maxMoves)}, nil
+	return &Server{cfg: cfg, deps: deps, story: newStory(maxEvents), poke: make(chan struct{}, 1), moves: make(chan struct{}, maxMoves), patient: movePatience}, nil
 }
 
 // Run listens and serves until ctx ends, then removes the socket. It refuses a

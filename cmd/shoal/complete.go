@@ -28,9 +28,10 @@ func (a *app) complete(root *cobra.Command) {
 	known := map[string]completer{
 		"SERVICE": a.services, "SERVICE=N|SERVICE+N|SERVICE-N": a.scales, "SERVICE[/SLOT]": a.slots,
 		"PEER": a.peers, "ID": a.tokens, "CONTEXT": a.contextNames,
+		"IMAGE": a.images,
 	}
 	flags := map[string]completer{
-		"peer": a.peers, "role": oneOf(string(shoal.RoleOperator), string(shoal.RolePeer)),
+		"peer": a.peers, "image": a.images, "format": oneOf(shoal.FormatOCI, shoal.FormatDocker), "role": oneOf(string(shoal.RoleOperator), string(shoal.RolePeer)),
 		"restart": oneOf("no", "on-failure", "always"), "sort": oneOf("cpu", "mem", "name"),
 	}
 	var each func(*cobra.Command)
@@ -163,6 +164,10 @@ func (a *app) peers(cmd *cobra.Command, args []string, _ string) ([]cobra.Comple
 	}, func(p api.Peer) (string, string) { return p.Name, p.State })
 }
 
+func (a *app) images(cmd *cobra.Command, args []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
+	return asked(a, cmd, args, (*api.Client).Images, func(x api.Image) (string, string) { return x.Name, size(x.Size) })
+}
+
 func (a *app) tokens(cmd *cobra.Command, args []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
 	return asked(a, cmd, args, (*api.Client).Tokens, func(t api.Token) (string, string) { return t.ID, t.Role + ", " + t.State })
 }
@@ -199,7 +204,7 @@ func (a *app) completionCmd() *cobra.Command {
 	return &cobra.Command{
 		Use: "completion bash|zsh|fish", Short: "Print what a shell needs to complete words", Args: someArgs(1),
 		Long: `Print the script that lets a shell complete commands, flags, and what there is: services,
-slots, peers, tokens, contexts. It asks the daemon while you type, for half a second at
+slots, peers, images, tokens, contexts. It asks the daemon while you type, for half a second at
 most. The packages put it in place; without one, once:
 
   bash  shoal completion bash > ~/.local/share/bash-completion/completions/shoal

@@ -90,9 +90,9 @@ func (a *app) cp(cmd *cobra.Command, f copyFlags, source, target string) error {
 	return err
 }
 
-// isTerminal says whether what is written to is one.
-func (a *app) isTerminal(w io.Writer) bool {
-	f, ok := w.(*os.File)
+// isTerminal says whether what is read from or written to is one.
+func (*app) isTerminal(stream any) bool {
+	f, ok := stream.(*os.File)
 	return ok && term.IsTerminal(int(f.Fd()))
 }
 

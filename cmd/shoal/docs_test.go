@@ -153,7 +153,7 @@ func TestRefusalsAreShown(t *testing.T) {
 			t.Errorf("input %s: %s does not have %q", r[1], r[3], r[2])
 		}
 	}
-	const inputs = 34
+	const inputs = 35
 	if len(rows) != inputs {
 		t.Errorf("%d rows, want one for each of the %d inputs", len(rows), inputs)
 	}

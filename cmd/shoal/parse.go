@@ -170,7 +170,10 @@ var byteUnits = map[string]int64{
 }
 
 // parseMemory reads what --memory says, a size that has a unit, like 64m or 1.5GiB (binary, as docker).
-func parseMemory(s string) (int64, error) {
+func parseMemory(s string) (int64, error) { return parseSize("memory", s) }
+
+// parseSize reads the size that a flag has, with its unit; "" is 0.
+func parseSize(flag, s string) (int64, error) {
 	if s == "" {
 		return 0, nil
 	}
@@ -179,14 +182,14 @@ func parseMemory(s string) (int64, error) {
 	f, err := strconv.ParseFloat(digits, 64)
 	switch {
 	case err != nil || math.IsNaN(f) || f <= 0:
-		return 0, usage("--memory: %q is no size like 64m or 1.5g", s)
+		return 0, usage("--%s: %q is no size like 64m or 1.5g", flag, s)
 	case unit == "":
-		return 0, usage("--memory: %q has no unit (try %q)", s, s+"m")
+		return 0, usage("--%s: %q has no unit (try %q)", flag, s, s+"m")
 	case byteUnits[unit] == 0:
-		return 0, usage("--memory: %q has the unknown unit %q (k, m, g, t)", s, unit)
+		return 0, usage("--%s: %q has the unknown unit %q (k, m, g, t)", flag, s, unit)
 	}
 	if f *= float64(byteUnits[unit]); f >= 1<<60 {
-		return 0, usage("--memory: %q is too much", s)
+		return 0, usage("--%s: %q is too much", flag, s)
 	}
 	return int64(f), nil
 }

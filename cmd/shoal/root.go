@@ -70,7 +70,7 @@ A first cluster:
 	root.SetFlagErrorFunc(flagError)
 	root.AddCommand(
 		a.initCmd(), a.joinCmd(), a.leaveCmd(), a.tokenCmd(), a.peerCmd(),
-		a.deployCmd(), a.runCmd(), a.lsCmd(), a.psCmd(), a.inspectCmd(), a.explainCmd(),
+		a.imageCmd(), a.deployCmd(), a.runCmd(), a.lsCmd(), a.psCmd(), a.inspectCmd(), a.explainCmd(),
 		a.scaleCmd(), a.updateCmd(), a.stopCmd(), a.startCmd(), a.restartCmd(), a.rmCmd(),
 		a.logsCmd(), a.execCmd(), a.cpCmd(), a.topCmd(), a.eventsCmd(), a.doctorCmd(), a.debugCmd(), a.versionCmd(),
 	)

@@ -37,6 +37,12 @@ func TestMain(m *testing.M) {
 //	trouble TEXT, confirm N      what is wrong with the peer; how many peers confirm
 //	known SVC                    wait until a service is there
 //	block, arrived, release      hold the next wish, wait for it, let it go
+//	blockmove                    the same of the next move of an image
+//	engine IMAGE BYTES...        the engine of the asked peer gets an image with such layers
+//	rival NAME                   a name stands for another image too, whose digest is $RIVAL
+//	hold PEER NAME PERCENT       a peer has so much of each blob of an image
+//	imageless                    the daemon serves no images
+//	registry [ADDR [USER PASS]]  how its registry is spoken to
 func TestScript(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata/script",
@@ -55,6 +61,7 @@ func TestScript(t *testing.T) {
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"cluster": cmdCluster, "exits": cmdExits, "fails": cmdFails, "silence": cmdSilence, "blank": cmdBlank, "differ": cmdDiffer, "wake": cmdWake, "phase": cmdPhase, "after": cmdAfter,
 			"dispute": cmdDispute, "trouble": cmdTrouble, "confirm": cmdConfirm, "block": cmdBlock, "arrived": cmdArrived, "release": cmdRelease, "known": cmdKnown,
+			"blockmove": cmdBlockMove, "engine": cmdEngine, "rival": cmdRival, "hold": cmdHold, "imageless": cmdImageless, "registry": cmdRegistry,
 		},
 	})
 }
@@ -175,6 +182,41 @@ func cmdBlock(ts *testscript.TestScript, _ bool, _ []string) {
 	s := sessionOf(ts)
 	s.arrived, s.release = s.cluster.Block()
 	ts.Defer(s.release)
+}
+
+func cmdBlockMove(ts *testscript.TestScript, _ bool, _ []string) {
+	s := sessionOf(ts)
+	s.arrived, s.release = s.cluster.BlockMove()
+	ts.Defer(s.release)
+}
+
+func cmdEngine(ts *testscript.TestScript, _ bool, args []string) {
+	var layers []int
+	for _, text := range args[1:] {
+		n, err := strconv.Atoi(text)
+		ts.Check(err)
+		layers = append(layers, n)
+	}
+	sessionOf(ts).cluster.Engine(args[0], layers...)
+}
+
+func cmdRival(ts *testscript.TestScript, _ bool, args []string) {
+	ts.Setenv("RIVAL", sessionOf(ts).cluster.Rival(args[0]))
+}
+
+func cmdHold(ts *testscript.TestScript, _ bool, args []string) {
+	percent, err := strconv.ParseInt(args[2], 10, 64)
+	ts.Check(err)
+	sessionOf(ts).cluster.Hold(args[0], args[1], percent)
+}
+
+func cmdImageless(ts *testscript.TestScript, _ bool, _ []string) {
+	sessionOf(ts).cluster.Imageless()
+}
+
+func cmdRegistry(ts *testscript.TestScript, _ bool, args []string) {
+	args = append(args, "", "", "")
+	sessionOf(ts).cluster.Registry(shoal.RegistryLogin{Address: args[0], User: args[1], Password: args[2]})
 }
 
 func cmdArrived(ts *testscript.TestScript, _ bool, _ []string) {

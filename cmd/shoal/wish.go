@@ -7,6 +7,8 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -109,10 +111,43 @@ func (a *app) accepted(ctx context.Context, c *api.Client, out api.Outcome, wait
 	few := a.fewAcks(out)
 	if waits {
 		if err := a.await(ctx, c, names(out)); err != nil {
+			a.hintImages(ctx, c, names(out))
 			return err
 		}
+	} else if slices.ContainsFunc(out.Changes, func(ch api.Change) bool { return len(ch.Unplaced) > 0 }) {
+		a.hintImages(ctx, c, names(out))
 	}
 	return few
+}
+
+// hintImages names the images that services lack and nobody pushed. What cannot be known
+// now is no hint.
+func (a *app) hintImages(ctx context.Context, c *api.Client, services []string) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), learnTime)
+	defer cancel()
+	known, err := c.Images(ctx)
+	if err != nil {
+		return
+	}
+	all, err := c.Services(ctx)
+	if err != nil {
+		return
+	}
+	rows, err := c.Replicas(ctx)
+	if err != nil {
+		return
+	}
+	var said []string
+	for _, r := range rows.Items {
+		i := slices.IndexFunc(all.Items, func(s api.Service) bool { return s.Name == r.Service })
+		if i < 0 || !slices.Contains(services, r.Service) || r.State == "ready" && r.Current || !strings.Contains(r.Reason, "image") {
+			continue
+		}
+		if image := all.Items[i].Image; !slices.Contains(said, image) && len(named(known.Items, image)) == 0 {
+			said = append(said, image)
+			a.say("nobody pushed %s: shoal image push %s, where docker has it", clean(image), clean(image))
+		}
+	}
 }
 
 // fewAcks warns if fewer peers than asked confirmed, and returns what the command ends

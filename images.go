@@ -187,7 +187,7 @@ type Images interface {
 type ImageMover interface {
 	// Push takes an image of this peer's engine, under another name if as is not "".
 	Push(ctx context.Context, ref, as string, progress func(ImageProgress)) ([]ImageInfo, error)
-	// Import takes an archive: docker save or OCI layout, a tar, gzipped or not. as names
+	// Import takes an archive: docker save or OCI layout, a tar, plain or gzip or zstd. as names
 	// it where the archive does not, or otherwise. *InvalidError: it is refused whole,
 	// and no name was changed. Nothing is named before archive says io.EOF: one whose
 	// Read fails is cut off, whatever came of it.

@@ -46,7 +46,7 @@ func TestPatience(t *testing.T) {
 		deps: Deps{Log: slog.New(slog.DiscardHandler), Cluster: func() (*Cluster, bool) { return &Cluster{Images: mover, Mover: mover}, true }},
 	}
 	ctx, cancel := context.WithCancel(t.Context())
-	listener, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // it is of this machine
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}

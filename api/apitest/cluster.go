@@ -8,8 +8,10 @@
 // New makes it, Serve puts a server in front of it. Wishes take effect at once; the
 // image's name says how replicas fare: "crash:..." fails, "slow:..." never gets
 // ready, "sick:..." is unhealthy, "absent:..." finds no peer, "data:..." has a
-// volume, everything else is ready. It refuses to stand for the real thing: replicas
-// are where it puts them, and only Explain asks package placement.
+// volume, everything else is ready. Images are really read, kept and written, in memory;
+// other peers hold what Hold says. It refuses to stand for the real thing: replicas are
+// where it puts them, nothing moves between peers, and only Explain asks package
+// placement.
 package apitest
 
 import (

@@ -32,11 +32,11 @@ func (a *app) imagePushCmd() *cobra.Command {
 		Use: "push IMAGE|FILE|DIRECTORY|-", Short: "Take an image into the cluster", Args: someArgs(1),
 		ValidArgsFunction: a.imagesOrFiles,
 		Long: `Take an image into the cluster: one of the engine of the asked peer, by its name, or a
-file here: what "docker save" wrote (tar, or gzipped), a directory that is an OCI layout,
-or - for such an archive on standard input. On one peer is enough: the others get it from
-each other when they need it.
+file here: what "docker save" wrote, plain or compressed with gzip or zstd, a directory
+that is an OCI layout, or - for such an archive on standard input. On one peer is enough:
+the others get it from each other when they need it.
 
-What is there as a directory, ends in .tar, .tar.gz or .tgz, or has a slash and is there,
+What is there as a directory, or is there and ends in .tar, .tgz or the like or has a slash,
 is a file; everything else is the name of an image. An archive says the names of its
 images; --as gives one that does not a name, or another.
 
@@ -66,8 +66,8 @@ func (a *app) imageImportCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "import FILE|-", Short: "Take the images of an archive into the cluster", Args: someArgs(1),
 		ValidArgsFunction: filesOnly,
-		Long: `Take all images of an archive: a tar, gzipped or not, as "docker save" or "shoal image
-export" wrote it, or of an OCI layout. It is taken whole or not at all. An archive says
+		Long: `Take all images of an archive: a tar, plain or compressed with gzip or zstd, as "docker
+save" or "shoal image export" wrote it, or of an OCI layout. It is taken whole or not at all. An archive says
 the names of its images; --as gives one that does not a name, or another.`,
 		Example: "  docker save app:v1 db:2 | gzip > images.tar.gz\n  shoal image import images.tar.gz\n  curl -s https://example.com/app.tar | shoal image import - --as app:v1",
 		RunE: func(cmd *cobra.Command, args []string) error {

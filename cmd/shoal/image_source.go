@@ -93,9 +93,8 @@ const block = 512
 var magics = []struct{ magic, what string }{
 	{"PK\x03\x04", "is a zip archive"},
 	{"PK\x05\x06", "is a zip archive"},
-	{"\x28\xb5\x2f\xfd", "is compressed by zstd; only gzip is read: zstd -dc FILE | shoal image push -"},
-	{"\xfd7zXZ\x00", "is compressed by xz; only gzip is read: xz -dc FILE | shoal image push -"},
-	{"BZh", "is compressed by bzip2; only gzip is read: bzip2 -dc FILE | shoal image push -"},
+	{"\xfd7zXZ\x00", "is compressed with xz, which is not taken; decompress it first: xz -dc FILE | shoal image push -"},
+	{"BZh", "is compressed with bzip2, which is not taken; decompress it first: bzip2 -dc FILE | shoal image push -"},
 }
 
 const wantedArchive = `an image is a tar archive, as "docker save" writes it`
@@ -125,8 +124,8 @@ func notAnArchive(head []byte) string {
 	if len(head) == 0 {
 		return "is empty; " + wantedArchive
 	}
-	if bytes.HasPrefix(head, []byte("\x1f\x8b")) {
-		return ""
+	if bytes.HasPrefix(head, []byte("\x1f\x8b")) || bytes.HasPrefix(head, []byte("\x28\xb5\x2f\xfd")) {
+		return "" // gzip (RFC 1952) and zstd (RFC 8878)
 	}
 	for _, m := range magics {
 		if bytes.HasPrefix(head, []byte(m.magic)) {

@@ -148,10 +148,11 @@ func TestSniff(t *testing.T) {
 	for text, want := range map[string]string{
 		good.String():                      "",
 		"\x1f\x8b":                         "",
+		"\x28\xb5\x2f\xfd":                 "",
 		strings.Repeat("\x00", 1024):       "", // it has nothing in it, which is for the daemon to say
 		"":                                 "x is empty; " + wantedArchive,
 		"PK\x03\x04":                       "x is a zip archive; " + wantedArchive,
-		"BZh9":                             "x is compressed by bzip2; only gzip is read: bzip2 -dc FILE | shoal image push -",
+		"BZh9":                             "x is compressed with bzip2, which is not taken; decompress it first: bzip2 -dc FILE | shoal image push -",
 		strings.Repeat("no archive\n", 99): "x is no tar archive; " + wantedArchive,
 	} {
 		got, err := sniff(t.Context(), "x", io.NopCloser(strings.NewReader(text)))

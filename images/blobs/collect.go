@@ -43,7 +43,7 @@ func (s *Store) Collect(keep Keep, room int64) ([]Info, error) {
 		if err == nil {
 			return removed, nil
 		}
-		d, ok := s.oldest(needed, asked)
+		d, ok := s.oldest(needed, asked, nil)
 		if !ok {
 			return removed, wrap("collect in", s.dir, err)
 		}
@@ -55,6 +55,38 @@ func (s *Store) Collect(keep Keep, room int64) ([]Info, error) {
 		if ok {
 			removed = append(removed, info)
 		}
+	}
+}
+
+// Plan returns what Collect would remove now, with its errors, and removes nothing.
+func (s *Store) Plan(keep Keep, room int64) ([]Info, error) {
+	needed := s.needed(keep.Needed)
+	asked, gone := map[Digest]bool{}, map[Digest]bool{}
+	var out []Info
+	var freed int64
+	consider := func(d Digest) {
+		asked[d] = true
+		info, err := s.Stat(d)
+		if err != nil || info.Complete && (keep.MayLose == nil || !keep.MayLose(d)) {
+			return
+		}
+		gone[d] = true
+		freed += info.Size
+		out = append(out, info)
+	}
+	for _, d := range s.expired(needed) {
+		consider(d)
+	}
+	for {
+		err := s.fits(room - freed)
+		if err == nil {
+			return out, nil
+		}
+		d, ok := s.oldest(needed, asked, gone)
+		if !ok {
+			return out, wrap("plan a collection in", s.dir, err)
+		}
+		consider(d)
 	}
 }
 
@@ -92,7 +124,23 @@ func (s *Store) needed(roots []Digest) map[Digest]bool {
 
 // expire removes blobs that nobody refers to and that were not used for long.
 func (s *Store) expire(keep Keep, needed map[Digest]bool) ([]Info, error) {
+	var removed []Info
+	for _, d := range s.expired(needed) {
+		info, ok, err := s.evict(d, keep)
+		if err != nil {
+			return removed, err
+		}
+		if ok {
+			removed = append(removed, info)
+		}
+	}
+	return removed, nil
+}
+
+// expired returns those, what was used the longest ago first.
+func (s *Store) expired(needed map[Digest]bool) []Digest {
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	referred := map[Digest]bool{}
 	for _, refs := range s.refs {
 		for _, d := range refs {
@@ -105,30 +153,24 @@ func (s *Store) expire(keep Keep, needed map[Digest]bool) ([]Info, error) {
 			old = append(old, e)
 		}
 	}
-	s.mu.Unlock()
 	slices.SortFunc(old, byTurn)
-	var removed []Info
-	for _, e := range old {
-		info, ok, err := s.evict(e.digest, keep)
-		if err != nil {
-			return removed, err
-		}
-		if ok {
-			removed = append(removed, info)
-		}
+	out := make([]Digest, len(old))
+	for i, e := range old {
+		out[i] = e.digest
 	}
-	return removed, nil
+	return out
 }
 
 func (s *Store) isOld(touched time.Duration) bool { return s.clock.Mono()-touched >= s.cfg.Expire }
 
-// oldest returns the next blob to remove of those not asked for yet.
-func (s *Store) oldest(needed, asked map[Digest]bool) (Digest, bool) {
+// oldest returns the next blob to remove of those not asked for yet. Those in gone count as
+// removed.
+func (s *Store) oldest(needed, asked, gone map[Digest]bool) (Digest, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var best *entry
 	for d, e := range s.blobs {
-		if e.leases > 0 || needed[d] || asked[d] || slices.ContainsFunc(s.refs[d], func(r Digest) bool { return s.blobs[r] != nil }) {
+		if e.leases > 0 || needed[d] || asked[d] || slices.ContainsFunc(s.refs[d], func(r Digest) bool { return s.blobs[r] != nil && !gone[r] }) {
 			continue
 		}
 		if best == nil || e.turn < best.turn {

@@ -333,9 +333,16 @@ func TestCollectOrder(t *testing.T) {
 	}
 	contents(t, s, blob[0]) // used last
 	keep := Keep{Needed: []Digest{needed}, MayLose: func(d Digest) bool { return d != blob[4] }}
+	planned, err := s.Plan(keep, 10000)
+	if !errors.Is(err, shoal.ErrNoSpace) || len(s.List()) != 8 {
+		t.Errorf("Plan = %v and %d blobs are left, want ErrNoSpace and all 8", err, len(s.List()))
+	}
 	removed, err := s.Collect(keep, 10000)
 	if !errors.Is(err, shoal.ErrNoSpace) {
 		t.Errorf("Collect = %v, want ErrNoSpace", err)
+	}
+	if !slices.EqualFunc(planned, removed, func(a, b Info) bool { return a.Digest == b.Digest && a.Size == b.Size }) {
+		t.Errorf("Plan = %v, but Collect removed %v", planned, removed)
 	}
 	var got []Digest
 	for _, i := range removed {

@@ -30,7 +30,7 @@ func ResolveImage(v *View, ref string) (ResolvedImage, error) {
 		case i.Digest != "":
 			return ResolvedImage{Digest: i.Digest, Platforms: i.Platforms}, nil
 		case len(i.Rivals) > 0:
-			return ResolvedImage{}, rivalError(i)
+			return ResolvedImage{}, RivalError(i)
 		}
 	}
 	if len(EngineHolders(v, ref)) > 0 {
@@ -55,7 +55,9 @@ func recorded(d *Desired, digest string) (ResolvedImage, bool) {
 	return ResolvedImage{}, false
 }
 
-func rivalError(i *Image) error {
+// RivalError says that a name stands for several digests, which, and what to do. It
+// wraps ErrConflict.
+func RivalError(i *Image) error {
 	var digests []string
 	for _, r := range i.Rivals {
 		digests = append(digests, r.Digest)

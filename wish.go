@@ -3,6 +3,11 @@
 
 package shoal
 
+import (
+	"fmt"
+	"strings"
+)
+
 // Wish is one thing a user asks for. Exactly one of its fields is set.
 type Wish struct {
 	Deploy  *DeployWish
@@ -154,4 +159,27 @@ type ExplainLine struct {
 	Feasible bool
 	Score    string
 	Reason   string
+}
+
+// MayWish refuses a peer that is no operator, naming operators it hears: what users ask
+// for is written under the name of the peer that took it. ErrRefused.
+func MayWish(v *View) error {
+	me, ok := v.Peer(v.Self())
+	if ok && me.Role == RoleOperator && !me.Removed {
+		return nil
+	}
+	var operators []string
+	for i := range v.Peers() {
+		if p := &v.Peers()[i]; p.Role == RoleOperator && !p.Removed && v.Alive(p.ID) {
+			operators = append(operators, p.Name())
+		}
+	}
+	heard := "none is heard"
+	if len(operators) > 0 {
+		heard = strings.Join(operators, ", ")
+	}
+	return &AdviceError{
+		Err:    fmt.Errorf("this peer is not an operator: %w", ErrRefused),
+		Advice: "ask an operator (" + heard + ")",
+	}
 }

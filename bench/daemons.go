@@ -113,7 +113,7 @@ func (d *daemons) startOne(ctx context.Context, i int, dir, docker string) error
 	defer log.Close() //nolint:errcheck // the daemon has its own descriptor
 	// Its end is stop's: an interruption must not reach it before its containers' turn.
 	one.cmd = command(context.WithoutCancel(ctx), "bin/shoald", "--data", filepath.Join(dir, name), "--socket", socket,
-		"--listen", ip, "--publish", ip, "--name", name, "--docker", docker)
+		"--listen", ip, "--publish", ip, "--registry", ip+":5050", "--upstream", "none", "--name", name, "--docker", docker)
 	one.cmd.Stdout, one.cmd.Stderr = log, log
 	if one.client, err = api.Dial(socket); err != nil {
 		return err

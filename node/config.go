@@ -18,6 +18,7 @@ import (
 	"github.com/shoalnet/shoal"
 	"github.com/shoalnet/shoal/api"
 	"github.com/shoalnet/shoal/gossip/beats"
+	"github.com/shoalnet/shoal/images"
 	"github.com/shoalnet/shoal/runtime"
 )
 
@@ -34,6 +35,9 @@ const (
 	ProfileWAN = "wan"
 )
 
+// DefaultImages is how images are kept and moved unless the owner says otherwise.
+func DefaultImages() images.Config { return images.Defaults() }
+
 // Config is what the machine's owner decides.
 type Config struct {
 	Dir       string   // data directory: identity, membership, records
@@ -49,6 +53,7 @@ type Config struct {
 	MDNS      bool            // look for members on the local network
 	BackBy    time.Duration   // how long the others leave this peer's slots alone after it was stopped
 	Policy    string          // file in which the owner says what containers may do to the machine; "": nothing
+	Images    images.Config   // Dir is set by the daemon
 	Version   string
 	Clock     shoal.Clock      `json:"-"` // nil: the machine's own
 	Tail      *Tail            `json:"-"` // what was logged last, for reports of faults; nil: none

@@ -99,6 +99,9 @@ func (c *Config) parts(id *links.Identity, rules *owner, clock shoal.Clock, log 
 	}
 	p.Links.Version, p.Links.MDNS = c.Version, c.MDNS
 	p.Store.Dir = filepath.Join(c.Dir, "store")
+	own := c.Images
+	own.Dir = filepath.Join(c.Dir, "images")
+	p.Images = &own
 	p.Engine = func(cluster, self shoal.PeerID) (Engines, error) {
 		d, err := runtime.NewDocker(runtime.Config{
 			Host: c.Docker, Cluster: cluster, Peer: self, Guarded: c.guarded(),
@@ -107,9 +110,9 @@ func (c *Config) parts(id *links.Identity, rules *owner, clock shoal.Clock, log 
 		if err != nil {
 			return Engines{}, fmt.Errorf("set up the engine: %w", err)
 		}
-		return Engines{Engine: d, Machine: d, Console: d, Puller: runtime.NewPuller(d), Close: d.Close}, nil
+		return Engines{Engine: d, Machine: d, Console: d, Puller: runtime.NewPuller(d), Images: d, Close: d.Close}, nil
 	}
-	p.Forget = func() error { return os.RemoveAll(p.Store.Dir) }
+	p.Forget = func() error { return errors.Join(os.RemoveAll(p.Store.Dir), os.RemoveAll(own.Dir)) }
 	return p, nil
 }
 

@@ -20,6 +20,7 @@ import (
 	"github.com/shoalnet/shoal/api"
 	"github.com/shoalnet/shoal/gossip"
 	"github.com/shoalnet/shoal/gossip/beats"
+	"github.com/shoalnet/shoal/images"
 	"github.com/shoalnet/shoal/internal/logkey"
 	"github.com/shoalnet/shoal/links"
 	"github.com/shoalnet/shoal/proto"
@@ -35,7 +36,8 @@ type Engines struct {
 	Machine shoal.Machine
 	Console shoal.Console
 	Puller  shoal.Puller
-	Close   func() error // nil: nothing to close
+	Images  shoal.ImageStore // nil: the engine runs what it holds, and nothing is moved
+	Close   func() error     // nil: nothing to close
 }
 
 // Parts is what a [Peer] is put together from. The daemon hands in the machine's
@@ -52,8 +54,10 @@ type Parts struct {
 	Clock    shoal.Clock
 	Rand     io.Reader // of replica identities; safe for concurrent use
 	Log      *slog.Logger
-	Forget   func() error  // removes what belongs to a cluster that was left; nil: nothing does
-	BackBy   time.Duration // how long a stopped daemon asks others to leave its slots alone
+	// Images configures the images that are moved between peers; nil: none are.
+	Images *images.Config
+	Forget func() error  // removes what belongs to a cluster that was left; nil: nothing does
+	BackBy time.Duration // how long a stopped daemon asks others to leave its slots alone
 	// Rules returns what the machine's owner allows, and a channel that is closed when
 	// that changes; nil: nothing is allowed, ever.
 	Rules    func() (rules []string, changed <-chan struct{})
@@ -239,7 +243,11 @@ func (p *Peer) Cluster() (*api.Cluster, bool) {
 	if err != nil {
 		return nil, false
 	}
-	return &api.Cluster{Wishes: wishes{s.desk, s}, Views: s.tracker, Remote: p.links}, true
+	c := &api.Cluster{Wishes: wishes{s.desk, s}, Views: s.tracker, Remote: p.links}
+	if s.images != nil {
+		c.Images, c.Mover = s.images, s.images
+	}
+	return c, true
 }
 
 // Stats returns the store's counters; ErrNotMember outside a cluster.

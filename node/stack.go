@@ -16,6 +16,7 @@ import (
 	"github.com/shoalnet/shoal/actors"
 	"github.com/shoalnet/shoal/gossip"
 	"github.com/shoalnet/shoal/gossip/beats"
+	"github.com/shoalnet/shoal/images"
 	"github.com/shoalnet/shoal/internal/logkey"
 	"github.com/shoalnet/shoal/links"
 	"github.com/shoalnet/shoal/proto"
@@ -34,6 +35,7 @@ type stack struct {
 	system  *actors.System
 	desk    *wish.Desk
 	engines Engines
+	images  *images.Room // nil: none are moved
 	leaving atomic.Bool
 	left    atomic.Bool // its last records are being told
 	invite  string      // that this peer joined by in this life; "" if it did not
@@ -69,15 +71,26 @@ func newStack(ctx context.Context, p *Peer, wroteBefore bool) (_ *stack, err err
 	if s.engines, err = parts.Engine(id.Cluster(), id.Self()); err != nil {
 		return nil, err
 	}
+	beacon, puller := &beacon{to: s.tracker}, s.engines.Puller
+	var resolver shoal.Resolver = wish.Known{Store: s.store, Views: s.tracker}
+	if parts.Images != nil && s.engines.Images != nil {
+		if s.images, err = images.New(*parts.Images, images.Deps{
+			Self: id.Self(), Host: host, Records: s.store, Views: s.tracker, Engine: s.engines.Images,
+			Clock: parts.Clock, Log: parts.Log, Handle: p.links.Handle, Tell: beacon.holds,
+		}); err != nil {
+			return nil, err
+		}
+		puller, resolver = s.images, s.images
+	}
 	if s.system, err = actors.New(parts.Actors, actors.Deps{
-		Self: id.Self(), Cluster: id.Cluster(), Views: s.tracker, Store: s.store, Beacon: s.tracker,
-		Engine: s.engines.Engine, Machine: s.engines.Machine, Console: s.engines.Console, Puller: s.engines.Puller,
+		Self: id.Self(), Cluster: id.Cluster(), Views: s.tracker, Store: s.store, Beacon: beacon,
+		Engine: s.engines.Engine, Machine: s.engines.Machine, Console: s.engines.Console, Puller: puller,
 		Clock: parts.Clock, Rand: parts.Rand, Log: parts.Log, Ready: s.store.Ready(), Trouble: s.tracker.Trouble,
 		SpecOf: func(envelope []byte) (*shoal.Spec, error) { return specOf(id.Cluster(), envelope) },
 	}); err != nil {
 		return nil, err
 	}
-	s.desk = wish.New(id.Self(), s.store, s.tracker, wish.Known{Store: s.store, Views: s.tracker}, s.system.Reasons)
+	s.desk = wish.New(id.Self(), s.store, s.tracker, resolver, s.system.Reasons)
 	return s, nil
 }
 
@@ -91,6 +104,9 @@ func (s *stack) run(ctx context.Context) error {
 	g.Go(func() error { return s.tracker.Run(base) })
 	g.Go(func() error { s.followMembers(base); return nil })
 	g.Go(func() error { s.tellFacts(base); return nil })
+	if s.images != nil {
+		g.Go(func() error { return s.images.Run(base) })
+	}
 	s.peer.links.ServeJoin(s.store, chains{s.peer.parts.Identity, s.store})
 	s.peer.links.ServeLogs(s.system.Logs)
 	s.peer.links.ServeRemoval(s.takeRemoval)

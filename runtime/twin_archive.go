@@ -47,7 +47,9 @@ func (t *Twin) Load(ctx context.Context, archive io.Reader) error {
 	for _, s := range saved {
 		layers := make([][]byte, len(s.Layers))
 		for i, name := range s.Layers {
-			layers[i] = files[name]
+			if layers[i], err = unzip(files[name]); err != nil { // docker load takes them either way
+				return fmt.Errorf("load image: layer %s: %w: %w", name, shoal.ErrRefused, err)
+			}
 		}
 		image, err := newTwinImage(files[s.Config], layers)
 		if err != nil {

@@ -13,7 +13,6 @@ package wish
 import (
 	"context"
 	"fmt"
-	"strings"
 
 	"github.com/shoalnet/shoal"
 	"github.com/shoalnet/shoal/placement"
@@ -93,7 +92,7 @@ func (k *Desk) Plan(ctx context.Context, w shoal.Wish) (shoal.Outcome, error) {
 
 // prepare checks who asks, stamps the wish, and proposes places for what it wants.
 func (k *Desk) prepare(d *shoal.Desired, w shoal.Wish, images findings) ([]*step, error) {
-	if err := k.mayWish(d); err != nil {
+	if err := shoal.MayWish(k.views.View().With(d)); err != nil {
 		return nil, err
 	}
 	if w.Peer != nil {
@@ -109,29 +108,6 @@ func (k *Desk) prepare(d *shoal.Desired, w shoal.Wish, images findings) ([]*step
 	}
 	k.propose(d, steps)
 	return steps, nil
-}
-
-// mayWish refuses a peer whose role is not operator, naming operators it hears.
-func (k *Desk) mayWish(d *shoal.Desired) error {
-	me, ok := d.Peer(k.self)
-	if ok && me.Role == shoal.RoleOperator && !me.Removed {
-		return nil
-	}
-	v := k.views.View()
-	var operators []string
-	for i := range d.Peers {
-		if p := &d.Peers[i]; p.Role == shoal.RoleOperator && !p.Removed && v.Alive(p.ID) {
-			operators = append(operators, p.Name())
-		}
-	}
-	heard := "none is heard"
-	if len(operators) > 0 {
-		heard = strings.Join(operators, ", ")
-	}
-	return &shoal.AdviceError{
-		Err:    fmt.Errorf("this peer is not an operator: %w", shoal.ErrRefused),
-		Advice: "ask an operator (" + heard + ")",
-	}
 }
 
 // propose fills in where the slots of all steps would go, and puts it into what is

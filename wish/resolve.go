@@ -54,7 +54,7 @@ func (k *Desk) resolve(ctx context.Context, w shoal.Wish) (findings, error) {
 		return nil, nil
 	}
 	d := k.store.Desired()
-	if err := k.mayWish(d); err != nil {
+	if err := shoal.MayWish(k.views.View().With(d)); err != nil {
 		return nil, err
 	}
 	out := findings{}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math"
+	"net/netip"
 	"strconv"
 	"strings"
 	"time"
@@ -24,6 +25,7 @@ type config struct {
 func defaults() config {
 	return config{level: slog.LevelInfo, Config: node.Config{
 		Dir: "/var/lib/shoal", Socket: "/run/shoal.sock", Profile: node.ProfileLAN, Policy: node.DefaultPolicy, BackBy: node.DefaultBackBy, Version: version,
+		Images: node.DefaultImages(),
 	}}
 }
 
@@ -120,6 +122,49 @@ var settings = []setting{
 		set:  func(c *config, v string) error { c.Policy = v; return nil },
 	},
 	{
+		key: "images.registry", flag: "registry", shape: "IP:PORT|off", usage: "where this peer's registry answers", normal: "127.0.0.1:5050, or another port if that is taken", example: "127.0.0.1:5000",
+		note: "A loopback address. `docker push 127.0.0.1:5050/app:v1` gives an image to the whole cluster, once `shoal image login` has told docker the password. `off`: images are loaded into the engine instead.",
+		set:  setRegistry,
+	},
+	{
+		key: "images.open", flag: "registry-open", form: truth, shape: "BOOL", usage: "let everybody on this machine use the registry without a password", normal: "false", example: "true",
+		set: func(c *config, v string) (err error) { c.Images.Open, err = parseTruth(v); return err },
+	},
+	{
+		key: "images.limit", flag: "images-limit", form: size, shape: "SIZE", usage: "room for images on this peer, like 50GiB", normal: "half of the disk", example: "50GiB",
+		note: "What is used least goes first; never what a service needs, what is pinned, or what fewer than two others hold.",
+		set:  func(c *config, v string) (err error) { c.Images.Blobs.Limit, err = parseSize(v); return err },
+	},
+	{
+		key: "images.share", flag: "images-share", form: number, shape: "SHARE", usage: "the same as a share of the disk, 0 to 1", normal: "0.5", example: "0.2",
+		note: "The smaller of the two counts; 0: only the limit does.",
+		set:  func(c *config, v string) (err error) { c.Images.Blobs.Share, err = parseShare(v); return err },
+	},
+	{
+		key: "images.upstream", flag: "upstream", form: list, shape: "HOST", usage: "registries outside that this peer may ask for what no peer has; none: none (repeatable)",
+		normal: "any", example: "[docker.io, ghcr.io]",
+		note:  "One peer of those that may asks, the others get it from that one. Logins come from docker's configuration of the user that the daemon runs as, on the peers that have them.",
+		set:   addUpstream,
+		clear: func(c *config) { c.Images.Upstream.Registries = nil },
+	},
+	{
+		key: "images.insecure", flag: "upstream-insecure", form: list, shape: "HOST", usage: "registries outside that are spoken to without TLS (repeatable)", normal: "", example: "[10.0.0.7:5000]",
+		note: "For a registry on the local network. It has to be allowed, too.",
+		set: func(c *config, v string) error {
+			c.Images.Upstream.Insecure = append(c.Images.Upstream.Insecure, v)
+			return nil
+		},
+		clear: func(c *config) { c.Images.Upstream.Insecure = nil },
+	},
+	{
+		key: "images.up", flag: "upload-rate", form: size, shape: "SIZE", usage: "bytes of images a second to other peers, like 10MiB", normal: "no limit", example: "10MiB",
+		set: func(c *config, v string) (err error) { c.Images.Exchange.UpRate, err = parseSize(v); return err },
+	},
+	{
+		key: "images.down", flag: "download-rate", form: size, shape: "SIZE", usage: "bytes of images a second from other peers", normal: "no limit", example: "50MiB",
+		set: func(c *config, v string) (err error) { c.Images.Exchange.DownRate, err = parseSize(v); return err },
+	},
+	{
 		key: "mdns", flag: "mdns", form: truth, shape: "BOOL", usage: "look for members on the local network", normal: "false", example: "true",
 		set: func(c *config, v string) (err error) { c.MDNS, err = parseTruth(v); return err },
 	},
@@ -145,6 +190,49 @@ func setLabel(c *config, pair string) error {
 	}
 	c.Labels[k] = v
 	return nil
+}
+
+// setRegistry takes the address of the registry; a port that somebody named is used, or
+// the daemon does not start.
+func setRegistry(c *config, v string) error {
+	c.Images.Registry, c.Images.AnyPort = v, false
+	if v == "off" {
+		c.Images.Registry = ""
+		return nil
+	}
+	at, err := netip.ParseAddrPort(v)
+	if err != nil || !at.Addr().IsLoopback() || at.Port() == 0 {
+		return fmt.Errorf("must be a loopback address and port like 127.0.0.1:5050, or off, got %q", v)
+	}
+	return nil
+}
+
+// addUpstream adds a registry; the first one replaces the default.
+func addUpstream(c *config, v string) error {
+	u := &c.Images.Upstream
+	if len(u.Registries) == 1 && u.Registries[0] == "*" {
+		u.Registries = nil
+	}
+	switch v {
+	case "none":
+		if len(u.Registries) > 0 {
+			return errors.New("none stands alone")
+		}
+		u.Registries = []string{}
+	case "any":
+		u.Registries = []string{"*"}
+	default:
+		u.Registries = append(u.Registries, v)
+	}
+	return nil
+}
+
+func parseShare(s string) (float64, error) {
+	f, err := strconv.ParseFloat(s, 64)
+	if err != nil || math.IsNaN(f) || f < 0 || f > 1 {
+		return 0, fmt.Errorf("must be a number 0-1, got %q", s)
+	}
+	return f, nil
 }
 
 func setLevel(c *config, v string) error {

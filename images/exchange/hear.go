@@ -77,6 +77,10 @@ func (x *Exchange) hearHello(s *session, h *shoalv1.BlobHello) {
 	isHere := err == nil
 	reason := shoalv1.BlobByeReason_BLOB_BYE_REASON_ABSENT
 	err = x.with(d, isHere, func(t *task) error {
+		if isHere && t.sw == nil { // it came by another way than from peers
+			t.isStale, t.isOpening = true, true
+			t.poke()
+		}
 		t.hearHello(s, h)
 		return nil
 	})

@@ -91,3 +91,13 @@ func (t target) host() string {
 
 // place names the repository: what a login may be for, and what waits if it is not.
 func (t target) place() string { return t.registry + "/" + t.repo }
+
+// Registry returns the registry that a reference names, as people write it: "docker.io".
+// "": it is no reference.
+func Registry(ref string) string {
+	t, err := parse(ref)
+	if err != nil {
+		return ""
+	}
+	return t.registry
+}

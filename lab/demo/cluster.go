@@ -67,7 +67,7 @@ func (d *demo) start(ctx context.Context, p *peer) error {
 	defer log.Close() //nolint:errcheck // the daemon has its own descriptor
 	args := []string{
 		"bin/shoald", "--config", "/dev/null", "--data", d.path(p, ""), "--socket", d.path(p, ".sock"),
-		"--listen", p.ip, "--publish", p.ip, "--name", p.name,
+		"--listen", p.ip, "--publish", p.ip, "--registry", p.ip + ":5050", "--name", p.name,
 	}
 	fmt.Printf("\n$ %s &\n", d.show(args))
 	cmd := exec.Command(args[0], args[1:]...) //nolint:noctx // it outlives us on purpose

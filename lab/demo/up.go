@@ -31,9 +31,10 @@ func (d *demo) up(ctx context.Context) error {
 		what string
 		fn   func() error
 	}{
-		{"pack our own web server as " + image + " and load it", func() error { return d.loadImage(ctx) }},
 		{"start three daemons", func() error { return d.startAll(ctx) }},
 		{"make a cluster of three", func() error { return d.form(ctx) }},
+		{"pack our own web server as " + image + ", give it to one alone, and have the engine forget it", func() error { return d.pushImage(ctx, one) }},
+		{"get it to three, from one", func() error { return d.pullImage(ctx, three) }},
 		{"deploy a Compose file on one", func() error { return d.deploy(ctx, one) }},
 		{"see it from two, and ask every replica", func() error { return d.look(ctx, two) }},
 		{"copy a file into a replica of another peer and back", func() error { return d.copy(ctx, two) }},
@@ -52,12 +53,25 @@ func (d *demo) up(ctx context.Context) error {
 	return nil
 }
 
-func (d *demo) loadImage(ctx context.Context) error {
+// pushImage gives the image to the cluster through one peer. The three share this machine's
+// engine, which must not have it any more when it is asked to run it.
+func (d *demo) pushImage(ctx context.Context, p *peer) error {
 	if _, err := d.command(ctx, "go", "run", "./internal/pack/cmd/pack", "-ref", image, "-load", "./examples/hello"); err != nil {
 		return err
 	}
-	// A neighbour that is not ours: it must be there, untouched, at the end.
-	_, err := d.command(ctx, "docker", "run", "-d", "--pull", "never", "--network", "none", "--name", foreign, image, "work")
+	if _, err := d.shoal(ctx, p, "image", "push", image); err != nil {
+		return err
+	}
+	_, err := d.command(ctx, "docker", "image", "rm", image)
+	return err
+}
+
+// pullImage has a peer get the image from the others, for no engine and no registry has it.
+func (d *demo) pullImage(ctx context.Context, p *peer) error {
+	if _, err := d.shoal(ctx, p, "image", "pull", image); err != nil {
+		return err
+	}
+	_, err := d.shoal(ctx, p, "image", "who", image)
 	return err
 }
 
@@ -118,7 +132,12 @@ func (d *demo) deploy(ctx context.Context, p *peer) error {
 	if _, err := d.exact(ctx, p, "web", 3, time.Second); err != nil {
 		return fmt.Errorf("deploy said ok: %w", err)
 	}
-	_, err := d.exact(ctx, p, "worker", 1, time.Second)
+	if _, err := d.exact(ctx, p, "worker", 1, time.Second); err != nil {
+		return err
+	}
+	// A neighbour that is not ours, of the image that the engine has again: it must be
+	// there, untouched, at the end.
+	_, err := d.command(ctx, "docker", "run", "-d", "--pull", "never", "--network", "none", "--name", foreign, image, "work")
 	return err
 }
 

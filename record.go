@@ -192,7 +192,8 @@ type InviteBody struct {
 
 // ImageBody says what the name of an image stands for. It is in force unless another
 // body in force replaces it; of several in force with different digests none counts
-// until somebody decides (FAILURES 2, 41). Author: an operator.
+// until somebody decides (FAILURES 2, 41). One without a digest removes the name, but no
+// digest that its author had not seen. Author: an operator.
 type ImageBody struct {
 	Image     string       // the name, as NormalizeRef writes it, always with a tag
 	ID        RevisionID   // Seq = 1 + highest of Replaces, Author = the record's author

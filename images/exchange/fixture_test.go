@@ -6,6 +6,7 @@ package exchange
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"io"
 	"log/slog"
 	"math/rand/v2"
@@ -18,6 +19,8 @@ import (
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peerstore"
 	"github.com/libp2p/go-libp2p/p2p/transport/tcp"
+	"github.com/libp2p/go-libp2p/x/simlibp2p"
+	"github.com/marcopolo/simnet"
 
 	"github.com/shoalnet/shoal"
 	"github.com/shoalnet/shoal/images/blobs"
@@ -27,6 +30,7 @@ import (
 // world is some peers on loopback that know each other.
 type world struct {
 	t     testing.TB
+	net   *simnet.Simnet // nil: loopback
 	peers []*member
 }
 
@@ -89,7 +93,7 @@ func many(n int, c Config) []Config {
 // add adds a peer, which may be dialled by all others and dial them.
 func (w *world) add(c Config) *member {
 	w.t.Helper()
-	h := newHost(w.t)
+	h := w.host()
 	m := &member{
 		w: w, host: h, id: shoal.PeerID(h.ID().String()), cfg: c, dir: w.t.TempDir(),
 		announced: map[blobs.Digest]int{}, strangers: map[shoal.PeerID]bool{},
@@ -102,6 +106,44 @@ func (w *world) add(c Config) *member {
 	m.start()
 	w.t.Cleanup(m.stop)
 	return m
+}
+
+// simulate makes a world in a bubble, whose clock stands still while anybody computes: how
+// busy this machine is does not count. Links have 1 Gbit/s, and rtt between any two. The
+// returned call ends it.
+func simulate(t testing.TB, rtt time.Duration) (*world, func()) {
+	t.Helper()
+	w := &world{t: t, net: &simnet.Simnet{
+		LatencyFunc: func(*simnet.Packet) time.Duration { return rtt / 2 },
+		Logger:      slog.New(slog.DiscardHandler),
+	}}
+	w.net.Start()
+	return w, func() {
+		for _, m := range w.peers {
+			m.stop()
+			_ = m.host.Close()
+		}
+		w.net.Close()
+		time.Sleep(time.Minute) // what libp2p leaves behind ends by its own timers
+	}
+}
+
+// host makes the next peer's host.
+func (w *world) host() host.Host {
+	w.t.Helper()
+	if w.net == nil {
+		return newHost(w.t)
+	}
+	link := simnet.LinkSettings{BitsPerSecond: 1000 * simlibp2p.OneMbps}
+	h, err := libp2p.New(
+		libp2p.ListenAddrStrings(fmt.Sprintf("/ip4/%s/udp/8000/quic-v1", simnet.IntToPublicIPv4(len(w.peers)))),
+		simlibp2p.QUICSimnet(w.net, simnet.NodeBiDiLinkSettings{Downlink: link, Uplink: link}),
+		libp2p.ResourceManager(&network.NullResourceManager{}), libp2p.DisableIdentifyAddressDiscovery(),
+	)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return h
 }
 
 func newHost(t testing.TB) host.Host {

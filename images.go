@@ -151,7 +151,8 @@ type ImageStore interface {
 	Load(ctx context.Context, archive io.Reader) error
 	// Save writes an image as docker save does. ErrNotFound: absent, nothing is written.
 	Save(ctx context.Context, ref string, w io.Writer) error
-	// Tag gives an image that the engine holds another name, which no other has then.
+	// Tag gives an image that the engine holds another name, which no other has then, and
+	// takes away those by which it was pulled from a registry on this machine.
 	Tag(ctx context.Context, id, ref string) error
 }
 

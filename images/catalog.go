@@ -133,16 +133,16 @@ func (r *Room) say(ctx context.Context, name string, change func(*shoal.Desired,
 
 // adopt makes a name stand for an image whose manifests, and the blobs of at least one
 // platform, are in the store.
-func (r *Room) adopt(ctx context.Context, name string, root manifest.Descriptor, isUpstream bool) (*shoal.ImageBody, error) {
+func (r *Room) adopt(ctx context.Context, name string, root manifest.Descriptor, isUpstream bool) error {
 	if err := shoal.CheckImageName(name); err != nil {
-		return nil, err
+		return err
 	}
 	body, err := r.describe(ctx, root)
 	if err != nil {
-		return nil, fmt.Errorf("take image %s: %w", name, err)
+		return fmt.Errorf("take image %s: %w", name, err)
 	}
 	body.Upstream = isUpstream
-	err = r.say(ctx, name, func(_ *shoal.Desired, now *shoal.Image) (*shoal.ImageBody, error) {
+	return r.say(ctx, name, func(_ *shoal.Desired, now *shoal.Image) (*shoal.ImageBody, error) {
 		b := *body
 		if now != nil {
 			b.Pinned, b.MinCopies = now.Pinned, now.MinCopies
@@ -157,7 +157,6 @@ func (r *Room) adopt(ctx context.Context, name string, root manifest.Descriptor,
 		}
 		return &b, nil
 	})
-	return body, err
 }
 
 // knows reports whether every blob of b is in a, its chunks included.

@@ -4,7 +4,7 @@
 // Package images is this peer's share of the cluster's images: names in records, blobs
 // on disk and from the other peers, its registry on loopback, and what its engine is fed.
 //
-//	room, err := images.New(cfg, deps)
+//	room, err := images.New(ctx, cfg, deps)
 //	go room.Run(ctx)
 //	id, err := room.Ensure(ctx, "app:v1@sha256:...", progress) // shoal.Puller
 //

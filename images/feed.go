@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -49,7 +50,7 @@ func (r *Room) feed(ctx context.Context, ref string, progress func(shoal.ImagePr
 	if err != nil {
 		return "", err
 	}
-	if id, err := r.inEngine(ctx, w); err == nil || !errors.Is(err, shoal.ErrNotFound) {
+	if id, err := r.inEngine(ctx, w, name); err == nil || !errors.Is(err, shoal.ErrNotFound) {
 		return id, err
 	}
 	if err := r.inspect(ctx, w, r.machine()); err != nil {
@@ -57,7 +58,7 @@ func (r *Room) feed(ctx context.Context, ref string, progress func(shoal.ImagePr
 	}
 	release := r.hold(w)
 	defer release()
-	if id, err := r.inEngine(ctx, w); err == nil || !errors.Is(err, shoal.ErrNotFound) {
+	if id, err := r.inEngine(ctx, w, name); err == nil || !errors.Is(err, shoal.ErrNotFound) {
 		return id, err
 	}
 	began := r.deps.Clock.Mono()
@@ -69,11 +70,10 @@ func (r *Room) feed(ctx context.Context, ref string, progress func(shoal.ImagePr
 	if err != nil {
 		return "", fmt.Errorf("image %s: %w", name, err)
 	}
-	id, err := r.inEngine(ctx, w)
+	id, err := r.inEngine(ctx, w, name)
 	if err != nil {
 		return "", fmt.Errorf("image %s was given to the engine, which does not show it: %w", name, err)
 	}
-	r.name(ctx, id, name)
 	r.deps.Log.Info("image in the engine", logkey.Image, ref, logkey.Took, r.deps.Clock.Mono()-began)
 	return id, nil
 }
@@ -95,10 +95,10 @@ func (r *Room) hold(w *wanted) (release func()) {
 	}
 }
 
-// inEngine returns the engine's ID of an image. Engines call an image by the digest of its
+// inEngine returns the engine's ID of an image, which it gives its name. Engines call an image by the digest of its
 // configuration, or of its manifest where their images are containerd's; what was pulled
 // is known by the digest it was pulled by.
-func (r *Room) inEngine(ctx context.Context, w *wanted) (string, error) {
+func (r *Room) inEngine(ctx context.Context, w *wanted, name string) (string, error) {
 	candidates := []string{w.ref}
 	for _, p := range w.pieces {
 		if p.kind != kindLayer {
@@ -108,6 +108,7 @@ func (r *Room) inEngine(ctx context.Context, w *wanted) (string, error) {
 	for _, ref := range candidates {
 		img, err := r.deps.Engine.Find(ctx, ref)
 		if err == nil {
+			r.name(ctx, img, name)
 			return img.ID, nil
 		}
 		if !errors.Is(err, shoal.ErrNotFound) {
@@ -179,15 +180,18 @@ func (r *Room) source(ctx context.Context, d blobs.Digest) (io.ReadCloser, int64
 
 // name gives an image the name that its user gave it, unless another image has the name in
 // the engine that did not come from the cluster: it is its owner's.
-func (r *Room) name(ctx context.Context, id, name string) {
+func (r *Room) name(ctx context.Context, img shoal.EngineImage, name string) {
+	if _, has := slices.BinarySearch(img.Names, name); has {
+		return
+	}
 	now, err := r.deps.Engine.Find(ctx, name)
 	switch {
-	case err == nil && (now.ID == id || !r.isOurs(now.ID)):
+	case err == nil && !r.isOurs(now.ID):
 		return
 	case err != nil && !errors.Is(err, shoal.ErrNotFound):
 		return
 	}
-	if err := r.deps.Engine.Tag(ctx, id, name); err != nil && ctx.Err() == nil {
+	if err := r.deps.Engine.Tag(ctx, img.ID, name); err != nil && ctx.Err() == nil {
 		r.deps.Log.Warn("image has not got its name in the engine", logkey.Image, name, logkey.Err, err)
 	}
 }

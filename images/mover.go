@@ -83,7 +83,7 @@ func (r *Room) take(ctx context.Context, in io.Reader, as string, size int64, pr
 		if err != nil {
 			return infos, err
 		}
-		if _, err := r.adopt(ctx, n.name, manifest.Descriptor{MediaType: n.MediaType, Digest: n.Digest.String(), Size: own.Size}, false); err != nil {
+		if err := r.adopt(ctx, n.name, manifest.Descriptor{MediaType: n.MediaType, Digest: n.Digest.String(), Size: own.Size}, false); err != nil {
 			return infos, err
 		}
 		info, _, err := r.look(n.name)
@@ -245,7 +245,7 @@ func (r *Room) Pull(ctx context.Context, ref string, progress func(shoal.ImagePr
 		return shoal.ImageInfo{}, fmt.Errorf("pull %s: %w", name, err)
 	}
 	if isUpstream && digest == "" {
-		if _, err := r.adopt(ctx, name, img.pieces[0].Descriptor, true); err != nil {
+		if err := r.adopt(ctx, name, img.pieces[0].Descriptor, true); err != nil {
 			return shoal.ImageInfo{}, err
 		}
 	}

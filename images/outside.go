@@ -97,7 +97,7 @@ func (r *Room) download(ctx context.Context, b exchange.Blob, ref string, isMani
 	}
 	if err := up.Commit(b.Digest); err != nil {
 		if errors.Is(err, blobs.ErrMismatch) {
-			r.outside.Blame(ref)
+			r.deps.Log.Warn("registry outside sent something else", logkey.Err, r.outside.Blame(ref))
 		}
 		return fmt.Errorf("blob %s from outside: %w", short(b.Digest.String()), err)
 	}

@@ -71,9 +71,9 @@ var (
 )
 
 // New opens the store and the registry's port. Nothing runs before Run, which has to be
-// called to let go of them; Close does where it is not. *shoal.InvalidError: the
-// configuration makes no sense.
-func New(cfg Config, deps Deps) (_ *Room, err error) {
+// called to let go of them; Close does where it is not. ctx bounds the opening.
+// *shoal.InvalidError: the configuration makes no sense.
+func New(ctx context.Context, cfg Config, deps Deps) (_ *Room, err error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
@@ -95,19 +95,20 @@ func New(cfg Config, deps Deps) (_ *Room, err error) {
 	}); err != nil {
 		return nil, err
 	}
-	return r, r.openRegistry()
+	return r, r.openRegistry(ctx)
 }
 
 // openRegistry takes the registry's port.
-func (r *Room) openRegistry() error {
+func (r *Room) openRegistry(ctx context.Context) error {
 	if r.cfg.Registry == "" {
 		return nil
 	}
-	l, err := net.Listen("tcp", r.cfg.Registry)
+	var lc net.ListenConfig
+	l, err := lc.Listen(ctx, "tcp", r.cfg.Registry)
 	if err != nil && r.cfg.AnyPort {
 		host, _, _ := net.SplitHostPort(r.cfg.Registry)
 		r.deps.Log.Warn("the registry's port is taken, another one serves", "address", r.cfg.Registry, logkey.Err, err)
-		l, err = net.Listen("tcp", net.JoinHostPort(host, "0"))
+		l, err = lc.Listen(ctx, "tcp", net.JoinHostPort(host, "0"))
 	}
 	if err != nil {
 		return fmt.Errorf("open the registry at %s: %w", r.cfg.Registry, err)
@@ -120,7 +121,7 @@ func (r *Room) openRegistry() error {
 			return err
 		}
 	}
-	r.registry, err = registry.New(registry.Config{Login: r.login, MakeRoom: func(_ context.Context, size int64) {
+	r.registry, err = registry.New(ctx, registry.Config{Login: r.login, MakeRoom: func(_ context.Context, size int64) {
 		if err := r.makeRoom(size); err != nil {
 			r.deps.Log.Warn("no room for what is pushed", "bytes", size, logkey.Err, err)
 		}

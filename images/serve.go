@@ -102,8 +102,7 @@ func (r *Room) names(fn func(repo, tag string)) {
 
 // SetTag implements registry.Backend.
 func (r *Room) SetTag(ctx context.Context, repo, tag string, d manifest.Descriptor) error {
-	_, err := r.adopt(ctx, nameOf(repo)+":"+tag, d, false)
-	return err
+	return r.adopt(ctx, nameOf(repo)+":"+tag, d, false)
 }
 
 // DeleteTag implements registry.Backend.

@@ -165,7 +165,7 @@ func (w *world) add(i int, tweak func(int, *Config)) {
 func (m *member) start() {
 	t := m.w.t
 	t.Helper()
-	room, err := New(m.cfg, Deps{
+	room, err := New(t.Context(), m.cfg, Deps{
 		Self: m.id, Host: m.host, Records: m.records, Views: m, Engine: m.engine, Clock: shoal.NewSystemClock(),
 		Log:    slog.New(slog.NewTextHandler(testWriter{t}, &slog.HandlerOptions{Level: slog.LevelInfo})).With("peer", m.id.Short()),
 		Handle: m.host.SetStreamHandler, Tell: m.tell,

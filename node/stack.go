@@ -74,7 +74,7 @@ func newStack(ctx context.Context, p *Peer, wroteBefore bool) (_ *stack, err err
 	beacon, puller := &beacon{to: s.tracker}, s.engines.Puller
 	var resolver shoal.Resolver = wish.Known{Store: s.store, Views: s.tracker}
 	if parts.Images != nil && s.engines.Images != nil {
-		if s.images, err = images.New(*parts.Images, images.Deps{
+		if s.images, err = images.New(ctx, *parts.Images, images.Deps{
 			Self: id.Self(), Host: host, Records: s.store, Views: s.tracker, Engine: s.engines.Images,
 			Clock: parts.Clock, Log: parts.Log, Handle: p.links.Handle, Tell: beacon.holds,
 		}); err != nil {

@@ -134,8 +134,34 @@ func (d *Docker) Tag(ctx context.Context, id, ref string) error {
 		if cerrdefs.IsNotFound(err) {
 			return &missingImage{ref: id}
 		}
-		return err
+		if err != nil {
+			return err
+		}
+		found, err := c.ImageInspect(ctx, id)
+		if err != nil {
+			return err
+		}
+		for _, pulled := range pulledHere(namesOf(found.RepoTags, found.RepoDigests)) {
+			// One of several names: the image stays. A name that stays does no harm.
+			_, _ = c.ImageRemove(ctx, pulled, image.RemoveOptions{})
+		}
+		return nil
 	})
+}
+
+// pulledHere returns those of an image's names that it has only because it was pulled by
+// digest from a registry on this machine.
+func pulledHere(names []string) []string {
+	var out []string
+	for _, n := range names {
+		repo, _, isDigest := strings.Cut(n, "@")
+		host, _, isHost := strings.Cut(repo, "/")
+		isHere := isHost && (strings.HasPrefix(host, "127.") || strings.HasPrefix(host, "localhost:") || strings.HasPrefix(host, "[::1]:"))
+		if isDigest && isHere && !slices.ContainsFunc(names, func(o string) bool { return strings.HasPrefix(o, repo+":") }) {
+			out = append(out, n)
+		}
+	}
+	return out
 }
 
 // tagName returns the form of a name that an image can be given. A digest is no name:

@@ -205,5 +205,14 @@ func (t *Twin) Tag(ctx context.Context, id, ref string) error {
 		return fmt.Errorf("tag image %s: %w", ref, &missingImage{ref: id})
 	}
 	t.keep(image, "tag", name)
+	var names []string
+	for n, id := range t.names {
+		if id == image.id {
+			names = append(names, n)
+		}
+	}
+	for _, pulled := range pulledHere(names) {
+		delete(t.names, pulled)
+	}
 	return nil
 }

@@ -4,7 +4,7 @@
 // Package registry is the OCI registry that a peer serves on its loopback address: OCI's
 // distribution-spec v1.1 over the blob store, for OCI images and Docker's schema 2.
 //
-//	r, err := registry.New(registry.Config{Login: login}, store, backend, log)
+//	r, err := registry.New(ctx, registry.Config{Login: login}, store, backend, log)
 //	err = r.Run(ctx, listener) // on 127.0.0.1 or ::1
 //
 // Blobs and manifests are in the store; what names stand for, and how blobs come that

@@ -138,7 +138,7 @@ func serveDir(t testing.TB, dir string, limits blobs.Config, cfg Config, b *room
 	if err != nil {
 		t.Fatal(err)
 	}
-	r, err := New(cfg, store, b, slog.New(slog.DiscardHandler))
+	r, err := New(t.Context(), cfg, store, b, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -129,7 +129,7 @@ func TestIsOwnHost(t *testing.T) {
 // TestRunRefuses: it does not serve on an address that other machines reach.
 func TestRunRefuses(t *testing.T) {
 	s := serve(t, Config{})
-	r, err := New(Config{}, s.store, s.room, slog.New(slog.DiscardHandler))
+	r, err := New(t.Context(), Config{}, s.store, s.room, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -123,7 +123,7 @@ type Registry struct {
 }
 
 // New returns a registry over the store, in which it looks for the referrers of subjects.
-func New(cfg Config, s *blobs.Store, b Backend, log *slog.Logger) (*Registry, error) {
+func New(ctx context.Context, cfg Config, s *blobs.Store, b Backend, log *slog.Logger) (*Registry, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
@@ -138,7 +138,7 @@ func New(cfg Config, s *blobs.Store, b Backend, log *slog.Logger) (*Registry, er
 		if !mayBeManifest(info) {
 			continue
 		}
-		if err := r.Manifested(context.Background(), info.Digest); err != nil && !errors.Is(err, shoal.ErrNotFound) && !isInvalid(err) {
+		if err := r.Manifested(ctx, info.Digest); err != nil && !errors.Is(err, shoal.ErrNotFound) && !isInvalid(err) {
 			return nil, fmt.Errorf("open registry: %w", err)
 		}
 	}

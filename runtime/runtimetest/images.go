@@ -213,6 +213,12 @@ func imagePulls(t *testing.T, f *Fixture) {
 	if err := f.Engine.Pull(t.Context(), from, r.login, nil); err != nil {
 		t.Errorf("second Pull = %v", err)
 	}
+	if err := f.Engine.Tag(t.Context(), c.id, "shoal-contract:pulled"); err != nil {
+		t.Errorf("Tag = %v", err)
+	}
+	if got := f.found(t, c.id); !slices.Equal(got.Names, []string{"shoal-contract:pulled"}) {
+		t.Errorf("names after Tag = %q, want its own alone", got.Names)
+	}
 }
 
 // imagePullsFail: what is not what its digest says is not taken, and a pull that waits

@@ -18,8 +18,8 @@ var (
 	ErrRefused = errors.New("refused")
 	// ErrNotMember: the daemon belongs to no cluster yet.
 	ErrNotMember = errors.New("not a member of a cluster")
-	// ErrNoSpace: the disk under the store is full; nothing was written.
-	ErrNoSpace = errors.New("no space left for records")
+	// ErrNoSpace: the disk is full, or what may be taken of it; nothing was written.
+	ErrNoSpace = errors.New("no space left")
 	// ErrEngineDown: the container engine does not answer.
 	ErrEngineDown = errors.New("container engine does not answer")
 	// ErrUnreachable: the peer does not answer, or no peer does.

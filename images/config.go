@@ -22,7 +22,7 @@ type Config struct {
 	Blobs     blobs.Config
 	Exchange  exchange.Config
 	Upstream  upstream.Config
-	Headroom  int64         // bytes to keep free for what comes next
+	Headroom  int64         // bytes to keep free for what comes next, of a small disk a twentieth
 	Tidy      time.Duration // period of making that room
 	MinCopies int           // peers that hold an image before one drops it, unless its record says otherwise
 	Quiet     time.Duration // between two looks for a blob that nobody has yet
@@ -33,7 +33,7 @@ func Defaults() Config {
 	return Config{
 		Registry:  "127.0.0.1:5050",
 		AnyPort:   true,
-		Blobs:     blobs.Config{Share: 0.5, Reserve: 1 << 30, Expire: 24 * time.Hour},
+		Blobs:     blobs.Config{Share: 0.5, Reserve: 1 << 30, ReserveShare: 0.05, Expire: 24 * time.Hour},
 		Exchange:  exchange.Defaults(),
 		Upstream:  upstream.Config{Registries: []string{"*"}},
 		Headroom:  2 << 30,

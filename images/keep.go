@@ -21,7 +21,11 @@ func (r *Room) tidy(ctx context.Context) {
 	tick := time.NewTicker(r.cfg.Tidy)
 	defer tick.Stop()
 	for {
-		if err := r.makeRoom(r.cfg.Headroom); err != nil && ctx.Err() == nil {
+		headroom := r.cfg.Headroom
+		if total, err := r.store.Disk(); err == nil {
+			headroom = min(headroom, total/20)
+		}
+		if err := r.makeRoom(headroom); err != nil && ctx.Err() == nil {
 			r.deps.Log.Debug("no headroom for images", logkey.Err, err)
 		}
 		select {

@@ -149,6 +149,12 @@ func (s *Store) Usage() (Usage, error) {
 	return Usage{Bytes: s.used, Limit: limit, Blobs: len(s.blobs)}, nil
 }
 
+// Disk returns how large the disk is that the store is on, in bytes.
+func (s *Store) Disk() (int64, error) {
+	_, total, err := s.fs.Room(s.dir)
+	return total, wrap("measure disk of", s.dir, err)
+}
+
 // limit returns the bytes that blobs may take, 0 for no limit.
 func (s *Store) limit() (int64, error) {
 	limit := s.cfg.Limit
@@ -184,13 +190,17 @@ func (s *Store) free(n int64) error {
 		}
 	}
 	s.mu.Unlock()
-	room, _, err := s.fs.Room(s.dir)
+	room, total, err := s.fs.Room(s.dir)
 	if err != nil {
 		return err
 	}
-	if n > room-s.cfg.Reserve-owed {
+	reserve := s.cfg.Reserve
+	if s.cfg.ReserveShare > 0 {
+		reserve = min(reserve, int64(s.cfg.ReserveShare*float64(total)))
+	}
+	if n > room-reserve-owed {
 		return noSpace(fmt.Errorf("%d bytes are free under %s, %d of them kept in reserve and %d for blobs that arrive, and %d are asked for",
-			room, s.dir, s.cfg.Reserve, owed, n))
+			room, s.dir, reserve, owed, n))
 	}
 	return nil
 }

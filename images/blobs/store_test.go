@@ -275,6 +275,8 @@ func TestNoSpace(t *testing.T) {
 	if _, err := tight.Put(b); !errors.Is(err, shoal.ErrNoSpace) {
 		t.Errorf("Put into the reserve = %v, want ErrNoSpace", err)
 	}
+	shared, _ := newStore(t, Config{Reserve: 1 << 60, ReserveShare: 1e-9})
+	mustPut(t, shared, b)
 	small, _ := newStore(t, Config{Share: 1e-12})
 	if _, err := small.Put(b); !errors.Is(err, shoal.ErrNoSpace) {
 		t.Errorf("Put beyond the share = %v, want ErrNoSpace", err)

@@ -288,7 +288,7 @@ func TestJSONForCurl(t *testing.T) {
 		},
 		"images":         {"POST", base + "ListImages", "application/json", `{}`, 200, ""},
 		"no image":       {"POST", base + "InspectImage", "application/json", `{"ref":"app:v1"}`, 404, `no image "app:v1" (known here: none); this peer last synced 0 s ago`},
-		"no ref":         {"POST", base + "InspectImage", "application/json", `{}`, 400, `image "" is not an image reference`},
+		"no ref":         {"POST", base + "InspectImage", "application/json", `{}`, 400, `image is missing`},
 		"no change":      {"POST", base + "ChangeImage", "application/json", `{"name":"app:v1"}`, 400, `change is missing: one of to, remove, pin, min_copies`},
 		"not removed":    {"POST", base + "ChangeImage", "application/json", `{"name":"app:v1","remove":false}`, 400, `remove must be true`},
 		"two changes":    {"POST", base + "ChangeImage", "application/json", `{"name":"app:v1","pin":true,"remove":true}`, 400, `error parsing "remove", oneof shoal.v1.ChangeImageRequest.change is already set; line 1, column 29`},

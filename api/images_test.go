@@ -82,7 +82,7 @@ func TestImageErrors(t *testing.T) {
 	_, err := c.Image(ctx, "ap:v1")
 	wantError(t, err, api.CodeNotFound, `no image "ap:v1" (known here: app:v1); this peer last synced 0 s ago`)
 	_, err = c.Image(ctx, "App:UPPER/x")
-	wantError(t, err, api.CodeInvalid, `image "App:UPPER/x" is not an image reference`)
+	wantError(t, err, api.CodeInvalid, `image "App:UPPER/x" is not an image reference: "App:UPPER" is not a registry's host and port`)
 	_, err = c.ChangeImage(ctx, shoal.ImageChange{Name: "app:v1", To: "app@" + app.Digest})
 	wantError(t, err, api.CodeInvalid, `to must be a name without a digest, got "app@`+app.Digest+`"`)
 	_, err = c.ChangeImage(ctx, shoal.ImageChange{Name: "app:v1", MinCopies: 101})
@@ -185,7 +185,7 @@ func TestImportWithoutEnd(t *testing.T) {
 		},
 		"a name": {
 			&shoalv1.ImportImageRequest{What: &shoalv1.ImportImageRequest_Start{Start: &shoalv1.ImportStart{As: "UP"}}},
-			nil, `as "UP" is not an image reference`,
+			nil, `as "UP" is not an image reference: the repository must be lower case; write up`,
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -219,7 +219,7 @@ func TestImportRefusedWhileIdle(t *testing.T) {
 	_, c, _ := pushed(t, "tokyo")
 	archive, _ := io.Pipe() // nothing comes
 	_, err := c.ImportImage(t.Context(), archive, "UP", nil)
-	wantError(t, err, api.CodeInvalid, `as "UP" is not an image reference`)
+	wantError(t, err, api.CodeInvalid, `as "UP" is not an image reference: the repository must be lower case; write up`)
 }
 
 func TestImportBroken(t *testing.T) {

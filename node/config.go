@@ -104,6 +104,9 @@ func (c *Config) Validate() error {
 	if longest := beats.LAN().MaxBackBy; c.BackBy < 0 || c.BackBy > longest {
 		return &shoal.InvalidError{Field: "back-by", Why: fmt.Sprintf("must be 0s-%s, got %s", shortly(longest), shortly(c.BackBy))}
 	}
+	if err := c.Images.Upstream.Validate(); err != nil {
+		return fmt.Errorf("images.upstream: %w", err)
+	}
 	if _, err := multiaddrs("listen", c.Listen); err != nil {
 		return err
 	}

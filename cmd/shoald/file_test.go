@@ -33,6 +33,15 @@ reserve:
 profile: wan
 docker: unix:///run/docker.sock
 policy: /srv/policy.yaml
+images:
+  registry: 127.0.0.1:5000
+  open: true
+  limit: 50GiB
+  share: 0.2
+  upstream: [ghcr.io, "10.0.0.7:5000"]
+  insecure: "10.0.0.7:5000"
+  up: 10MiB
+  down: 50MiB
 mdns: true
 back-by: 1m30s
 log-level: debug
@@ -48,6 +57,11 @@ log-level: debug
 		Docker: "unix:///run/docker.sock", Policy: "/srv/policy.yaml", MDNS: true, BackBy: 90 * time.Second, Version: version,
 	}}
 	want.Reserved.CPUMilli, want.Reserved.MemBytes = 500, 3<<29
+	want.Images = node.DefaultImages()
+	want.Images.Registry, want.Images.AnyPort, want.Images.Open = "127.0.0.1:5000", false, true
+	want.Images.Blobs.Limit, want.Images.Blobs.Share = 50<<30, 0.2
+	want.Images.Upstream.Registries, want.Images.Upstream.Insecure = []string{"ghcr.io", "10.0.0.7:5000"}, []string{"10.0.0.7:5000"}
+	want.Images.Exchange.UpRate, want.Images.Exchange.DownRate = 10<<20, 50<<20
 	if diff := cmp.Diff(want.Config, got.Config); diff != "" || got.level != want.level {
 		t.Errorf("level %v, config (-want +got):\n%s", got.level, diff)
 	}
@@ -62,57 +76,62 @@ log-level: debug
 func TestParseFileRefuses(t *testing.T) {
 	t.Parallel()
 	for in, want := range map[string]string{
-		"\n\nlisen: 127.0.0.1\n":            `line 3: unknown key "lisen"; did you mean "listen"?`,
-		"label: {a: b}":                     `line 1: unknown key "label"; did you mean "labels"?`,
-		"reserve-cpu: 1":                    `line 1: unknown key "reserve-cpu"; did you mean "reserve.cpu"?`,
-		"reserve: {cpus: 1}":                `line 1: unknown key "reserve.cpus"; did you mean "reserve.cpu"?`,
-		"nonsense: 1":                       `line 1: unknown key "nonsense"; see shoald --help`,
-		"name: a\ndata: /x\nname: b":        "line 3: name: is there twice, first in line 1",
-		"labels:\n  a: x\n  a: y":           "line 3: labels.a: is there twice, first in line 2",
-		"back-by: 5":                        `line 1: back-by: missing unit (try "5s")`,
-		"back-by: '5'":                      `line 1: back-by: missing unit (try "5s")`,
-		"back-by: 5 minutes":                `line 1: back-by: must be a duration like 30s or 1m30s, got "5 minutes"`,
-		"back-by: 1h":                       "line 1: back-by: must be 0s-2m, got 1h",
-		"back-by: -1s":                      "line 1: back-by: must be 0s-2m, got -1s",
-		"reserve:\n  memory: 512":           `line 2: reserve.memory: missing unit (try "512MiB")`,
-		"reserve: {memory: 1ZB}":            `line 1: reserve.memory: must be a size like 512MiB, got "1ZB"`,
-		"reserve: {memory: -1GiB}":          `line 1: reserve.memory: must be a size like 512MiB, got "-1GiB"`,
-		"reserve: {memory: 9999999t}":       `line 1: reserve.memory: "9999999t" is more than any machine has`,
-		"reserve: {cpu: half}":              `line 1: reserve.cpu: must be a number of cores like 0.5, 0-4096, got "half"`,
-		"reserve: {cpu: .nan}":              `line 1: reserve.cpu: must be a number of cores like 0.5, 0-4096, got ".nan"`,
-		"reserve: {cpu: -1}":                `line 1: reserve.cpu: must be a number of cores like 0.5, 0-4096, got "-1"`,
-		"reserve: {cpu: 1e309}":             `line 1: reserve.cpu: must be a number of cores like 0.5, 0-4096, got "1e309"`,
-		"reserve: 512MiB":                   `line 1: reserve: must be keys and values, got "512MiB"`,
-		"mdns: yes":                         `line 1: mdns: must be true or false, got "yes"`,
-		"mdns: 1":                           `line 1: mdns: must be true or false, got the number "1" (text goes in quotes)`,
-		"name: 12":                          `line 1: name: must be text, got the number "12" (text goes in quotes)`,
-		"name: true":                        `line 1: name: must be text, got "true"`,
-		"name:\ndata: /x":                   "line 1: name: must be text, got nothing",
-		"name: [a]":                         "line 1: name: must be text, got a list",
-		"name: To/kyo":                      `line 1: name: must match [a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?, got "To/kyo"`,
-		"listen: {a: b}":                    "line 1: listen: must be text or a list of texts, got keys and values",
-		"listen:\n- 127.0.0.1\n- [x]":       "line 3: listen: must be text or a list of texts, got a list",
-		"listen:\n- 127.0.0.1\n- localhost": `line 3: listen: must be IP or IP:PORT, got "localhost"`,
-		"listen: 127.0.0.1:0":               `line 1: listen: port must be 1-65535, got "0"`,
-		"labels: zone=eu":                   `line 1: labels: must be keys and values, like {zone: eu, disk: ssd}, got "zone=eu"`,
-		"labels:\n  zone: [a]":              "line 2: labels.zone: must be text, got a list",
-		"labels:\n  zone:":                  "line 2: labels.zone: must be text, got nothing",
-		"labels: {\"a b\": c}":              `line 1: labels.a b: "a b=c" is not KEY=VALUE of letters, digits and . _ : / -`,
-		"profile: man":                      `line 1: profile: must be lan or wan, got "man"`,
-		"publish: eth0":                     `line 1: publish: must be an IP address, got "eth0"`,
-		"docker: here":                      `line 1: docker: must be an engine's address like unix:///var/run/docker.sock, got "here"`,
-		"socket: s.sock":                    `line 1: socket: must be an absolute path, got "s.sock"`,
-		"data: ''":                          "line 1: data: must name a directory",
-		"log-level: loud":                   `line 1: log-level: must be debug, info, warn or error, got "loud"`,
-		"- name":                            `line 1: must be keys and values, like "name: osaka", got a list`,
-		"just text":                         `line 1: must be keys and values, like "name: osaka", got "just text"`,
-		"name: &a x\ndata: *a":              "line 1: name: must be text, got an anchor or alias",
-		"name: !!binary YQ==":               `line 1: name: must be text, got a value of type "!!binary"`,
-		"<<: {name: a}":                     `line 1: a key must be plain text, got a value of type "!!merge"`,
-		"1: a":                              `line 1: a key must be plain text, got the number "1" (text goes in quotes)`,
-		"name: a\n---\nname: b":             "line 2: a second document; the file holds one",
-		"name: a\n\tdata: b":                "line 2: not YAML: found a tab character that violates indentation",
-		"a: [":                              "line 1: not YAML: did not find expected node content",
+		"\n\nlisen: 127.0.0.1\n":              `line 3: unknown key "lisen"; did you mean "listen"?`,
+		"label: {a: b}":                       `line 1: unknown key "label"; did you mean "labels"?`,
+		"reserve-cpu: 1":                      `line 1: unknown key "reserve-cpu"; did you mean "reserve.cpu"?`,
+		"reserve: {cpus: 1}":                  `line 1: unknown key "reserve.cpus"; did you mean "reserve.cpu"?`,
+		"nonsense: 1":                         `line 1: unknown key "nonsense"; see shoald --help`,
+		"name: a\ndata: /x\nname: b":          "line 3: name: is there twice, first in line 1",
+		"labels:\n  a: x\n  a: y":             "line 3: labels.a: is there twice, first in line 2",
+		"back-by: 5":                          `line 1: back-by: missing unit (try "5s")`,
+		"back-by: '5'":                        `line 1: back-by: missing unit (try "5s")`,
+		"back-by: 5 minutes":                  `line 1: back-by: must be a duration like 30s or 1m30s, got "5 minutes"`,
+		"back-by: 1h":                         "line 1: back-by: must be 0s-2m, got 1h",
+		"back-by: -1s":                        "line 1: back-by: must be 0s-2m, got -1s",
+		"reserve:\n  memory: 512":             `line 2: reserve.memory: missing unit (try "512MiB")`,
+		"reserve: {memory: 1ZB}":              `line 1: reserve.memory: must be a size like 512MiB, got "1ZB"`,
+		"reserve: {memory: -1GiB}":            `line 1: reserve.memory: must be a size like 512MiB, got "-1GiB"`,
+		"reserve: {memory: 9999999t}":         `line 1: reserve.memory: "9999999t" is more than any machine has`,
+		"reserve: {cpu: half}":                `line 1: reserve.cpu: must be a number of cores like 0.5, 0-4096, got "half"`,
+		"reserve: {cpu: .nan}":                `line 1: reserve.cpu: must be a number of cores like 0.5, 0-4096, got ".nan"`,
+		"reserve: {cpu: -1}":                  `line 1: reserve.cpu: must be a number of cores like 0.5, 0-4096, got "-1"`,
+		"reserve: {cpu: 1e309}":               `line 1: reserve.cpu: must be a number of cores like 0.5, 0-4096, got "1e309"`,
+		"reserve: 512MiB":                     `line 1: reserve: must be keys and values, got "512MiB"`,
+		"images: {registry: '0.0.0.0:5050'}":  `line 1: images.registry: must be a loopback address and port like 127.0.0.1:5050, or off, got "0.0.0.0:5050"`,
+		"images: {registry: localhost}":       `line 1: images.registry: must be a loopback address and port like 127.0.0.1:5050, or off, got "localhost"`,
+		"images: {share: 20}":                 `line 1: images.share: must be a number 0-1, got "20"`,
+		"images: {limit: 50}":                 `line 1: images.limit: missing unit (try "50MiB")`,
+		"images: {upstream: [ghcr.io, none]}": `line 1: images.upstream: none stands alone`,
+		"mdns: yes":                           `line 1: mdns: must be true or false, got "yes"`,
+		"mdns: 1":                             `line 1: mdns: must be true or false, got the number "1" (text goes in quotes)`,
+		"name: 12":                            `line 1: name: must be text, got the number "12" (text goes in quotes)`,
+		"name: true":                          `line 1: name: must be text, got "true"`,
+		"name:\ndata: /x":                     "line 1: name: must be text, got nothing",
+		"name: [a]":                           "line 1: name: must be text, got a list",
+		"name: To/kyo":                        `line 1: name: must match [a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?, got "To/kyo"`,
+		"listen: {a: b}":                      "line 1: listen: must be text or a list of texts, got keys and values",
+		"listen:\n- 127.0.0.1\n- [x]":         "line 3: listen: must be text or a list of texts, got a list",
+		"listen:\n- 127.0.0.1\n- localhost":   `line 3: listen: must be IP or IP:PORT, got "localhost"`,
+		"listen: 127.0.0.1:0":                 `line 1: listen: port must be 1-65535, got "0"`,
+		"labels: zone=eu":                     `line 1: labels: must be keys and values, like {zone: eu, disk: ssd}, got "zone=eu"`,
+		"labels:\n  zone: [a]":                "line 2: labels.zone: must be text, got a list",
+		"labels:\n  zone:":                    "line 2: labels.zone: must be text, got nothing",
+		"labels: {\"a b\": c}":                `line 1: labels.a b: "a b=c" is not KEY=VALUE of letters, digits and . _ : / -`,
+		"profile: man":                        `line 1: profile: must be lan or wan, got "man"`,
+		"publish: eth0":                       `line 1: publish: must be an IP address, got "eth0"`,
+		"docker: here":                        `line 1: docker: must be an engine's address like unix:///var/run/docker.sock, got "here"`,
+		"socket: s.sock":                      `line 1: socket: must be an absolute path, got "s.sock"`,
+		"data: ''":                            "line 1: data: must name a directory",
+		"log-level: loud":                     `line 1: log-level: must be debug, info, warn or error, got "loud"`,
+		"- name":                              `line 1: must be keys and values, like "name: osaka", got a list`,
+		"just text":                           `line 1: must be keys and values, like "name: osaka", got "just text"`,
+		"name: &a x\ndata: *a":                "line 1: name: must be text, got an anchor or alias",
+		"name: !!binary YQ==":                 `line 1: name: must be text, got a value of type "!!binary"`,
+		"<<: {name: a}":                       `line 1: a key must be plain text, got a value of type "!!merge"`,
+		"1: a":                                `line 1: a key must be plain text, got the number "1" (text goes in quotes)`,
+		"name: a\n---\nname: b":               "line 2: a second document; the file holds one",
+		"name: a\n\tdata: b":                  "line 2: not YAML: found a tab character that violates indentation",
+		"a: [":                                "line 1: not YAML: did not find expected node content",
 	} {
 		c := defaults()
 		err := parseFile([]byte(in), &c)

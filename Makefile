@@ -61,7 +61,7 @@ integration: engine cc ## the tests that need a Docker Engine
 	go test -race -tags integration -timeout 10m ./runtime/... ./internal/pack/... ./images/archive ./images/registry
 
 .PHONY: conformance
-conformance: ## OCI's conformance program against our registry, or another: REGISTRY=127.0.0.1:5050 LOGIN="user password"
+conformance: ## OCI.s conformance program against our registry, or REGISTRY=live (a daemon: make build) or 127.0.0.1:5050 LOGIN="user password"
 	scripts/conformance.sh $(REGISTRY) $(LOGIN)
 
 .PHONY: lab-test

@@ -142,6 +142,9 @@ func (r *Room) Need(ctx context.Context, repo string, d blobs.Digest, size int64
 		w.refs[b.Digest] = b
 	}
 	as, isReferred := r.referredAs(ctx, d)
+	if d == blobs.DigestOf(nil) && !isReferred && len(w.refs) == 0 { // anybody could make it
+		return fmt.Errorf("blob %s: %w", short(d.String()), shoal.ErrNotFound)
+	}
 	if isReferred {
 		w.ref, size = nameOf(repo)+"@"+d.String(), as.Size
 	}

@@ -24,7 +24,7 @@ before=$(ours | sort || true)
 step make lint
 step make build
 step make test
-step make conformance
+step make conformance REGISTRY=live
 step make integration
 step make lab-test
 step make lab-smoke

@@ -1,7 +1,9 @@
 #!/usr/bin/env bash
 # Runs the conformance program of OCI's distribution-spec against a registry:
 #   scripts/conformance.sh 127.0.0.1:5050 [USER PASSWORD]
-# without an address against one that a test serves, over a store on disk. Every part of it
+#   scripts/conformance.sh live
+# "live" against that of a daemon (bin/shoald) that it starts and stops; without an address
+# against one that a test serves, over a store on disk. Every part of it
 # is on: pull, push, content discovery, content management, and cancelling an upload. Three
 # kinds of data are off, for Shoal refuses them by rule:
 #   sha512            the store names blobs by SHA-256; the specification asks for no other
@@ -16,7 +18,20 @@ if [ $# = 0 ]; then
 fi
 
 out=$(mktemp -d)
-trap 'rm -rf "$out"' EXIT
+daemon=
+trap '[ -z "$daemon" ] || { kill "$daemon"; wait "$daemon" || true; }; rm -rf "$out"' EXIT
+if [ "$1" = live ]; then
+	shoal() { bin/shoal -H "unix://$out/shoal.sock" "$@"; }
+	bin/shoald --config /dev/null --data "$out/data" --socket "$out/shoal.sock" --listen 127.0.0.19 \
+		--registry 127.0.0.19:5050 --upstream none >"$out/log" 2>&1 &
+	daemon=$!
+	for _ in $(seq 100); do
+		[ -S "$out/shoal.sock" ] && break
+		sleep 0.1
+	done
+	shoal init >/dev/null || { cat "$out/log" >&2; exit 1; }
+	set -- 127.0.0.19:5050 shoal "$(shoal image login --print)"
+fi
 export OCI_CONFIGURATION=/dev/null OCI_RESULTS_DIR=$out OCI_VERSION=1.1 OCI_TLS=disabled
 export OCI_REGISTRY=$1 OCI_USERNAME=${2:-} OCI_PASSWORD=${3:-}
 export OCI_REPO1=conformance/one OCI_REPO2=conformance/two

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"slices"
 	"sync"
+	"time"
 
 	"cuelabs.dev/go/oci/ociregistry"
 
@@ -119,7 +120,33 @@ func (r *Registry) deleteBlob(ctx context.Context, repo string, digest ociregist
 	if err := r.mayRemove(ctx, repo, d); err != nil {
 		return err
 	}
-	return unknown(codeBlobUnknown, r.store.Remove(d))
+	return unknown(codeBlobUnknown, r.remove(ctx, d))
+}
+
+// How long a DELETE waits for who still uses a blob: the exchange keeps what it moved, or
+// was asked for, open for some 2 s.
+const (
+	removeTime  = 4 * time.Second
+	removeAgain = 100 * time.Millisecond
+)
+
+// remove removes a blob once nobody uses it. If that takes long the answer is a 405 with
+// the reason: the specification has no other for what is not deleted.
+func (r *Registry) remove(ctx context.Context, d blobs.Digest) error {
+	for began := time.Now(); ; {
+		err := r.store.Remove(d)
+		switch {
+		case !errors.Is(err, shoal.ErrConflict):
+			return err
+		case time.Since(began) > removeTime:
+			return faultf(http.StatusMethodNotAllowed, codeUnsupported, "remove %s: %w; try again later", d, err)
+		}
+		select {
+		case <-time.After(removeAgain):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
 }
 
 // mayRemove asks whether anything needs a blob. Then the answer is the 405 that the

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/shoalnet/shoal"
 	"github.com/shoalnet/shoal/images/blobs"
@@ -274,4 +275,22 @@ func TestDelete(t *testing.T) {
 	path := "/v2/app/blobs/" + blobs.DigestOf(layer).String()
 	s.want(http.StatusAccepted, http.MethodDelete, path, nil, nil)
 	s.want(http.StatusNotFound, http.MethodDelete, path, nil, nil)
+}
+
+// TestDeleteWaits: what is being sent is removed once that has ended.
+func TestDeleteWaits(t *testing.T) {
+	s := serve(t, Config{})
+	s.push([]byte("in use"))
+	digest := blobs.DigestOf([]byte("in use"))
+	release, err := s.store.Lease(digest)
+	if err != nil {
+		t.Fatal(err)
+	}
+	time.AfterFunc(3*removeAgain, release)
+	began := time.Now()
+	s.want(http.StatusAccepted, http.MethodDelete, "/v2/app/blobs/"+digest.String(), nil, nil)
+	if took := time.Since(began); took < 3*removeAgain {
+		t.Errorf("it was removed after %s, while it was in use", took)
+	}
+	s.want(http.StatusNotFound, http.MethodHead, "/v2/app/blobs/"+digest.String(), nil, nil)
 }

@@ -261,7 +261,7 @@ func (r *Registry) deleteManifest(ctx context.Context, repo string, digest ocire
 	case !isHere:
 		return nil
 	}
-	if err := r.store.Remove(d); err != nil {
+	if err := r.remove(ctx, d); err != nil {
 		return unknown(codeManifestUnknown, err)
 	}
 	r.forget(d, m)

@@ -12,6 +12,7 @@ require (
 
 require (
 	connectrpc.com/connect v1.21.1 // indirect
+	cuelabs.dev/go/oci/ociregistry v0.0.0-20251212221603-3adeb8663819 // indirect
 	github.com/Azure/go-ansiterm v0.0.0-20250102033503-faa5f7b0171c // indirect
 	github.com/asynkron/protoactor-go v0.0.0-20240822202345-3c0e61ca19c9 // indirect
 	github.com/cenkalti/backoff/v5 v5.0.3 // indirect

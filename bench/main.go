@@ -96,6 +96,7 @@ var groups = []group{
 	{"ps", false, notePs, (*bench).listings},
 	{"idle", true, noteIdle, (*bench).idling},
 	{"deploy", true, noteDeploy, (*bench).deploys},
+	{"images", true, noteImages, (*bench).moving},
 }
 
 func run(ctx context.Context, args []string) (err error) {

@@ -525,7 +525,7 @@ func TestMissingImageIsRefused(t *testing.T) {
 		s.wait(time.Second)
 		s.wish(shoal.Spec{Name: "web", Image: "late:1"}, 1, 1)
 		s.until(time.Second, "refused", func() bool { return len(p.state().Refusals) == 1 })
-		if r := p.state().Refusals[0]; r.Reason != "image late:1 is not there (docker load it)" || r.Service != "web" || r.Revision.Seq != 1 {
+		if r := p.state().Refusals[0]; r.Reason != "image late:1 is not there (shoal image push it where docker has it)" || r.Service != "web" || r.Revision.Seq != 1 {
 			t.Errorf("refusal = %+v", r)
 		}
 		p.engine.SetImages("late:1")

@@ -109,7 +109,7 @@ func TestWatchUntilSettled(t *testing.T) {
 		if bad.Settled || bad.Trouble != "bad/0 on "+bad.Replicas[0].PeerName+" failed: exit 1" {
 			return fmt.Errorf("bad = %+v", bad)
 		}
-		if r := lonely.Replicas[0]; lonely.Settled || r.State != "unplaced" || r.Reason != "2 peers: image absent:1 is not there (docker load it)" {
+		if r := lonely.Replicas[0]; lonely.Settled || r.State != "unplaced" || r.Reason != "2 peers: image absent:1 is not there (shoal image push it where docker has it)" {
 			return fmt.Errorf("lonely = %+v", lonely)
 		}
 		if gone.Exists || !gone.Settled {

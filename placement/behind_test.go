@@ -13,7 +13,7 @@ import (
 // TestSlotsSayWhatKeepsAnOldRevision: only where the holder cannot change and nobody
 // else could take over; a replica whose turn has not come says nothing.
 func TestSlotsSayWhatKeepsAnOldRevision(t *testing.T) {
-	const missing = "keeps revision 1: image web:2 is not there (docker load it)"
+	const missing = "keeps revision 1: image web:2 is not there (shoal image push it where docker has it)"
 	for _, c := range []struct {
 		name string
 		edit func(k *kit, s *shoal.Service)

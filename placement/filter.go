@@ -166,7 +166,7 @@ func (w *world) unable(p int, s *serviceRow) string {
 		return why
 	}
 	if s.spec.Image != "" && s.spec.Digest == "" && !hasImage(row.state, s.images) { // what has a digest comes from any peer
-		return "image " + s.spec.Image + " is not there (docker load it)"
+		return "image " + s.spec.Image + " is not there (shoal image push it where docker has it)"
 	}
 	return ""
 }

@@ -160,7 +160,7 @@ func TestFilters(t *testing.T) {
 			k.states[p.ID] = &shoal.PeerState{Refusals: []shoal.Refusal{{Service: "web", Revision: shoal.RevisionID{Seq: 9}, Reason: "x"}}}
 		}, "", false},
 		{"image there", image("hello:1", "other:1"), "", false},
-		{"image missing", image("other:1"), "image hello:1 is not there (docker load it)", false},
+		{"image missing", image("other:1"), "image hello:1 is not there (shoal image push it where docker has it)", false},
 		{"a digest comes from any peer", func(k *kit, p *shoal.Peer, s *shoal.Spec) {
 			image("other:1")(k, p, s)
 			s.Digest = "sha256:aa"

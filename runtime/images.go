@@ -22,7 +22,7 @@ type Puller struct{ docker *Docker }
 func NewPuller(d *Docker) *Puller { return &Puller{docker: d} }
 
 // Ensure implements [shoal.Puller]: it only looks, as [Docker.Find] does. The error of
-// an absent image reads "image REF is not there (docker load it)".
+// an absent image reads "image REF is not there (shoal image push it where docker has it)".
 func (p *Puller) Ensure(ctx context.Context, ref string, _ func(shoal.ImageProgress)) (string, error) {
 	found, err := p.docker.Find(ctx, ref)
 	return found.ID, err

@@ -121,7 +121,7 @@ type missingImage struct{ ref string }
 
 // Error returns one line with what to do about it.
 func (e *missingImage) Error() string {
-	return fmt.Sprintf("image %s is not there (docker load it)", e.ref)
+	return fmt.Sprintf("image %s is not there (shoal image push it where docker has it)", e.ref)
 }
 
 // Unwrap makes errors.Is(err, shoal.ErrNotFound) true.

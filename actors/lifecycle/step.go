@@ -228,7 +228,7 @@ func (p *step) fail(f Fault, why string) {
 	case f == FaultMissing && op == EffectPull && why != "":
 		p.refuse(why, p.Rules.Image) // who makes images available knows best why not
 	case f == FaultMissing:
-		p.refuse(fmt.Sprintf("image %s is not there (docker load it)", p.Rules.Image), p.Rules.Image)
+		p.refuse(fmt.Sprintf("image %s is not there (shoal image push it where docker has it)", p.Rules.Image), p.Rules.Image)
 	case f == FaultRefused:
 		p.refuse(why, "")
 	default:

@@ -69,7 +69,7 @@ func (c *Cluster) Explain(_ context.Context, service string) (shoal.Explanation,
 	for _, x := range placement.Explain(view, spec) {
 		line := shoal.ExplainLine{Slot: -1, Peer: x.Peer, Feasible: x.Feasible, Score: x.Score, Reason: x.Reason}
 		if absent(spec.Image) {
-			line.Feasible, line.Reason = false, "image "+spec.Image+" is not there (docker load it)"
+			line.Feasible, line.Reason = false, "image "+spec.Image+" is not there (shoal image push it where docker has it)"
 		}
 		out.Lines = append(out.Lines, line)
 	}

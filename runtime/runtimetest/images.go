@@ -30,7 +30,7 @@ func images(t *testing.T, f *Fixture) {
 		}
 	}
 	_, err = f.Puller.Ensure(t.Context(), "shoal-nobody-has-this:9", nil)
-	if want := "image shoal-nobody-has-this:9 is not there (docker load it)"; !errors.Is(err, shoal.ErrNotFound) || err.Error() != want {
+	if want := "image shoal-nobody-has-this:9 is not there (shoal image push it where docker has it)"; !errors.Is(err, shoal.ErrNotFound) || err.Error() != want {
 		t.Errorf("Ensure of a missing image = %v, want %q", err, want)
 	}
 }

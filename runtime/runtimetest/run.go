@@ -98,7 +98,7 @@ func createRefuses(t *testing.T, f *Fixture) {
 	missing := f.Steady
 	missing.Image = "shoal-nobody-has-this:9"
 	_, err := f.Engine.Create(t.Context(), f.Container(&missing))
-	if !errors.Is(err, shoal.ErrNotFound) || !strings.Contains(err.Error(), "image shoal-nobody-has-this:9 is not there (docker load it)") {
+	if !errors.Is(err, shoal.ErrNotFound) || !strings.Contains(err.Error(), "image shoal-nobody-has-this:9 is not there (shoal image push it where docker has it)") {
 		t.Errorf("Create of a missing image = %v", err)
 	}
 	labelled := f.Steady

@@ -119,7 +119,7 @@ func (w *walker) image(ctx context.Context, d manifest.Descriptor, m *manifest.M
 		d.Platform = config.Platform
 	}
 	if w.machine != everywhere && !shoal.PlatformFits(w.machine, d.Platform) {
-		return &shoal.InvalidError{Field: "platform", Why: fmt.Sprintf("image is %s, this machine is %s", d.Platform, w.machine)}
+		return &shoal.InvalidError{Field: "image", Why: fmt.Sprintf("is %s, this machine is %s", d.Platform, w.machine)}
 	}
 	w.add(d, kindManifest)
 	for i, ref := range m.Refs() {

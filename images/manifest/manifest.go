@@ -248,7 +248,7 @@ func (m *Manifest) For(machine string) (Descriptor, error) {
 	if best >= 0 {
 		return m.Images[best], nil
 	}
-	return Descriptor{}, invalid("platform", "image is %s, this machine is %s", m.platforms(), machine)
+	return Descriptor{}, invalid("image", "is %s, this machine is %s", m.platforms(), machine)
 }
 
 // Platforms returns the platforms of an index, sorted; what is for none, as

@@ -26,7 +26,7 @@ const (
 	noNetworks  = "networks between services are not there; publish ports, or use network_mode: host"
 	noFiles     = "configs and secrets are not handed to containers; use environment, or a bind mount of a file on the machines"
 	noHooks     = "nothing is run beside the container; put it into the image's entrypoint"
-	noBuild     = "images are not built here; build it, load it on the machines, and name it with image"
+	noBuild     = "images are not built here; build it with docker, give it to all with shoal image push, and name it with image"
 	noTuning    = "the kernel's finer controls are not passed on; use cpus, mem_limit or pids_limit"
 	noNames     = "name servers of containers cannot be set; use extra_hosts, or set them for the engine"
 	noWindows   = "only Linux containers are run"
@@ -58,7 +58,7 @@ var rows = []row{
 	{"models", refused, "models are not run"},
 	{"jobs", refused, "jobs are not run"},
 
-	{"services.*.image", supported, "where it has no digest it is what the holder's engine has under that name"},
+	{"services.*.image", supported, "a name is looked up once, at deploy, and all replicas run the digest it stands for then; what only engines hold runs on the peers that hold it"},
 	{"services.*.entrypoint", inner, "a line is split as a shell would; a list is taken as it is"},
 	{"services.*.command", inner, "a line is split as a shell would; a list is taken as it is"},
 	{"services.*.environment", inner, "a name without a value takes that of the shell or `.env`, and is left out if there is none"},
@@ -127,7 +127,7 @@ var rows = []row{
 	{"services.*.cpus", supported, "cores, like 0.5; `deploy.resources` counts more"},
 	{"services.*.pids_limit", supported, ""},
 	{"services.*.platform", supported, "only peers of that platform, like linux/amd64"},
-	{"services.*.pull_policy", supported, "`missing`, `if_not_present` and `never`: images are not pulled"},
+	{"services.*.pull_policy", supported, "`missing`, `if_not_present` and `never` say the same: an image comes from the peers that have it, and from a registry outside only where none has (`images.upstream: none`: not even then)"},
 	{"services.*.profiles", inner, "deployed with `--profile`, or when named"},
 	{"services.*.extends", inner, "a service of this file or of another beside it"},
 	{"services.*.scale", supported, "the same as deploy.replicas"},
@@ -223,7 +223,7 @@ var rows = []row{
 	{"services.*.provider", refused, "only containers are run"},
 	{"services.*.models", refused, "models are not run"},
 	{"services.*.use_api_socket", refused, "the engine's socket is not handed out; mount it, if its owner allows"},
-	{"services.*.pull_refresh_after", refused, "images are not pulled; remove it"},
+	{"services.*.pull_refresh_after", refused, "an image is fetched once and not looked for again; remove it, and shoal image push what is newer"},
 }
 
 // table finds a row by its path.

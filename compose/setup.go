@@ -104,12 +104,12 @@ func (c *converter) namespaces() {
 	s.NoNetwork = in.NetworkMode == "none"
 }
 
-// pull accepts what does not ask for a pull.
+// pull accepts what does not ask for a newer image than the cluster knows, or for a build.
 func (c *converter) pull() {
 	switch policy := c.service.PullPolicy; policy {
 	case "", types.PullPolicyMissing, types.PullPolicyIfNotPresent, types.PullPolicyNever:
 	default:
-		c.bad("pull_policy", "%s is not supported: images are neither pulled nor built; load them on the machines", policy)
+		c.bad("pull_policy", "%s is not supported: an image is fetched once, and not built here; shoal image push what is newer, and deploy again", policy)
 	}
 }
 

@@ -5,9 +5,12 @@ package main_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -66,6 +69,7 @@ func testMain(m *testing.M) int {
 //	listings SILENT NAME...       ask each daemon for every listing: see cmdListings
 //	told NAME REGEXP              wait until a daemon's log matches
 //	keep VAR CMD...               run, and keep its stdout in a variable
+//	visit CODE TEXT URL [K:V...]  GET with these headers: this status, TEXT in the answer
 //
 // TEXT and REGEXP may hold variables, also in quotes.
 func TestScript(t *testing.T) {
@@ -100,7 +104,7 @@ func TestScript(t *testing.T) {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"daemon": cmdDaemon, "dies": cmdDies, "place": cmdPlace, "ends": cmdEnds, "crash": cmdCrash, "on": cmdOn,
-			"exits": cmdExits, "fails": cmdFails, "until": cmdUntil, "listings": cmdListings, "told": cmdTold, "keep": cmdKeep,
+			"exits": cmdExits, "fails": cmdFails, "until": cmdUntil, "listings": cmdListings, "told": cmdTold, "keep": cmdKeep, "visit": cmdVisit,
 		},
 	})
 }
@@ -329,6 +333,28 @@ func cmdTold(ts *testscript.TestScript, _ bool, args []string) {
 func cmdKeep(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(ts.Exec(args[1], args[2:]...))
 	ts.Setenv(args[0], strings.TrimSpace(ts.ReadFile("stdout")))
+}
+
+func cmdVisit(ts *testscript.TestScript, _ bool, args []string) {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, args[2], nil)
+	ts.Check(err)
+	for _, h := range args[3:] {
+		key, value, _ := strings.Cut(h, ":")
+		req.Header.Set(key, value)
+		if key == "Host" {
+			req.Host = value // the header of that name is not sent
+		}
+	}
+	res, err := http.DefaultClient.Do(req)
+	ts.Check(err)
+	defer func() { _ = res.Body.Close() }() // it is read
+	body, err := io.ReadAll(io.LimitReader(res.Body, 1<<20))
+	ts.Check(err)
+	if strconv.Itoa(res.StatusCode) != args[0] || !strings.Contains(string(body), args[1]) {
+		ts.Fatalf("GET %s = %d %q, want %s and %q", args[2], res.StatusCode, body, args[0], args[1])
+	}
 }
 
 // variables quotes values for a regular expression, and leaves its own $ alone.

@@ -7,7 +7,6 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -41,13 +40,18 @@ type part struct {
 	// Set by Begin under the store's mu, before anything is written.
 	data, log file
 
+	running running
+
 	logMu    sync.Mutex // guards the journal's end
 	records  int
 	unsynced int
 }
 
 func newPart(list []Digest, have swarm.Bitmap) *part {
-	p := &part{list: list, have: have, missing: len(list) - have.Count(), changed: make(chan struct{})}
+	p := &part{
+		list: list, have: have, missing: len(list) - have.Count(), changed: make(chan struct{}),
+		running: running{sum: sha256.New()},
+	}
 	if n := have.Count(); n > 0 {
 		p.records = n + 1 // as journal writes it
 	}
@@ -259,7 +263,9 @@ func (s *Store) writeChunk(e *entry, p *part, i int, chunk []byte) (done bool, e
 		return false, gone
 	case err != nil:
 		return false, err
-	case last:
+	}
+	s.follow(e, p, i, chunk)
+	if last {
 		err = s.complete(e.digest)
 		return err == nil, err
 	}
@@ -302,9 +308,7 @@ func (s *Store) hash(p *part, size int64) (Digest, error) {
 	if err := p.data.Sync(); err != nil {
 		return Digest{}, fmt.Errorf("%w: %w", errLost, err)
 	}
-	sum := sha256.New()
-	_, err := io.CopyBuffer(sum, io.NewSectionReader(p.data, 0, size), make([]byte, 256<<10))
-	return Digest(sum.Sum(nil)), err
+	return p.running.digest(p.data, size)
 }
 
 // name makes a partial blob that was synced and hashed a complete one.

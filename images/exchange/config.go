@@ -26,7 +26,7 @@ const (
 // Config are the limits of one peer. Start from [Defaults].
 type Config struct {
 	UploadSlots   int   // chunks being sent at a time, over all blobs, slow ones not counted
-	DownloadSlots int   // chunks being received at a time, over all blobs; each takes 1 MiB of memory
+	DownloadSlots int   // chunks being received and written at a time, over all blobs; each takes 1 MiB of memory
 	UpRate        int64 // bytes of chunks a second to all peers; 0: no limit
 	DownRate      int64 // bytes of chunks a second from all peers; 0: no limit
 	Neighbours    int   // peers that are joined for one blob; twice as many may join us

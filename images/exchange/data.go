@@ -271,9 +271,11 @@ func (x *Exchange) receive(ctx context.Context, p shoal.PeerID, s network.Stream
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	defer func() { <-x.down }()
 	buf := x.buffers.Get().(*[swarm.ChunkBytes]byte)
-	defer x.buffers.Put(buf)
+	release := func() {
+		x.buffers.Put(buf)
+		<-x.down
+	}
 	last := x.deps.Clock.Mono()
 	isWhole, err := d.body(g.length, buf[:], func(n int) error {
 		if now := x.deps.Clock.Mono(); now-last >= time.Second {
@@ -283,10 +285,20 @@ func (x *Exchange) receive(ctx context.Context, p shoal.PeerID, s network.Stream
 		return came(n)
 	})
 	if err != nil || !isWhole {
+		release()
 		fail()
 		return err
 	}
-	t.deliver(p, g, buf[:g.length])
+	// The stream does not wait for the disk: every so often a write syncs, and what follows
+	// on the stream would be stuck behind it.
+	isGoing := x.spawn(func(context.Context) {
+		defer release()
+		t.deliver(p, g, buf[:g.length])
+	})
+	if !isGoing {
+		release()
+		return ErrStopped
+	}
 	return nil
 }
 

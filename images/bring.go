@@ -182,8 +182,7 @@ func (r *Room) bring(ctx context.Context, b exchange.Blob, ref string, isManifes
 
 // seek goes on until the blob is whole or there is nobody left to ask. ref "": peers only.
 func (r *Room) seek(ctx context.Context, b exchange.Blob, ref string, isManifest bool) error {
-	moved, far := r.deps.Clock.Mono(), int64(0)
-	isTidied := false
+	began, isTidied := r.deps.Clock.Mono(), false
 	for {
 		err := r.exchange.Fetch(ctx, b)
 		switch {
@@ -196,12 +195,8 @@ func (r *Room) seek(ctx context.Context, b exchange.Blob, ref string, isManifest
 		case !errors.Is(err, shoal.ErrNotFound):
 			return err
 		}
-		out := r.outsideFor(b, ref, r.deps.Clock.Mono()-moved)
+		out := r.outsideFor(b, ref, r.deps.Clock.Mono()-began)
 		switch {
-		case out.why == "" && !out.isOurs: // somebody else's turn
-			if now := r.arriving(ctx, b.Digest); now > far {
-				far, moved = now, r.deps.Clock.Mono()
-			}
 		case out.isOurs:
 			switch err := r.download(ctx, b, ref, isManifest); {
 			case err == nil:

@@ -28,8 +28,12 @@ type outlook struct {
 	why    string // why nobody does, "" if somebody does
 }
 
-// outsideFor decides whose turn it is to ask for a blob of ref, of which nothing has come
-// for that long.
+// slowest is how many bytes a second a download brings that is not given up. Until it is
+// whole nobody sees how far it is; a peer that is gone, or whose registry fails, is no
+// candidate any more, so only who is stuck without knowing it is waited for.
+const slowest = 1 << 20
+
+// outsideFor decides whose turn it is to ask for a blob of ref that was wanted that long.
 func (r *Room) outsideFor(b exchange.Blob, ref string, since time.Duration) outlook {
 	if ref == "" {
 		return outlook{why: "push the image on a peer that has it (shoal image push)"}
@@ -57,7 +61,7 @@ func (r *Room) outsideFor(b exchange.Blob, ref string, since time.Duration) outl
 	}
 	switch {
 	case len(may) > 0:
-		return outlook{isOurs: upstream.Turn(r.deps.Self, may, b.Digest.String(), since)}
+		return outlook{isOurs: upstream.Turn(r.deps.Self, may, b.Digest.String(), since-time.Duration(b.Size/slowest)*time.Second)}
 	case waits != "":
 		return outlook{why: "no registry outside may be asked now (" + waits + ")"}
 	}
@@ -139,19 +143,6 @@ func (r *Room) downloadRest(ctx context.Context, b exchange.Blob, ref string, up
 			return err
 		}
 	}
-}
-
-// arriving returns how many bytes of a blob the peer that has most of it has, of those
-// that answer: it may come from outside there, and cannot be passed on yet.
-func (r *Room) arriving(ctx context.Context, d blobs.Digest) int64 {
-	held, _ := r.exchange.Probe(ctx, []blobs.Digest{d})
-	var most int64
-	for _, answers := range held {
-		for _, h := range answers {
-			most = max(most, h.Have)
-		}
-	}
-	return most
 }
 
 // downloads are the blobs that come from outside now. The zero value is ready.

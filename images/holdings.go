@@ -5,6 +5,7 @@ package images
 
 import (
 	"context"
+	"iter"
 	"slices"
 	"time"
 
@@ -94,17 +95,25 @@ func (f finder) Announce(blobs.Digest) {}
 
 // holders returns the other peers that are heard and say that they hold a blob, sorted.
 func (r *Room) holders(d blobs.Digest) []shoal.PeerID {
-	v, key := r.deps.Views.View(), d.Key()
 	var out []shoal.PeerID
-	for i := range v.Peers() {
-		p := &v.Peers()[i]
-		st := v.State(p.ID)
-		if p.ID == r.deps.Self || p.Removed || st == nil || !v.Alive(p.ID) {
-			continue
-		}
-		if _, holds := slices.BinarySearch(st.Blobs, key); holds {
-			out = append(out, p.ID)
+	for id, st := range r.heard() {
+		if _, holds := slices.BinarySearch(st.Blobs, d.Key()); holds {
+			out = append(out, id)
 		}
 	}
 	return out
+}
+
+// heard yields the other peers that are heard, by ID, with what they last told.
+func (r *Room) heard() iter.Seq2[shoal.PeerID, *shoal.PeerState] {
+	return func(yield func(shoal.PeerID, *shoal.PeerState) bool) {
+		v := r.deps.Views.View()
+		for i := range v.Peers() {
+			p := &v.Peers()[i]
+			st := v.State(p.ID)
+			if p.ID != r.deps.Self && !p.Removed && st != nil && v.Alive(p.ID) && !yield(p.ID, st) {
+				return
+			}
+		}
+	}
 }

@@ -38,20 +38,14 @@ func (r *Room) outsideFor(b exchange.Blob, ref string, since time.Duration) outl
 	if ref == "" {
 		return outlook{why: "push the image on a peer that has it (shoal image push)"}
 	}
-	v := r.deps.Views.View()
 	var may []shoal.PeerID
 	if upstream.MayAsk(r.outside.Waits(), ref) {
 		may = append(may, r.deps.Self)
 	}
 	var waits string
-	for i := range v.Peers() {
-		p := &v.Peers()[i]
-		st := v.State(p.ID)
-		if p.Removed || p.ID == r.deps.Self || st == nil || !v.Alive(p.ID) {
-			continue
-		}
+	for id, st := range r.heard() {
 		if upstream.MayAsk(st.Upstreams, ref) {
-			may = append(may, p.ID)
+			may = append(may, id)
 		}
 	}
 	for _, u := range r.outside.Waits() {

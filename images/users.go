@@ -46,7 +46,6 @@ func (r *Room) info(d *shoal.Desired, img *shoal.Image) shoal.ImageInfo {
 
 // measure fills in sizes and copies.
 func (r *Room) measure(out *shoal.ImageInfo, of []shoal.BlobRef) {
-	v := r.deps.Views.View()
 	have := map[shoal.PeerID]int{}
 	mine := 0
 	for _, b := range of {
@@ -61,15 +60,8 @@ func (r *Room) measure(out *shoal.ImageInfo, of []shoal.BlobRef) {
 				mine++
 			}
 		}
-		for i := range v.Peers() {
-			p := &v.Peers()[i]
-			st := v.State(p.ID)
-			if p.ID == r.deps.Self || p.Removed || st == nil || !v.Alive(p.ID) {
-				continue
-			}
-			if _, ok := slices.BinarySearch(st.Blobs, d.Key()); ok {
-				have[p.ID]++
-			}
+		for _, id := range r.holders(d) {
+			have[id]++
 		}
 	}
 	if mine == len(of) {

@@ -8,6 +8,7 @@ package lab_test
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
@@ -19,6 +20,7 @@ import (
 
 	"github.com/shoalnet/shoal/internal/pack"
 	"github.com/shoalnet/shoal/lab"
+	"github.com/shoalnet/shoal/lab/drive"
 	"github.com/shoalnet/shoal/lab/topology"
 )
 
@@ -81,20 +83,14 @@ func TestImageOutlivesItsSource(t *testing.T) {
 		_, err := l.Shoal(ctx, "h2", "run", "--name", "web", "--replicas", "2", "--constraint", "peer!=h1", big, "work")
 		ran <- err
 	}()
-	deadline := time.Now().Add(time.Minute)
-	for {
-		fast, size := here(ctx, t, l, "h2")
-		some, _ := here(ctx, t, l, "h3")
-		if size > bigBytes && fast == size {
-			if some >= size {
-				t.Fatal("the slow host has it already; nothing is shown")
-			}
-			break
+	ok(t, drive.Until(ctx, time.Minute, "the fast host has all of it", func() error {
+		if fast, size := here(ctx, t, l, "h2"); size <= bigBytes || fast != size {
+			return fmt.Errorf("h2 has %d of %d bytes", fast, size)
 		}
-		if time.Now().After(deadline) {
-			t.Fatalf("h2 has %d of %d bytes after a minute", fast, size)
-		}
-		time.Sleep(50 * time.Millisecond)
+		return nil
+	}))
+	if some, size := here(ctx, t, l, "h3"); some >= size {
+		t.Fatal("the slow host has it already; nothing is shown")
 	}
 	ok(t, l.Kill(ctx, "h1"))
 	ok(t, <-ran)

@@ -278,8 +278,10 @@ func (t *task) lost(s *session, isReplaced bool) {
 		return
 	}
 	t.unjoin(n)
-	if !isReplaced {
+	if !isReplaced && (n.fails > 0 || s.hasHeard()) {
 		t.later(n)
+	} else if !isReplaced {
+		n.fails++ // it may have crossed with one of the peer's: once more, at once
 	}
 	t.forgetIf(n)
 	t.note()

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"slices"
 	"sync"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -16,8 +17,12 @@ import (
 	shoalv1 "github.com/shoalnet/shoal/proto/shoal/v1"
 )
 
-// probesAtOnce bounds the peers that are asked at a time.
-const probesAtOnce = 64
+// Bounds of a probe.
+const (
+	probesAtOnce = 64                    // peers that are asked at a time
+	askTries     = 4                     // sessions on which one question is asked
+	askPause     = 50 * time.Millisecond // half of what the second waits; doubles
+)
 
 // Held is what a peer says that it has of a blob.
 type Held struct {
@@ -77,13 +82,9 @@ func (x *Exchange) probe(ctx context.Context, peers []shoal.PeerID, digests []bl
 
 // ask asks one peer for as many blobs as there are, a question after the other.
 func (x *Exchange) ask(ctx context.Context, p shoal.PeerID, digests []blobs.Digest, isWatching bool) ([]Held, error) {
-	s, err := x.session(ctx, p)
-	if err != nil {
-		return nil, err
-	}
 	var out []Held
 	for part := range slices.Chunk(digests, maxQuestion) {
-		has, err := s.question(ctx, part, isWatching)
+		has, err := x.askPart(ctx, p, part, isWatching)
 		if err != nil {
 			return out, err
 		}
@@ -91,6 +92,26 @@ func (x *Exchange) ask(ctx context.Context, p shoal.PeerID, digests []blobs.Dige
 	}
 	slices.SortFunc(out, func(a, b Held) int { return slices.Compare(a.Digest[:], b.Digest[:]) })
 	return out, nil
+}
+
+// askPart asks one question, and asks it anew when the session ends under it: that of two
+// which both sides opened at once is no silence of the peer.
+func (x *Exchange) askPart(ctx context.Context, p shoal.PeerID, digests []blobs.Digest, isWatching bool) (answer, error) {
+	for try := 1; ; try++ {
+		s, err := x.session(ctx, p)
+		if err != nil {
+			return nil, err
+		}
+		has, err := s.question(ctx, digests, isWatching)
+		if !errors.Is(err, errSessionEnded) || try == askTries {
+			return has, err
+		}
+		select {
+		case <-time.After(askPause << try): // the peer's own stream may be on its way
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
 }
 
 var errSessionEnded = errors.New("the peer went")

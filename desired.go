@@ -87,6 +87,7 @@ type Desired struct {
 	Homes     []Home
 	Invites   []Invite
 	Images    []Image
+	Policy    Policy
 	Conflicts []Conflict
 	Gone      []GoneBody            // per service, joined over authors: all heads removed
 	GoneScale map[string]ScaleState // scale of services that are removed now: a new revision covers it

@@ -179,6 +179,11 @@ type Images interface {
 	Change(ctx context.Context, change ImageChange) (ImageInfo, error)
 	// Collect removes from this peer what is not needed.
 	Collect(ctx context.Context, opts CollectOptions) (Collected, error)
+	// Policy returns what operators want of the whole cluster.
+	Policy(ctx context.Context) (Policy, error)
+	// SetUpstream says for the whole cluster whether registries outside may be asked, by a
+	// word that CheckUpstream takes.
+	SetUpstream(ctx context.Context, word string) (Policy, error)
 	// Login says how to speak to this peer's registry.
 	Login(ctx context.Context) (RegistryLogin, error)
 }

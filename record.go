@@ -20,6 +20,7 @@ const (
 	KindInvite  Kind = "invite"
 	KindOp      Kind = "op"
 	KindImage   Kind = "image"
+	KindPolicy  Kind = "policy"
 )
 
 // Schema is the version of the record envelope this code writes.

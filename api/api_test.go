@@ -287,6 +287,8 @@ func TestJSONForCurl(t *testing.T) {
 			"POST", base + "ListServices", "text/plain", `{}`, 415, `content type "text/plain" is not taken here; use application/json`,
 		},
 		"images":         {"POST", base + "ListImages", "application/json", `{}`, 200, ""},
+		"image policy":   {"POST", base + "GetImagePolicy", "application/json", `{}`, 200, ""},
+		"no such policy": {"POST", base + "SetImagePolicy", "application/json", `{"upstream":"x"}`, 400, `upstream must be peers-first or none, got "x"`},
 		"no image":       {"POST", base + "InspectImage", "application/json", `{"ref":"app:v1"}`, 404, `no image "app:v1" (known here: none); this peer last synced 0 s ago`},
 		"no ref":         {"POST", base + "InspectImage", "application/json", `{}`, 400, `image is missing`},
 		"no change":      {"POST", base + "ChangeImage", "application/json", `{"name":"app:v1"}`, 400, `change is missing: one of to, remove, pin, min_copies`},

@@ -47,6 +47,14 @@ type ImageDetail struct {
 	Freshness Freshness   `json:"-"`
 }
 
+// ImagePolicy is what the cluster does for images that no peer has.
+type ImagePolicy struct {
+	Upstream  string    `json:"upstream"` // peers-first, none
+	Author    Place     `json:"author"`   // who said so; empty: nobody did
+	Since     time.Time `json:"since,omitzero"`
+	Freshness Freshness `json:"-"`
+}
+
 // Collected is what a collection of images removed, or would.
 type Collected struct {
 	Blobs int   `json:"blobs"`
@@ -100,6 +108,26 @@ func (c *Client) ChangeImage(ctx context.Context, change shoal.ImageChange) (Ima
 	return imageOf(r.GetImage()), nil
 }
 
+// ImagePolicy tells whether the cluster asks registries outside.
+func (c *Client) ImagePolicy(ctx context.Context) (ImagePolicy, error) {
+	r, err := call(ctx, c, c.rpc.GetImagePolicy, &shoalv1.GetImagePolicyRequest{})
+	if err != nil {
+		return ImagePolicy{}, err
+	}
+	out := policyOf(r.GetPolicy())
+	out.Freshness = freshnessOf(r.GetFreshness())
+	return out, nil
+}
+
+// SetImagePolicy says for all peers whether they do, by a word that shoal.CheckUpstream takes.
+func (c *Client) SetImagePolicy(ctx context.Context, upstream string) (ImagePolicy, error) {
+	r, err := call(ctx, c, c.rpc.SetImagePolicy, &shoalv1.SetImagePolicyRequest{Upstream: upstream})
+	if err != nil {
+		return ImagePolicy{}, err
+	}
+	return policyOf(r.GetPolicy()), nil
+}
+
 // CollectImages removes from the asked peer what is not needed.
 func (c *Client) CollectImages(ctx context.Context, opts shoal.CollectOptions) (Collected, error) {
 	r, err := call(ctx, c, c.rpc.CollectImages, &shoalv1.CollectImagesRequest{All: opts.All, RoomBytes: opts.Room, DryRun: opts.DryRun})
@@ -110,6 +138,10 @@ func (c *Client) CollectImages(ctx context.Context, opts shoal.CollectOptions) (
 func (c *Client) RegistryLogin(ctx context.Context) (shoal.RegistryLogin, error) {
 	r, err := call(ctx, c, c.rpc.GetRegistryLogin, &shoalv1.GetRegistryLoginRequest{})
 	return shoal.RegistryLogin{Address: r.GetAddress(), User: r.GetUser(), Password: r.GetPassword()}, err
+}
+
+func policyOf(m *shoalv1.ImagePolicy) ImagePolicy {
+	return ImagePolicy{Upstream: m.GetUpstream(), Author: placeOf(m.GetAuthor()), Since: timeOf(m.GetSince())}
 }
 
 func imageOf(m *shoalv1.ImageRow) Image {

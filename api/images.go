@@ -141,6 +141,37 @@ func (s *Server) CollectImages(ctx context.Context, req *connect.Request[shoalv1
 	}), nil
 }
 
+// GetImagePolicy implements the service.
+func (s *Server) GetImagePolicy(ctx context.Context, _ *connect.Request[shoalv1.GetImagePolicyRequest]) (*connect.Response[shoalv1.GetImagePolicyResponse], error) {
+	c, err := s.imaging()
+	if err != nil {
+		return nil, err
+	}
+	p, err := c.Images.Policy(ctx)
+	if err != nil {
+		return nil, err
+	}
+	m := s.moment(ctx, c)
+	return connect.NewResponse(&shoalv1.GetImagePolicyResponse{Policy: m.policy(&p), Freshness: s.freshness(m)}), nil
+}
+
+// SetImagePolicy implements the service.
+func (s *Server) SetImagePolicy(ctx context.Context, req *connect.Request[shoalv1.SetImagePolicyRequest]) (*connect.Response[shoalv1.SetImagePolicyResponse], error) {
+	c, err := s.imaging()
+	if err != nil {
+		return nil, err
+	}
+	word := req.Msg.GetUpstream()
+	if err := shoal.CheckUpstream(word); err != nil {
+		return nil, err
+	}
+	p, err := c.Images.SetUpstream(ctx, word)
+	if err != nil {
+		return nil, err
+	}
+	return connect.NewResponse(&shoalv1.SetImagePolicyResponse{Policy: s.moment(ctx, c).policy(&p)}), nil
+}
+
 // GetRegistryLogin implements the service.
 func (s *Server) GetRegistryLogin(ctx context.Context, _ *connect.Request[shoalv1.GetRegistryLoginRequest]) (*connect.Response[shoalv1.GetRegistryLoginResponse], error) {
 	c, err := s.imaging()
@@ -216,6 +247,14 @@ func (m *moment) image(x *shoal.ImageInfo) *shoalv1.ImageRow {
 		Copies: int32(x.Copies), MinCopies: int32(x.MinCopies), IsPinned: x.Pinned, Services: x.Services, Rivals: x.Rivals,
 		Author: m.place(x.Author), Since: stamp(x.Since.WallMilli),
 	}
+}
+
+func (m *moment) policy(p *shoal.Policy) *shoalv1.ImagePolicy {
+	out := &shoalv1.ImagePolicy{Upstream: p.Upstream}
+	if len(p.Heads) > 0 {
+		out.Author, out.Since = m.place(p.ID.Author), stamp(p.Since.WallMilli)
+	}
+	return out
 }
 
 func (m *moment) places(in []shoal.PeerID) []*shoalv1.Place {

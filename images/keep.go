@@ -12,7 +12,6 @@ import (
 
 	"github.com/shoalnet/shoal"
 	"github.com/shoalnet/shoal/images/blobs"
-	"github.com/shoalnet/shoal/images/upstream"
 	"github.com/shoalnet/shoal/internal/logkey"
 )
 
@@ -77,7 +76,7 @@ func (r *Room) keep() blobs.Keep {
 			need(img.Digest)
 		}
 		atLeast := r.minCopies(&img.ImageBody)
-		if img.Upstream && upstream.MayAsk(r.outside.Waits(), img.Image) {
+		if img.Upstream && r.mayAskNow(img.Image) {
 			atLeast = 0
 		}
 		for _, b := range img.Blobs {

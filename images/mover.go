@@ -230,7 +230,7 @@ func (r *Room) Pull(ctx context.Context, ref string, progress func(shoal.ImagePr
 	}
 	img, err := r.want(ref)
 	isUpstream := false
-	if errors.Is(err, shoal.ErrNotFound) && r.outside.Allowed(ref) {
+	if errors.Is(err, shoal.ErrNotFound) && r.isAllowed(ref) {
 		found, outErr := r.lookOutside(ctx, ref)
 		if outErr != nil {
 			return shoal.ImageInfo{}, fmt.Errorf("%w; and its registry: %w", err, outErr)

@@ -38,6 +38,9 @@ func (r *Room) outsideFor(b exchange.Blob, ref string, since time.Duration) outl
 	if ref == "" {
 		return outlook{why: "push the image on a peer that has it (shoal image push)"}
 	}
+	if !r.asksOutside() {
+		return outlook{why: whyPolicy}
+	}
 	var may []shoal.PeerID
 	if upstream.MayAsk(r.outside.Waits(), ref) {
 		may = append(may, r.deps.Self)
@@ -183,7 +186,7 @@ const resolveTime = 12 * time.Second
 // Resolve implements shoal.Resolver.
 func (r *Room) Resolve(ctx context.Context, ref string) (shoal.ResolvedImage, error) {
 	known, err := shoal.ResolveImage(r.deps.Views.View(), ref)
-	if err == nil || !errors.Is(err, shoal.ErrNotFound) || !r.outside.Allowed(ref) {
+	if err == nil || !errors.Is(err, shoal.ErrNotFound) || !r.isAllowed(ref) {
 		return known, err
 	}
 	found, outErr := r.lookOutside(ctx, ref)

@@ -44,7 +44,7 @@ func (r *Room) Tag(ctx context.Context, repo, tag string) (manifest.Descriptor, 
 	if err == nil {
 		return rootOf(body), nil
 	}
-	if !errors.Is(err, shoal.ErrNotFound) || !r.outside.Allowed(ref) {
+	if !errors.Is(err, shoal.ErrNotFound) || !r.isAllowed(ref) {
 		return manifest.Descriptor{}, err
 	}
 	found, outErr := r.lookOutside(ctx, ref)

@@ -33,6 +33,8 @@ func newMessage(kind shoal.Kind) pb.Message {
 		return &shoalv1.OpBody{}
 	case shoal.KindImage:
 		return &shoalv1.ImageBody{}
+	case shoal.KindPolicy:
+		return &shoalv1.PolicyBody{}
 	default:
 		return nil
 	}
@@ -77,6 +79,8 @@ func bodyMessage(b shoal.Body) pb.Message {
 		return &shoalv1.OpBody{Service: b.Service, Seq: b.Seq, Stopped: b.Stopped, Of: revisionMessage(b.Of)}
 	case *shoal.ImageBody:
 		return imageMessage(b)
+	case *shoal.PolicyBody:
+		return &shoalv1.PolicyBody{Id: revisionMessage(b.ID), Replaces: revisionMessages(b.Replaces), Upstream: b.Upstream}
 	default:
 		return nil // checkBody refused it
 	}
@@ -127,6 +131,8 @@ func bodyOf(m pb.Message) (shoal.Body, error) {
 		return &shoal.OpBody{Service: m.GetService(), Seq: m.GetSeq(), Stopped: m.GetStopped(), Of: revisionOf(m.GetOf())}, nil
 	case *shoalv1.ImageBody:
 		return imageOf(m)
+	case *shoalv1.PolicyBody:
+		return &shoal.PolicyBody{ID: revisionOf(m.GetId()), Replaces: revisionsOf(m.GetReplaces()), Upstream: m.GetUpstream()}, nil
 	default:
 		return nil, invalid("kind", "%T is not a body", m)
 	}

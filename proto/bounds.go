@@ -175,6 +175,10 @@ func checkBody(b shoal.Body) error {
 		c.revision("of", b.Of, false)
 	case *shoal.ImageBody:
 		c.image(b)
+	case *shoal.PolicyBody:
+		c.revision("id", b.ID, false)
+		c.revisions("replaces", b.Replaces)
+		c.text("upstream", b.Upstream, maxWord) // which words there are may grow
 	default:
 		c.fail("kind", "%T is not a body this version writes", b)
 	}

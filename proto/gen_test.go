@@ -15,7 +15,7 @@ import (
 var kinds = []shoal.Kind{
 	shoal.KindMember, shoal.KindPeer, shoal.KindMark, shoal.KindService,
 	shoal.KindScale, shoal.KindGone, shoal.KindClaim, shoal.KindInvite, shoal.KindOp,
-	shoal.KindImage,
+	shoal.KindImage, shoal.KindPolicy,
 }
 
 // Generators of nouns within bounds. Empty lists are nil, as they come back.
@@ -202,6 +202,8 @@ func genBody(kind shoal.Kind) *rapid.Generator[shoal.Body] {
 			}
 		case shoal.KindImage:
 			return genImage(t)
+		case shoal.KindPolicy:
+			return &shoal.PolicyBody{ID: genRev.Draw(t, "id"), Replaces: genRevs.Draw(t, "replaces"), Upstream: genText.Draw(t, "upstream")}
 		default:
 			return &shoal.InviteBody{
 				ID: rapid.StringMatching(`[a-z0-9]{1,32}`).Draw(t, "id"), Role: shoal.Role(genText.Draw(t, "role")),

@@ -62,6 +62,8 @@ func checkKey(kind shoal.Kind, name string, author shoal.PeerID) error {
 		ok = isInvite(name)
 	case shoal.KindImage:
 		ok = consists(name, maxImage, isNameByte) && name != "." && name != ".."
+	case shoal.KindPolicy:
+		ok = name == (*shoal.PolicyBody)(nil).About()
 	default:
 		if !consists(string(kind), maxKind, isLowerDash) {
 			return invalid("kind", "%q is not a word of a-z, 0-9 and -", clip(string(kind)))

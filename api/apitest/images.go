@@ -23,6 +23,7 @@ type images struct {
 	content map[string][]byte  // of blobs, by digest
 	engine  map[string]*bundle // what the engine of the asked peer has, by name
 	have    map[shoal.PeerID]map[string]int64
+	policy  shoal.Policy
 	login   shoal.RegistryLogin
 	gate    *gate // for the next move
 }
@@ -272,6 +273,30 @@ func (l library) Collect(_ context.Context, opts shoal.CollectOptions) (shoal.Co
 		}
 	}
 	return out, nil
+}
+
+// Policy implements [shoal.Images].
+func (l library) Policy(context.Context) (shoal.Policy, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	p := l.images.policy
+	p.Upstream = cmp.Or(p.Upstream, shoal.UpstreamPeersFirst)
+	return p, nil
+}
+
+// SetUpstream implements [shoal.Images].
+func (l library) SetUpstream(ctx context.Context, word string) (shoal.Policy, error) {
+	if err := shoal.CheckUpstream(word); err != nil {
+		return shoal.Policy{}, err
+	}
+	l.mu.Lock()
+	id := shoal.RevisionID{Seq: l.images.policy.ID.Seq + 1, Author: l.self}
+	l.images.policy = shoal.Policy{
+		PolicyBody: shoal.PolicyBody{ID: id, Replaces: l.images.policy.Heads, Upstream: word},
+		Heads:      []shoal.RevisionID{id}, Since: shoal.HLC{WallMilli: l.clock.Wall().UnixMilli()},
+	}
+	l.mu.Unlock()
+	return l.Policy(ctx)
 }
 
 // Login implements [shoal.Images].

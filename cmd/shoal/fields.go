@@ -27,6 +27,7 @@ var values = []struct {
 	{"`image ls`; of `image push`, `import`, `pull`, `tag`, `rm`, `pin`, `unpin` too", api.Image{}},
 	{"`image inspect`, `image who`", api.ImageDetail{}},
 	{"`image gc`", api.Collected{}},
+	{"`image policy`", api.ImagePolicy{}},
 	{"`doctor`, `join --dry-run`", api.Check{}},
 	{"`token ls`", api.Token{}},
 	{"`token create`, `init`", tokenJSON{}},

@@ -25,7 +25,7 @@ func (a *app) imageCmd() *cobra.Command {
 	}
 	cmd.AddCommand(
 		a.imageLsCmd(), a.imageInspectCmd(), a.imageWhoCmd(), a.imagePushCmd(), a.imageImportCmd(), a.imagePullCmd(), a.imageExportCmd(),
-		a.imageTagCmd(), a.imageRmCmd(), a.imagePinCmd(true), a.imagePinCmd(false), a.imageGcCmd(), a.imageLoginCmd(),
+		a.imageTagCmd(), a.imageRmCmd(), a.imagePinCmd(true), a.imagePinCmd(false), a.imagePolicyCmd(), a.imageGcCmd(), a.imageLoginCmd(),
 	)
 	return cmd
 }

@@ -17,29 +17,17 @@ import (
 // if they do not, it stands for none until somebody decides. As with services, a push
 // that the author of a removal had not seen survives it.
 func (v *verdict) judgeImage(versions []version) {
-	var all, heads []*item
-	for _, ver := range versions {
-		if ver.counts != nil {
-			all = append(all, ver.counts)
-			v.seenRevs = append(v.seenRevs, imageBody(ver.counts).ID)
-		}
-	}
-	for _, it := range all {
-		id := imageBody(it).ID
-		if !slices.ContainsFunc(all, func(o *item) bool { return o != it && reaches(imageBody(o).Replaces, id) }) {
-			heads = append(heads, it)
-		}
-	}
+	heads, seen := standing(versions)
+	v.seenRevs = seen
 	if len(heads) == 0 {
 		return
 	}
-	slices.SortFunc(heads, func(a, b *item) int { return imageBody(a).ID.Compare(imageBody(b).ID) })
 	v.image = &shoal.Image{}
 	for _, it := range heads {
 		v.image.Heads = append(v.image.Heads, imageBody(it).ID)
 	}
-	if standing := slices.DeleteFunc(slices.Clone(heads), func(it *item) bool { return imageBody(it).Digest == "" }); len(standing) > 0 {
-		heads = standing
+	if named := slices.DeleteFunc(slices.Clone(heads), func(it *item) bool { return imageBody(it).Digest == "" }); len(named) > 0 {
+		heads = named
 	}
 	newest := heads[len(heads)-1]
 	v.image.ImageBody, v.image.Since = *imageBody(newest), newest.Record.HLC

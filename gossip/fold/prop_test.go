@@ -25,7 +25,7 @@ var genEntry = rapid.Custom(func(t *rapid.T) Entry {
 	})
 	ids := rapid.SliceOfN(id, 0, 3)
 	var b shoal.Body
-	switch rapid.IntRange(0, 11).Draw(t, "kind") {
+	switch rapid.IntRange(0, 12).Draw(t, "kind") {
 	case 0, 1:
 		b = &shoal.MemberBody{
 			Peer: peers.Draw(t, "peer"), Role: rapid.SampledFrom([]shoal.Role{shoal.RoleOperator, shoal.RolePeer, ""}).Draw(t, "role"),
@@ -65,6 +65,9 @@ var genEntry = rapid.Custom(func(t *rapid.T) Entry {
 	case 10:
 		replaces := ids.Draw(t, "replaces")
 		b = name(author, rapid.SampledFrom([]string{"", "x", "y"}).Draw(t, "digest"), replaces...)
+	case 11:
+		replaces := ids.Draw(t, "replaces")
+		b = wants(author, rapid.SampledFrom([]string{shoal.UpstreamNone, shoal.UpstreamPeersFirst}).Draw(t, "upstream"), replaces...)
 	default:
 		return Entry{Record: &shoal.Record{Schema: 1, Kind: "epoch", Name: "e", Author: author, AuthorSeq: rapid.Uint64Range(1, 6).Draw(t, "aseq")}, Pushed: true}
 	}

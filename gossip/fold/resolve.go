@@ -54,8 +54,9 @@ type verdict struct {
 	peer      *shoal.Peer // what peer and mark records say of one
 	invite    *shoal.Invite
 	image     *shoal.Image
+	policy    *shoal.Policy
 	clash     *shoal.Conflict    // of the image
-	seenRevs  []shoal.RevisionID // newest valid revision of each author, or body of the image
+	seenRevs  []shoal.RevisionID // newest valid revision of each author, or body of the image or the policy
 	seenBases []shoal.RevisionID // newest base of each author
 }
 
@@ -107,6 +108,9 @@ func (r *Resolver) assemble(version uint64) *shoal.Desired {
 		}
 		if v.image != nil {
 			d.Images = append(d.Images, *v.image)
+		}
+		if v.policy != nil {
+			d.Policy = *v.policy
 		}
 		if v.clash != nil {
 			d.Conflicts = append(d.Conflicts, *v.clash)
@@ -164,14 +168,16 @@ func judge(t *topic, a *authority) *verdict {
 		v.judgeInvite(t.key.name, versions)
 	case classImage:
 		v.judgeImage(versions)
+	case classPolicy:
+		v.judgePolicy(versions)
 	case classMembers, classUnknown:
 	}
 	return v
 }
 
-// choose picks per logical key the newest version that may count; of revisions, and
-// of bodies of images, the one with the highest sequence, so that an author whose store was lost cannot make
-// what others built on its lost revisions unknown again.
+// choose picks per logical key the newest version that may count; of what
+// replaces others, the one with the highest sequence, so that an author whose store was
+// lost cannot make what others built on its lost revisions unknown again.
 func choose(t *topic, a *authority) []version {
 	var out []version
 	for _, it := range t.items {
@@ -182,7 +188,7 @@ func choose(t *topic, a *authority) []version {
 		if !a.may(it) || !wellFormed(it.Record) {
 			continue
 		}
-		if ver.counts == nil || revisionSeq(it) > revisionSeq(ver.counts) {
+		if ver.counts == nil || successor(it).id.Seq > successor(ver.counts).id.Seq {
 			ver.counts = it
 		}
 	}
@@ -279,9 +285,9 @@ func (t total) digest() shoal.Digest {
 // Complete fills in what only the store knows of a draft that this author is about
 // to write under this sequence number, and returns a copy:
 //
-//   - a revision and a body of an image replace, and a scale base covers, also the newest known one of
-//     every author, so that each author's newest body alone tells all that it
-//     reaches (its sequence stays what the draft says);
+//   - a revision, a body of an image and one of the policy replace, and a scale base
+//     covers, also the newest known one of every author, so that each author's newest
+//     body alone tells all that it reaches (its sequence stays what the draft says);
 //   - a holding without a Since gets this record's time, a mark without an ID this
 //     record's name;
 //   - a removal without HighestSeq voids nothing that counts by now, and carries the
@@ -297,6 +303,12 @@ func (r *Resolver) Complete(draft shoal.Body, as shoal.Stamp, seq uint64) shoal.
 	case *shoal.ImageBody:
 		c := *b
 		if v := r.verdicts[topicKey{classImage, b.About()}]; v != nil {
+			c.Replaces = below(b.ID.Seq, b.Replaces, v.seenRevs)
+		}
+		return &c
+	case *shoal.PolicyBody:
+		c := *b
+		if v := r.verdicts[topicKey{classPolicy, b.About()}]; v != nil {
 			c.Replaces = below(b.ID.Seq, b.Replaces, v.seenRevs)
 		}
 		return &c

@@ -85,19 +85,59 @@ func (v *verdict) judgeService(versions []version) {
 	s.voided(versions, v.authority)
 }
 
-// wellFormed checks what a body must be for any state: a revision and a base are
-// their author's and come right after all they replace.
+// wellFormed checks what a body must be for any state: what replaces others, and a base,
+// are their author's and come right after all they replace.
 func wellFormed(r *shoal.Record) bool {
-	switch b := r.Body.(type) {
-	case *shoal.RevisionBody:
-		return follows(b.Revision, r.Author, b.Replaces)
-	case *shoal.ScaleBody:
+	if b, ok := r.Body.(*shoal.ScaleBody); ok {
 		return b.Base == nil || follows(b.Base.ID, r.Author, b.Base.Covers)
-	case *shoal.ImageBody:
-		return follows(b.ID, r.Author, b.Replaces)
-	default:
-		return true
 	}
+	s, ok := successionOf(r.Body)
+	return !ok || follows(s.id, r.Author, s.replaces)
+}
+
+// succession is the place of a body among those of its topic that replace each other.
+type succession struct {
+	id       shoal.RevisionID
+	replaces []shoal.RevisionID
+}
+
+// successionOf returns false for a body that replaces no other author's.
+func successionOf(b shoal.Body) (succession, bool) {
+	switch b := b.(type) {
+	case *shoal.RevisionBody:
+		return succession{b.Revision, b.Replaces}, true
+	case *shoal.ImageBody:
+		return succession{b.ID, b.Replaces}, true
+	case *shoal.PolicyBody:
+		return succession{b.ID, b.Replaces}, true
+	}
+	return succession{}, false
+}
+
+// successor returns the succession of an item, the zero value for other kinds.
+func successor(it *item) succession {
+	s, _ := successionOf(it.Record.Body)
+	return s
+}
+
+// standing returns the items that count and that no other author's replaces, sorted by
+// ID, and the IDs of all that count.
+func standing(versions []version) (heads []*item, seen []shoal.RevisionID) {
+	var all []*item
+	for _, ver := range versions {
+		if ver.counts != nil {
+			all = append(all, ver.counts)
+			seen = append(seen, successor(ver.counts).id)
+		}
+	}
+	for _, it := range all {
+		id := successor(it).id
+		if !slices.ContainsFunc(all, func(o *item) bool { return o != it && reaches(successor(o).replaces, id) }) {
+			heads = append(heads, it)
+		}
+	}
+	slices.SortFunc(heads, func(a, b *item) int { return successor(a).id.Compare(successor(b).id) })
+	return heads, seen
 }
 
 // follows reports whether id is the author's and its sequence is 1 + the highest
@@ -116,18 +156,6 @@ func reaches(refs []shoal.RevisionID, id shoal.RevisionID) bool {
 	return slices.ContainsFunc(refs, func(r shoal.RevisionID) bool { return r.Author == id.Author && r.Seq >= id.Seq })
 }
 
-// revisionSeq returns the sequence of a revision, or of a body of an image, 0 for other
-// kinds.
-func revisionSeq(it *item) uint64 {
-	switch b := it.Record.Body.(type) {
-	case *shoal.RevisionBody:
-		return b.Revision.Seq
-	case *shoal.ImageBody:
-		return b.ID.Seq
-	}
-	return 0
-}
-
 // markPending marks the revisions that replace one not known here. (s, A) is known
 // when a revision by A with a sequence of at least s is held, be it void, but not
 // if it is pending itself.
@@ -135,7 +163,7 @@ func markPending(revs []*revision, versions []version) {
 	void := map[shoal.PeerID]uint64{} // highest sequence held that does not count
 	for _, ver := range versions {
 		if ver.newest != ver.counts {
-			void[ver.newest.Record.Author] = revisionSeq(ver.newest)
+			void[ver.newest.Record.Author] = successor(ver.newest).id.Seq
 		}
 	}
 	for again := true; again; {

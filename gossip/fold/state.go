@@ -64,6 +64,7 @@ const (
 	classService              // revisions, scale, gone and claims of one service
 	classInvite
 	classImage   // one name
+	classPolicy  // of the cluster
 	classUnknown // of a kind, or a schema, that this version does not know
 )
 
@@ -215,6 +216,8 @@ func topicOf(r *shoal.Record) topicKey {
 		return topicKey{classInvite, r.Name}
 	case shoal.KindImage:
 		return topicKey{classImage, r.Name}
+	case shoal.KindPolicy:
+		return topicKey{classPolicy, r.Name}
 	case shoal.KindService, shoal.KindScale, shoal.KindGone, shoal.KindClaim, shoal.KindOp:
 		return topicKey{classService, r.Name}
 	default:

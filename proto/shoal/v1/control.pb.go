@@ -6262,6 +6262,247 @@ func (x *CollectImagesResponse) GetLimitBytes() int64 {
 	return 0
 }
 
+// ImagePolicy is what the cluster does for images that no peer has.
+type ImagePolicy struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Upstream      string                 `protobuf:"bytes,1,opt,name=upstream,proto3" json:"upstream,omitempty"` // peers-first, none
+	Author        *Place                 `protobuf:"bytes,2,opt,name=author,proto3" json:"author,omitempty"`     // who said so; empty: nobody did
+	Since         *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=since,proto3" json:"since,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ImagePolicy) Reset() {
+	*x = ImagePolicy{}
+	mi := &file_shoal_v1_control_proto_msgTypes[90]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ImagePolicy) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ImagePolicy) ProtoMessage() {}
+
+func (x *ImagePolicy) ProtoReflect() protoreflect.Message {
+	mi := &file_shoal_v1_control_proto_msgTypes[90]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ImagePolicy.ProtoReflect.Descriptor instead.
+func (*ImagePolicy) Descriptor() ([]byte, []int) {
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{90}
+}
+
+func (x *ImagePolicy) GetUpstream() string {
+	if x != nil {
+		return x.Upstream
+	}
+	return ""
+}
+
+func (x *ImagePolicy) GetAuthor() *Place {
+	if x != nil {
+		return x.Author
+	}
+	return nil
+}
+
+func (x *ImagePolicy) GetSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Since
+	}
+	return nil
+}
+
+// GetImagePolicyRequest asks for it.
+type GetImagePolicyRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetImagePolicyRequest) Reset() {
+	*x = GetImagePolicyRequest{}
+	mi := &file_shoal_v1_control_proto_msgTypes[91]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetImagePolicyRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetImagePolicyRequest) ProtoMessage() {}
+
+func (x *GetImagePolicyRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_shoal_v1_control_proto_msgTypes[91]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetImagePolicyRequest.ProtoReflect.Descriptor instead.
+func (*GetImagePolicyRequest) Descriptor() ([]byte, []int) {
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{91}
+}
+
+// GetImagePolicyResponse answers GetImagePolicy.
+type GetImagePolicyResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Policy        *ImagePolicy           `protobuf:"bytes,1,opt,name=policy,proto3" json:"policy,omitempty"`
+	Freshness     *Freshness             `protobuf:"bytes,2,opt,name=freshness,proto3" json:"freshness,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetImagePolicyResponse) Reset() {
+	*x = GetImagePolicyResponse{}
+	mi := &file_shoal_v1_control_proto_msgTypes[92]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetImagePolicyResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetImagePolicyResponse) ProtoMessage() {}
+
+func (x *GetImagePolicyResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_shoal_v1_control_proto_msgTypes[92]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetImagePolicyResponse.ProtoReflect.Descriptor instead.
+func (*GetImagePolicyResponse) Descriptor() ([]byte, []int) {
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{92}
+}
+
+func (x *GetImagePolicyResponse) GetPolicy() *ImagePolicy {
+	if x != nil {
+		return x.Policy
+	}
+	return nil
+}
+
+func (x *GetImagePolicyResponse) GetFreshness() *Freshness {
+	if x != nil {
+		return x.Freshness
+	}
+	return nil
+}
+
+// SetImagePolicyRequest changes it.
+type SetImagePolicyRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Upstream      string                 `protobuf:"bytes,1,opt,name=upstream,proto3" json:"upstream,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetImagePolicyRequest) Reset() {
+	*x = SetImagePolicyRequest{}
+	mi := &file_shoal_v1_control_proto_msgTypes[93]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetImagePolicyRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetImagePolicyRequest) ProtoMessage() {}
+
+func (x *SetImagePolicyRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_shoal_v1_control_proto_msgTypes[93]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetImagePolicyRequest.ProtoReflect.Descriptor instead.
+func (*SetImagePolicyRequest) Descriptor() ([]byte, []int) {
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{93}
+}
+
+func (x *SetImagePolicyRequest) GetUpstream() string {
+	if x != nil {
+		return x.Upstream
+	}
+	return ""
+}
+
+// SetImagePolicyResponse answers SetImagePolicy.
+type SetImagePolicyResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Policy        *ImagePolicy           `protobuf:"bytes,1,opt,name=policy,proto3" json:"policy,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetImagePolicyResponse) Reset() {
+	*x = SetImagePolicyResponse{}
+	mi := &file_shoal_v1_control_proto_msgTypes[94]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetImagePolicyResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetImagePolicyResponse) ProtoMessage() {}
+
+func (x *SetImagePolicyResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_shoal_v1_control_proto_msgTypes[94]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetImagePolicyResponse.ProtoReflect.Descriptor instead.
+func (*SetImagePolicyResponse) Descriptor() ([]byte, []int) {
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{94}
+}
+
+func (x *SetImagePolicyResponse) GetPolicy() *ImagePolicy {
+	if x != nil {
+		return x.Policy
+	}
+	return nil
+}
+
 // GetRegistryLoginRequest asks for a login.
 type GetRegistryLoginRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -6271,7 +6512,7 @@ type GetRegistryLoginRequest struct {
 
 func (x *GetRegistryLoginRequest) Reset() {
 	*x = GetRegistryLoginRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[90]
+	mi := &file_shoal_v1_control_proto_msgTypes[95]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6283,7 +6524,7 @@ func (x *GetRegistryLoginRequest) String() string {
 func (*GetRegistryLoginRequest) ProtoMessage() {}
 
 func (x *GetRegistryLoginRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[90]
+	mi := &file_shoal_v1_control_proto_msgTypes[95]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6296,7 +6537,7 @@ func (x *GetRegistryLoginRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetRegistryLoginRequest.ProtoReflect.Descriptor instead.
 func (*GetRegistryLoginRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{90}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{95}
 }
 
 // GetRegistryLoginResponse answers GetRegistryLogin.
@@ -6311,7 +6552,7 @@ type GetRegistryLoginResponse struct {
 
 func (x *GetRegistryLoginResponse) Reset() {
 	*x = GetRegistryLoginResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[91]
+	mi := &file_shoal_v1_control_proto_msgTypes[96]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6323,7 +6564,7 @@ func (x *GetRegistryLoginResponse) String() string {
 func (*GetRegistryLoginResponse) ProtoMessage() {}
 
 func (x *GetRegistryLoginResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[91]
+	mi := &file_shoal_v1_control_proto_msgTypes[96]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6336,7 +6577,7 @@ func (x *GetRegistryLoginResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetRegistryLoginResponse.ProtoReflect.Descriptor instead.
 func (*GetRegistryLoginResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{91}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{96}
 }
 
 func (x *GetRegistryLoginResponse) GetAddress() string {
@@ -6371,7 +6612,7 @@ type PushImageRequest struct {
 
 func (x *PushImageRequest) Reset() {
 	*x = PushImageRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[92]
+	mi := &file_shoal_v1_control_proto_msgTypes[97]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6383,7 +6624,7 @@ func (x *PushImageRequest) String() string {
 func (*PushImageRequest) ProtoMessage() {}
 
 func (x *PushImageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[92]
+	mi := &file_shoal_v1_control_proto_msgTypes[97]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6396,7 +6637,7 @@ func (x *PushImageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PushImageRequest.ProtoReflect.Descriptor instead.
 func (*PushImageRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{92}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{97}
 }
 
 func (x *PushImageRequest) GetRef() string {
@@ -6427,7 +6668,7 @@ type PushImageResponse struct {
 
 func (x *PushImageResponse) Reset() {
 	*x = PushImageResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[93]
+	mi := &file_shoal_v1_control_proto_msgTypes[98]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6439,7 +6680,7 @@ func (x *PushImageResponse) String() string {
 func (*PushImageResponse) ProtoMessage() {}
 
 func (x *PushImageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[93]
+	mi := &file_shoal_v1_control_proto_msgTypes[98]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6452,7 +6693,7 @@ func (x *PushImageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PushImageResponse.ProtoReflect.Descriptor instead.
 func (*PushImageResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{93}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{98}
 }
 
 func (x *PushImageResponse) GetWhat() isPushImageResponse_What {
@@ -6506,7 +6747,7 @@ type PullImageRequest struct {
 
 func (x *PullImageRequest) Reset() {
 	*x = PullImageRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[94]
+	mi := &file_shoal_v1_control_proto_msgTypes[99]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6518,7 +6759,7 @@ func (x *PullImageRequest) String() string {
 func (*PullImageRequest) ProtoMessage() {}
 
 func (x *PullImageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[94]
+	mi := &file_shoal_v1_control_proto_msgTypes[99]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6531,7 +6772,7 @@ func (x *PullImageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PullImageRequest.ProtoReflect.Descriptor instead.
 func (*PullImageRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{94}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{99}
 }
 
 func (x *PullImageRequest) GetRef() string {
@@ -6555,7 +6796,7 @@ type PullImageResponse struct {
 
 func (x *PullImageResponse) Reset() {
 	*x = PullImageResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[95]
+	mi := &file_shoal_v1_control_proto_msgTypes[100]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6567,7 +6808,7 @@ func (x *PullImageResponse) String() string {
 func (*PullImageResponse) ProtoMessage() {}
 
 func (x *PullImageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[95]
+	mi := &file_shoal_v1_control_proto_msgTypes[100]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6580,7 +6821,7 @@ func (x *PullImageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PullImageResponse.ProtoReflect.Descriptor instead.
 func (*PullImageResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{95}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{100}
 }
 
 func (x *PullImageResponse) GetWhat() isPullImageResponse_What {
@@ -6640,7 +6881,7 @@ type ImportImageRequest struct {
 
 func (x *ImportImageRequest) Reset() {
 	*x = ImportImageRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[96]
+	mi := &file_shoal_v1_control_proto_msgTypes[101]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6652,7 +6893,7 @@ func (x *ImportImageRequest) String() string {
 func (*ImportImageRequest) ProtoMessage() {}
 
 func (x *ImportImageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[96]
+	mi := &file_shoal_v1_control_proto_msgTypes[101]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6665,7 +6906,7 @@ func (x *ImportImageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImportImageRequest.ProtoReflect.Descriptor instead.
 func (*ImportImageRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{96}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{101}
 }
 
 func (x *ImportImageRequest) GetWhat() isImportImageRequest_What {
@@ -6711,7 +6952,7 @@ type ImportImageRequest_Start struct {
 }
 
 type ImportImageRequest_Data struct {
-	Data []byte `protobuf:"bytes,2,opt,name=data,proto3,oneof"` // at most 64 KiB
+	Data []byte `protobuf:"bytes,2,opt,name=data,proto3,oneof"` // below 128 KiB
 }
 
 type ImportImageRequest_End struct {
@@ -6734,7 +6975,7 @@ type ImportStart struct {
 
 func (x *ImportStart) Reset() {
 	*x = ImportStart{}
-	mi := &file_shoal_v1_control_proto_msgTypes[97]
+	mi := &file_shoal_v1_control_proto_msgTypes[102]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6746,7 +6987,7 @@ func (x *ImportStart) String() string {
 func (*ImportStart) ProtoMessage() {}
 
 func (x *ImportStart) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[97]
+	mi := &file_shoal_v1_control_proto_msgTypes[102]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6759,7 +7000,7 @@ func (x *ImportStart) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImportStart.ProtoReflect.Descriptor instead.
 func (*ImportStart) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{97}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{102}
 }
 
 func (x *ImportStart) GetAs() string {
@@ -6783,7 +7024,7 @@ type ImportImageResponse struct {
 
 func (x *ImportImageResponse) Reset() {
 	*x = ImportImageResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[98]
+	mi := &file_shoal_v1_control_proto_msgTypes[103]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6795,7 +7036,7 @@ func (x *ImportImageResponse) String() string {
 func (*ImportImageResponse) ProtoMessage() {}
 
 func (x *ImportImageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[98]
+	mi := &file_shoal_v1_control_proto_msgTypes[103]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6808,7 +7049,7 @@ func (x *ImportImageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImportImageResponse.ProtoReflect.Descriptor instead.
 func (*ImportImageResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{98}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{103}
 }
 
 func (x *ImportImageResponse) GetWhat() isImportImageResponse_What {
@@ -6864,7 +7105,7 @@ type ExportImageRequest struct {
 
 func (x *ExportImageRequest) Reset() {
 	*x = ExportImageRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[99]
+	mi := &file_shoal_v1_control_proto_msgTypes[104]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6876,7 +7117,7 @@ func (x *ExportImageRequest) String() string {
 func (*ExportImageRequest) ProtoMessage() {}
 
 func (x *ExportImageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[99]
+	mi := &file_shoal_v1_control_proto_msgTypes[104]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6889,7 +7130,7 @@ func (x *ExportImageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExportImageRequest.ProtoReflect.Descriptor instead.
 func (*ExportImageRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{99}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{104}
 }
 
 func (x *ExportImageRequest) GetRef() string {
@@ -6928,7 +7169,7 @@ type ExportImageResponse struct {
 
 func (x *ExportImageResponse) Reset() {
 	*x = ExportImageResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[100]
+	mi := &file_shoal_v1_control_proto_msgTypes[105]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6940,7 +7181,7 @@ func (x *ExportImageResponse) String() string {
 func (*ExportImageResponse) ProtoMessage() {}
 
 func (x *ExportImageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[100]
+	mi := &file_shoal_v1_control_proto_msgTypes[105]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6953,7 +7194,7 @@ func (x *ExportImageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExportImageResponse.ProtoReflect.Descriptor instead.
 func (*ExportImageResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{100}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{105}
 }
 
 func (x *ExportImageResponse) GetWhat() isExportImageResponse_What {
@@ -7529,7 +7770,19 @@ const file_shoal_v1_control_proto_rawDesc = "" +
 	"\n" +
 	"used_bytes\x18\x03 \x01(\x03R\tusedBytes\x12\x1f\n" +
 	"\vlimit_bytes\x18\x04 \x01(\x03R\n" +
-	"limitBytes\"\x19\n" +
+	"limitBytes\"\x84\x01\n" +
+	"\vImagePolicy\x12\x1a\n" +
+	"\bupstream\x18\x01 \x01(\tR\bupstream\x12'\n" +
+	"\x06author\x18\x02 \x01(\v2\x0f.shoal.v1.PlaceR\x06author\x120\n" +
+	"\x05since\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\"\x17\n" +
+	"\x15GetImagePolicyRequest\"z\n" +
+	"\x16GetImagePolicyResponse\x12-\n" +
+	"\x06policy\x18\x01 \x01(\v2\x15.shoal.v1.ImagePolicyR\x06policy\x121\n" +
+	"\tfreshness\x18\x02 \x01(\v2\x13.shoal.v1.FreshnessR\tfreshness\"3\n" +
+	"\x15SetImagePolicyRequest\x12\x1a\n" +
+	"\bupstream\x18\x01 \x01(\tR\bupstream\"G\n" +
+	"\x16SetImagePolicyResponse\x12-\n" +
+	"\x06policy\x18\x01 \x01(\v2\x15.shoal.v1.ImagePolicyR\x06policy\"\x19\n" +
 	"\x17GetRegistryLoginRequest\"d\n" +
 	"\x18GetRegistryLoginResponse\x12\x18\n" +
 	"\aaddress\x18\x01 \x01(\tR\aaddress\x12\x12\n" +
@@ -7567,7 +7820,7 @@ const file_shoal_v1_control_proto_rawDesc = "" +
 	"\bprogress\x18\x01 \x01(\v2\x16.shoal.v1.MoveProgressH\x00R\bprogress\x12\x14\n" +
 	"\x04data\x18\x02 \x01(\fH\x00R\x04data\x12\x12\n" +
 	"\x03end\x18\x03 \x01(\bH\x00R\x03endB\x06\n" +
-	"\x04what2\xec\x14\n" +
+	"\x04what2\x96\x16\n" +
 	"\x0eControlService\x12;\n" +
 	"\x06Deploy\x12\x17.shoal.v1.DeployRequest\x1a\x18.shoal.v1.DeployResponse\x128\n" +
 	"\x05Scale\x12\x16.shoal.v1.ScaleRequest\x1a\x17.shoal.v1.ScaleResponse\x12;\n" +
@@ -7597,7 +7850,9 @@ const file_shoal_v1_control_proto_rawDesc = "" +
 	"ListImages\x12\x1b.shoal.v1.ListImagesRequest\x1a\x1c.shoal.v1.ListImagesResponse\x12M\n" +
 	"\fInspectImage\x12\x1d.shoal.v1.InspectImageRequest\x1a\x1e.shoal.v1.InspectImageResponse\x12J\n" +
 	"\vChangeImage\x12\x1c.shoal.v1.ChangeImageRequest\x1a\x1d.shoal.v1.ChangeImageResponse\x12P\n" +
-	"\rCollectImages\x12\x1e.shoal.v1.CollectImagesRequest\x1a\x1f.shoal.v1.CollectImagesResponse\x12Y\n" +
+	"\rCollectImages\x12\x1e.shoal.v1.CollectImagesRequest\x1a\x1f.shoal.v1.CollectImagesResponse\x12S\n" +
+	"\x0eGetImagePolicy\x12\x1f.shoal.v1.GetImagePolicyRequest\x1a .shoal.v1.GetImagePolicyResponse\x12S\n" +
+	"\x0eSetImagePolicy\x12\x1f.shoal.v1.SetImagePolicyRequest\x1a .shoal.v1.SetImagePolicyResponse\x12Y\n" +
 	"\x10GetRegistryLogin\x12!.shoal.v1.GetRegistryLoginRequest\x1a\".shoal.v1.GetRegistryLoginResponse\x12F\n" +
 	"\tPushImage\x12\x1a.shoal.v1.PushImageRequest\x1a\x1b.shoal.v1.PushImageResponse0\x01\x12F\n" +
 	"\tPullImage\x12\x1a.shoal.v1.PullImageRequest\x1a\x1b.shoal.v1.PullImageResponse0\x01\x12N\n" +
@@ -7624,7 +7879,7 @@ func file_shoal_v1_control_proto_rawDescGZIP() []byte {
 	return file_shoal_v1_control_proto_rawDescData
 }
 
-var file_shoal_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 109)
+var file_shoal_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 114)
 var file_shoal_v1_control_proto_goTypes = []any{
 	(*ErrorDetail)(nil),              // 0: shoal.v1.ErrorDetail
 	(*Freshness)(nil),                // 1: shoal.v1.Freshness
@@ -7716,59 +7971,64 @@ var file_shoal_v1_control_proto_goTypes = []any{
 	(*ChangeImageResponse)(nil),      // 87: shoal.v1.ChangeImageResponse
 	(*CollectImagesRequest)(nil),     // 88: shoal.v1.CollectImagesRequest
 	(*CollectImagesResponse)(nil),    // 89: shoal.v1.CollectImagesResponse
-	(*GetRegistryLoginRequest)(nil),  // 90: shoal.v1.GetRegistryLoginRequest
-	(*GetRegistryLoginResponse)(nil), // 91: shoal.v1.GetRegistryLoginResponse
-	(*PushImageRequest)(nil),         // 92: shoal.v1.PushImageRequest
-	(*PushImageResponse)(nil),        // 93: shoal.v1.PushImageResponse
-	(*PullImageRequest)(nil),         // 94: shoal.v1.PullImageRequest
-	(*PullImageResponse)(nil),        // 95: shoal.v1.PullImageResponse
-	(*ImportImageRequest)(nil),       // 96: shoal.v1.ImportImageRequest
-	(*ImportStart)(nil),              // 97: shoal.v1.ImportStart
-	(*ImportImageResponse)(nil),      // 98: shoal.v1.ImportImageResponse
-	(*ExportImageRequest)(nil),       // 99: shoal.v1.ExportImageRequest
-	(*ExportImageResponse)(nil),      // 100: shoal.v1.ExportImageResponse
-	nil,                              // 101: shoal.v1.ServiceRow.LabelsEntry
-	nil,                              // 102: shoal.v1.PeerRow.LabelsEntry
-	nil,                              // 103: shoal.v1.DeployRequest.IfRevisionEntry
-	nil,                              // 104: shoal.v1.DeployRequest.RemoveEntry
-	nil,                              // 105: shoal.v1.ChangePeerRequest.SetLabelsEntry
-	nil,                              // 106: shoal.v1.StoreStatus.RefusedEntry
-	nil,                              // 107: shoal.v1.InitRequest.LabelsEntry
-	nil,                              // 108: shoal.v1.JoinRequest.LabelsEntry
-	(*RevisionID)(nil),               // 109: shoal.v1.RevisionID
-	(*Port)(nil),                     // 110: shoal.v1.Port
-	(*timestamppb.Timestamp)(nil),    // 111: google.protobuf.Timestamp
-	(*PortBinding)(nil),              // 112: shoal.v1.PortBinding
-	(*Resources)(nil),                // 113: shoal.v1.Resources
-	(*Spec)(nil),                     // 114: shoal.v1.Spec
-	(*Target)(nil),                   // 115: shoal.v1.Target
-	(*CopyChunk)(nil),                // 116: shoal.v1.CopyChunk
-	(*CopyStart)(nil),                // 117: shoal.v1.CopyStart
-	(*DoctorCheck)(nil),              // 118: shoal.v1.DoctorCheck
-	(*ExecRequest)(nil),              // 119: shoal.v1.ExecRequest
-	(*ExecResponse)(nil),             // 120: shoal.v1.ExecResponse
+	(*ImagePolicy)(nil),              // 90: shoal.v1.ImagePolicy
+	(*GetImagePolicyRequest)(nil),    // 91: shoal.v1.GetImagePolicyRequest
+	(*GetImagePolicyResponse)(nil),   // 92: shoal.v1.GetImagePolicyResponse
+	(*SetImagePolicyRequest)(nil),    // 93: shoal.v1.SetImagePolicyRequest
+	(*SetImagePolicyResponse)(nil),   // 94: shoal.v1.SetImagePolicyResponse
+	(*GetRegistryLoginRequest)(nil),  // 95: shoal.v1.GetRegistryLoginRequest
+	(*GetRegistryLoginResponse)(nil), // 96: shoal.v1.GetRegistryLoginResponse
+	(*PushImageRequest)(nil),         // 97: shoal.v1.PushImageRequest
+	(*PushImageResponse)(nil),        // 98: shoal.v1.PushImageResponse
+	(*PullImageRequest)(nil),         // 99: shoal.v1.PullImageRequest
+	(*PullImageResponse)(nil),        // 100: shoal.v1.PullImageResponse
+	(*ImportImageRequest)(nil),       // 101: shoal.v1.ImportImageRequest
+	(*ImportStart)(nil),              // 102: shoal.v1.ImportStart
+	(*ImportImageResponse)(nil),      // 103: shoal.v1.ImportImageResponse
+	(*ExportImageRequest)(nil),       // 104: shoal.v1.ExportImageRequest
+	(*ExportImageResponse)(nil),      // 105: shoal.v1.ExportImageResponse
+	nil,                              // 106: shoal.v1.ServiceRow.LabelsEntry
+	nil,                              // 107: shoal.v1.PeerRow.LabelsEntry
+	nil,                              // 108: shoal.v1.DeployRequest.IfRevisionEntry
+	nil,                              // 109: shoal.v1.DeployRequest.RemoveEntry
+	nil,                              // 110: shoal.v1.ChangePeerRequest.SetLabelsEntry
+	nil,                              // 111: shoal.v1.StoreStatus.RefusedEntry
+	nil,                              // 112: shoal.v1.InitRequest.LabelsEntry
+	nil,                              // 113: shoal.v1.JoinRequest.LabelsEntry
+	(*RevisionID)(nil),               // 114: shoal.v1.RevisionID
+	(*Port)(nil),                     // 115: shoal.v1.Port
+	(*timestamppb.Timestamp)(nil),    // 116: google.protobuf.Timestamp
+	(*PortBinding)(nil),              // 117: shoal.v1.PortBinding
+	(*Resources)(nil),                // 118: shoal.v1.Resources
+	(*Spec)(nil),                     // 119: shoal.v1.Spec
+	(*Target)(nil),                   // 120: shoal.v1.Target
+	(*CopyChunk)(nil),                // 121: shoal.v1.CopyChunk
+	(*CopyStart)(nil),                // 122: shoal.v1.CopyStart
+	(*DoctorCheck)(nil),              // 123: shoal.v1.DoctorCheck
+	(*ExecRequest)(nil),              // 124: shoal.v1.ExecRequest
+	(*ExecResponse)(nil),             // 125: shoal.v1.ExecResponse
 }
 var file_shoal_v1_control_proto_depIdxs = []int32{
 	2,   // 0: shoal.v1.Freshness.silent:type_name -> shoal.v1.SilentPeer
-	109, // 1: shoal.v1.ServiceRow.revision:type_name -> shoal.v1.RevisionID
-	110, // 2: shoal.v1.ServiceRow.ports:type_name -> shoal.v1.Port
-	101, // 3: shoal.v1.ServiceRow.labels:type_name -> shoal.v1.ServiceRow.LabelsEntry
-	111, // 4: shoal.v1.ServiceRow.accepted:type_name -> google.protobuf.Timestamp
-	112, // 5: shoal.v1.ReplicaRow.ports:type_name -> shoal.v1.PortBinding
-	109, // 6: shoal.v1.ReplicaRow.revision:type_name -> shoal.v1.RevisionID
-	111, // 7: shoal.v1.ReplicaRow.started:type_name -> google.protobuf.Timestamp
-	102, // 8: shoal.v1.PeerRow.labels:type_name -> shoal.v1.PeerRow.LabelsEntry
-	113, // 9: shoal.v1.PeerRow.capacity:type_name -> shoal.v1.Resources
-	113, // 10: shoal.v1.PeerRow.allocatable:type_name -> shoal.v1.Resources
-	113, // 11: shoal.v1.PeerRow.free:type_name -> shoal.v1.Resources
-	113, // 12: shoal.v1.PeerRow.used:type_name -> shoal.v1.Resources
-	111, // 13: shoal.v1.TokenRow.expires:type_name -> google.protobuf.Timestamp
-	109, // 14: shoal.v1.PlanChange.revision:type_name -> shoal.v1.RevisionID
+	114, // 1: shoal.v1.ServiceRow.revision:type_name -> shoal.v1.RevisionID
+	115, // 2: shoal.v1.ServiceRow.ports:type_name -> shoal.v1.Port
+	106, // 3: shoal.v1.ServiceRow.labels:type_name -> shoal.v1.ServiceRow.LabelsEntry
+	116, // 4: shoal.v1.ServiceRow.accepted:type_name -> google.protobuf.Timestamp
+	117, // 5: shoal.v1.ReplicaRow.ports:type_name -> shoal.v1.PortBinding
+	114, // 6: shoal.v1.ReplicaRow.revision:type_name -> shoal.v1.RevisionID
+	116, // 7: shoal.v1.ReplicaRow.started:type_name -> google.protobuf.Timestamp
+	107, // 8: shoal.v1.PeerRow.labels:type_name -> shoal.v1.PeerRow.LabelsEntry
+	118, // 9: shoal.v1.PeerRow.capacity:type_name -> shoal.v1.Resources
+	118, // 10: shoal.v1.PeerRow.allocatable:type_name -> shoal.v1.Resources
+	118, // 11: shoal.v1.PeerRow.free:type_name -> shoal.v1.Resources
+	118, // 12: shoal.v1.PeerRow.used:type_name -> shoal.v1.Resources
+	116, // 13: shoal.v1.TokenRow.expires:type_name -> google.protobuf.Timestamp
+	114, // 14: shoal.v1.PlanChange.revision:type_name -> shoal.v1.RevisionID
 	7,   // 15: shoal.v1.PlanChange.places:type_name -> shoal.v1.Place
 	8,   // 16: shoal.v1.WishOutcome.changes:type_name -> shoal.v1.PlanChange
-	114, // 17: shoal.v1.DeployRequest.specs:type_name -> shoal.v1.Spec
-	103, // 18: shoal.v1.DeployRequest.if_revision:type_name -> shoal.v1.DeployRequest.IfRevisionEntry
-	104, // 19: shoal.v1.DeployRequest.remove:type_name -> shoal.v1.DeployRequest.RemoveEntry
+	119, // 17: shoal.v1.DeployRequest.specs:type_name -> shoal.v1.Spec
+	108, // 18: shoal.v1.DeployRequest.if_revision:type_name -> shoal.v1.DeployRequest.IfRevisionEntry
+	109, // 19: shoal.v1.DeployRequest.remove:type_name -> shoal.v1.DeployRequest.RemoveEntry
 	9,   // 20: shoal.v1.DeployResponse.outcome:type_name -> shoal.v1.WishOutcome
 	1,   // 21: shoal.v1.DeployResponse.freshness:type_name -> shoal.v1.Freshness
 	12,  // 22: shoal.v1.ScaleRequest.targets:type_name -> shoal.v1.ScaleTarget
@@ -7778,7 +8038,7 @@ var file_shoal_v1_control_proto_depIdxs = []int32{
 	1,   // 26: shoal.v1.RemoveResponse.freshness:type_name -> shoal.v1.Freshness
 	9,   // 27: shoal.v1.OperateResponse.outcome:type_name -> shoal.v1.WishOutcome
 	1,   // 28: shoal.v1.OperateResponse.freshness:type_name -> shoal.v1.Freshness
-	105, // 29: shoal.v1.ChangePeerRequest.set_labels:type_name -> shoal.v1.ChangePeerRequest.SetLabelsEntry
+	110, // 29: shoal.v1.ChangePeerRequest.set_labels:type_name -> shoal.v1.ChangePeerRequest.SetLabelsEntry
 	9,   // 30: shoal.v1.ChangePeerResponse.outcome:type_name -> shoal.v1.WishOutcome
 	1,   // 31: shoal.v1.ChangePeerResponse.freshness:type_name -> shoal.v1.Freshness
 	5,   // 32: shoal.v1.WatchPeerResponse.peer:type_name -> shoal.v1.PeerRow
@@ -7792,29 +8052,29 @@ var file_shoal_v1_control_proto_depIdxs = []int32{
 	7,   // 40: shoal.v1.ExplainedSlot.proposed:type_name -> shoal.v1.Place
 	4,   // 41: shoal.v1.ExplainedSlot.holders:type_name -> shoal.v1.ReplicaRow
 	7,   // 42: shoal.v1.ExplainedSlot.home:type_name -> shoal.v1.Place
-	115, // 43: shoal.v1.CopyFromRequest.target:type_name -> shoal.v1.Target
-	116, // 44: shoal.v1.CopyFromResponse.chunk:type_name -> shoal.v1.CopyChunk
-	117, // 45: shoal.v1.CopyToRequest.start:type_name -> shoal.v1.CopyStart
+	120, // 43: shoal.v1.CopyFromRequest.target:type_name -> shoal.v1.Target
+	121, // 44: shoal.v1.CopyFromResponse.chunk:type_name -> shoal.v1.CopyChunk
+	122, // 45: shoal.v1.CopyToRequest.start:type_name -> shoal.v1.CopyStart
 	33,  // 46: shoal.v1.WatchUsageResponse.peers:type_name -> shoal.v1.PeerUsage
 	3,   // 47: shoal.v1.WatchUsageResponse.services:type_name -> shoal.v1.ServiceRow
 	1,   // 48: shoal.v1.WatchUsageResponse.freshness:type_name -> shoal.v1.Freshness
 	5,   // 49: shoal.v1.PeerUsage.peer:type_name -> shoal.v1.PeerRow
 	34,  // 50: shoal.v1.PeerUsage.replicas:type_name -> shoal.v1.UsedReplica
 	4,   // 51: shoal.v1.UsedReplica.replica:type_name -> shoal.v1.ReplicaRow
-	118, // 52: shoal.v1.RunDoctorResponse.check:type_name -> shoal.v1.DoctorCheck
+	123, // 52: shoal.v1.RunDoctorResponse.check:type_name -> shoal.v1.DoctorCheck
 	3,   // 53: shoal.v1.ListServicesResponse.services:type_name -> shoal.v1.ServiceRow
 	1,   // 54: shoal.v1.ListServicesResponse.freshness:type_name -> shoal.v1.Freshness
 	4,   // 55: shoal.v1.ListReplicasResponse.replicas:type_name -> shoal.v1.ReplicaRow
 	1,   // 56: shoal.v1.ListReplicasResponse.freshness:type_name -> shoal.v1.Freshness
 	3,   // 57: shoal.v1.InspectServiceResponse.service:type_name -> shoal.v1.ServiceRow
-	114, // 58: shoal.v1.InspectServiceResponse.spec:type_name -> shoal.v1.Spec
+	119, // 58: shoal.v1.InspectServiceResponse.spec:type_name -> shoal.v1.Spec
 	4,   // 59: shoal.v1.InspectServiceResponse.replicas:type_name -> shoal.v1.ReplicaRow
-	109, // 60: shoal.v1.InspectServiceResponse.heads:type_name -> shoal.v1.RevisionID
+	114, // 60: shoal.v1.InspectServiceResponse.heads:type_name -> shoal.v1.RevisionID
 	45,  // 61: shoal.v1.InspectServiceResponse.conflicts:type_name -> shoal.v1.WishConflict
 	46,  // 62: shoal.v1.InspectServiceResponse.verdicts:type_name -> shoal.v1.Verdict
 	1,   // 63: shoal.v1.InspectServiceResponse.freshness:type_name -> shoal.v1.Freshness
-	109, // 64: shoal.v1.WishConflict.loser:type_name -> shoal.v1.RevisionID
-	109, // 65: shoal.v1.WishConflict.winner:type_name -> shoal.v1.RevisionID
+	114, // 64: shoal.v1.WishConflict.loser:type_name -> shoal.v1.RevisionID
+	114, // 65: shoal.v1.WishConflict.winner:type_name -> shoal.v1.RevisionID
 	5,   // 66: shoal.v1.ListPeersResponse.peers:type_name -> shoal.v1.PeerRow
 	1,   // 67: shoal.v1.ListPeersResponse.freshness:type_name -> shoal.v1.Freshness
 	5,   // 68: shoal.v1.InspectPeerResponse.peer:type_name -> shoal.v1.PeerRow
@@ -7828,23 +8088,23 @@ var file_shoal_v1_control_proto_depIdxs = []int32{
 	1,   // 76: shoal.v1.WatchResponse.freshness:type_name -> shoal.v1.Freshness
 	3,   // 77: shoal.v1.ServiceProgress.service:type_name -> shoal.v1.ServiceRow
 	4,   // 78: shoal.v1.ServiceProgress.replicas:type_name -> shoal.v1.ReplicaRow
-	111, // 79: shoal.v1.StreamLogsRequest.since:type_name -> google.protobuf.Timestamp
-	111, // 80: shoal.v1.StreamLogsRequest.until:type_name -> google.protobuf.Timestamp
+	116, // 79: shoal.v1.StreamLogsRequest.since:type_name -> google.protobuf.Timestamp
+	116, // 80: shoal.v1.StreamLogsRequest.until:type_name -> google.protobuf.Timestamp
 	58,  // 81: shoal.v1.StreamLogsResponse.line:type_name -> shoal.v1.LogRow
 	59,  // 82: shoal.v1.StreamLogsResponse.lost:type_name -> shoal.v1.LostHolder
-	111, // 83: shoal.v1.LogRow.time:type_name -> google.protobuf.Timestamp
-	111, // 84: shoal.v1.StreamEventsRequest.since:type_name -> google.protobuf.Timestamp
+	116, // 83: shoal.v1.LogRow.time:type_name -> google.protobuf.Timestamp
+	116, // 84: shoal.v1.StreamEventsRequest.since:type_name -> google.protobuf.Timestamp
 	62,  // 85: shoal.v1.StreamEventsResponse.event:type_name -> shoal.v1.EventRow
-	111, // 86: shoal.v1.EventRow.time:type_name -> google.protobuf.Timestamp
+	116, // 86: shoal.v1.EventRow.time:type_name -> google.protobuf.Timestamp
 	1,   // 87: shoal.v1.GetStatusResponse.freshness:type_name -> shoal.v1.Freshness
 	65,  // 88: shoal.v1.GetStatusResponse.store:type_name -> shoal.v1.StoreStatus
-	106, // 89: shoal.v1.StoreStatus.refused:type_name -> shoal.v1.StoreStatus.RefusedEntry
-	107, // 90: shoal.v1.InitRequest.labels:type_name -> shoal.v1.InitRequest.LabelsEntry
-	108, // 91: shoal.v1.JoinRequest.labels:type_name -> shoal.v1.JoinRequest.LabelsEntry
+	111, // 89: shoal.v1.StoreStatus.refused:type_name -> shoal.v1.StoreStatus.RefusedEntry
+	112, // 90: shoal.v1.InitRequest.labels:type_name -> shoal.v1.InitRequest.LabelsEntry
+	113, // 91: shoal.v1.JoinRequest.labels:type_name -> shoal.v1.JoinRequest.LabelsEntry
 	6,   // 92: shoal.v1.ListTokensResponse.tokens:type_name -> shoal.v1.TokenRow
 	1,   // 93: shoal.v1.ListTokensResponse.freshness:type_name -> shoal.v1.Freshness
 	7,   // 94: shoal.v1.ImageRow.author:type_name -> shoal.v1.Place
-	111, // 95: shoal.v1.ImageRow.since:type_name -> google.protobuf.Timestamp
+	116, // 95: shoal.v1.ImageRow.since:type_name -> google.protobuf.Timestamp
 	7,   // 96: shoal.v1.ImageBlob.holders:type_name -> shoal.v1.Place
 	7,   // 97: shoal.v1.ImageBlob.partial:type_name -> shoal.v1.Place
 	78,  // 98: shoal.v1.MovedImages.images:type_name -> shoal.v1.ImageRow
@@ -7855,93 +8115,102 @@ var file_shoal_v1_control_proto_depIdxs = []int32{
 	7,   // 103: shoal.v1.InspectImageResponse.silent:type_name -> shoal.v1.Place
 	1,   // 104: shoal.v1.InspectImageResponse.freshness:type_name -> shoal.v1.Freshness
 	78,  // 105: shoal.v1.ChangeImageResponse.image:type_name -> shoal.v1.ImageRow
-	80,  // 106: shoal.v1.PushImageResponse.progress:type_name -> shoal.v1.MoveProgress
-	81,  // 107: shoal.v1.PushImageResponse.end:type_name -> shoal.v1.MovedImages
-	80,  // 108: shoal.v1.PullImageResponse.progress:type_name -> shoal.v1.MoveProgress
-	81,  // 109: shoal.v1.PullImageResponse.end:type_name -> shoal.v1.MovedImages
-	97,  // 110: shoal.v1.ImportImageRequest.start:type_name -> shoal.v1.ImportStart
-	80,  // 111: shoal.v1.ImportImageResponse.progress:type_name -> shoal.v1.MoveProgress
-	81,  // 112: shoal.v1.ImportImageResponse.end:type_name -> shoal.v1.MovedImages
-	80,  // 113: shoal.v1.ExportImageResponse.progress:type_name -> shoal.v1.MoveProgress
-	10,  // 114: shoal.v1.ControlService.Deploy:input_type -> shoal.v1.DeployRequest
-	13,  // 115: shoal.v1.ControlService.Scale:input_type -> shoal.v1.ScaleRequest
-	15,  // 116: shoal.v1.ControlService.Remove:input_type -> shoal.v1.RemoveRequest
-	17,  // 117: shoal.v1.ControlService.Operate:input_type -> shoal.v1.OperateRequest
-	19,  // 118: shoal.v1.ControlService.ChangePeer:input_type -> shoal.v1.ChangePeerRequest
-	21,  // 119: shoal.v1.ControlService.WatchPeer:input_type -> shoal.v1.WatchPeerRequest
-	39,  // 120: shoal.v1.ControlService.ListServices:input_type -> shoal.v1.ListServicesRequest
-	41,  // 121: shoal.v1.ControlService.ListReplicas:input_type -> shoal.v1.ListReplicasRequest
-	43,  // 122: shoal.v1.ControlService.InspectService:input_type -> shoal.v1.InspectServiceRequest
-	24,  // 123: shoal.v1.ControlService.ExplainService:input_type -> shoal.v1.ExplainServiceRequest
-	47,  // 124: shoal.v1.ControlService.ListPeers:input_type -> shoal.v1.ListPeersRequest
-	49,  // 125: shoal.v1.ControlService.InspectPeer:input_type -> shoal.v1.InspectPeerRequest
-	53,  // 126: shoal.v1.ControlService.Watch:input_type -> shoal.v1.WatchRequest
-	56,  // 127: shoal.v1.ControlService.StreamLogs:input_type -> shoal.v1.StreamLogsRequest
-	60,  // 128: shoal.v1.ControlService.StreamEvents:input_type -> shoal.v1.StreamEventsRequest
-	119, // 129: shoal.v1.ControlService.Exec:input_type -> shoal.v1.ExecRequest
-	27,  // 130: shoal.v1.ControlService.CopyFrom:input_type -> shoal.v1.CopyFromRequest
-	29,  // 131: shoal.v1.ControlService.CopyTo:input_type -> shoal.v1.CopyToRequest
-	31,  // 132: shoal.v1.ControlService.WatchUsage:input_type -> shoal.v1.WatchUsageRequest
-	35,  // 133: shoal.v1.ControlService.RunDoctor:input_type -> shoal.v1.RunDoctorRequest
-	37,  // 134: shoal.v1.ControlService.GetDebug:input_type -> shoal.v1.GetDebugRequest
-	82,  // 135: shoal.v1.ControlService.ListImages:input_type -> shoal.v1.ListImagesRequest
-	84,  // 136: shoal.v1.ControlService.InspectImage:input_type -> shoal.v1.InspectImageRequest
-	86,  // 137: shoal.v1.ControlService.ChangeImage:input_type -> shoal.v1.ChangeImageRequest
-	88,  // 138: shoal.v1.ControlService.CollectImages:input_type -> shoal.v1.CollectImagesRequest
-	90,  // 139: shoal.v1.ControlService.GetRegistryLogin:input_type -> shoal.v1.GetRegistryLoginRequest
-	92,  // 140: shoal.v1.ControlService.PushImage:input_type -> shoal.v1.PushImageRequest
-	94,  // 141: shoal.v1.ControlService.PullImage:input_type -> shoal.v1.PullImageRequest
-	96,  // 142: shoal.v1.ControlService.ImportImage:input_type -> shoal.v1.ImportImageRequest
-	99,  // 143: shoal.v1.ControlService.ExportImage:input_type -> shoal.v1.ExportImageRequest
-	63,  // 144: shoal.v1.ControlService.GetStatus:input_type -> shoal.v1.GetStatusRequest
-	66,  // 145: shoal.v1.ControlService.Init:input_type -> shoal.v1.InitRequest
-	68,  // 146: shoal.v1.ControlService.Join:input_type -> shoal.v1.JoinRequest
-	70,  // 147: shoal.v1.ControlService.Leave:input_type -> shoal.v1.LeaveRequest
-	72,  // 148: shoal.v1.ControlService.CreateToken:input_type -> shoal.v1.CreateTokenRequest
-	74,  // 149: shoal.v1.ControlService.ListTokens:input_type -> shoal.v1.ListTokensRequest
-	76,  // 150: shoal.v1.ControlService.RevokeToken:input_type -> shoal.v1.RevokeTokenRequest
-	11,  // 151: shoal.v1.ControlService.Deploy:output_type -> shoal.v1.DeployResponse
-	14,  // 152: shoal.v1.ControlService.Scale:output_type -> shoal.v1.ScaleResponse
-	16,  // 153: shoal.v1.ControlService.Remove:output_type -> shoal.v1.RemoveResponse
-	18,  // 154: shoal.v1.ControlService.Operate:output_type -> shoal.v1.OperateResponse
-	20,  // 155: shoal.v1.ControlService.ChangePeer:output_type -> shoal.v1.ChangePeerResponse
-	22,  // 156: shoal.v1.ControlService.WatchPeer:output_type -> shoal.v1.WatchPeerResponse
-	40,  // 157: shoal.v1.ControlService.ListServices:output_type -> shoal.v1.ListServicesResponse
-	42,  // 158: shoal.v1.ControlService.ListReplicas:output_type -> shoal.v1.ListReplicasResponse
-	44,  // 159: shoal.v1.ControlService.InspectService:output_type -> shoal.v1.InspectServiceResponse
-	25,  // 160: shoal.v1.ControlService.ExplainService:output_type -> shoal.v1.ExplainServiceResponse
-	48,  // 161: shoal.v1.ControlService.ListPeers:output_type -> shoal.v1.ListPeersResponse
-	50,  // 162: shoal.v1.ControlService.InspectPeer:output_type -> shoal.v1.InspectPeerResponse
-	54,  // 163: shoal.v1.ControlService.Watch:output_type -> shoal.v1.WatchResponse
-	57,  // 164: shoal.v1.ControlService.StreamLogs:output_type -> shoal.v1.StreamLogsResponse
-	61,  // 165: shoal.v1.ControlService.StreamEvents:output_type -> shoal.v1.StreamEventsResponse
-	120, // 166: shoal.v1.ControlService.Exec:output_type -> shoal.v1.ExecResponse
-	28,  // 167: shoal.v1.ControlService.CopyFrom:output_type -> shoal.v1.CopyFromResponse
-	30,  // 168: shoal.v1.ControlService.CopyTo:output_type -> shoal.v1.CopyToResponse
-	32,  // 169: shoal.v1.ControlService.WatchUsage:output_type -> shoal.v1.WatchUsageResponse
-	36,  // 170: shoal.v1.ControlService.RunDoctor:output_type -> shoal.v1.RunDoctorResponse
-	38,  // 171: shoal.v1.ControlService.GetDebug:output_type -> shoal.v1.GetDebugResponse
-	83,  // 172: shoal.v1.ControlService.ListImages:output_type -> shoal.v1.ListImagesResponse
-	85,  // 173: shoal.v1.ControlService.InspectImage:output_type -> shoal.v1.InspectImageResponse
-	87,  // 174: shoal.v1.ControlService.ChangeImage:output_type -> shoal.v1.ChangeImageResponse
-	89,  // 175: shoal.v1.ControlService.CollectImages:output_type -> shoal.v1.CollectImagesResponse
-	91,  // 176: shoal.v1.ControlService.GetRegistryLogin:output_type -> shoal.v1.GetRegistryLoginResponse
-	93,  // 177: shoal.v1.ControlService.PushImage:output_type -> shoal.v1.PushImageResponse
-	95,  // 178: shoal.v1.ControlService.PullImage:output_type -> shoal.v1.PullImageResponse
-	98,  // 179: shoal.v1.ControlService.ImportImage:output_type -> shoal.v1.ImportImageResponse
-	100, // 180: shoal.v1.ControlService.ExportImage:output_type -> shoal.v1.ExportImageResponse
-	64,  // 181: shoal.v1.ControlService.GetStatus:output_type -> shoal.v1.GetStatusResponse
-	67,  // 182: shoal.v1.ControlService.Init:output_type -> shoal.v1.InitResponse
-	69,  // 183: shoal.v1.ControlService.Join:output_type -> shoal.v1.JoinResponse
-	71,  // 184: shoal.v1.ControlService.Leave:output_type -> shoal.v1.LeaveResponse
-	73,  // 185: shoal.v1.ControlService.CreateToken:output_type -> shoal.v1.CreateTokenResponse
-	75,  // 186: shoal.v1.ControlService.ListTokens:output_type -> shoal.v1.ListTokensResponse
-	77,  // 187: shoal.v1.ControlService.RevokeToken:output_type -> shoal.v1.RevokeTokenResponse
-	151, // [151:188] is the sub-list for method output_type
-	114, // [114:151] is the sub-list for method input_type
-	114, // [114:114] is the sub-list for extension type_name
-	114, // [114:114] is the sub-list for extension extendee
-	0,   // [0:114] is the sub-list for field type_name
+	7,   // 106: shoal.v1.ImagePolicy.author:type_name -> shoal.v1.Place
+	116, // 107: shoal.v1.ImagePolicy.since:type_name -> google.protobuf.Timestamp
+	90,  // 108: shoal.v1.GetImagePolicyResponse.policy:type_name -> shoal.v1.ImagePolicy
+	1,   // 109: shoal.v1.GetImagePolicyResponse.freshness:type_name -> shoal.v1.Freshness
+	90,  // 110: shoal.v1.SetImagePolicyResponse.policy:type_name -> shoal.v1.ImagePolicy
+	80,  // 111: shoal.v1.PushImageResponse.progress:type_name -> shoal.v1.MoveProgress
+	81,  // 112: shoal.v1.PushImageResponse.end:type_name -> shoal.v1.MovedImages
+	80,  // 113: shoal.v1.PullImageResponse.progress:type_name -> shoal.v1.MoveProgress
+	81,  // 114: shoal.v1.PullImageResponse.end:type_name -> shoal.v1.MovedImages
+	102, // 115: shoal.v1.ImportImageRequest.start:type_name -> shoal.v1.ImportStart
+	80,  // 116: shoal.v1.ImportImageResponse.progress:type_name -> shoal.v1.MoveProgress
+	81,  // 117: shoal.v1.ImportImageResponse.end:type_name -> shoal.v1.MovedImages
+	80,  // 118: shoal.v1.ExportImageResponse.progress:type_name -> shoal.v1.MoveProgress
+	10,  // 119: shoal.v1.ControlService.Deploy:input_type -> shoal.v1.DeployRequest
+	13,  // 120: shoal.v1.ControlService.Scale:input_type -> shoal.v1.ScaleRequest
+	15,  // 121: shoal.v1.ControlService.Remove:input_type -> shoal.v1.RemoveRequest
+	17,  // 122: shoal.v1.ControlService.Operate:input_type -> shoal.v1.OperateRequest
+	19,  // 123: shoal.v1.ControlService.ChangePeer:input_type -> shoal.v1.ChangePeerRequest
+	21,  // 124: shoal.v1.ControlService.WatchPeer:input_type -> shoal.v1.WatchPeerRequest
+	39,  // 125: shoal.v1.ControlService.ListServices:input_type -> shoal.v1.ListServicesRequest
+	41,  // 126: shoal.v1.ControlService.ListReplicas:input_type -> shoal.v1.ListReplicasRequest
+	43,  // 127: shoal.v1.ControlService.InspectService:input_type -> shoal.v1.InspectServiceRequest
+	24,  // 128: shoal.v1.ControlService.ExplainService:input_type -> shoal.v1.ExplainServiceRequest
+	47,  // 129: shoal.v1.ControlService.ListPeers:input_type -> shoal.v1.ListPeersRequest
+	49,  // 130: shoal.v1.ControlService.InspectPeer:input_type -> shoal.v1.InspectPeerRequest
+	53,  // 131: shoal.v1.ControlService.Watch:input_type -> shoal.v1.WatchRequest
+	56,  // 132: shoal.v1.ControlService.StreamLogs:input_type -> shoal.v1.StreamLogsRequest
+	60,  // 133: shoal.v1.ControlService.StreamEvents:input_type -> shoal.v1.StreamEventsRequest
+	124, // 134: shoal.v1.ControlService.Exec:input_type -> shoal.v1.ExecRequest
+	27,  // 135: shoal.v1.ControlService.CopyFrom:input_type -> shoal.v1.CopyFromRequest
+	29,  // 136: shoal.v1.ControlService.CopyTo:input_type -> shoal.v1.CopyToRequest
+	31,  // 137: shoal.v1.ControlService.WatchUsage:input_type -> shoal.v1.WatchUsageRequest
+	35,  // 138: shoal.v1.ControlService.RunDoctor:input_type -> shoal.v1.RunDoctorRequest
+	37,  // 139: shoal.v1.ControlService.GetDebug:input_type -> shoal.v1.GetDebugRequest
+	82,  // 140: shoal.v1.ControlService.ListImages:input_type -> shoal.v1.ListImagesRequest
+	84,  // 141: shoal.v1.ControlService.InspectImage:input_type -> shoal.v1.InspectImageRequest
+	86,  // 142: shoal.v1.ControlService.ChangeImage:input_type -> shoal.v1.ChangeImageRequest
+	88,  // 143: shoal.v1.ControlService.CollectImages:input_type -> shoal.v1.CollectImagesRequest
+	91,  // 144: shoal.v1.ControlService.GetImagePolicy:input_type -> shoal.v1.GetImagePolicyRequest
+	93,  // 145: shoal.v1.ControlService.SetImagePolicy:input_type -> shoal.v1.SetImagePolicyRequest
+	95,  // 146: shoal.v1.ControlService.GetRegistryLogin:input_type -> shoal.v1.GetRegistryLoginRequest
+	97,  // 147: shoal.v1.ControlService.PushImage:input_type -> shoal.v1.PushImageRequest
+	99,  // 148: shoal.v1.ControlService.PullImage:input_type -> shoal.v1.PullImageRequest
+	101, // 149: shoal.v1.ControlService.ImportImage:input_type -> shoal.v1.ImportImageRequest
+	104, // 150: shoal.v1.ControlService.ExportImage:input_type -> shoal.v1.ExportImageRequest
+	63,  // 151: shoal.v1.ControlService.GetStatus:input_type -> shoal.v1.GetStatusRequest
+	66,  // 152: shoal.v1.ControlService.Init:input_type -> shoal.v1.InitRequest
+	68,  // 153: shoal.v1.ControlService.Join:input_type -> shoal.v1.JoinRequest
+	70,  // 154: shoal.v1.ControlService.Leave:input_type -> shoal.v1.LeaveRequest
+	72,  // 155: shoal.v1.ControlService.CreateToken:input_type -> shoal.v1.CreateTokenRequest
+	74,  // 156: shoal.v1.ControlService.ListTokens:input_type -> shoal.v1.ListTokensRequest
+	76,  // 157: shoal.v1.ControlService.RevokeToken:input_type -> shoal.v1.RevokeTokenRequest
+	11,  // 158: shoal.v1.ControlService.Deploy:output_type -> shoal.v1.DeployResponse
+	14,  // 159: shoal.v1.ControlService.Scale:output_type -> shoal.v1.ScaleResponse
+	16,  // 160: shoal.v1.ControlService.Remove:output_type -> shoal.v1.RemoveResponse
+	18,  // 161: shoal.v1.ControlService.Operate:output_type -> shoal.v1.OperateResponse
+	20,  // 162: shoal.v1.ControlService.ChangePeer:output_type -> shoal.v1.ChangePeerResponse
+	22,  // 163: shoal.v1.ControlService.WatchPeer:output_type -> shoal.v1.WatchPeerResponse
+	40,  // 164: shoal.v1.ControlService.ListServices:output_type -> shoal.v1.ListServicesResponse
+	42,  // 165: shoal.v1.ControlService.ListReplicas:output_type -> shoal.v1.ListReplicasResponse
+	44,  // 166: shoal.v1.ControlService.InspectService:output_type -> shoal.v1.InspectServiceResponse
+	25,  // 167: shoal.v1.ControlService.ExplainService:output_type -> shoal.v1.ExplainServiceResponse
+	48,  // 168: shoal.v1.ControlService.ListPeers:output_type -> shoal.v1.ListPeersResponse
+	50,  // 169: shoal.v1.ControlService.InspectPeer:output_type -> shoal.v1.InspectPeerResponse
+	54,  // 170: shoal.v1.ControlService.Watch:output_type -> shoal.v1.WatchResponse
+	57,  // 171: shoal.v1.ControlService.StreamLogs:output_type -> shoal.v1.StreamLogsResponse
+	61,  // 172: shoal.v1.ControlService.StreamEvents:output_type -> shoal.v1.StreamEventsResponse
+	125, // 173: shoal.v1.ControlService.Exec:output_type -> shoal.v1.ExecResponse
+	28,  // 174: shoal.v1.ControlService.CopyFrom:output_type -> shoal.v1.CopyFromResponse
+	30,  // 175: shoal.v1.ControlService.CopyTo:output_type -> shoal.v1.CopyToResponse
+	32,  // 176: shoal.v1.ControlService.WatchUsage:output_type -> shoal.v1.WatchUsageResponse
+	36,  // 177: shoal.v1.ControlService.RunDoctor:output_type -> shoal.v1.RunDoctorResponse
+	38,  // 178: shoal.v1.ControlService.GetDebug:output_type -> shoal.v1.GetDebugResponse
+	83,  // 179: shoal.v1.ControlService.ListImages:output_type -> shoal.v1.ListImagesResponse
+	85,  // 180: shoal.v1.ControlService.InspectImage:output_type -> shoal.v1.InspectImageResponse
+	87,  // 181: shoal.v1.ControlService.ChangeImage:output_type -> shoal.v1.ChangeImageResponse
+	89,  // 182: shoal.v1.ControlService.CollectImages:output_type -> shoal.v1.CollectImagesResponse
+	92,  // 183: shoal.v1.ControlService.GetImagePolicy:output_type -> shoal.v1.GetImagePolicyResponse
+	94,  // 184: shoal.v1.ControlService.SetImagePolicy:output_type -> shoal.v1.SetImagePolicyResponse
+	96,  // 185: shoal.v1.ControlService.GetRegistryLogin:output_type -> shoal.v1.GetRegistryLoginResponse
+	98,  // 186: shoal.v1.ControlService.PushImage:output_type -> shoal.v1.PushImageResponse
+	100, // 187: shoal.v1.ControlService.PullImage:output_type -> shoal.v1.PullImageResponse
+	103, // 188: shoal.v1.ControlService.ImportImage:output_type -> shoal.v1.ImportImageResponse
+	105, // 189: shoal.v1.ControlService.ExportImage:output_type -> shoal.v1.ExportImageResponse
+	64,  // 190: shoal.v1.ControlService.GetStatus:output_type -> shoal.v1.GetStatusResponse
+	67,  // 191: shoal.v1.ControlService.Init:output_type -> shoal.v1.InitResponse
+	69,  // 192: shoal.v1.ControlService.Join:output_type -> shoal.v1.JoinResponse
+	71,  // 193: shoal.v1.ControlService.Leave:output_type -> shoal.v1.LeaveResponse
+	73,  // 194: shoal.v1.ControlService.CreateToken:output_type -> shoal.v1.CreateTokenResponse
+	75,  // 195: shoal.v1.ControlService.ListTokens:output_type -> shoal.v1.ListTokensResponse
+	77,  // 196: shoal.v1.ControlService.RevokeToken:output_type -> shoal.v1.RevokeTokenResponse
+	158, // [158:197] is the sub-list for method output_type
+	119, // [119:158] is the sub-list for method input_type
+	119, // [119:119] is the sub-list for extension type_name
+	119, // [119:119] is the sub-list for extension extendee
+	0,   // [0:119] is the sub-list for field type_name
 }
 
 func init() { file_shoal_v1_control_proto_init() }
@@ -7969,24 +8238,24 @@ func file_shoal_v1_control_proto_init() {
 		(*ChangeImageRequest_Pin)(nil),
 		(*ChangeImageRequest_MinCopies)(nil),
 	}
-	file_shoal_v1_control_proto_msgTypes[93].OneofWrappers = []any{
+	file_shoal_v1_control_proto_msgTypes[98].OneofWrappers = []any{
 		(*PushImageResponse_Progress)(nil),
 		(*PushImageResponse_End)(nil),
 	}
-	file_shoal_v1_control_proto_msgTypes[95].OneofWrappers = []any{
+	file_shoal_v1_control_proto_msgTypes[100].OneofWrappers = []any{
 		(*PullImageResponse_Progress)(nil),
 		(*PullImageResponse_End)(nil),
 	}
-	file_shoal_v1_control_proto_msgTypes[96].OneofWrappers = []any{
+	file_shoal_v1_control_proto_msgTypes[101].OneofWrappers = []any{
 		(*ImportImageRequest_Start)(nil),
 		(*ImportImageRequest_Data)(nil),
 		(*ImportImageRequest_End)(nil),
 	}
-	file_shoal_v1_control_proto_msgTypes[98].OneofWrappers = []any{
+	file_shoal_v1_control_proto_msgTypes[103].OneofWrappers = []any{
 		(*ImportImageResponse_Progress)(nil),
 		(*ImportImageResponse_End)(nil),
 	}
-	file_shoal_v1_control_proto_msgTypes[100].OneofWrappers = []any{
+	file_shoal_v1_control_proto_msgTypes[105].OneofWrappers = []any{
 		(*ExportImageResponse_Progress)(nil),
 		(*ExportImageResponse_Data)(nil),
 		(*ExportImageResponse_End)(nil),
@@ -7997,7 +8266,7 @@ func file_shoal_v1_control_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_shoal_v1_control_proto_rawDesc), len(file_shoal_v1_control_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   109,
+			NumMessages:   114,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

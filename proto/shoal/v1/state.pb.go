@@ -1701,6 +1701,67 @@ func (x *ImageBody) GetMinCopies() int32 {
 	return 0
 }
 
+// PolicyBody is the body of kind "policy".
+type PolicyBody struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            *RevisionID            `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Replaces      []*RevisionID          `protobuf:"bytes,2,rep,name=replaces,proto3" json:"replaces,omitempty"`
+	Upstream      string                 `protobuf:"bytes,3,opt,name=upstream,proto3" json:"upstream,omitempty"` // peers-first, none
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PolicyBody) Reset() {
+	*x = PolicyBody{}
+	mi := &file_shoal_v1_state_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PolicyBody) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PolicyBody) ProtoMessage() {}
+
+func (x *PolicyBody) ProtoReflect() protoreflect.Message {
+	mi := &file_shoal_v1_state_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PolicyBody.ProtoReflect.Descriptor instead.
+func (*PolicyBody) Descriptor() ([]byte, []int) {
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *PolicyBody) GetId() *RevisionID {
+	if x != nil {
+		return x.Id
+	}
+	return nil
+}
+
+func (x *PolicyBody) GetReplaces() []*RevisionID {
+	if x != nil {
+		return x.Replaces
+	}
+	return nil
+}
+
+func (x *PolicyBody) GetUpstream() string {
+	if x != nil {
+		return x.Upstream
+	}
+	return ""
+}
+
 // Spec is the immutable body of one revision of a service. Durations are in
 // nanoseconds.
 type Spec struct {
@@ -1740,7 +1801,7 @@ type Spec struct {
 
 func (x *Spec) Reset() {
 	*x = Spec{}
-	mi := &file_shoal_v1_state_proto_msgTypes[23]
+	mi := &file_shoal_v1_state_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1752,7 +1813,7 @@ func (x *Spec) String() string {
 func (*Spec) ProtoMessage() {}
 
 func (x *Spec) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[23]
+	mi := &file_shoal_v1_state_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1765,7 +1826,7 @@ func (x *Spec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Spec.ProtoReflect.Descriptor instead.
 func (*Spec) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{23}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Spec) GetName() string {
@@ -2005,7 +2066,7 @@ type Setup struct {
 
 func (x *Setup) Reset() {
 	*x = Setup{}
-	mi := &file_shoal_v1_state_proto_msgTypes[24]
+	mi := &file_shoal_v1_state_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2017,7 +2078,7 @@ func (x *Setup) String() string {
 func (*Setup) ProtoMessage() {}
 
 func (x *Setup) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[24]
+	mi := &file_shoal_v1_state_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2030,7 +2091,7 @@ func (x *Setup) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Setup.ProtoReflect.Descriptor instead.
 func (*Setup) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{24}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Setup) GetUser() string {
@@ -2227,7 +2288,7 @@ type Mount struct {
 
 func (x *Mount) Reset() {
 	*x = Mount{}
-	mi := &file_shoal_v1_state_proto_msgTypes[25]
+	mi := &file_shoal_v1_state_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2239,7 +2300,7 @@ func (x *Mount) String() string {
 func (*Mount) ProtoMessage() {}
 
 func (x *Mount) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[25]
+	mi := &file_shoal_v1_state_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2252,7 +2313,7 @@ func (x *Mount) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Mount.ProtoReflect.Descriptor instead.
 func (*Mount) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{25}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Mount) GetKind() string {
@@ -2337,7 +2398,7 @@ type Device struct {
 
 func (x *Device) Reset() {
 	*x = Device{}
-	mi := &file_shoal_v1_state_proto_msgTypes[26]
+	mi := &file_shoal_v1_state_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2349,7 +2410,7 @@ func (x *Device) String() string {
 func (*Device) ProtoMessage() {}
 
 func (x *Device) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[26]
+	mi := &file_shoal_v1_state_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2362,7 +2423,7 @@ func (x *Device) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Device.ProtoReflect.Descriptor instead.
 func (*Device) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{26}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Device) GetHost() string {
@@ -2398,7 +2459,7 @@ type Ulimit struct {
 
 func (x *Ulimit) Reset() {
 	*x = Ulimit{}
-	mi := &file_shoal_v1_state_proto_msgTypes[27]
+	mi := &file_shoal_v1_state_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2410,7 +2471,7 @@ func (x *Ulimit) String() string {
 func (*Ulimit) ProtoMessage() {}
 
 func (x *Ulimit) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[27]
+	mi := &file_shoal_v1_state_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2423,7 +2484,7 @@ func (x *Ulimit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ulimit.ProtoReflect.Descriptor instead.
 func (*Ulimit) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{27}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Ulimit) GetName() string {
@@ -2458,7 +2519,7 @@ type Logging struct {
 
 func (x *Logging) Reset() {
 	*x = Logging{}
-	mi := &file_shoal_v1_state_proto_msgTypes[28]
+	mi := &file_shoal_v1_state_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2470,7 +2531,7 @@ func (x *Logging) String() string {
 func (*Logging) ProtoMessage() {}
 
 func (x *Logging) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[28]
+	mi := &file_shoal_v1_state_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2483,7 +2544,7 @@ func (x *Logging) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Logging.ProtoReflect.Descriptor instead.
 func (*Logging) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{28}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Logging) GetDriver() string {
@@ -2512,7 +2573,7 @@ type Port struct {
 
 func (x *Port) Reset() {
 	*x = Port{}
-	mi := &file_shoal_v1_state_proto_msgTypes[29]
+	mi := &file_shoal_v1_state_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2524,7 +2585,7 @@ func (x *Port) String() string {
 func (*Port) ProtoMessage() {}
 
 func (x *Port) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[29]
+	mi := &file_shoal_v1_state_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2537,7 +2598,7 @@ func (x *Port) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Port.ProtoReflect.Descriptor instead.
 func (*Port) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{29}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Port) GetContainer() uint32 {
@@ -2573,7 +2634,7 @@ type Selector struct {
 
 func (x *Selector) Reset() {
 	*x = Selector{}
-	mi := &file_shoal_v1_state_proto_msgTypes[30]
+	mi := &file_shoal_v1_state_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2585,7 +2646,7 @@ func (x *Selector) String() string {
 func (*Selector) ProtoMessage() {}
 
 func (x *Selector) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[30]
+	mi := &file_shoal_v1_state_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2598,7 +2659,7 @@ func (x *Selector) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Selector.ProtoReflect.Descriptor instead.
 func (*Selector) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{30}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Selector) GetKey() string {
@@ -2637,7 +2698,7 @@ type Health struct {
 
 func (x *Health) Reset() {
 	*x = Health{}
-	mi := &file_shoal_v1_state_proto_msgTypes[31]
+	mi := &file_shoal_v1_state_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2649,7 +2710,7 @@ func (x *Health) String() string {
 func (*Health) ProtoMessage() {}
 
 func (x *Health) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[31]
+	mi := &file_shoal_v1_state_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2662,7 +2723,7 @@ func (x *Health) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Health.ProtoReflect.Descriptor instead.
 func (*Health) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{31}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *Health) GetDisable() bool {
@@ -2720,7 +2781,7 @@ type Restart struct {
 
 func (x *Restart) Reset() {
 	*x = Restart{}
-	mi := &file_shoal_v1_state_proto_msgTypes[32]
+	mi := &file_shoal_v1_state_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2732,7 +2793,7 @@ func (x *Restart) String() string {
 func (*Restart) ProtoMessage() {}
 
 func (x *Restart) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[32]
+	mi := &file_shoal_v1_state_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2745,7 +2806,7 @@ func (x *Restart) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Restart.ProtoReflect.Descriptor instead.
 func (*Restart) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{32}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *Restart) GetCondition() string {
@@ -2787,7 +2848,7 @@ type Rollout struct {
 
 func (x *Rollout) Reset() {
 	*x = Rollout{}
-	mi := &file_shoal_v1_state_proto_msgTypes[33]
+	mi := &file_shoal_v1_state_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2799,7 +2860,7 @@ func (x *Rollout) String() string {
 func (*Rollout) ProtoMessage() {}
 
 func (x *Rollout) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[33]
+	mi := &file_shoal_v1_state_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2812,7 +2873,7 @@ func (x *Rollout) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Rollout.ProtoReflect.Descriptor instead.
 func (*Rollout) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{33}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *Rollout) GetParallelism() int32 {
@@ -2976,7 +3037,12 @@ const file_shoal_v1_state_proto_rawDesc = "" +
 	"\x06pinned\x18\t \x01(\bR\x06pinned\x12\x1d\n" +
 	"\n" +
 	"min_copies\x18\n" +
-	" \x01(\x05R\tminCopies\"\xee\b\n" +
+	" \x01(\x05R\tminCopies\"\x80\x01\n" +
+	"\n" +
+	"PolicyBody\x12$\n" +
+	"\x02id\x18\x01 \x01(\v2\x14.shoal.v1.RevisionIDR\x02id\x120\n" +
+	"\breplaces\x18\x02 \x03(\v2\x14.shoal.v1.RevisionIDR\breplaces\x12\x1a\n" +
+	"\bupstream\x18\x03 \x01(\tR\bupstream\"\xee\b\n" +
 	"\x04Spec\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\aproject\x18\x02 \x01(\tR\aproject\x12\x14\n" +
@@ -3118,7 +3184,7 @@ func file_shoal_v1_state_proto_rawDescGZIP() []byte {
 	return file_shoal_v1_state_proto_rawDescData
 }
 
-var file_shoal_v1_state_proto_msgTypes = make([]protoimpl.MessageInfo, 39)
+var file_shoal_v1_state_proto_msgTypes = make([]protoimpl.MessageInfo, 40)
 var file_shoal_v1_state_proto_goTypes = []any{
 	(*Record)(nil),       // 0: shoal.v1.Record
 	(*Hlc)(nil),          // 1: shoal.v1.Hlc
@@ -3143,26 +3209,27 @@ var file_shoal_v1_state_proto_goTypes = []any{
 	(*InviteBody)(nil),   // 20: shoal.v1.InviteBody
 	(*BlobRef)(nil),      // 21: shoal.v1.BlobRef
 	(*ImageBody)(nil),    // 22: shoal.v1.ImageBody
-	(*Spec)(nil),         // 23: shoal.v1.Spec
-	(*Setup)(nil),        // 24: shoal.v1.Setup
-	(*Mount)(nil),        // 25: shoal.v1.Mount
-	(*Device)(nil),       // 26: shoal.v1.Device
-	(*Ulimit)(nil),       // 27: shoal.v1.Ulimit
-	(*Logging)(nil),      // 28: shoal.v1.Logging
-	(*Port)(nil),         // 29: shoal.v1.Port
-	(*Selector)(nil),     // 30: shoal.v1.Selector
-	(*Health)(nil),       // 31: shoal.v1.Health
-	(*Restart)(nil),      // 32: shoal.v1.Restart
-	(*Rollout)(nil),      // 33: shoal.v1.Rollout
-	nil,                  // 34: shoal.v1.PeerFacts.LabelsEntry
-	nil,                  // 35: shoal.v1.Spec.EnvEntry
-	nil,                  // 36: shoal.v1.Spec.LabelsEntry
-	nil,                  // 37: shoal.v1.Setup.SysctlsEntry
-	nil,                  // 38: shoal.v1.Logging.OptionsEntry
+	(*PolicyBody)(nil),   // 23: shoal.v1.PolicyBody
+	(*Spec)(nil),         // 24: shoal.v1.Spec
+	(*Setup)(nil),        // 25: shoal.v1.Setup
+	(*Mount)(nil),        // 26: shoal.v1.Mount
+	(*Device)(nil),       // 27: shoal.v1.Device
+	(*Ulimit)(nil),       // 28: shoal.v1.Ulimit
+	(*Logging)(nil),      // 29: shoal.v1.Logging
+	(*Port)(nil),         // 30: shoal.v1.Port
+	(*Selector)(nil),     // 31: shoal.v1.Selector
+	(*Health)(nil),       // 32: shoal.v1.Health
+	(*Restart)(nil),      // 33: shoal.v1.Restart
+	(*Rollout)(nil),      // 34: shoal.v1.Rollout
+	nil,                  // 35: shoal.v1.PeerFacts.LabelsEntry
+	nil,                  // 36: shoal.v1.Spec.EnvEntry
+	nil,                  // 37: shoal.v1.Spec.LabelsEntry
+	nil,                  // 38: shoal.v1.Setup.SysctlsEntry
+	nil,                  // 39: shoal.v1.Logging.OptionsEntry
 }
 var file_shoal_v1_state_proto_depIdxs = []int32{
 	6,  // 0: shoal.v1.PeerBody.facts:type_name -> shoal.v1.PeerFacts
-	34, // 1: shoal.v1.PeerFacts.labels:type_name -> shoal.v1.PeerFacts.LabelsEntry
+	35, // 1: shoal.v1.PeerFacts.labels:type_name -> shoal.v1.PeerFacts.LabelsEntry
 	3,  // 2: shoal.v1.PeerFacts.capacity:type_name -> shoal.v1.Resources
 	3,  // 3: shoal.v1.PeerFacts.reserved:type_name -> shoal.v1.Resources
 	7,  // 4: shoal.v1.MarkBody.laid:type_name -> shoal.v1.Mark
@@ -3170,7 +3237,7 @@ var file_shoal_v1_state_proto_depIdxs = []int32{
 	2,  // 6: shoal.v1.OpBody.of:type_name -> shoal.v1.RevisionID
 	2,  // 7: shoal.v1.RevisionBody.revision:type_name -> shoal.v1.RevisionID
 	2,  // 8: shoal.v1.RevisionBody.replaces:type_name -> shoal.v1.RevisionID
-	23, // 9: shoal.v1.RevisionBody.spec:type_name -> shoal.v1.Spec
+	24, // 9: shoal.v1.RevisionBody.spec:type_name -> shoal.v1.Spec
 	11, // 10: shoal.v1.RevisionBody.proposal:type_name -> shoal.v1.Proposal
 	2,  // 11: shoal.v1.ScaleBase.id:type_name -> shoal.v1.RevisionID
 	2,  // 12: shoal.v1.ScaleBase.covers:type_name -> shoal.v1.RevisionID
@@ -3186,27 +3253,29 @@ var file_shoal_v1_state_proto_depIdxs = []int32{
 	2,  // 22: shoal.v1.ImageBody.id:type_name -> shoal.v1.RevisionID
 	2,  // 23: shoal.v1.ImageBody.replaces:type_name -> shoal.v1.RevisionID
 	21, // 24: shoal.v1.ImageBody.blobs:type_name -> shoal.v1.BlobRef
-	35, // 25: shoal.v1.Spec.env:type_name -> shoal.v1.Spec.EnvEntry
-	36, // 26: shoal.v1.Spec.labels:type_name -> shoal.v1.Spec.LabelsEntry
-	29, // 27: shoal.v1.Spec.ports:type_name -> shoal.v1.Port
-	3,  // 28: shoal.v1.Spec.limits:type_name -> shoal.v1.Resources
-	3,  // 29: shoal.v1.Spec.reservations:type_name -> shoal.v1.Resources
-	30, // 30: shoal.v1.Spec.constraints:type_name -> shoal.v1.Selector
-	31, // 31: shoal.v1.Spec.health:type_name -> shoal.v1.Health
-	32, // 32: shoal.v1.Spec.restart:type_name -> shoal.v1.Restart
-	33, // 33: shoal.v1.Spec.rollout:type_name -> shoal.v1.Rollout
-	24, // 34: shoal.v1.Spec.setup:type_name -> shoal.v1.Setup
-	25, // 35: shoal.v1.Setup.mounts:type_name -> shoal.v1.Mount
-	27, // 36: shoal.v1.Setup.ulimits:type_name -> shoal.v1.Ulimit
-	37, // 37: shoal.v1.Setup.sysctls:type_name -> shoal.v1.Setup.SysctlsEntry
-	28, // 38: shoal.v1.Setup.logging:type_name -> shoal.v1.Logging
-	26, // 39: shoal.v1.Setup.devices:type_name -> shoal.v1.Device
-	38, // 40: shoal.v1.Logging.options:type_name -> shoal.v1.Logging.OptionsEntry
-	41, // [41:41] is the sub-list for method output_type
-	41, // [41:41] is the sub-list for method input_type
-	41, // [41:41] is the sub-list for extension type_name
-	41, // [41:41] is the sub-list for extension extendee
-	0,  // [0:41] is the sub-list for field type_name
+	2,  // 25: shoal.v1.PolicyBody.id:type_name -> shoal.v1.RevisionID
+	2,  // 26: shoal.v1.PolicyBody.replaces:type_name -> shoal.v1.RevisionID
+	36, // 27: shoal.v1.Spec.env:type_name -> shoal.v1.Spec.EnvEntry
+	37, // 28: shoal.v1.Spec.labels:type_name -> shoal.v1.Spec.LabelsEntry
+	30, // 29: shoal.v1.Spec.ports:type_name -> shoal.v1.Port
+	3,  // 30: shoal.v1.Spec.limits:type_name -> shoal.v1.Resources
+	3,  // 31: shoal.v1.Spec.reservations:type_name -> shoal.v1.Resources
+	31, // 32: shoal.v1.Spec.constraints:type_name -> shoal.v1.Selector
+	32, // 33: shoal.v1.Spec.health:type_name -> shoal.v1.Health
+	33, // 34: shoal.v1.Spec.restart:type_name -> shoal.v1.Restart
+	34, // 35: shoal.v1.Spec.rollout:type_name -> shoal.v1.Rollout
+	25, // 36: shoal.v1.Spec.setup:type_name -> shoal.v1.Setup
+	26, // 37: shoal.v1.Setup.mounts:type_name -> shoal.v1.Mount
+	28, // 38: shoal.v1.Setup.ulimits:type_name -> shoal.v1.Ulimit
+	38, // 39: shoal.v1.Setup.sysctls:type_name -> shoal.v1.Setup.SysctlsEntry
+	29, // 40: shoal.v1.Setup.logging:type_name -> shoal.v1.Logging
+	27, // 41: shoal.v1.Setup.devices:type_name -> shoal.v1.Device
+	39, // 42: shoal.v1.Logging.options:type_name -> shoal.v1.Logging.OptionsEntry
+	43, // [43:43] is the sub-list for method output_type
+	43, // [43:43] is the sub-list for method input_type
+	43, // [43:43] is the sub-list for extension type_name
+	43, // [43:43] is the sub-list for extension extendee
+	0,  // [0:43] is the sub-list for field type_name
 }
 
 func init() { file_shoal_v1_state_proto_init() }
@@ -3220,7 +3289,7 @@ func file_shoal_v1_state_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_shoal_v1_state_proto_rawDesc), len(file_shoal_v1_state_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   39,
+			NumMessages:   40,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -111,6 +111,12 @@ const (
 	// ControlServiceCollectImagesProcedure is the fully-qualified name of the ControlService's
 	// CollectImages RPC.
 	ControlServiceCollectImagesProcedure = "/shoal.v1.ControlService/CollectImages"
+	// ControlServiceGetImagePolicyProcedure is the fully-qualified name of the ControlService's
+	// GetImagePolicy RPC.
+	ControlServiceGetImagePolicyProcedure = "/shoal.v1.ControlService/GetImagePolicy"
+	// ControlServiceSetImagePolicyProcedure is the fully-qualified name of the ControlService's
+	// SetImagePolicy RPC.
+	ControlServiceSetImagePolicyProcedure = "/shoal.v1.ControlService/SetImagePolicy"
 	// ControlServiceGetRegistryLoginProcedure is the fully-qualified name of the ControlService's
 	// GetRegistryLogin RPC.
 	ControlServiceGetRegistryLoginProcedure = "/shoal.v1.ControlService/GetRegistryLogin"
@@ -199,6 +205,10 @@ type ControlServiceClient interface {
 	ChangeImage(context.Context, *connect.Request[v1.ChangeImageRequest]) (*connect.Response[v1.ChangeImageResponse], error)
 	// CollectImages removes from the asked peer what is not needed.
 	CollectImages(context.Context, *connect.Request[v1.CollectImagesRequest]) (*connect.Response[v1.CollectImagesResponse], error)
+	// GetImagePolicy says whether the cluster asks registries outside.
+	GetImagePolicy(context.Context, *connect.Request[v1.GetImagePolicyRequest]) (*connect.Response[v1.GetImagePolicyResponse], error)
+	// SetImagePolicy says so for all peers.
+	SetImagePolicy(context.Context, *connect.Request[v1.SetImagePolicyRequest]) (*connect.Response[v1.SetImagePolicyResponse], error)
 	// GetRegistryLogin says how to speak to the asked peer's registry.
 	GetRegistryLogin(context.Context, *connect.Request[v1.GetRegistryLoginRequest]) (*connect.Response[v1.GetRegistryLoginResponse], error)
 	// PushImage takes an image of the asked peer's engine.
@@ -386,6 +396,18 @@ func NewControlServiceClient(httpClient connect.HTTPClient, baseURL string, opts
 			connect.WithSchema(controlServiceMethods.ByName("CollectImages")),
 			connect.WithClientOptions(opts...),
 		),
+		getImagePolicy: connect.NewClient[v1.GetImagePolicyRequest, v1.GetImagePolicyResponse](
+			httpClient,
+			baseURL+ControlServiceGetImagePolicyProcedure,
+			connect.WithSchema(controlServiceMethods.ByName("GetImagePolicy")),
+			connect.WithClientOptions(opts...),
+		),
+		setImagePolicy: connect.NewClient[v1.SetImagePolicyRequest, v1.SetImagePolicyResponse](
+			httpClient,
+			baseURL+ControlServiceSetImagePolicyProcedure,
+			connect.WithSchema(controlServiceMethods.ByName("SetImagePolicy")),
+			connect.WithClientOptions(opts...),
+		),
 		getRegistryLogin: connect.NewClient[v1.GetRegistryLoginRequest, v1.GetRegistryLoginResponse](
 			httpClient,
 			baseURL+ControlServiceGetRegistryLoginProcedure,
@@ -488,6 +510,8 @@ type controlServiceClient struct {
 	inspectImage     *connect.Client[v1.InspectImageRequest, v1.InspectImageResponse]
 	changeImage      *connect.Client[v1.ChangeImageRequest, v1.ChangeImageResponse]
 	collectImages    *connect.Client[v1.CollectImagesRequest, v1.CollectImagesResponse]
+	getImagePolicy   *connect.Client[v1.GetImagePolicyRequest, v1.GetImagePolicyResponse]
+	setImagePolicy   *connect.Client[v1.SetImagePolicyRequest, v1.SetImagePolicyResponse]
 	getRegistryLogin *connect.Client[v1.GetRegistryLoginRequest, v1.GetRegistryLoginResponse]
 	pushImage        *connect.Client[v1.PushImageRequest, v1.PushImageResponse]
 	pullImage        *connect.Client[v1.PullImageRequest, v1.PullImageResponse]
@@ -627,6 +651,16 @@ func (c *controlServiceClient) CollectImages(ctx context.Context, req *connect.R
 	return c.collectImages.CallUnary(ctx, req)
 }
 
+// GetImagePolicy calls shoal.v1.ControlService.GetImagePolicy.
+func (c *controlServiceClient) GetImagePolicy(ctx context.Context, req *connect.Request[v1.GetImagePolicyRequest]) (*connect.Response[v1.GetImagePolicyResponse], error) {
+	return c.getImagePolicy.CallUnary(ctx, req)
+}
+
+// SetImagePolicy calls shoal.v1.ControlService.SetImagePolicy.
+func (c *controlServiceClient) SetImagePolicy(ctx context.Context, req *connect.Request[v1.SetImagePolicyRequest]) (*connect.Response[v1.SetImagePolicyResponse], error) {
+	return c.setImagePolicy.CallUnary(ctx, req)
+}
+
 // GetRegistryLogin calls shoal.v1.ControlService.GetRegistryLogin.
 func (c *controlServiceClient) GetRegistryLogin(ctx context.Context, req *connect.Request[v1.GetRegistryLoginRequest]) (*connect.Response[v1.GetRegistryLoginResponse], error) {
 	return c.getRegistryLogin.CallUnary(ctx, req)
@@ -740,6 +774,10 @@ type ControlServiceHandler interface {
 	ChangeImage(context.Context, *connect.Request[v1.ChangeImageRequest]) (*connect.Response[v1.ChangeImageResponse], error)
 	// CollectImages removes from the asked peer what is not needed.
 	CollectImages(context.Context, *connect.Request[v1.CollectImagesRequest]) (*connect.Response[v1.CollectImagesResponse], error)
+	// GetImagePolicy says whether the cluster asks registries outside.
+	GetImagePolicy(context.Context, *connect.Request[v1.GetImagePolicyRequest]) (*connect.Response[v1.GetImagePolicyResponse], error)
+	// SetImagePolicy says so for all peers.
+	SetImagePolicy(context.Context, *connect.Request[v1.SetImagePolicyRequest]) (*connect.Response[v1.SetImagePolicyResponse], error)
 	// GetRegistryLogin says how to speak to the asked peer's registry.
 	GetRegistryLogin(context.Context, *connect.Request[v1.GetRegistryLoginRequest]) (*connect.Response[v1.GetRegistryLoginResponse], error)
 	// PushImage takes an image of the asked peer's engine.
@@ -923,6 +961,18 @@ func NewControlServiceHandler(svc ControlServiceHandler, opts ...connect.Handler
 		connect.WithSchema(controlServiceMethods.ByName("CollectImages")),
 		connect.WithHandlerOptions(opts...),
 	)
+	controlServiceGetImagePolicyHandler := connect.NewUnaryHandler(
+		ControlServiceGetImagePolicyProcedure,
+		svc.GetImagePolicy,
+		connect.WithSchema(controlServiceMethods.ByName("GetImagePolicy")),
+		connect.WithHandlerOptions(opts...),
+	)
+	controlServiceSetImagePolicyHandler := connect.NewUnaryHandler(
+		ControlServiceSetImagePolicyProcedure,
+		svc.SetImagePolicy,
+		connect.WithSchema(controlServiceMethods.ByName("SetImagePolicy")),
+		connect.WithHandlerOptions(opts...),
+	)
 	controlServiceGetRegistryLoginHandler := connect.NewUnaryHandler(
 		ControlServiceGetRegistryLoginProcedure,
 		svc.GetRegistryLogin,
@@ -1047,6 +1097,10 @@ func NewControlServiceHandler(svc ControlServiceHandler, opts ...connect.Handler
 			controlServiceChangeImageHandler.ServeHTTP(w, r)
 		case ControlServiceCollectImagesProcedure:
 			controlServiceCollectImagesHandler.ServeHTTP(w, r)
+		case ControlServiceGetImagePolicyProcedure:
+			controlServiceGetImagePolicyHandler.ServeHTTP(w, r)
+		case ControlServiceSetImagePolicyProcedure:
+			controlServiceSetImagePolicyHandler.ServeHTTP(w, r)
 		case ControlServiceGetRegistryLoginProcedure:
 			controlServiceGetRegistryLoginHandler.ServeHTTP(w, r)
 		case ControlServicePushImageProcedure:
@@ -1178,6 +1232,14 @@ func (UnimplementedControlServiceHandler) ChangeImage(context.Context, *connect.
 
 func (UnimplementedControlServiceHandler) CollectImages(context.Context, *connect.Request[v1.CollectImagesRequest]) (*connect.Response[v1.CollectImagesResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("shoal.v1.ControlService.CollectImages is not implemented"))
+}
+
+func (UnimplementedControlServiceHandler) GetImagePolicy(context.Context, *connect.Request[v1.GetImagePolicyRequest]) (*connect.Response[v1.GetImagePolicyResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("shoal.v1.ControlService.GetImagePolicy is not implemented"))
+}
+
+func (UnimplementedControlServiceHandler) SetImagePolicy(context.Context, *connect.Request[v1.SetImagePolicyRequest]) (*connect.Response[v1.SetImagePolicyResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("shoal.v1.ControlService.SetImagePolicy is not implemented"))
 }
 
 func (UnimplementedControlServiceHandler) GetRegistryLogin(context.Context, *connect.Request[v1.GetRegistryLoginRequest]) (*connect.Response[v1.GetRegistryLoginResponse], error) {

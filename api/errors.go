@@ -114,6 +114,9 @@ func describe(err error) *Error {
 		if errors.Is(err, k.is) {
 			out.Code = k.code
 			out.What = strings.TrimSuffix(out.What, ": "+k.is.Error())
+			if out.What == context.DeadlineExceeded.Error() {
+				out.What = "no answer in time"
+			}
 			return out
 		}
 	}

@@ -107,7 +107,7 @@ func (a *app) pushImage(cmd *cobra.Command, ref, as string) error {
 	got, err := c.PushImage(ctx, ref, as, m.tell)
 	m.end()
 	switch {
-	case err != nil && ctx.Err() != nil:
+	case isCut(ctx, err):
 		return a.cutShort(ctx, c, orRef(as, ref), "nothing was pushed; what came so far saves the next push time")
 	case isMissing(err):
 		return notInEngine(ref, err)
@@ -153,7 +153,7 @@ func (a *app) pullImage(cmd *cobra.Command, ref string) error {
 	got, err := c.PullImage(ctx, ref, m.tell)
 	m.end()
 	switch {
-	case err != nil && ctx.Err() != nil:
+	case isCut(ctx, err):
 		return a.cutShort(ctx, c, ref, "nothing of it is here")
 	case err != nil:
 		return a.meant(ctx, c, ref, err)
@@ -175,7 +175,7 @@ func (a *app) importImage(cmd *cobra.Command, src source, as string) error {
 	m := a.moving("push " + src.name)
 	got, err := c.ImportImage(ctx, archive, as, m.tell)
 	m.end()
-	if err != nil && ctx.Err() != nil {
+	if isCut(ctx, err) {
 		if e, ok := errors.AsType[*api.Error](err); ok && e.Code == api.CodeInvalid {
 			return whenCut(ctx, "nothing was taken: the archive is cut off")
 		}
@@ -193,9 +193,20 @@ func (a *app) importImage(cmd *cobra.Command, src source, as string) error {
 	return nil
 }
 
-// whenCut ends a move that was interrupted, or that --timeout ended.
+// isCut reports whether a move ended because it was interrupted, or because of --timeout,
+// which the daemon may notice a moment earlier.
+func isCut(ctx context.Context, err error) bool {
+	if err == nil || ctx.Err() != nil {
+		return err != nil
+	}
+	e, ok := errors.AsType[*api.Error](err)
+	at, isLimited := ctx.Deadline()
+	return ok && e.Code == api.CodeTimeout && isLimited && time.Until(at) < time.Second
+}
+
+// whenCut ends a move that isCut.
 func whenCut(ctx context.Context, what string) error {
-	if errors.Is(context.Cause(ctx), context.DeadlineExceeded) {
+	if ctx.Err() == nil || errors.Is(context.Cause(ctx), context.DeadlineExceeded) {
 		return &coded{exitTimeout, api.CodeTimeout, errors.New("not done in time; " + what)}
 	}
 	return interrupted(what)
@@ -323,9 +334,9 @@ func (a *app) exportImage(cmd *cobra.Command, ref, format, platform, file string
 	}
 	m.end()
 	switch {
-	case err != nil && ctx.Err() != nil && (file == "" || file == "-"):
+	case isCut(ctx, err) && (file == "" || file == "-"):
 		return whenCut(ctx, "the archive is cut off")
-	case err != nil && ctx.Err() != nil:
+	case isCut(ctx, err):
 		return whenCut(ctx, file+" was not written")
 	case err != nil:
 		return a.meant(ctx, c, ref, err)

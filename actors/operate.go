@@ -23,7 +23,8 @@ var errNoSpec = errors.New("its revision is no longer known here")
 
 // operation is one call on the engine, off the actor.
 type operation struct {
-	gate    chan struct{} // tokens of the launches allowed at a time; nil: no limit
+	gate    *gate         // of the launches allowed at a time; nil: no limit
+	key     string        // whom its place is shared with
 	timeout time.Duration // of a pull: since something moved last
 	// pull: giving it up also ends the call, not only the wait for its turn. moved notes
 	// that something moved.
@@ -65,14 +66,10 @@ func (op *operation) do(ctx context.Context, giveUp <-chan struct{}, c *cell) (e
 	}()
 	canceled := lifecycle.Event{Kind: lifecycle.EventFail, Fault: lifecycle.FaultCanceled, Why: "given up"}
 	if op.gate != nil {
-		select {
-		case op.gate <- struct{}{}:
-			defer func() { <-op.gate }()
-		case <-giveUp:
-			return canceled
-		case <-ctx.Done():
+		if !op.gate.enter(ctx, giveUp, op.key) {
 			return canceled
 		}
+		defer op.gate.leave(op.key)
 	}
 	select {
 	case <-giveUp:
@@ -151,7 +148,7 @@ func (a *replicaActor) pull(ctx actor.Context) *operation {
 		return &operation{timeout: r.cfg.CallTimeout, call: func(context.Context) (string, error) { return "", nil }}
 	}
 	self, token := ctx.Self(), a.token
-	return &operation{gate: r.pulls, timeout: r.cfg.PullTimeout, pull: func(ctx context.Context, moved func()) (string, error) {
+	return &operation{gate: r.pulls, key: image, timeout: r.cfg.PullTimeout, pull: func(ctx context.Context, moved func()) (string, error) {
 		told := atomic.Int64{} // when, plus one: nobody was at 0
 		return r.deps.Puller.Ensure(ctx, image, func(at shoal.ImageProgress) {
 			moved()

@@ -31,8 +31,8 @@ type run struct {
 	system    *actor.ActorSystem
 	mailboxes *mailboxes
 	work      func(func(context.Context)) // runs it in a goroutine that Run waits for
-	creates   chan struct{}               // a token for each create or start under way
-	pulls     chan struct{}
+	creates   *gate                       // of each create or start under way
+	pulls     *gate
 	seq       atomic.Uint64 // orders lists and ends of operations
 	look      chan struct{} // holds one: list the containers now
 	refresh   chan struct{} // holds one: list the images now
@@ -53,8 +53,8 @@ func newRun(s *System) *run {
 	r := &run{
 		cfg: s.cfg, deps: s.deps, log: s.deps.Log, board: s.board, said: &s.said,
 		mailboxes: newMailboxes(),
-		creates:   make(chan struct{}, s.cfg.Creates),
-		pulls:     make(chan struct{}, s.cfg.Pulls),
+		creates:   newGate(s.cfg.Creates),
+		pulls:     newGate(s.cfg.Pulls),
 		look:      make(chan struct{}, 1),
 		refresh:   make(chan struct{}, 1),
 		measure:   make(chan struct{}, 1),

@@ -468,8 +468,8 @@ func (p *countingPuller) Ensure(ctx context.Context, _ string, _ func(shoal.Imag
 	return "", nil
 }
 
-// TestPullCap: at most 2 pulls at a time; a halted replica's pull is given up.
-func TestPullCap(t *testing.T) {
+// TestPullsOfOneImage: replicas of one image are pulled for together.
+func TestPullsOfOneImage(t *testing.T) {
 	inSea(t, 1, func(s *sea) {
 		p := s.first()
 		puller := &countingPuller{Twin: p.engine}
@@ -478,11 +478,33 @@ func TestPullCap(t *testing.T) {
 		p.start()
 		s.wait(time.Second)
 		s.wish(shoal.Spec{Name: "web"}, 1, 6)
+		s.wait(500 * time.Millisecond)
+		if n := puller.busy.Load(); n != 6 {
+			t.Errorf("%d of 6 replicas of one image have their pull under way", n)
+		}
+	})
+}
+
+// TestPullCap: at most 2 images are pulled at a time; a halted replica's pull is given up.
+func TestPullCap(t *testing.T) {
+	inSea(t, 1, func(s *sea) {
+		p := s.first()
+		puller := &countingPuller{Twin: p.engine}
+		p.deps.Puller = puller
+		p.deps.Decide = everything(p.id)
+		p.start()
+		s.wait(time.Second)
+		names := []string{"a", "b", "c", "d", "e", "f"}
+		for _, name := range names {
+			s.wish(shoal.Spec{Name: name, Image: name + ":1"}, 1, 1)
+		}
 		s.wait(1500 * time.Millisecond)
 		if n := puller.calls.Load(); n != 4 {
 			t.Errorf("%d pulls after 1.5 s of pulls of 1 s, want 4", n)
 		}
-		s.remove("web")
+		for _, name := range names {
+			s.remove(name)
+		}
 		s.until(time.Second, "given up", func() bool { return len(p.state().Replicas) == 0 && p.containers() == 0 })
 		// A waiting pull may get its turn just before its own end is told.
 		if n, m := puller.calls.Load(), puller.most.Load(); n > 6 || m != 2 {

@@ -7,7 +7,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"strings"
+	"syscall"
 
 	"connectrpc.com/connect"
 
@@ -213,12 +215,13 @@ func understand(path string, err error) error {
 	if e := unreachable(path, err); e != nil {
 		return e
 	}
-	switch ce.Code() {
-	case connect.CodeDeadlineExceeded:
+	isCutOff := errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET) // a daemon that was killed
+	switch code := ce.Code(); {
+	case code == connect.CodeDeadlineExceeded:
 		return &Error{Code: CodeTimeout, What: "no answer in time"}
-	case connect.CodeCanceled:
+	case code == connect.CodeCanceled:
 		return &Error{Code: CodeCanceled, What: "interrupted"}
-	case connect.CodeUnavailable:
+	case code == connect.CodeUnavailable, isCutOff:
 		return &Error{Code: CodeUnreachable, What: fmt.Sprintf("shoald at %s closed the connection", path), Todo: "see shoald's log"}
 	default:
 		return &Error{Code: CodeInternal, What: oneLine(ce.Message())}

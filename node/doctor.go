@@ -38,7 +38,7 @@ var _ shoal.Doctor = (*Peer)(nil)
 func (p *Peer) Machine(ctx context.Context, fn func(shoal.Check) error) error {
 	self := p.parts.Identity.Self()
 	for _, look := range []func(context.Context) []shoal.Check{
-		p.engineChecks, p.diskChecks, clockChecks, limitChecks, p.memberChecks,
+		p.engineChecks, p.diskChecks, clockChecks, limitChecks, p.memberChecks, p.imageChecks,
 	} {
 		for _, c := range look(ctx) {
 			c.Peer = self
@@ -268,6 +268,15 @@ func (p *Peer) memberChecks(context.Context) []shoal.Check {
 		out = append(out, c)
 	}
 	return out
+}
+
+// imageChecks looks at the images that this peer keeps and moves, if it does.
+func (p *Peer) imageChecks(context.Context) []shoal.Check {
+	s, err := p.current()
+	if err != nil || s.images == nil {
+		return nil
+	}
+	return s.images.Checks()
 }
 
 // plainAddrs writes multiaddresses as HOST:PORT, each once.

@@ -22,6 +22,7 @@ import (
 type model struct {
 	whole   map[int]bool
 	parts   map[int]map[int]bool
+	grows   map[int]bool // of the parts
 	leases  map[int][]func()
 	refs    map[int][]int
 	pool    [][]byte
@@ -42,6 +43,7 @@ func (m *model) used() (n int64) {
 func (m *model) forget(i int) {
 	delete(m.whole, i)
 	delete(m.parts, i)
+	delete(m.grows, i)
 	delete(m.refs, i)
 }
 
@@ -78,13 +80,14 @@ func TestModel(t *testing.T) {
 		}
 		defer func() { _ = s.Close() }() // the last of several
 		m := &model{
-			whole: map[int]bool{}, parts: map[int]map[int]bool{}, leases: map[int][]func(){}, refs: map[int][]int{},
+			whole: map[int]bool{}, parts: map[int]map[int]bool{}, grows: map[int]bool{}, leases: map[int][]func(){}, refs: map[int][]int{},
 			pool: pool, digests: digests, lists: lists, buf: buf,
 		}
 		which := rapid.IntRange(0, len(pool)-1)
 		rt.Repeat(map[string]func(*rapid.T){
 			"put":    func(rt *rapid.T) { m.put(rt, s, which.Draw(rt, "blob"), limit) },
 			"begin":  func(rt *rapid.T) { m.begin(rt, s, which.Draw(rt, "blob"), limit) },
+			"grow":   func(rt *rapid.T) { m.grow(rt, s, which.Draw(rt, "blob"), limit) },
 			"write":  func(rt *rapid.T) { m.write(rt, s, which.Draw(rt, "blob")) },
 			"remove": func(rt *rapid.T) { m.remove(rt, s, which.Draw(rt, "blob")) },
 			"lease":  func(rt *rapid.T) { m.lease(rt, s, which.Draw(rt, "blob")) },
@@ -103,6 +106,9 @@ func TestModel(t *testing.T) {
 			},
 			"reopen": func(rt *rapid.T) {
 				m.leases = map[int][]func(){}
+				for i := range m.grows {
+					m.forget(i)
+				}
 				if rapid.Bool().Draw(rt, "clean") {
 					if err := s.Close(); err != nil {
 						rt.Fatal(err)
@@ -124,6 +130,7 @@ func (m *model) put(rt *rapid.T, s *Store, i int, limit int64) {
 	switch {
 	case err == nil && fits:
 		delete(m.parts, i)
+		delete(m.grows, i)
 		m.whole[i] = true
 	case fits || !errors.Is(err, shoal.ErrNoSpace):
 		rt.Fatalf("Put(%d) = %v, fits: %t", i, err, fits)
@@ -147,6 +154,29 @@ func (m *model) begin(rt *rapid.T, s *Store, i int, limit int64) {
 	case m.parts[i] != nil && have.Count() != len(m.parts[i]):
 		rt.Fatalf("Begin(%d) has %d chunks, want %d", i, have.Count(), len(m.parts[i]))
 	}
+	if err == nil {
+		delete(m.grows, i)
+	}
+}
+
+func (m *model) grow(rt *rapid.T, s *Store, i int, limit int64) {
+	size := int64(len(m.pool[i]))
+	known := m.whole[i] || m.parts[i] != nil
+	fits := known || m.used()+size <= limit
+	have, err := s.Grow(m.digests[i], size)
+	switch {
+	case size == 0:
+		if _, is := errors.AsType[*shoal.InvalidError](err); !is {
+			rt.Fatalf("Grow of nothing = %v, want an InvalidError", err)
+		}
+	case fits != (err == nil) || err != nil && !errors.Is(err, shoal.ErrNoSpace):
+		rt.Fatalf("Grow(%d) = %v, fits: %t", i, err, fits)
+	case err != nil:
+	case !known:
+		m.parts[i], m.grows[i] = map[int]bool{}, true
+	case m.parts[i] != nil && have.Count() != len(m.parts[i]):
+		rt.Fatalf("Grow(%d) has %d chunks, want %d", i, have.Count(), len(m.parts[i]))
+	}
 }
 
 func (m *model) write(rt *rapid.T, s *Store, i int) {
@@ -154,8 +184,10 @@ func (m *model) write(rt *rapid.T, s *Store, i int) {
 		return
 	}
 	list := m.lists[i]
-	if _, err := s.Begin(m.digests[i], int64(len(m.pool[i])), list); err != nil {
-		rt.Fatal(err)
+	if !m.grows[i] {
+		if _, err := s.Begin(m.digests[i], int64(len(m.pool[i])), list); err != nil {
+			rt.Fatal(err)
+		}
 	}
 	c := rapid.IntRange(0, len(list)-1).Draw(rt, "chunk")
 	done, err := s.WriteChunk(m.digests[i], c, chunk(m.pool[i], c))
@@ -165,6 +197,7 @@ func (m *model) write(rt *rapid.T, s *Store, i int) {
 	}
 	if done {
 		delete(m.parts, i)
+		delete(m.grows, i)
 		m.whole[i] = true
 	}
 }
@@ -265,6 +298,9 @@ func (m *model) check(rt *rapid.T, s *Store) {
 		have, _, err := s.Chunks(m.digests[i])
 		if err != nil {
 			rt.Fatal(err)
+		}
+		if info, err := s.Stat(m.digests[i]); err != nil || info.Complete || info.Grows != m.grows[i] {
+			rt.Fatalf("Stat(%d) = %+v, %v, want a part that grows: %t", i, info, err, m.grows[i])
 		}
 		for c := range have.Len() {
 			if have.Has(c) != chunks[c] {

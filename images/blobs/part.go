@@ -29,9 +29,9 @@ var (
 
 // part is what an entry knows of a blob that is still arriving.
 type part struct {
-	list []Digest
-
 	// Guarded by the store's mu.
+	list    []Digest // while it grows: of the chunks that are here
+	grows   bool     // nobody told the list
 	have    swarm.Bitmap
 	missing int
 	end     error         // why nothing more will come; nil while it may
@@ -41,6 +41,11 @@ type part struct {
 	data, log file
 
 	running running
+
+	// growing makes writers of a part that grows take turns, for two may bring the same
+	// chunk with other content, and keeps them out while a list is adopted. It is held
+	// while a chunk is written, and taken before the store's mu and after files.
+	growing sync.Mutex
 
 	logMu    sync.Mutex // guards the journal's end
 	records  int
@@ -81,15 +86,16 @@ func (p *part) close() error {
 // Begin prepares for the chunks of a blob of size bytes whose hashes are in list, takes its
 // room, and returns which chunks are here already: those of an earlier life, all if it is
 // complete. Called twice it is cheap. A list of an earlier Begin is kept on disk: another
-// one is shoal.ErrConflict until the partial blob was removed. shoal.ErrNoSpace: the limit
-// or the disk does not allow it; nothing was taken. *shoal.InvalidError: size and list do
-// not fit each other. ErrMismatch: all chunks were here and are not the blob, or it is
-// empty and the digest is not; they were removed.
+// one is shoal.ErrConflict until the partial blob was removed. One that grows goes by the
+// list from now on, or it is shoal.ErrConflict if a chunk that is here is not what the list
+// says. shoal.ErrNoSpace: the limit or the disk does not allow it; nothing was taken.
+// *shoal.InvalidError: size and list do not fit each other. ErrMismatch: all chunks were
+// here and are not the blob, or it is empty and the digest is not; they were removed.
 func (s *Store) Begin(d Digest, size int64, list []Digest) (swarm.Bitmap, error) {
 	if size < 0 || size > maxChunks*swarm.ChunkBytes || chunksOf(size) != int64(len(list)) {
 		return swarm.Bitmap{}, &shoal.InvalidError{Field: "chunks", Why: fmt.Sprintf("are %d for a blob of %d bytes", len(list), size)}
 	}
-	have, err := s.begin(d, size, list)
+	have, err := s.begin(d, size, list, false)
 	if err == nil && have.Full() {
 		err = s.complete(d)
 	}
@@ -99,7 +105,8 @@ func (s *Store) Begin(d Digest, size int64, list []Digest) (swarm.Bitmap, error)
 	return have, nil
 }
 
-func (s *Store) begin(d Digest, size int64, list []Digest) (swarm.Bitmap, error) {
+// begin makes a partial blob, or finds it. grows: list says only how many chunks there are.
+func (s *Store) begin(d Digest, size int64, list []Digest, grows bool) (swarm.Bitmap, error) {
 	limit, err := s.limit()
 	if err != nil {
 		return swarm.Bitmap{}, err
@@ -111,7 +118,7 @@ func (s *Store) begin(d Digest, size int64, list []Digest) (swarm.Bitmap, error)
 	if errors.Is(err, shoal.ErrNotFound) {
 		if err = s.promise(size, limit); err == nil {
 			s.mu.Unlock()
-			return s.makePart(d, size, list)
+			return s.makePart(d, size, list, grows)
 		}
 	}
 	defer s.mu.Unlock()
@@ -127,7 +134,11 @@ func (s *Store) begin(d Digest, size int64, list []Digest) (swarm.Bitmap, error)
 		}
 		s.touch(e)
 		return full, nil
-	case !slices.Equal(e.part.list, list):
+	case !grows && e.part.grows:
+		if err := s.adopt(e, list); err != nil {
+			return swarm.Bitmap{}, err
+		}
+	case !grows && !slices.Equal(e.part.list, list):
 		return swarm.Bitmap{}, fmt.Errorf("%w: it is arriving by another chunk list", shoal.ErrConflict)
 	}
 	s.touch(e)
@@ -149,12 +160,18 @@ func (s *Store) reopen(p *part, d Digest) error {
 }
 
 // makePart makes the files of a new partial blob: first the list, without which the data
-// is nothing. The caller holds files, and took the room, which is given back on failure.
-func (s *Store) makePart(d Digest, size int64, list []Digest) (swarm.Bitmap, error) {
+// is nothing to the next life; one that grows has none. The caller holds files, and took
+// the room, which is given back on failure.
+func (s *Store) makePart(d Digest, size int64, list []Digest, grows bool) (swarm.Bitmap, error) {
 	have := swarm.NewBitmap(len(list))
 	e := &entry{digest: d, size: size, part: newPart(slices.Clone(list), have)}
+	e.part.grows = grows
 	err := s.free(size)
-	if err == nil {
+	switch {
+	case err != nil:
+	case grows:
+		err = s.removeFile(s.listPath(d)) // of another life, if it could not be removed then
+	default:
 		err = s.replace(s.listPath(d), packDigests(size, list))
 	}
 	if err == nil {
@@ -195,11 +212,12 @@ func (s *Store) openPart(d Digest) (data, log file, err error) {
 }
 
 // WriteChunk verifies a chunk of a blob that was begun and writes it; it can be read from
-// then on. done: it was the last one, and the blob is complete, hashed and on disk. Called
-// again for a chunk that is here it does nothing. ErrMismatch: the chunk is not what the
-// list says, nothing was written; or, if [Store.Stat] does not find the blob any more, the
-// list was false and all of it was removed. shoal.ErrNoSpace: what is here stays, unless
-// the disk took data and lost it. After another error of the last chunk Begin tries again.
+// then on. A chunk of a blob that grows is taken as it is. done: it was the last one, and
+// the blob is complete, hashed and on disk. Called again for a chunk that is here it does
+// nothing. ErrMismatch: the chunk is not what the list says, nothing was written; or, if
+// [Store.Stat] does not find the blob any more, the list was false, or a chunk of one that
+// grew, and all of it was removed. shoal.ErrNoSpace: what is here stays, unless the disk
+// took data and lost it. After another error of the last chunk Begin tries again.
 func (s *Store) WriteChunk(d Digest, i int, chunk []byte) (done bool, err error) {
 	s.mu.Lock()
 	e, err := s.lookup(d)
@@ -217,9 +235,6 @@ func (s *Store) WriteChunk(d Digest, i int, chunk []byte) (done bool, err error)
 		here = p.have.Has(i)
 	}
 	s.mu.Unlock()
-	if err == nil && !here && DigestOf(chunk) != p.list[i] {
-		err = ErrMismatch
-	}
 	if err == nil && !here {
 		done, err = s.writeChunk(e, p, i, chunk)
 	}
@@ -242,26 +257,11 @@ func (e *entry) wants(i, n int) error {
 }
 
 func (s *Store) writeChunk(e *entry, p *part, i int, chunk []byte) (done bool, err error) {
-	if _, err = p.data.WriteAt(chunk, int64(i)*swarm.ChunkBytes); err == nil {
-		err = p.note(e.digest, i)
-	}
-	s.mu.Lock()
-	last := false
-	if err == nil && p.end == nil && !p.have.Has(i) {
-		p.have.Set(i)
-		p.missing--
-		p.wake()
-		s.touch(e)
-		last = p.missing == 0
-	}
-	gone := p.end
-	s.mu.Unlock()
+	here, last, err := s.take(e, p, i, chunk)
 	switch {
-	case errors.Is(gone, errWhole):
+	case errors.Is(err, errWhole):
 		return true, nil
-	case gone != nil:
-		return false, gone
-	case err != nil:
+	case err != nil || here:
 		return false, err
 	}
 	s.follow(e, p, i, chunk)
@@ -274,6 +274,46 @@ func (s *Store) writeChunk(e *entry, p *part, i int, chunk []byte) (done bool, e
 		return false, errors.Join(err, s.discard(e, err))
 	}
 	return false, nil
+}
+
+// take verifies a chunk, by the list or not at all if the part grows, and writes it. here:
+// it came otherwise meanwhile. last: now all are here. The error is why the part ended, if
+// it did.
+func (s *Store) take(e *entry, p *part, i int, chunk []byte) (here, last bool, err error) {
+	sum := DigestOf(chunk)
+	if s.grows(p) {
+		p.growing.Lock()
+		defer p.growing.Unlock()
+	}
+	s.mu.Lock()
+	here = p.have.Has(i)
+	isFalse := !p.grows && p.list[i] != sum
+	s.mu.Unlock()
+	switch {
+	case here:
+		return true, false, nil
+	case isFalse:
+		return false, false, ErrMismatch
+	}
+	if _, err = p.data.WriteAt(chunk, int64(i)*swarm.ChunkBytes); err == nil {
+		err = p.note(e.digest, i)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err == nil && p.end == nil && !p.have.Has(i) {
+		p.have.Set(i)
+		if p.grows {
+			p.list[i] = sum
+		}
+		p.missing--
+		p.wake()
+		s.touch(e)
+		last = p.missing == 0
+	}
+	if p.end != nil {
+		return false, false, p.end
+	}
+	return false, last, err
 }
 
 // complete hashes a blob whose chunks are all here and gives it its name.
@@ -316,10 +356,15 @@ func (s *Store) name(e *entry, p *part) error {
 	s.files.Lock()
 	defer s.files.Unlock()
 	s.mu.Lock()
-	end := p.end
+	end, grows, list := p.end, p.grows, p.list // it does not change any more
 	s.mu.Unlock()
 	if end != nil {
 		return end
+	}
+	if grows {
+		if err := s.replace(s.listPath(e.digest), packDigests(e.size, list)); err != nil {
+			return err
+		}
 	}
 	if err := s.settle(s.dataPath(e.digest), e.digest); err != nil {
 		return err

@@ -63,6 +63,7 @@ type Info struct {
 	Size     int64
 	Have     int64 // bytes here
 	Complete bool
+	Grows    bool // the hashes of its chunks are not known before it is complete
 	Leases   int
 	Refs     []Digest // what the caller said that it refers to
 }
@@ -92,7 +93,7 @@ func (s *Store) touch(e *entry) {
 func (s *Store) info(e *entry) Info {
 	i := Info{Digest: e.digest, Size: e.size, Have: e.size, Complete: e.part == nil, Leases: e.leases, Refs: slices.Clone(s.refs[e.digest])}
 	if e.part != nil {
-		i.Have = 0
+		i.Have, i.Grows = 0, e.part.grows
 		for c := range e.part.list {
 			if e.part.have.Has(c) {
 				i.Have += int64(chunkLen(e.size, c))

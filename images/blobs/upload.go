@@ -338,7 +338,8 @@ func (s *Store) Put(content []byte) (Digest, error) {
 }
 
 // ChunkList returns the size of a blob and the hashes of its chunks, which other peers need
-// to fetch it. They are kept with the blob; if they were lost it is read.
+// to fetch it. They are kept with the blob; if they were lost it is read. shoal.ErrNotFound:
+// there is no such blob, or it grows, and they are not known yet.
 func (s *Store) ChunkList(d Digest) (int64, []Digest, error) {
 	size, list, err := s.chunkList(d)
 	return size, list, wrap("list chunks of blob", d, err)
@@ -351,13 +352,18 @@ func (s *Store) chunkList(d Digest) (int64, []Digest, error) {
 		s.mu.Unlock()
 		return 0, nil, err
 	}
-	size, p := e.size, e.part
+	size := e.size
+	if p := e.part; p != nil {
+		defer s.mu.Unlock()
+		s.touch(e)
+		if p.grows {
+			return 0, nil, fmt.Errorf("%w: its chunks are not known before it is whole", shoal.ErrNotFound)
+		}
+		return size, slices.Clone(p.list), nil
+	}
 	release := s.lease(e)
 	s.mu.Unlock()
 	defer release()
-	if p != nil {
-		return size, append([]Digest(nil), p.list...), nil
-	}
 	if n, list, err := s.readList(d); err != nil || list != nil && n == size || size == 0 {
 		return size, list, err
 	}

@@ -309,7 +309,7 @@ func (t *task) expect(p shoal.PeerID, g begin) error {
 		t.x.books.refuse("unasked")
 		return shoal.ErrRefused
 	}
-	if g.chunk >= len(t.hashes) || g.length != chunkLen(t.size, g.chunk) {
+	if g.chunk >= t.have.Len() || g.length != chunkLen(t.size, g.chunk) {
 		t.x.books.refuse("range")
 		return fmt.Errorf("%w: chunk %d of %d bytes", shoal.ErrRefused, g.chunk, g.length)
 	}

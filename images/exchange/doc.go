@@ -19,7 +19,9 @@
 // A source is found by asking the [Finder], then all members ("have?"), and from then on
 // peers tell each other who else has or wants the blob. Nothing that a peer says is
 // believed: sizes are bounded, a chunk is verified by the chunk list, the list by its
-// hash where the caller knows it, the whole by its digest.
+// hash where the caller knows it, the whole by its digest. A blob whose list nobody knows
+// yet, for it just comes from a registry outside, grows: its chunks are passed on unverified,
+// and a lie is found at the end of it (grow.go).
 //
 // The package refuses to know what an image is, to ask registries, to make room on the
 // disk, and to decide who is a member.

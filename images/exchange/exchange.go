@@ -257,6 +257,16 @@ func (x *Exchange) Gained(d blobs.Digest) {
 	}
 }
 
+// FedAt returns when a peer last brought a chunk of a blob, by the injected clock; 0: none
+// did, or it was longer ago than Config.Linger and nobody wants the blob.
+func (x *Exchange) FedAt(d blobs.Digest) (at time.Duration) {
+	_ = x.with(d, false, func(t *task) error { // an error says that nothing is known
+		at = t.fedAt
+		return nil
+	})
+	return at
+}
+
 // Progress returns how far the fetch of a blob is. false: it is neither here nor fetched.
 func (x *Exchange) Progress(d blobs.Digest) (shoal.ImageProgress, bool) {
 	var p shoal.ImageProgress

@@ -103,7 +103,7 @@ func (t *task) hasSource() bool {
 			continue
 		}
 		if t.sw == nil {
-			if t.fits(n.offer.size, n.offer.list) && n.offer.chunks.Count() > 0 {
+			if t.mayTake(n.offer) && n.offer.chunks.Count() > 0 {
 				return true
 			}
 			continue
@@ -111,7 +111,7 @@ func (t *task) hasSource() bool {
 		if !n.isJoined {
 			continue
 		}
-		for c := range len(t.hashes) {
+		for c := range t.have.Len() {
 			if n.offer.chunks.Has(c) && !t.have.Has(c) {
 				return true
 			}
@@ -150,7 +150,7 @@ func (t *task) nowhere(asked, silent int) {
 		err = fmt.Errorf("%w: there is no other peer to ask", shoal.ErrNotFound)
 	case t.have.Count() > 0:
 		err = fmt.Errorf("%w: %d of %d chunks are here, and none of the %d peers asked has more (%d did not answer)",
-			shoal.ErrNotFound, t.have.Count(), len(t.hashes), asked, silent)
+			shoal.ErrNotFound, t.have.Count(), t.have.Len(), asked, silent)
 	default:
 		err = fmt.Errorf("%w: none of the %d peers asked has it (%d did not answer)", shoal.ErrNotFound, asked, silent)
 	}

@@ -136,6 +136,9 @@ func (t *task) hearHave(s *session, chunks []uint32) {
 		t.x.books.refuse("absent")
 		return
 	}
+	if n.isDoubtful() {
+		return
+	}
 	for _, c := range chunks {
 		if int64(c) >= int64(n.offer.chunks.Len()) {
 			t.x.books.refuse("range")
@@ -156,11 +159,11 @@ func (t *task) hearAsk(s *session, a *shoalv1.BlobAsk) {
 	switch chunk := a.GetChunk(); {
 	case n == nil || !n.isJoined:
 		why = "absent"
-	case chunk < swarm.Any || chunk >= int64(len(t.hashes)):
+	case chunk < swarm.Any || chunk >= int64(t.have.Len()):
 		why = "range"
 	case len(a.GetNot()) > 0:
 		var err error
-		if not, err = swarm.ParseBitmap(len(t.hashes), a.GetNot()); err != nil {
+		if not, err = swarm.ParseBitmap(t.have.Len(), a.GetNot()); err != nil {
 			why = "range"
 		}
 	}
@@ -176,7 +179,7 @@ func (t *task) hearHead(s *session, h *shoalv1.BlobHead) {
 	switch n := t.of(s); {
 	case n == nil || !n.isJoined:
 		t.x.books.refuse("absent")
-	case h.GetChunk() < 0 || h.GetChunk() >= int64(len(t.hashes)):
+	case h.GetChunk() < 0 || h.GetChunk() >= int64(t.have.Len()):
 		t.x.books.refuse("range")
 	default:
 		t.step(swarm.Event{Kind: swarm.EventHead, Peer: n.id, Ask: h.GetAsk(), Chunk: int(h.GetChunk())})

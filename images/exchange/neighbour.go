@@ -40,6 +40,7 @@ type neighbour struct {
 	isCrowded  bool         // it had no place for us
 	isBanned   bool         // it lied about the blob
 	falseList  blobs.Digest // it was dropped when that list counted
+	isDoubted  bool         // while it grew it passed on what a list says is false
 	offer      offer
 	lastAsk    uint64
 	retryAt    time.Duration
@@ -151,7 +152,11 @@ func (t *task) later(n *neighbour) {
 func (t *task) hello(n *neighbour, isAnswer bool) {
 	h := &shoalv1.BlobHello{Blob: t.digest[:], Want: t.isWanted, Answer: isAnswer}
 	if t.sw != nil {
-		h.Size, h.List = t.size, t.list[:]
+		if t.grows {
+			h.Grows = t.size
+		} else {
+			h.Size, h.List = t.size, t.list[:]
+		}
 		if h.Full = t.have.Full(); !h.Full {
 			h.Chunks = t.have.Bytes()
 		}
@@ -193,7 +198,9 @@ func (t *task) hearHello(s *session, h *shoalv1.BlobHello) {
 		return
 	}
 	n.isAnswered, n.isCrowded, n.fails, n.isWanting = true, false, 0, h.GetWant()
-	n.offer = o
+	if n.offer = o; n.isDoubtful() {
+		n.offer.chunks = swarm.NewBitmap(o.chunks.Len())
+	}
 	if !t.isOpening && (!h.GetAnswer() || t.sw != nil && !n.isTold) {
 		t.hello(n, true) // before the asks that follow from joining it
 	}
@@ -202,11 +209,14 @@ func (t *task) hearHello(s *session, h *shoalv1.BlobHello) {
 	t.note()
 }
 
-// join tells the scheduler of a peer that goes by the same chunk list.
+// join tells the scheduler of a peer that goes by the same chunk list, or of one of the same
+// size if either side goes by none.
 func (t *task) join(n *neighbour) {
 	switch {
-	case t.sw == nil || n.offer.size == 0 || n.sess == nil:
-	case n.offer.size != t.size || n.offer.list != t.list:
+	case t.sw == nil || n.sess == nil:
+	case n.offer.size == 0:
+		t.leave(n) // it offered something before
+	case n.offer.size != t.size || !n.offer.grows && n.offer.list != t.list && (!t.grows || !t.fits(t.size, n.offer.list)):
 		t.x.books.refuse("list")
 		t.leave(n)
 	case n.isJoined:

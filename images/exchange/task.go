@@ -40,9 +40,9 @@ type task struct {
 	// What is known of the blob.
 	boundSize int64        // as a caller said, 0: nobody did
 	boundList blobs.Digest // the same
-	sw        *swarm.Swarm // nil while the chunk list is not known
+	sw        *swarm.Swarm // nil while it goes by no chunk list and does not grow
 	size      int64
-	list      blobs.Digest
+	list      blobs.Digest // zero while it grows
 	hashes    []blobs.Digest
 	have      swarm.Bitmap
 	reader    *blobs.Reader // keeps the blob, and reads what is sent
@@ -63,6 +63,12 @@ type task struct {
 	listAt    time.Duration // not before
 	offeredAt time.Duration // when the first list was offered; 0: none
 	falsified map[blobs.Digest]bool
+
+	// What came while it grew.
+	grows     bool          // there is no list: chunks are taken as they are
+	isUngrown bool          // it grew and was not the blob: not again
+	taken     map[int]taken // who chunks came from; kept until the true list is known
+	fedAt     time.Duration // when a chunk last came from a peer; 0: never
 
 	// How sources are looked for.
 	isFinding, isStarved bool
@@ -142,12 +148,12 @@ func (t *task) take(b Blob, w *waiter) error {
 	if b.Size != 0 {
 		t.boundSize = b.Size
 	}
-	if t.isWhole || t.sw != nil && !w.isWhole && t.fits(t.size, t.list) {
+	if t.isWhole || t.sw != nil && !w.isWhole && t.isFit() {
 		close(w.done)
 	} else {
 		t.waiters = append(t.waiters, w)
 	}
-	if t.sw != nil && !t.isWhole && !t.fits(t.size, t.list) {
+	if t.sw != nil && !t.isWhole && !t.isFit() {
 		t.reset()
 		t.isDiscard = true
 	}
@@ -162,6 +168,11 @@ func (t *task) take(b Blob, w *waiter) error {
 // what was found out.
 func (t *task) fits(size int64, list blobs.Digest) bool {
 	return (t.boundSize == 0 || size == t.boundSize) && (t.boundList == blobs.Digest{} || list == t.boundList) && !t.falsified[list]
+}
+
+// isFit reports whether what the blob goes by may be the blob's.
+func (t *task) isFit() bool {
+	return t.suits(foundList{size: t.size, hash: t.list, grows: t.grows})
 }
 
 // abandon takes a caller away.
@@ -284,7 +295,7 @@ func (t *task) reset() {
 		t.reader = nil
 	}
 	t.sw, t.hashes, t.size, t.list, t.have = nil, nil, 0, blobs.Digest{}, swarm.Bitmap{}
-	t.offeredAt, t.found = 0, nil
+	t.offeredAt, t.found, t.grows = 0, nil, false
 	for _, n := range t.peers {
 		n.isJoined = false
 	}
@@ -385,6 +396,7 @@ func (t *task) upload(n *neighbour, r swarm.Request) {
 
 // deliver takes a chunk that came.
 func (t *task) deliver(p shoal.PeerID, g begin, chunk []byte) {
+	sum := t.sumOf(chunk)
 	_, err := t.x.deps.Store.WriteChunk(t.digest, g.chunk, chunk)
 	isGone := false
 	if errors.Is(err, blobs.ErrMismatch) {
@@ -398,6 +410,8 @@ func (t *task) deliver(p shoal.PeerID, g begin, chunk []byte) {
 	case err == nil:
 		if !t.have.Has(g.chunk) {
 			t.have.Set(g.chunk)
+			t.fedAt = t.now()
+			t.noteTaken(g.chunk, p, sum)
 			t.x.books.got(p, t.digest, len(chunk))
 			if t.have.Count() == 1 {
 				t.x.tellNews(t.digest)
@@ -405,9 +419,13 @@ func (t *task) deliver(p shoal.PeerID, g begin, chunk []byte) {
 		}
 		t.step(swarm.Event{Kind: swarm.EventChunk, Peer: p, Ask: g.ask, Chunk: g.chunk})
 	case isGone:
+		t.noteTaken(g.chunk, p, sum)
 		t.listFalse()
 	case errors.Is(err, blobs.ErrMismatch):
 		t.x.books.bad(p)
+		if t.doubt(p) {
+			return
+		}
 		t.step(swarm.Event{Kind: swarm.EventBad, Peer: p, Chunk: g.chunk})
 	default:
 		t.step(swarm.Event{Kind: swarm.EventFail, Peer: p, Ask: g.ask})
@@ -422,7 +440,7 @@ func (t *task) progress() shoal.ImageProgress {
 		return p
 	}
 	p.Done = min(t.size, int64(t.have.Count())*swarm.ChunkBytes)
-	if last := len(t.hashes) - 1; p.Done < t.size && t.have.Has(last) {
+	if last := t.have.Len() - 1; p.Done < t.size && t.have.Has(last) {
 		p.Done -= swarm.ChunkBytes - int64(chunkLen(t.size, last))
 	}
 	if t.isWhole {

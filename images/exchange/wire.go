@@ -165,26 +165,37 @@ func chunkLen(size int64, i int) int {
 type offer struct {
 	size   int64 // 0: it does not know
 	list   blobs.Digest
+	grows  bool // it goes on without a list
 	chunks swarm.Bitmap
 }
 
 // offerFrom reads a hello. The string is why it is refused, "" if it is not.
 func offerFrom(h *shoalv1.BlobHello, maxBlob int64) (offer, string) {
-	if h.GetSize() == 0 && len(h.GetList()) == 0 {
-		return offer{}, ""
-	}
-	list, ok := digestFrom(h.GetList())
+	isListed := h.GetSize() != 0 || len(h.GetList()) != 0
+	o := offer{size: h.GetSize(), grows: h.GetGrows() != 0}
+	ok := true
 	switch {
-	case h.GetSize() < 1 || h.GetSize() > maxBlob:
+	case o.grows && isListed:
+		return offer{}, "form"
+	case o.grows:
+		o.size = h.GetGrows()
+	case !isListed:
+		return offer{}, ""
+	default:
+		o.list, ok = digestFrom(h.GetList())
+	}
+	switch {
+	case o.size < 1 || o.size > maxBlob:
 		return offer{}, "size"
 	case !ok:
 		return offer{}, "form"
 	}
-	n := chunksOf(h.GetSize())
+	n := chunksOf(o.size)
 	if h.GetFull() {
-		return offer{size: h.GetSize(), list: list, chunks: fullBitmap(n)}, ""
+		o.chunks = fullBitmap(n)
+		return o, ""
 	}
-	o := offer{size: h.GetSize(), list: list, chunks: swarm.NewBitmap(n)}
+	o.chunks = swarm.NewBitmap(n)
 	if len(h.GetChunks()) > 0 {
 		chunks, err := swarm.ParseBitmap(n, h.GetChunks())
 		if err != nil {

@@ -109,6 +109,8 @@ func FuzzControl(f *testing.F) {
 	what := blobOf(whole)
 	for _, m := range []any{
 		&shoalv1.BlobHello{Blob: what.Digest[:], Size: what.Size, List: what.List[:], Want: true},
+		&shoalv1.BlobHello{Blob: what.Digest[:], Grows: what.Size, Chunks: []byte{5}},
+		&shoalv1.BlobHello{Blob: what.Digest[:], Grows: what.Size, Size: what.Size, List: what.List[:], Full: true},
 		&shoalv1.BlobAsk{Blob: what.Digest[:], Ask: 1, Chunk: -1},
 		&shoalv1.BlobHave{Blob: what.Digest[:], Chunks: []uint32{0, 7}},
 		&shoalv1.BlobQuestion{Id: 1, Blobs: [][]byte{what.Digest[:]}, Watch: true},

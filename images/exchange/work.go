@@ -23,11 +23,12 @@ const (
 	listVotes = 500 * time.Millisecond // to hear which list others offer, when it is not bound
 )
 
-// foundList is a chunk list that has its hash.
+// foundList is a chunk list that has its hash, or that there is none and the blob grows.
 type foundList struct {
 	size   int64
 	hash   blobs.Digest
 	hashes []blobs.Digest
+	grows  bool
 }
 
 // listWait is a part of a list that a peer was asked for.
@@ -96,16 +97,19 @@ func (t *task) discard() bool {
 
 // openStored goes by what the store has of the blob, whole or partial.
 func (t *task) openStored(ctx context.Context) {
-	size, hashes, err := t.x.deps.Store.ChunkList(t.digest)
+	f, err := t.storedList()
 	if err != nil {
 		if !errors.Is(err, shoal.ErrNotFound) {
 			t.x.deps.Log.Warn("blob cannot be served", "blob", t.digest, logkey.Err, err)
 		}
 		return
 	}
-	f := foundList{size: size, hash: listHash(hashes), hashes: hashes}
 	t.mu.Lock()
-	isFit := t.fits(f.size, f.hash)
+	if f.grows && t.isUngrown { // whoever writes it is alone with it until it is whole
+		t.mu.Unlock()
+		return
+	}
+	isFit := t.suits(f)
 	if !isFit {
 		t.isDiscard, t.isStale = true, false
 		t.poke()
@@ -114,6 +118,15 @@ func (t *task) openStored(ctx context.Context) {
 	if isFit {
 		t.begin(ctx, f)
 	}
+}
+
+func (t *task) storedList() (foundList, error) {
+	info, err := t.x.deps.Store.Stat(t.digest)
+	if err != nil || info.Grows {
+		return foundList{size: info.Size, grows: true}, err
+	}
+	size, hashes, err := t.x.deps.Store.ChunkList(t.digest)
+	return foundList{size: size, hash: listHash(hashes), hashes: hashes}, err
 }
 
 // opened answers who said hello meanwhile, if the store has nothing.
@@ -131,9 +144,9 @@ func (t *task) opened() {
 	}
 }
 
-// begin makes the scheduler, once the chunk list is known.
+// begin makes the scheduler, once the chunk list is known or there is none to wait for.
 func (t *task) begin(ctx context.Context, f foundList) {
-	have, err := t.x.deps.Store.Begin(t.digest, f.size, f.hashes)
+	have, err := t.beginStored(f)
 	var reader *blobs.Reader
 	if err == nil {
 		reader, err = t.x.deps.Store.Read(ctx, t.digest)
@@ -143,11 +156,11 @@ func (t *task) begin(ctx context.Context, f foundList) {
 		cfg := swarm.Defaults(t.x.seed ^ seedFrom(t.digest))
 		cfg.Uploads = min(cfg.Uploads, t.x.cfg.UploadSlots)
 		cfg.Patience, cfg.Stall = t.x.cfg.Patience, t.x.cfg.Stall
-		sw, err = swarm.New(cfg, len(f.hashes), have)
+		sw, err = swarm.New(cfg, have.Len(), have)
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if err == nil && !t.fits(f.size, f.hash) { // a caller knew better meanwhile
+	if err == nil && !t.suits(f) { // a caller knew better meanwhile
 		_ = reader.Close() // it was not read from
 		t.isDiscard = true
 		t.poke()
@@ -155,7 +168,7 @@ func (t *task) begin(ctx context.Context, f foundList) {
 	}
 	switch {
 	case errors.Is(err, blobs.ErrMismatch):
-		t.list = f.hash
+		t.list, t.grows = f.hash, f.grows
 		t.listFalse()
 		return
 	case errors.Is(err, shoal.ErrConflict): // an earlier life went by another list
@@ -166,7 +179,7 @@ func (t *task) begin(ctx context.Context, f foundList) {
 		t.fail(err)
 		return
 	}
-	t.sw, t.size, t.list, t.hashes, t.have, t.reader = sw, f.size, f.hash, f.hashes, have, reader
+	t.sw, t.size, t.list, t.hashes, t.have, t.reader, t.grows = sw, f.size, f.hash, f.hashes, have, reader, f.grows
 	kind := swarm.EventPause
 	if t.isWanted {
 		kind = swarm.EventResume
@@ -185,32 +198,52 @@ func (t *task) begin(ctx context.Context, f foundList) {
 	t.finish()
 }
 
+func (t *task) beginStored(f foundList) (swarm.Bitmap, error) {
+	if f.grows {
+		return t.x.deps.Store.Grow(t.digest, f.size)
+	}
+	return t.x.deps.Store.Begin(t.digest, f.size, f.hashes)
+}
+
 // sync takes what the store got by another way, and notices when it has all.
 func (t *task) sync() {
-	have, _, err := t.x.deps.Store.Chunks(t.digest)
+	hashes := t.grown()
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	have, _, err := t.x.deps.Store.Chunks(t.digest) // not before: chunks come meanwhile
 	if err != nil || t.sw == nil || have.Len() != t.have.Len() {
 		return
 	}
+	if t.grows && isBeyond(t.have, have) { // it proved false, and somebody began anew
+		t.growFalse()
+		return
+	}
+	isFirst := t.have.Count() == 0
 	for c := range have.Len() {
 		if have.Has(c) && !t.have.Has(c) {
 			t.have.Set(c)
 			t.step(swarm.Event{Kind: swarm.EventChunk, Chunk: c})
 		}
 	}
+	if isFirst && t.have.Count() > 0 {
+		t.x.tellNews(t.digest)
+	}
+	if hashes != nil && t.grows {
+		t.bind(hashes)
+	}
 	t.finish()
 }
 
 // finish notices that the blob is whole: every chunk is here, and the store has hashed it.
 func (t *task) finish() {
-	if t.isWhole || !t.have.Full() {
-		return
+	if t.isWhole || t.grows || !t.have.Full() {
+		return // one that grew is whole once it has its list: the next tick sees to it
 	}
 	if info, err := t.x.deps.Store.Stat(t.digest); err != nil || !info.Complete {
 		return // it is being hashed; the next tick looks again
 	}
 	t.isWhole = true
+	t.judge()
 	t.x.deps.Finder.Announce(t.digest)
 	t.resolve(nil, everyone)
 	t.setWanted(false)
@@ -220,11 +253,11 @@ func (t *task) finish() {
 // reconsider gives up a partial blob of an earlier life, when peers have the blob and none
 // of them goes by its list. The caller holds mu.
 func (t *task) reconsider() bool {
-	if t.sw == nil || t.isWhole || t.boundList != (blobs.Digest{}) {
+	if t.sw == nil || t.isWhole || t.grows || t.boundList != (blobs.Digest{}) {
 		return false
 	}
 	for _, n := range t.peers {
-		if n.sess != nil && n.offer.size != 0 && n.offer.list != t.list && t.fits(n.offer.size, n.offer.list) {
+		if n.sess != nil && n.offer.size != 0 && !n.offer.grows && n.offer.list != t.list && t.fits(n.offer.size, n.offer.list) {
 			t.reset()
 			t.isDiscard = true
 			t.poke()
@@ -238,7 +271,11 @@ func (t *task) reconsider() bool {
 // who offered the list is dropped, and who was dropped because of it was right.
 func (t *task) listFalse() {
 	list := t.list
-	if list == (blobs.Digest{}) {
+	switch {
+	case t.grows:
+		t.growFalse()
+		return
+	case list == blobs.Digest{}:
 		return
 	}
 	t.reset()
@@ -263,24 +300,29 @@ func (t *task) listFalse() {
 }
 
 // listFromPeers fetches the chunk list from who offers it: the one that is bound, else the
-// one that most offer.
+// one that most offer. If nobody offers one and somebody's blob grows, it is to grow here too.
 func (t *task) listFromPeers() {
 	votes, isWaiting := map[blobs.Digest]int{}, false
 	for _, n := range t.peers {
 		switch {
 		case n.isDialing, n.sess != nil && !n.isAnswered:
 			isWaiting = true
-		case n.sess != nil && n.offer.size != 0 && t.fits(n.offer.size, n.offer.list):
+		case n.sess != nil && n.offer.size != 0 && !n.offer.grows && t.fits(n.offer.size, n.offer.list):
 			votes[n.offer.list]++
 		}
 	}
-	if len(votes) == 0 {
+	if len(votes) == 0 && !t.hasGrower() {
 		return
 	}
 	if t.offeredAt == 0 {
 		t.offeredAt = t.now()
 	}
-	if isWaiting && t.boundList == (blobs.Digest{}) && t.now()-t.offeredAt < listVotes {
+	if isWaiting && (len(votes) == 0 || t.boundList == blobs.Digest{}) && t.now()-t.offeredAt < listVotes {
+		return
+	}
+	if len(votes) == 0 {
+		t.found = &foundList{size: t.boundSize, grows: true}
+		t.poke()
 		return
 	}
 	var best blobs.Digest
@@ -291,7 +333,7 @@ func (t *task) listFromPeers() {
 	}
 	var from []*neighbour
 	for _, n := range t.neighbours() {
-		if n.sess != nil && n.offer.size != 0 && n.offer.list == best {
+		if n.sess != nil && n.offer.size != 0 && !n.offer.grows && n.offer.list == best {
 			from = append(from, n)
 		}
 	}

@@ -397,14 +397,18 @@ func (*BlobGreeting) Descriptor() ([]byte, []int) {
 // BlobHello joins the sender for a blob: what it knows and has of it. A later one
 // replaces an earlier one.
 type BlobHello struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Blob          []byte                 `protobuf:"bytes,1,opt,name=blob,proto3" json:"blob,omitempty"`
-	Size          int64                  `protobuf:"varint,2,opt,name=size,proto3" json:"size,omitempty"`     // 0: not known to the sender
-	List          []byte                 `protobuf:"bytes,3,opt,name=list,proto3" json:"list,omitempty"`      // SHA-256 over the chunks' SHA-256s in order; empty: not known to the sender
-	Chunks        []byte                 `protobuf:"bytes,4,opt,name=chunks,proto3" json:"chunks,omitempty"`  // chunk i is bit i%8 of byte i/8; empty: none, or all
-	Full          bool                   `protobuf:"varint,5,opt,name=full,proto3" json:"full,omitempty"`     // the sender has every chunk
-	Want          bool                   `protobuf:"varint,6,opt,name=want,proto3" json:"want,omitempty"`     // the sender fetches what it lacks
-	Answer        bool                   `protobuf:"varint,7,opt,name=answer,proto3" json:"answer,omitempty"` // the sender waits for no hello in return
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Blob   []byte                 `protobuf:"bytes,1,opt,name=blob,proto3" json:"blob,omitempty"`
+	Size   int64                  `protobuf:"varint,2,opt,name=size,proto3" json:"size,omitempty"`     // 0: not known to the sender
+	List   []byte                 `protobuf:"bytes,3,opt,name=list,proto3" json:"list,omitempty"`      // SHA-256 over the chunks' SHA-256s in order; empty: not known to the sender
+	Chunks []byte                 `protobuf:"bytes,4,opt,name=chunks,proto3" json:"chunks,omitempty"`  // chunk i is bit i%8 of byte i/8; empty: none, or all
+	Full   bool                   `protobuf:"varint,5,opt,name=full,proto3" json:"full,omitempty"`     // the sender has every chunk
+	Want   bool                   `protobuf:"varint,6,opt,name=want,proto3" json:"want,omitempty"`     // the sender fetches what it lacks
+	Answer bool                   `protobuf:"varint,7,opt,name=answer,proto3" json:"answer,omitempty"` // the sender waits for no hello in return
+	// The size, if the sender goes on without a list: what it has is not proven one by one.
+	// size and list are not told then, so that who does not know this field sees a peer that
+	// has nothing to offer. 0: it has a list, or nothing.
+	Grows         int64 `protobuf:"varint,8,opt,name=grows,proto3" json:"grows,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -486,6 +490,13 @@ func (x *BlobHello) GetAnswer() bool {
 		return x.Answer
 	}
 	return false
+}
+
+func (x *BlobHello) GetGrows() int64 {
+	if x != nil {
+		return x.Grows
+	}
+	return 0
 }
 
 // BlobBye ends what a hello began, or answers it.
@@ -1264,7 +1275,7 @@ const file_shoal_v1_image_proto_rawDesc = "" +
 	"\bquestion\x18\r \x01(\v2\x16.shoal.v1.BlobQuestionH\x00R\bquestion\x12.\n" +
 	"\x06answer\x18\x0e \x01(\v2\x14.shoal.v1.BlobAnswerH\x00R\x06answerB\x06\n" +
 	"\x04what\"\x0e\n" +
-	"\fBlobGreeting\"\x9f\x01\n" +
+	"\fBlobGreeting\"\xb5\x01\n" +
 	"\tBlobHello\x12\x12\n" +
 	"\x04blob\x18\x01 \x01(\fR\x04blob\x12\x12\n" +
 	"\x04size\x18\x02 \x01(\x03R\x04size\x12\x12\n" +
@@ -1272,7 +1283,8 @@ const file_shoal_v1_image_proto_rawDesc = "" +
 	"\x06chunks\x18\x04 \x01(\fR\x06chunks\x12\x12\n" +
 	"\x04full\x18\x05 \x01(\bR\x04full\x12\x12\n" +
 	"\x04want\x18\x06 \x01(\bR\x04want\x12\x16\n" +
-	"\x06answer\x18\a \x01(\bR\x06answer\"N\n" +
+	"\x06answer\x18\a \x01(\bR\x06answer\x12\x14\n" +
+	"\x05grows\x18\b \x01(\x03R\x05grows\"N\n" +
 	"\aBlobBye\x12\x12\n" +
 	"\x04blob\x18\x01 \x01(\fR\x04blob\x12/\n" +
 	"\x06reason\x18\x02 \x01(\x0e2\x17.shoal.v1.BlobByeReasonR\x06reason\"\x1e\n" +

@@ -160,10 +160,8 @@ func (r *Room) report(ctx context.Context, all []exchange.Blob, progress func(sh
 
 // far returns how far one blob is.
 func (r *Room) far(d blobs.Digest) shoal.ImageProgress {
-	if p, ok := r.downloads.progress(d); ok {
-		return p
-	}
 	p, _ := r.exchange.Progress(d)
+	p.From = r.downloads.from(d)
 	return p
 }
 
@@ -180,7 +178,8 @@ func (r *Room) bring(ctx context.Context, b exchange.Blob, ref string, isManifes
 	return err
 }
 
-// seek goes on until the blob is whole or there is nobody left to ask. ref "": peers only.
+// seek goes on until the blob is whole or there is nobody left to ask: while something of it
+// comes from anybody, nobody else asks outside. ref "": peers only.
 func (r *Room) seek(ctx context.Context, b exchange.Blob, ref string, isManifest bool) error {
 	began, isTidied := r.deps.Clock.Mono(), false
 	for {
@@ -195,7 +194,7 @@ func (r *Room) seek(ctx context.Context, b exchange.Blob, ref string, isManifest
 		case !errors.Is(err, shoal.ErrNotFound):
 			return err
 		}
-		out := r.outsideFor(b, ref, r.deps.Clock.Mono()-began)
+		out := r.outsideFor(b, ref, began)
 		switch {
 		case out.isOurs:
 			switch err := r.download(ctx, b, ref, isManifest); {

@@ -10,10 +10,11 @@
 //
 // A name stands for a digest, which a record binds with every blob of the image
 // (catalog.go). Bytes come from peers that have them, and only where no peer has any from
-// a registry outside, fetched by one peer of each connected side (bring.go, outside.go).
-// The engine pulls from this peer's own registry while the blobs still arrive, or is
-// handed an archive where it cannot reach that (feed.go). Room is made by what is used
-// least, never from what a service needs or too few others hold (keep.go).
+// a registry outside, fetched by one peer of each connected side, from which the others get
+// it as it arrives (bring.go, outside.go, download.go). The engine pulls from this peer's
+// own registry while the blobs still arrive, or is handed an archive where it cannot reach
+// that (feed.go). Room is made by what is used least, never from what a service needs or too
+// few others hold (keep.go).
 //
 // The package refuses to run containers, to unpack layers, and to ask a registry outside
 // for bytes that a peer has. Its rooms: images/manifest, blobs, swarm, exchange, archive,

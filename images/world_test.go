@@ -11,6 +11,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -78,6 +79,7 @@ type member struct {
 	records *gossip.Memory
 	engine  *runtime.Twin
 	cfg     Config
+	clock   *leapClock
 	room    *Room
 	stop    func()
 
@@ -85,6 +87,16 @@ type member struct {
 	state shoal.PeerState
 	isUp  bool
 }
+
+// leapClock is the system's, but for the time that a test leaves out.
+type leapClock struct {
+	shoal.Clock
+	left atomic.Int64
+}
+
+func (c *leapClock) Mono() time.Duration { return c.Clock.Mono() + time.Duration(c.left.Load()) }
+
+func (c *leapClock) leap(d time.Duration) { c.left.Add(int64(d)) }
 
 func newWorld(t testing.TB, n int, tweak func(i int, c *Config)) *world {
 	t.Helper()
@@ -131,7 +143,7 @@ func write(t testing.TB, m *gossip.Memory, b shoal.Body) {
 func (w *world) add(i int, tweak func(int, *Config)) {
 	t := w.t
 	t.Helper()
-	m := &member{w: w, signer: newSigner(t), cfg: Defaults()}
+	m := &member{w: w, signer: newSigner(t), cfg: Defaults(), clock: &leapClock{Clock: shoal.NewSystemClock()}}
 	m.id = m.signer.PeerID()
 	var err error
 	m.host, err = libp2p.New(
@@ -166,7 +178,7 @@ func (m *member) start() {
 	t := m.w.t
 	t.Helper()
 	room, err := New(t.Context(), m.cfg, Deps{
-		Self: m.id, Host: m.host, Records: m.records, Views: m, Engine: m.engine, Clock: shoal.NewSystemClock(),
+		Self: m.id, Host: m.host, Records: m.records, Views: m, Engine: m.engine, Clock: m.clock,
 		Log:    slog.New(slog.NewTextHandler(testWriter{t}, &slog.HandlerOptions{Level: slog.LevelInfo})).With("peer", m.id.Short()),
 		Handle: m.host.SetStreamHandler, Tell: m.tell,
 	})

@@ -13,9 +13,9 @@ import (
 	"github.com/shoalnet/shoal"
 )
 
-// turnAfter is how long a peer may bring nothing before one more asks: the time after
+// TurnAfter is how long a peer may bring nothing before one more asks: the time after
 // which a source counts as stuck everywhere (FACTS 6).
-const turnAfter = 10 * time.Second
+const TurnAfter = 10 * time.Second
 
 // MayAsk reports whether a peer that tells these registries on its beats may ask now for
 // an image. A registry that it names counts before "*", and a wait for the image's
@@ -58,7 +58,7 @@ func Turn(self shoal.PeerID, peers []shoal.PeerID, digest string, since time.Dur
 			before[p] = true
 		}
 	}
-	return max(since, 0) >= time.Duration(len(before))*turnAfter
+	return max(since, 0) >= time.Duration(len(before))*TurnAfter
 }
 
 func weight(p shoal.PeerID, digest string) [sha256.Size]byte {

@@ -21,6 +21,7 @@ import (
 	"github.com/libp2p/go-libp2p/p2p/transport/tcp"
 	"github.com/libp2p/go-libp2p/x/simlibp2p"
 	"github.com/marcopolo/simnet"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/shoalnet/shoal"
 	"github.com/shoalnet/shoal/images/blobs"
@@ -312,6 +313,33 @@ func (m *member) sentBytes() (n int64) {
 		n += p.Sent
 	}
 	return n
+}
+
+// race gives the first peer a blob and lets all others fetch it at once. It returns how long
+// that took, beside the optimum too: what the first's uplink needs to send the blob once.
+func (w *world) race(blob []byte) (took time.Duration, optimum float64) {
+	w.t.Helper()
+	seeder, what := w.peers[0], blobOf(blob)
+	w.holdersAre(seeder)
+	seeder.put(blob)
+	began := time.Now()
+	var g errgroup.Group
+	for _, m := range w.peers[1:] {
+		g.Go(func() error { return m.fetch(what) })
+	}
+	if err := g.Wait(); err != nil {
+		w.t.Fatal(err)
+	}
+	took = time.Since(began)
+	return took, took.Seconds() * float64(seeder.cfg.UpRate) / float64(len(blob))
+}
+
+// seedAndEight are the limits of a seeder with an uplink of so many bytes a second, and of 8
+// others with the limits of c.
+func seedAndEight(c Config, upRate int64) []Config {
+	slow := c
+	slow.UpRate = upRate
+	return append([]Config{slow}, many(8, c)...)
 }
 
 // until waits for something that other goroutines bring about.

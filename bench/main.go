@@ -57,16 +57,20 @@ type effort struct {
 	lists   int   // calls of ListReplicas
 	shows   int   // runs of "shoal ps"
 	etcd    []int // members
+	moved   int64 // bytes of the layer that is moved
+	swarmed []swarmSize
 }
 
 var efforts = []effort{
 	{
 		name: "quick", writing: 15 * time.Second, shares: 100, rounds: 3, large: []int{50}, idle: 30 * time.Second,
 		lists: 200, shows: 30, etcd: []int{1, 3},
+		moved: 256 << 20, swarmed: []swarmSize{{"256 MiB", 128 << 20}},
 	},
 	{
 		name: "full", writing: time.Minute, shares: 1000, rounds: 10, large: []int{50, 100}, idle: 2 * time.Minute,
 		lists: 1000, shows: 100, etcd: []int{1, 3, 5},
+		moved: 1 << 30, swarmed: []swarmSize{{"256 MiB", 256 << 20}, {"1 GiB", 1 << 30}},
 	},
 }
 
@@ -97,6 +101,7 @@ var groups = []group{
 	{"idle", true, noteIdle, (*bench).idling},
 	{"deploy", true, noteDeploy, (*bench).deploys},
 	{"images", true, noteImages, (*bench).moving},
+	{"swarm", false, noteSwarm, (*bench).swarms},
 }
 
 func run(ctx context.Context, args []string) (err error) {

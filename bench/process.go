@@ -7,12 +7,14 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 )
 
 // command prepares a process that ends with this one, and that a Ctrl-C on the
@@ -81,6 +83,44 @@ func usageOf(pid int) (usage, error) {
 	u.rss = kb * 1024
 	u.written, err = procValue(fmt.Sprintf("/proc/%d/io", pid), "write_bytes:")
 	return u, err
+}
+
+// peakEvery is how often memory is looked at for its peak.
+const peakEvery = 50 * time.Millisecond
+
+// peaks does something and returns the most memory, in bytes, that each process had in
+// meanwhile.
+func peaks(pids []int, do func() error) ([]int64, error) {
+	most, stop, done := make([]int64, len(pids)), make(chan struct{}), make(chan error, 1)
+	look := func() error {
+		for i, pid := range pids {
+			kb, err := procValue(fmt.Sprintf("/proc/%d/status", pid), "VmRSS:")
+			if err != nil {
+				return err
+			}
+			most[i] = max(most[i], kb*1024)
+		}
+		return nil
+	}
+	go func() {
+		tick := time.NewTicker(peakEvery)
+		defer tick.Stop()
+		for {
+			if err := look(); err != nil {
+				done <- err
+				return
+			}
+			select {
+			case <-tick.C:
+			case <-stop:
+				done <- look()
+				return
+			}
+		}
+	}()
+	err := do()
+	close(stop)
+	return most, errors.Join(err, <-done)
 }
 
 // procValue reads one number out of a file of "key value" lines.

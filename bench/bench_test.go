@@ -4,8 +4,13 @@
 package main
 
 import (
+	"archive/tar"
+	"io"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -25,6 +30,58 @@ func TestWritesAreTakenAndSeen(t *testing.T) {
 	}
 	if left, err := os.ReadDir(b.dir); err != nil || len(left) != 0 {
 		t.Errorf("%v, %v is left", left, err)
+	}
+}
+
+// The lines are those of Go 1.26; a figure under another name would be none.
+func TestMetricsOf(t *testing.T) {
+	got := metricsOf([]byte("goos: linux\n" +
+		"BenchmarkSwarm/256MiB-2 \t 1\t15746356126 ns/op\t 1.013 blobs-sent\t 1.080 optimum\n" +
+		"=== RUN   TestSwarmAfar/50ms\n=== ATTR  TestSwarmAfar/50ms optimum 1.073\n--- PASS: TestSwarmAfar (1.00s)\nPASS\n"))
+	want := metrics{
+		"BenchmarkSwarm/256MiB ns/op": 15746356126, "BenchmarkSwarm/256MiB blobs-sent": 1.013, "BenchmarkSwarm/256MiB optimum": 1.08,
+		"TestSwarmAfar/50ms optimum": 1.073,
+	}
+	if !maps.Equal(got, want) {
+		t.Errorf("metricsOf = %v, want %v", got, want)
+	}
+}
+
+func TestOneServerIsShared(t *testing.T) {
+	const size, perSecond = 16 * pieceBytes, 64 * pieceBytes
+	got, err := oneServer(t.Context(), 4, size, perSecond)
+	if err != nil || got.sent != 4*size {
+		t.Fatalf("oneServer = %+v, %v, want %d bytes sent", got, err, 4*size)
+	}
+	// The first piece passes at once.
+	if least := time.Duration(float64(4*size-pieceBytes) / perSecond * float64(time.Second)); got.took < least {
+		t.Errorf("took %v, want %v or more", got.took, least)
+	}
+}
+
+// An image that the engine and our import take is all that an archive is for; here it has
+// to be of the size it says, and read to its end.
+func TestArchiveIsWhole(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "a.tar")
+	id, err := archived{"a:1", 2, 1024}.write(file)
+	if err != nil || !strings.HasPrefix(id, "sha256:") {
+		t.Fatalf("write = %q, %v", id, err)
+	}
+	in, err := os.Open(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer in.Close() //nolint:errcheck // it was only read
+	var names []string
+	r := tar.NewReader(in)
+	for h, err := r.Next(); err != io.EOF; h, err = r.Next() {
+		if err != nil {
+			t.Fatal(err)
+		}
+		names = append(names, h.Name)
+	}
+	if want := []string{"layer0.tar", "layer1.tar", "config.json", "manifest.json"}; !slices.Equal(names, want) {
+		t.Errorf("the archive has %v, want %v", names, want)
 	}
 }
 

@@ -65,7 +65,7 @@ var efforts = []effort{
 	{
 		name: "quick", writing: 15 * time.Second, shares: 100, rounds: 3, large: []int{50}, idle: 30 * time.Second,
 		lists: 200, shows: 30, etcd: []int{1, 3},
-		moved: 256 << 20, swarmed: []swarmSize{{"256 MiB", 128 << 20}},
+		moved: 256 << 20, swarmed: []swarmSize{{"256 MiB", 256 << 20}},
 	},
 	{
 		name: "full", writing: time.Minute, shares: 1000, rounds: 10, large: []int{50, 100}, idle: 2 * time.Minute,

@@ -71,7 +71,7 @@ func TestArchiveIsWhole(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer in.Close() //nolint:errcheck // it was only read
+	defer in.Close()
 	var names []string
 	r := tar.NewReader(in)
 	for h, err := r.Next(); err != io.EOF; h, err = r.Next() {

@@ -50,7 +50,7 @@ func openEngine(ctx context.Context, host string) (*engine, error) {
 	v, err := c.ServerVersion(asking)
 	if err != nil {
 		_ = c.Close() // it closes idle connections only
-		return nil, fmt.Errorf("no container engine answers at %s; idle and deploy are measured on one; make engine starts it, -only write,etcd,share,ps does without: %w", host, err)
+		return nil, fmt.Errorf("no container engine answers at %s; idle, deploy and images are measured on one; make engine starts it, -only write,etcd,share,ps,swarm does without: %w", host, err)
 	}
 	e := &engine{client: c, host: host, version: "docker " + v.Version}
 	if err := e.load(ctx); err != nil {

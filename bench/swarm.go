@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"path/filepath"
 	"regexp"
 	"strconv"
@@ -51,7 +52,7 @@ func (b *bench) swarms(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		near.join(found)
+		maps.Copy(near, found)
 	}
 	far, servers, err := b.beside(ctx, program)
 	if err != nil {
@@ -90,7 +91,7 @@ func (b *bench) beside(ctx context.Context, program string) (metrics, []served, 
 	g, ctx := errgroup.WithContext(ctx)
 	for i, name := range farTests {
 		g.Go(func() (err error) {
-			far[i], err = b.taken(ctx, program, swarmWants(name), "-test.run=^"+strings.ReplaceAll(name, "/", "$/^")+"$", "-test.v", "-test.cpu=1")
+			far[i], err = b.taken(ctx, program, swarmWants(name), "-test.run=^"+strings.ReplaceAll(name, "/", "$/^")+"$", "-test.v", "-test.cpu=1", "-afar")
 			return err
 		})
 	}
@@ -102,9 +103,11 @@ func (b *bench) beside(ctx context.Context, program string) (metrics, []served, 
 		}
 		return nil
 	})
-	err := g.Wait()
-	far[0].join(far[1])
-	return far[0], servers, err
+	if err := g.Wait(); err != nil {
+		return nil, nil, err
+	}
+	maps.Copy(far[0], far[1])
+	return far[0], servers, nil
 }
 
 // addTwo adds the rows of two peers.
@@ -142,17 +145,11 @@ func one(value float64) *figures.Series {
 // metrics are what benchmarks and tests report, by name and unit: "BenchmarkSwarm/1GiB s".
 type metrics map[string]float64
 
-func (m metrics) join(other metrics) {
-	for key, v := range other {
-		m[key] = v
-	}
-}
-
 // taken runs a test binary, whose files are where the stores are, and returns figures, wants
 // among them. A test that says them and fails has missed its aim: the table says that.
 func (b *bench) taken(ctx context.Context, program string, wants []string, args ...string) (metrics, error) {
 	cmd := command(ctx, program, append(args, "-test.timeout=20m")...)
-	cmd.Env = append(cmd.Environ(), "TMPDIR="+b.dir, "SHOAL_SIM=1")
+	cmd.Env = append(cmd.Environ(), "TMPDIR="+b.dir)
 	out, err := cmd.Output()
 	found := metricsOf(out)
 	for _, want := range wants {

@@ -4,11 +4,11 @@
 package exchange
 
 import (
+	"flag"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
-	"os"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -149,11 +149,13 @@ func benchSwarm(b *testing.B, size int) {
 
 const slowRate = 20e6 // bytes a second
 
+var isAfar = flag.Bool("afar", false, "run TestSwarmAfar, which takes minutes")
+
 // TestSwarmAfar is BenchmarkSwarm with distance, which only a simulated network has: it says
-// as attributes what that reports as metrics. SHOAL_SIM asks for it, as each takes a minute.
+// as attributes what that reports as metrics.
 func TestSwarmAfar(t *testing.T) {
-	if os.Getenv("SHOAL_SIM") == "" {
-		t.Skip("takes minutes; SHOAL_SIM=1 asks for it")
+	if !*isAfar {
+		t.Skip("takes minutes; -afar asks for it")
 	}
 	for _, c := range []struct {
 		rtt  time.Duration

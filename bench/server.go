@@ -39,10 +39,10 @@ func oneServer(ctx context.Context, clients int, size int64, perSecond float64) 
 			if limit.WaitN(req.Context(), pieceBytes) != nil {
 				return
 			}
+			sent.Add(pieceBytes) // before a client can have the last of it
 			if _, err := w.Write(piece); err != nil {
 				return // the client misses the rest
 			}
-			sent.Add(pieceBytes)
 		}
 	}))
 	if err != nil {

@@ -79,8 +79,9 @@ type Selector struct {
 // Port is one container port to publish on the holder.
 type Port struct {
 	Container uint16
-	Published uint16 // 0: the engine picks one
+	Published uint16 // 0: the engine of the holder picks one
 	Protocol  string // "tcp" or "udp"
+	Host      bool   // on the peer that holds the replica only; false: on every peer
 }
 
 // Health is how a replica proves that it is ready. Zero durations and counts mean
@@ -153,6 +154,12 @@ type Spec struct {
 	SpreadBy string
 	// VolumesAnywhere lets slots with data move to peers that do not have it.
 	VolumesAnywhere bool
+	// LB and Prefer say which replica serves a connection.
+	LB     LB
+	Prefer Prefer
+	// ProxyProtocol: connections to published ports begin with a PROXY protocol v2 header,
+	// which tells the client's address.
+	ProxyProtocol bool
 	// Restarts counts the restarts that users asked for. It only makes a new revision.
 	Restarts int
 

@@ -163,12 +163,7 @@ func startsFirst(spec *shoal.Spec) bool {
 	if spec == nil || !spec.Rollout.StartFirst {
 		return false
 	}
-	for _, p := range spec.Ports {
-		if p.Published != 0 {
-			return false
-		}
-	}
-	return true
+	return !slices.ContainsFunc(spec.Ports, shoal.Port.IsHost)
 }
 
 // report takes a replica's new phase.

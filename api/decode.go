@@ -56,7 +56,7 @@ func serviceOf(m *shoalv1.ServiceRow) Service {
 		Name: m.GetName(), Mode: m.GetMode(), Project: m.GetProject(), Image: m.GetImage(),
 		Replicas: int(m.GetWant()), Ready: int(m.GetReady()), Unplaced: int(m.GetUnplaced()), Revision: revisionOf(m.GetRevision()),
 		Ports: all(m.GetPorts(), func(p *shoalv1.Port) Port {
-			return Port{Container: uint16(p.GetContainer()), Protocol: p.GetProtocol(), HostPort: uint16(p.GetPublished())}
+			return Port{Container: uint16(p.GetContainer()), Protocol: p.GetProtocol(), HostPort: uint16(p.GetPublished()), Host: p.GetHost()}
 		}),
 		Labels: m.GetLabels(), Accepted: timeOf(m.GetAccepted()), Conflicts: int(m.GetConflicts()),
 		Stopped: m.GetIsStopped(),

@@ -134,7 +134,7 @@ func (p *pane) service(s *shoal.Service, want int) *shoalv1.ServiceRow {
 	row.Unplaced = int32(max(0, want-len(held)))
 	for _, port := range s.Spec.Ports {
 		row.Ports = append(row.Ports, &shoalv1.Port{
-			Container: uint32(port.Container), Published: uint32(port.Published), Protocol: port.Protocol,
+			Container: uint32(port.Container), Published: uint32(port.Published), Protocol: port.Protocol, Host: port.Host,
 		})
 	}
 	for _, c := range p.view.Desired().Conflicts {

@@ -61,6 +61,7 @@ type Port struct {
 	Protocol  string `json:"protocol"`
 	HostIP    string `json:"host_ip,omitempty"`
 	HostPort  uint16 `json:"host_port,omitempty"`
+	Host      bool   `json:"host,omitempty"` // on the peer that holds the replica only
 }
 
 // Replica is one replica, or one slot without any.

@@ -150,6 +150,19 @@ func (c *converter) extension() {
 	if v, ok := m["strategy"]; ok {
 		c.out.Strategy = shoal.Strategy(fmt.Sprint(v))
 	}
+	if v, ok := m["lb"]; ok {
+		c.out.LB = shoal.LB(fmt.Sprint(v))
+	}
+	if v, ok := m["prefer"]; ok {
+		c.out.Prefer = shoal.Prefer(fmt.Sprint(v))
+	}
+	if v, ok := m["proxy_protocol"]; ok {
+		is, ok := v.(bool)
+		if !ok {
+			c.bad("x-shoal.proxy_protocol", "must be true or false, got %v", v)
+		}
+		c.out.ProxyProtocol = is
+	}
 	if v, ok := m["priority"]; ok {
 		n, ok := v.(int)
 		if !ok {

@@ -65,7 +65,7 @@ var rows = []row{
 	{"services.*.env_file", inner, "read when deploying, beside the Compose file; `environment` counts more"},
 	{"services.*.labels", inner, "of the service and its containers; `net.shoal.*` is Shoal's own"},
 	{"services.*.label_file", inner, "read when deploying; `labels` counts more"},
-	{"services.*.ports", inner, "short and long; published on the peer that holds the replica, so one replica a peer; no host address"},
+	{"services.*.ports", inner, "short and long; a published port answers on every peer, `mode: host` only on the one that holds the replica, so one replica a peer; no host address"},
 	{"services.*.volumes", supported, "short and long; a relative path means that of this directory, on the machine of the replica, and its files are not copied there"},
 	{"services.*.volumes.type", supported, "`volume`, `bind` or `tmpfs`"},
 	{"services.*.volumes.source", supported, ""},
@@ -176,6 +176,9 @@ var rows = []row{
 	{"services.*.x-shoal.priority", supported, "a whole number; higher first where room is short"},
 	{"services.*.x-shoal.strategy", supported, "`spread` or `binpack`"},
 	{"services.*.x-shoal.spread", inner, "the label whose values slots are spread over first, like `rack` or `[rack, peer]`; zone where nothing is said"},
+	{"services.*.x-shoal.lb", supported, "which replica serves a connection: `p2c` (of two drawn the one with fewer open connections, the default), `rr`, `weighted`, `least-conn`, `least-time`, `hash` (of the client's address) or `random`"},
+	{"services.*.x-shoal.prefer", supported, "`any` (the default), `zone` or `local`: the nearest ready replicas first"},
+	{"services.*.x-shoal.proxy_protocol", supported, "`true`: connections to published ports begin with a PROXY protocol v2 header, which tells the client's address"},
 	{"services.*.x-shoal.volumes", supported, "`anywhere`: slots with data may move to peers that do not have it; else they stay where they first ran"},
 
 	{"services.*.depends_on", refused, noOrder},

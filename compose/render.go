@@ -70,6 +70,7 @@ type (
 		Target    uint16 `yaml:"target"`
 		Published string `yaml:"published,omitempty"`
 		Protocol  string `yaml:"protocol"`
+		Mode      string `yaml:"mode,omitempty"`
 	}
 	mountYAML struct {
 		Type     string         `yaml:"type"`
@@ -115,6 +116,9 @@ type (
 		Strategy    string `yaml:"strategy,omitempty"`
 		Spread      string `yaml:"spread,omitempty"`
 		Volumes     string `yaml:"volumes,omitempty"`
+		LB          string `yaml:"lb,omitempty"`
+		Prefer      string `yaml:"prefer,omitempty"`
+		Proxy       bool   `yaml:"proxy_protocol,omitempty"`
 	}
 )
 
@@ -198,6 +202,7 @@ func serviceOf(s *shoal.Spec, mask bool) serviceYAML {
 		Shoal: extensionYAML{
 			OnPartition: unless(string(s.OnPartition), string(shoal.PartitionAvailable)), Priority: s.Priority,
 			Strategy: unless(string(s.Strategy), string(shoal.StrategySpread)), Spread: s.SpreadBy,
+			LB: string(s.LB), Prefer: string(s.Prefer), Proxy: s.ProxyProtocol,
 		},
 	}
 	if s.VolumesAnywhere {
@@ -207,7 +212,11 @@ func serviceOf(s *shoal.Spec, mask bool) serviceYAML {
 		out.NetworkMode = "none"
 	}
 	for _, p := range s.Ports {
-		out.Ports = append(out.Ports, portYAML{p.Container, unless(strconv.Itoa(int(p.Published)), "0"), p.Protocol})
+		y := portYAML{Target: p.Container, Published: unless(strconv.Itoa(int(p.Published)), "0"), Protocol: p.Protocol}
+		if p.Host {
+			y.Mode = "host"
+		}
+		out.Ports = append(out.Ports, y)
 	}
 	for i := range c.Mounts {
 		out.Volumes = append(out.Volumes, mountOf(&c.Mounts[i]))

@@ -145,6 +145,13 @@ func (c *converter) ports() {
 		case p.Target == 0 || p.Target > math.MaxUint16:
 			c.bad(field, "must be 1-65535, got %d", p.Target)
 		}
+		switch p.Mode {
+		case "", "ingress":
+		case "host":
+			port.Host = true
+		default:
+			c.bad(field+".mode", "must be ingress or host, got %q", p.Mode)
+		}
 		port.Container = uint16(p.Target) //nolint:gosec // checked
 		if p.Published != "" {
 			n, err := strconv.ParseUint(p.Published, 10, 16)

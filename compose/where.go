@@ -35,6 +35,9 @@ var fields = map[string][]string{
 	"update_config.parallelism": {"deploy.update_config.parallelism"},
 	"on_partition":              {"x-shoal.on_partition"},
 	"strategy":                  {"x-shoal.strategy"},
+	"lb":                        {"x-shoal.lb"},
+	"prefer":                    {"x-shoal.prefer"},
+	"proxy_protocol":            {"x-shoal.proxy_protocol"},
 }
 
 // at returns the place of a field, without a why: that of the key itself, or of the

@@ -206,7 +206,7 @@ func (w *world) cramped(p int, s *serviceRow, held int) string {
 		return fmt.Sprintf("has %d of them already (max per peer %d)", held, limit)
 	}
 	for _, port := range s.spec.Ports {
-		if port.Published != 0 && w.ports[portKey{p, port.Published, protocol(port)}] > 0 {
+		if port.IsHost() && w.ports[portKey{p, port.Published, protocol(port)}] > 0 {
 			if held > 0 {
 				return fmt.Sprintf("has one of them on port %d/%s already", port.Published, protocol(port))
 			}

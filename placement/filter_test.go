@@ -210,18 +210,22 @@ func TestFilters(t *testing.T) {
 			p.Facts.Capacity, s.Reservations = shoal.Resources{}, shoal.Resources{}
 		}, "", false},
 		{"port", func(k *kit, p *shoal.Peer, s *shoal.Spec) {
-			k.service("other", 1).Spec.Ports = []shoal.Port{{Container: 1, Published: 8080}}
+			k.service("other", 1).Spec.Ports = []shoal.Port{{Container: 1, Published: 8080, Host: true}}
 			k.hold("other", 0, p.ID)
-			s.Ports = []shoal.Port{{Container: 80, Published: 8080, Protocol: "tcp"}}
+			s.Ports = []shoal.Port{{Container: 80, Published: 8080, Protocol: "tcp", Host: true}}
 		}, "port 8080/tcp is taken", false},
 		{"port of its own", func(k *kit, p *shoal.Peer, s *shoal.Spec) {
-			s.Ports = []shoal.Port{{Container: 80, Published: 8080, Protocol: "tcp"}}
+			s.Ports = []shoal.Port{{Container: 80, Published: 8080, Protocol: "tcp", Host: true}}
 			k.hold("web", 0, p.ID)
 		}, "has one of them on port 8080/tcp already", false},
-		{"other protocol", func(k *kit, p *shoal.Peer, s *shoal.Spec) {
-			k.service("other", 1).Spec.Ports = []shoal.Port{{Container: 1, Published: 8080, Protocol: "udp"}}
-			k.hold("other", 0, p.ID)
+		{"a port that answers on every peer takes none", func(k *kit, p *shoal.Peer, s *shoal.Spec) {
 			s.Ports = []shoal.Port{{Container: 80, Published: 8080, Protocol: "tcp"}}
+			k.hold("web", 0, p.ID)
+		}, "", false},
+		{"other protocol", func(k *kit, p *shoal.Peer, s *shoal.Spec) {
+			k.service("other", 1).Spec.Ports = []shoal.Port{{Container: 1, Published: 8080, Protocol: "udp", Host: true}}
+			k.hold("other", 0, p.ID)
+			s.Ports = []shoal.Port{{Container: 80, Published: 8080, Protocol: "tcp", Host: true}}
 		}, "", false},
 		{"engine picks the port", func(k *kit, p *shoal.Peer, s *shoal.Spec) {
 			s.Ports = []shoal.Port{{Container: 80}}

@@ -52,7 +52,7 @@ func drawCluster(t *rapid.T) *kit {
 		svc.Spec.Priority = rapid.IntRange(0, 1).Draw(t, "priority")
 		svc.Spec.MaxPerPeer = rapid.SampledFrom([]int{0, 0, 1, 3}).Draw(t, "max")
 		if rapid.IntRange(0, 4).Draw(t, "port") == 0 {
-			svc.Spec.Ports = []shoal.Port{{Container: 80, Published: 8080, Protocol: "tcp"}}
+			svc.Spec.Ports = []shoal.Port{{Container: 80, Published: 8080, Protocol: "tcp", Host: true}}
 		}
 		if rapid.IntRange(0, 4).Draw(t, "constrained") == 0 {
 			svc.Spec.Constraints = []shoal.Selector{{Key: "gpu", Op: shoal.OpExists}}

@@ -166,7 +166,7 @@ func (w *world) give(p int, s *serviceRow) {
 
 func (w *world) takePorts(p int, spec *shoal.Spec) {
 	for _, port := range spec.Ports {
-		if port.Published != 0 {
+		if port.IsHost() {
 			w.ports[portKey{p, port.Published, protocol(port)}]++
 		}
 	}
@@ -174,7 +174,7 @@ func (w *world) takePorts(p int, spec *shoal.Spec) {
 
 // publishes reports whether a spec asks for fixed host ports.
 func publishes(spec *shoal.Spec) bool {
-	return slices.ContainsFunc(spec.Ports, func(p shoal.Port) bool { return p.Published != 0 })
+	return slices.ContainsFunc(spec.Ports, shoal.Port.IsHost)
 }
 
 // service returns the row of a service, nil if there is none.

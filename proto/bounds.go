@@ -250,7 +250,7 @@ func (c *checker) facts(f *shoal.PeerFacts) {
 func (c *checker) spec(s *shoal.Spec) {
 	c.service("name", s.Name)
 	c.words("spec", maxWord, s.Project, string(s.Mode), string(s.Strategy),
-		string(s.OnPartition), string(s.Restart.Condition), s.StopSignal)
+		string(s.OnPartition), string(s.Restart.Condition), s.StopSignal, string(s.LB), string(s.Prefer))
 	c.text("image", s.Image, maxText)
 	c.digest("digest", s.Digest, true)
 	c.platforms(s.Platforms)

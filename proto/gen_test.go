@@ -83,7 +83,7 @@ var genHealth = rapid.Custom(func(t *rapid.T) *shoal.Health {
 var genSpec = rapid.Custom(func(t *rapid.T) shoal.Spec {
 	port := rapid.Custom(func(t *rapid.T) shoal.Port {
 		return shoal.Port{
-			Container: rapid.Uint16().Draw(t, "container"), Published: rapid.Uint16().Draw(t, "published"),
+			Container: rapid.Uint16().Draw(t, "container"), Published: rapid.Uint16().Draw(t, "published"), Host: rapid.Bool().Draw(t, "host"),
 			Protocol: rapid.SampledFrom([]string{"tcp", "udp"}).Draw(t, "protocol"),
 		}
 	})
@@ -110,7 +110,8 @@ var genSpec = rapid.Custom(func(t *rapid.T) shoal.Spec {
 		Rollout: shoal.Rollout{Parallelism: genCount.Draw(t, "parallel"), StartFirst: rapid.Bool().Draw(t, "first")},
 		Setup:   genSetup.Draw(t, "setup"), SpreadBy: genText.Draw(t, "spread by"), VolumesAnywhere: rapid.Bool().Draw(t, "anywhere"),
 		Restarts: genCount.Draw(t, "restarts asked"),
-		Digest:   rapid.OneOf(rapid.Just(""), genDigest).Draw(t, "digest"), Platforms: genPlatforms.Draw(t, "platforms"),
+		LB:       shoal.LB(genText.Draw(t, "lb")), Prefer: shoal.Prefer(genText.Draw(t, "prefer")), ProxyProtocol: rapid.Bool().Draw(t, "proxy"),
+		Digest: rapid.OneOf(rapid.Just(""), genDigest).Draw(t, "digest"), Platforms: genPlatforms.Draw(t, "platforms"),
 	}
 })
 

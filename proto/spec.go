@@ -20,10 +20,11 @@ func specMessage(s *shoal.Spec) *shoalv1.Spec {
 		StopSignal: s.StopSignal, StopGraceNs: int64(s.StopGrace), Setup: setupMessage(&s.Setup),
 		SpreadBy: s.SpreadBy, VolumesAnywhere: s.VolumesAnywhere, Restarts: int32(s.Restarts),
 		Digest: s.Digest, Platforms: s.Platforms,
+		Lb: string(s.LB), Prefer: string(s.Prefer), ProxyProtocol: s.ProxyProtocol,
 	}
 	for _, p := range s.Ports {
 		m.Ports = append(m.Ports, &shoalv1.Port{
-			Container: uint32(p.Container), Published: uint32(p.Published), Protocol: p.Protocol,
+			Container: uint32(p.Container), Published: uint32(p.Published), Protocol: p.Protocol, Host: p.Host,
 		})
 	}
 	for _, c := range s.Constraints {
@@ -58,6 +59,7 @@ func specOf(m *shoalv1.Spec) (shoal.Spec, error) {
 		StopSignal: m.GetStopSignal(), StopGrace: time.Duration(m.GetStopGraceNs()), Setup: setupOf(m.GetSetup()),
 		SpreadBy: m.GetSpreadBy(), VolumesAnywhere: m.GetVolumesAnywhere(), Restarts: int(m.GetRestarts()),
 		Digest: m.GetDigest(), Platforms: m.GetPlatforms(),
+		LB: shoal.LB(m.GetLb()), Prefer: shoal.Prefer(m.GetPrefer()), ProxyProtocol: m.GetProxyProtocol(),
 	}
 	for _, p := range m.GetPorts() {
 		c, err := portOf(p.GetContainer())
@@ -68,7 +70,7 @@ func specOf(m *shoalv1.Spec) (shoal.Spec, error) {
 		if err != nil {
 			return s, err
 		}
-		s.Ports = append(s.Ports, shoal.Port{Container: c, Published: pub, Protocol: p.GetProtocol()})
+		s.Ports = append(s.Ports, shoal.Port{Container: c, Published: pub, Protocol: p.GetProtocol(), Host: p.GetHost()})
 	}
 	for _, c := range m.GetConstraints() {
 		s.Constraints = append(s.Constraints, shoal.Selector{

@@ -177,6 +177,9 @@ func hostConfigOf(spec *shoal.ContainerSpec) *container.HostConfig {
 	}
 	ports := make(nat.PortMap, len(s.Ports))
 	for _, p := range s.Ports {
+		if p.IsIngress() {
+			continue // carried by every peer, to the container's own address
+		}
 		b := nat.PortBinding{HostIP: spec.Publish}
 		if p.Published != 0 {
 			b.HostPort = strconv.Itoa(int(p.Published))

@@ -73,6 +73,9 @@ func (t *Twin) bind(c *twinContainer) error {
 	}
 	var ports []shoal.PortBinding
 	for _, p := range c.spec.Spec.Ports {
+		if p.IsIngress() {
+			continue
+		}
 		b := shoal.PortBinding{Container: p.Container, Protocol: p.Protocol, HostIP: c.spec.Publish, HostPort: p.Published}
 		if b.Protocol == "" {
 			b.Protocol = "tcp"

@@ -258,6 +258,9 @@ func (c *Cluster) run(d *shoal.Desired, s *shoal.Service, states map[shoal.PeerI
 		}
 		fate(&st, s.Spec.Image)
 		for i, p := range s.Spec.Ports {
+			if p.IsIngress() {
+				continue
+			}
 			host := p.Published
 			if host == 0 {
 				host = uint16(32768 + 10*slot + i)

@@ -164,6 +164,7 @@ type runFlags struct {
 	replicas                               int
 	global, allowUnplaced                  bool
 	spread                                 string
+	lb, prefer                             string
 	publish, env, constraints, labels      []string
 	volumes                                []string
 }
@@ -198,7 +199,9 @@ A service of that name must not exist.`,
 	f.StringVar(&r.name, "name", "", "name of the service (default: the image's)")
 	f.IntVar(&r.replicas, "replicas", 1, "how many")
 	f.BoolVar(&r.global, "global", false, "one on every peer that can")
-	f.StringArrayVarP(&r.publish, "publish", "p", nil, "[PUBLISHED:]CONTAINER[/udp]; without PUBLISHED the engine picks a port")
+	f.StringArrayVarP(&r.publish, "publish", "p", nil, "[PUBLISHED:]CONTAINER[/udp]: PUBLISHED answers on every peer; without it the engine of the holder picks one. published=8080,target=80,mode=host: on the holder only")
+	f.StringVar(&r.lb, "lb", "", "which replica serves a connection: p2c (the default), rr, weighted, least-conn, least-time, hash or random")
+	f.StringVar(&r.prefer, "prefer", "", "which replicas go first: any (the default), zone or local")
 	f.StringArrayVarP(&r.env, "env", "e", nil, "KEY=VALUE, or KEY to pass on this shell's")
 	f.StringArrayVarP(&r.volumes, "volume", "v", nil, "[VOLUME|/PATH:]TARGET[:ro]; a path is the machine's, and its owner has to allow it")
 	f.StringVar(&r.cpus, "cpus", "", "limit, in cores, like 0.5")
@@ -223,6 +226,7 @@ func (a *app) specOfRun(r *runFlags, args []string) (shoal.Spec, error) {
 	spec := shoal.Spec{
 		Name: r.name, Image: image, Mode: shoal.ModeReplicated, Replicas: r.replicas,
 		Strategy: shoal.StrategySpread, SpreadBy: r.spread, OnPartition: shoal.OnPartition(r.partition),
+		LB: shoal.LB(r.lb), Prefer: shoal.Prefer(r.prefer),
 	}
 	if len(command) > 0 {
 		spec.Command = command

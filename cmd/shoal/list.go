@@ -280,6 +280,9 @@ func ports(in []api.Port) string {
 		if p.HostIP != "" {
 			out[i] = p.HostIP + ":" + out[i]
 		}
+		if p.Host {
+			out[i] += " (host)"
+		}
 	}
 	return strings.Join(out, ", ")
 }

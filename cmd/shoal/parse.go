@@ -194,8 +194,12 @@ func parseSize(flag, s string) (int64, error) {
 	return int64(f), nil
 }
 
-// parsePort reads [PUBLISHED:]CONTAINER[/PROTOCOL].
+// parsePort reads [PUBLISHED:]CONTAINER[/PROTOCOL], or what docker calls the long form:
+// published=8080,target=80,protocol=tcp,mode=host.
 func parsePort(s string) (shoal.Port, error) {
+	if strings.Contains(s, "=") {
+		return parseLongPort(s)
+	}
 	rest, proto, has := strings.Cut(s, "/")
 	if !has {
 		proto = "tcp"
@@ -209,15 +213,54 @@ func parsePort(s string) (shoal.Port, error) {
 	}
 	numbers := make([]uint16, len(parts))
 	for i, p := range parts {
-		n, err := strconv.ParseUint(p, 10, 16)
-		if err != nil || n == 0 {
-			return shoal.Port{}, usage("--publish: %q: port must be 1–65535, got %s", s, orNothing(p))
+		n, err := portNumber(s, p)
+		if err != nil {
+			return shoal.Port{}, err
 		}
-		numbers[i] = uint16(n)
+		numbers[i] = n
 	}
 	port := shoal.Port{Container: numbers[len(numbers)-1], Protocol: proto}
 	if len(numbers) == 2 {
 		port.Published = numbers[0]
+	}
+	return port, nil
+}
+
+func portNumber(whole, s string) (uint16, error) {
+	n, err := strconv.ParseUint(s, 10, 16)
+	if err != nil || n == 0 {
+		return 0, usage("--publish: %q: port must be 1–65535, got %s", whole, orNothing(s))
+	}
+	return uint16(n), nil
+}
+
+func parseLongPort(s string) (shoal.Port, error) {
+	port := shoal.Port{Protocol: "tcp"}
+	for part := range strings.SplitSeq(s, ",") {
+		key, value, _ := strings.Cut(part, "=")
+		var err error
+		switch key {
+		case "published":
+			port.Published, err = portNumber(s, value)
+		case "target":
+			port.Container, err = portNumber(s, value)
+		case "protocol":
+			if port.Protocol = value; value != "tcp" && value != "udp" {
+				err = usage("--publish: %q: protocol must be tcp or udp, got %q", s, value)
+			}
+		case "mode":
+			if port.Host = value == "host"; value != "host" && value != "ingress" {
+				err = usage("--publish: %q: mode must be ingress or host, got %q", s, value)
+			}
+		default:
+			err = usage("--publish: %q: %q is none of published, target, protocol and mode", s, key)
+		}
+		if err != nil {
+			return shoal.Port{}, err
+		}
+	}
+	if port.Container == 0 {
+		return shoal.Port{}, usage("--publish: %q names no target", s)
 	}
 	return port, nil
 }

@@ -24,7 +24,7 @@ func TestReferenceIsCurrent(t *testing.T) {
 	if diff := cmp.Diff(strings.Split(string(got), "\n"), strings.Split(b.String(), "\n")); diff != "" {
 		t.Errorf("docs/cli.md is not what the commands say; run \"make docs\" (-file +now):\n%s", diff)
 	}
-	for _, want := range []string{"## shoal deploy", "## shoal token create", "`--ack` INT", "shoal scale web=10", "`ports[]?.{container, protocol, host_ip?, host_port?}`", "`cpu_free_milli?`", "| `token ls` | `id`", "`slots[]: as ps`"} {
+	for _, want := range []string{"## shoal deploy", "## shoal token create", "`--ack` INT", "shoal scale web=10", "`ports[]?.{container, protocol, host_ip?, host_port?, host?}`", "`cpu_free_milli?`", "| `token ls` | `id`", "`slots[]: as ps`"} {
 		if !strings.Contains(b.String(), strings.ReplaceAll(want, "` INT", " INT`")) {
 			t.Errorf("the reference does not have %q", want)
 		}

@@ -44,6 +44,9 @@ type specJSON struct {
 	Setup        *setupJSON        `json:"setup,omitempty"`
 	SpreadBy     string            `json:"spread_by,omitempty"`
 	Anywhere     bool              `json:"volumes_anywhere,omitempty"`
+	LB           string            `json:"lb,omitempty"`
+	Prefer       string            `json:"prefer,omitempty"`
+	Proxy        bool              `json:"proxy_protocol,omitempty"`
 	RestartsSaid int               `json:"restarts_asked,omitempty"`
 	Demands      []string          `json:"demands,omitempty"` // what the owner of a machine has to allow
 }
@@ -129,11 +132,11 @@ func specOf(s *shoal.Spec) specJSON {
 		PidsLimit: s.PidsLimit, Mode: string(s.Mode), FileReplicas: s.Replicas, Strategy: string(s.Strategy), MaxPerPeer: s.MaxPerPeer,
 		Priority: s.Priority, OnPartition: string(s.OnPartition), StopSignal: s.StopSignal, StopGrace: s.StopGrace.Seconds(),
 		Parallelism: s.Rollout.Parallelism, StartFirst: s.Rollout.StartFirst, Setup: setupOf(&s.Setup),
-		SpreadBy: s.SpreadBy, Anywhere: s.VolumesAnywhere, RestartsSaid: s.Restarts, Demands: s.Demands(),
+		SpreadBy: s.SpreadBy, Anywhere: s.VolumesAnywhere, LB: string(s.LB), Prefer: string(s.Prefer), Proxy: s.ProxyProtocol, RestartsSaid: s.Restarts, Demands: s.Demands(),
 		Restart: restartJSON{string(s.Restart.Condition), s.Restart.Delay.Seconds(), s.Restart.MaxAttempts, s.Restart.Window.Seconds()},
 	}
 	for _, p := range s.Ports {
-		out.Ports = append(out.Ports, api.Port{Container: p.Container, Protocol: p.Protocol, HostPort: p.Published})
+		out.Ports = append(out.Ports, api.Port{Container: p.Container, Protocol: p.Protocol, HostPort: p.Published, Host: p.Host})
 	}
 	for _, c := range s.Constraints {
 		out.Constraints = append(out.Constraints, c.String())

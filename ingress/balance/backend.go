@@ -13,8 +13,8 @@ import (
 // Snapshot is one service as one peer sees it: how it is to be balanced, and its
 // replicas in any order.
 type Snapshot struct {
-	Policy   Policy
-	Prefer   Prefer
+	Policy   shoal.LB
+	Prefer   shoal.Prefer
 	Self     shoal.PeerID // this peer
 	Zone     string       // of this peer
 	Backends []Backend    // of one named twice the first counts
@@ -63,13 +63,13 @@ func (b *Backend) barred(now time.Duration) string {
 // tier is how near b is as far as the snapshot prefers it, 0 the nearest.
 func (s *Snapshot) tier(b *Backend) int {
 	switch {
-	case s.Prefer == PreferLocal && b.Holder == s.Self:
+	case s.Prefer == shoal.PreferLocal && b.Holder == s.Self:
 		return 0
-	case s.Prefer == PreferLocal && b.Zone == s.Zone:
+	case s.Prefer == shoal.PreferLocal && b.Zone == s.Zone:
 		return 1
-	case s.Prefer == PreferZone && (b.Holder == s.Self || b.Zone == s.Zone):
+	case s.Prefer == shoal.PreferZone && (b.Holder == s.Self || b.Zone == s.Zone):
 		return 0
-	case s.Prefer == PreferLocal || s.Prefer == PreferZone:
+	case s.Prefer == shoal.PreferLocal || s.Prefer == shoal.PreferZone:
 		return 2
 	}
 	return 0

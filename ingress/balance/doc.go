@@ -25,8 +25,8 @@
 // Who may be picked is decided in three steps. Only a ready replica of a living holder
 // that is not being released is eligible, ever. Of those, one that refused connections is
 // left out for a while that grows, unless all are: then the one whose wait ends first is
-// tried rather than none. Of what remains the nearest tier that [Prefer] asks for is
-// taken, and in it the [Policy] chooses. [Table.Usable] says it in words.
+// tried rather than none. Of what remains the nearest tier that [shoal.Prefer] asks for is
+// taken, and in it the [shoal.LB] chooses. [Table.Usable] says it in words.
 //
 // Peers do not agree on any of this: each counts its own connections and measures its own
 // distances. Only hash gives the same answer on all peers that see the same replicas,

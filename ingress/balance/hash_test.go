@@ -27,13 +27,13 @@ func homes(t tb, tab *Table, n int) []int {
 
 // TestHashAgrees: seeds do not matter, nor how an address is written.
 func TestHashAgrees(t *testing.T) {
-	a, b := table(1, Hash, backends(7)), table(2, Hash, backends(7))
+	a, b := table(1, shoal.LBHash, backends(7)), table(2, shoal.LBHash, backends(7))
 	if !slices.Equal(homes(t, a, 1000), homes(t, b, 1000)) {
 		t.Error("two peers send the same clients to different replicas")
 	}
 	for _, same := range [][2]string{{"10.1.2.3", "::ffff:10.1.2.3"}, {"fe80::1", "fe80::1%eth0"}} {
 		for seed := range 20 {
-			tab := table(uint64(seed), Hash, backends(50))
+			tab := table(uint64(seed), shoal.LBHash, backends(50))
 			x, y := pick(t, tab, netip.MustParseAddr(same[0]), 0), pick(t, tab, netip.MustParseAddr(same[1]), 0)
 			if x != y {
 				t.Errorf("%v go to %d and %d", same, x, y)
@@ -50,10 +50,10 @@ func TestHashAgrees(t *testing.T) {
 func TestHashMovesLittle(t *testing.T) {
 	const clients, n = 10_000, 11
 	all := backends(n)
-	before := homes(t, table(1, Hash, all), clients)
+	before := homes(t, table(1, shoal.LBHash, all), clients)
 	for gone := range n {
 		less := slices.Delete(slices.Clone(all), gone, gone+1)
-		tab := table(1, Hash, less)
+		tab := table(1, shoal.LBHash, less)
 		moved := make([]int, n)
 		for i, at := range homes(t, tab, clients) {
 			switch {
@@ -66,7 +66,7 @@ func TestHashMovesLittle(t *testing.T) {
 		if x := chiSquare(slices.Delete(moved, gone, gone+1)); x > chi999 {
 			t.Errorf("the clients of %d are spread as %v, chi-square %.1f", gone, moved, x)
 		}
-		tab.Update(Snapshot{Policy: Hash, Self: "self", Backends: all})
+		tab.Update(Snapshot{Policy: shoal.LBHash, Self: "self", Backends: all})
 		if !slices.Equal(homes(t, tab, clients), before) {
 			t.Errorf("after %d came back clients are elsewhere", gone)
 		}
@@ -81,14 +81,14 @@ func TestHashMovesLittleProperty(t *testing.T) {
 		for i, s := range slots {
 			all[i].Slot = s
 		}
-		tab := table(1, Hash, all)
+		tab := table(1, shoal.LBHash, all)
 		before := homes(t, tab, 200)
 		gone := rapid.IntRange(0, len(slots)-1).Draw(t, "gone")
 		if rapid.Bool().Draw(t, "refuses") {
 			tab.Refused(replica(gone), 0)
 		} else {
 			all[gone].Releasing = true
-			tab.Update(Snapshot{Policy: Hash, Self: "self", Backends: all})
+			tab.Update(Snapshot{Policy: shoal.LBHash, Self: "self", Backends: all})
 		}
 		for i, at := range homes(t, tab, 200) {
 			if at == gone || before[i] != gone && at != before[i] {
@@ -103,11 +103,11 @@ func TestHashMovesLittleProperty(t *testing.T) {
 func TestHashFollowsSlots(t *testing.T) {
 	const clients, n = 2000, 5
 	all := backends(n)
-	tab := table(1, Hash, all)
+	tab := table(1, shoal.LBHash, all)
 	before := homes(t, tab, clients)
 	next := all[2]
 	next.Replica = replica(n)
-	tab.Update(Snapshot{Policy: Hash, Self: "self", Backends: append(slices.Clone(all), next)})
+	tab.Update(Snapshot{Policy: shoal.LBHash, Self: "self", Backends: append(slices.Clone(all), next)})
 	var old, young int
 	for i, at := range homes(t, tab, clients) {
 		switch {
@@ -123,7 +123,7 @@ func TestHashFollowsSlots(t *testing.T) {
 		t.Errorf("%d stay with the old replica of the slot and %d go to the new one, want about 200 each", old, young)
 	}
 	all[2] = next
-	tab.Update(Snapshot{Policy: Hash, Self: "self", Backends: all})
+	tab.Update(Snapshot{Policy: shoal.LBHash, Self: "self", Backends: all})
 	for i, at := range homes(t, tab, clients) {
 		if at != before[i] && (at != n || before[i] != 2) {
 			t.Fatalf("client %d of slot %d goes to %d after the change", i, before[i], at)
@@ -134,7 +134,7 @@ func TestHashFollowsSlots(t *testing.T) {
 // TestHashBounded: one client with 1,000 connections to ten replicas fills none above
 // 1.25 of the average, and its first eight stay together.
 func TestHashBounded(t *testing.T) {
-	tab := table(1, Hash, backends(10))
+	tab := table(1, shoal.LBHash, backends(10))
 	got := make([]int, 10)
 	first := pick(t, tab, client(1), 0)
 	got[first]++
@@ -163,7 +163,7 @@ func bound(open, replicas int) int {
 func TestHashBoundedProperty(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		n := rapid.IntRange(1, 12).Draw(t, "replicas")
-		tab := table(1, Hash, backends(n))
+		tab := table(1, shoal.LBHash, backends(n))
 		load, open := make([]int, n), 0
 		clients := rapid.IntRange(1, 20).Draw(t, "clients")
 		for range rapid.IntRange(1, 600).Draw(t, "steps") {
@@ -186,7 +186,7 @@ func TestHashBoundedProperty(t *testing.T) {
 // TestHashRetries: a client whose replica refuses goes to the next in its own order, not
 // where everybody goes.
 func TestHashRetries(t *testing.T) {
-	tab := table(1, Hash, backends(10))
+	tab := table(1, shoal.LBHash, backends(10))
 	second := make([]int, 10)
 	for i := range 5000 {
 		b, _ := tab.Pick(client(i), nil, 0)

@@ -18,6 +18,11 @@ type tb interface {
 	Fatalf(format string, args ...any)
 }
 
+var (
+	policies = []shoal.LB{shoal.LBRoundRobin, shoal.LBWeighted, shoal.LBLeastConn, shoal.LBLeastTime, shoal.LBHash, shoal.LBRandom, shoal.LBP2C}
+	prefers  = []shoal.Prefer{shoal.PreferLocal, shoal.PreferZone, shoal.PreferAny}
+)
+
 // replica returns the ID of the i-th replica.
 func replica(i int) shoal.ReplicaID {
 	var id shoal.ReplicaID
@@ -37,7 +42,7 @@ func backends(n int) []Backend {
 	return out
 }
 
-func table(seed uint64, p Policy, all []Backend) *Table {
+func table(seed uint64, p shoal.LB, all []Backend) *Table {
 	t := New(seed)
 	t.Update(Snapshot{Policy: p, Self: "self", Backends: all})
 	return t

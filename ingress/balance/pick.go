@@ -98,19 +98,19 @@ func (t *Table) choose(from []*entry, client netip.Addr, now time.Duration) *ent
 		return nil
 	}
 	switch t.policy {
-	case RoundRobin:
+	case shoal.LBRoundRobin:
 		return longestAgo(from)
-	case Weighted:
+	case shoal.LBWeighted:
 		return smooth(from)
-	case LeastConn:
+	case shoal.LBLeastConn:
 		return lightest(from)
-	case LeastTime:
+	case shoal.LBLeastTime:
 		return soonest(from, now)
-	case Hash:
+	case shoal.LBHash:
 		return hashed(from, client)
-	case Random:
+	case shoal.LBRandom:
 		return from[t.rand.below(len(from))]
-	default: // P2C
+	default: // shoal.LBP2C
 		return t.ofTwo(from)
 	}
 }

@@ -4,7 +4,6 @@
 package balance
 
 import (
-	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -16,59 +15,28 @@ import (
 	"github.com/shoalnet/shoal"
 )
 
-func TestParse(t *testing.T) {
-	for _, p := range policies {
-		if got, err := ParsePolicy(string(p)); got != p || err != nil {
-			t.Errorf("ParsePolicy(%q) = %q, %v", p, got, err)
-		}
-	}
-	for _, p := range prefers {
-		if got, err := ParsePrefer(string(p)); got != p || err != nil {
-			t.Errorf("ParsePrefer(%q) = %q, %v", p, got, err)
-		}
-	}
-	if got, err := ParsePolicy(""); got != P2C || err != nil {
-		t.Errorf(`ParsePolicy("") = %q, %v, want p2c`, got, err)
-	}
-	if got, err := ParsePrefer(""); got != PreferAny || err != nil {
-		t.Errorf(`ParsePrefer("") = %q, %v, want any`, got, err)
-	}
-	for _, word := range []string{"RR", " rr", "round-robin", "\x00"} {
-		_, err := ParsePolicy(word)
-		var bad *shoal.InvalidError
-		if !errors.As(err, &bad) || bad.Field != "x-shoal.lb" {
-			t.Errorf("ParsePolicy(%q) = %v, want an error about x-shoal.lb", word, err)
-		}
-	}
-	_, err := ParsePrefer("near")
-	const want = `x-shoal.prefer must be local or zone or any, got "near"`
-	if err == nil || err.Error() != want {
-		t.Errorf("ParsePrefer(near) = %v, want %s", err, want)
-	}
-}
-
 // TestDistribution: 10,000 connections over ten equal replicas. Those that count or turn
 // are exact; those that draw are as even as chance (chi-square, p = 0.001).
 func TestDistribution(t *testing.T) {
 	const draws, n = 10_000, 10
 	for _, c := range []struct {
-		policy Policy
+		policy shoal.LB
 		brief  bool // connections end before the next begins
 		least  int
 		most   int
 		chi    float64
 	}{
-		{RoundRobin, true, 1000, 1000, 0},
-		{RoundRobin, false, 1000, 1000, 0},
-		{Weighted, false, 1000, 1000, 0},
-		{LeastConn, true, 1000, 1000, 0},
-		{LeastConn, false, 1000, 1000, 0},
-		{LeastTime, false, 1000, 1000, 0},
-		{Random, true, 880, 1120, chi999},
-		{Random, false, 880, 1120, chi999},
-		{Hash, true, 880, 1120, chi999},
-		{P2C, true, 950, 1050, chi999},
-		{P2C, false, 995, 1005, 1},
+		{shoal.LBRoundRobin, true, 1000, 1000, 0},
+		{shoal.LBRoundRobin, false, 1000, 1000, 0},
+		{shoal.LBWeighted, false, 1000, 1000, 0},
+		{shoal.LBLeastConn, true, 1000, 1000, 0},
+		{shoal.LBLeastConn, false, 1000, 1000, 0},
+		{shoal.LBLeastTime, false, 1000, 1000, 0},
+		{shoal.LBRandom, true, 880, 1120, chi999},
+		{shoal.LBRandom, false, 880, 1120, chi999},
+		{shoal.LBHash, true, 880, 1120, chi999},
+		{shoal.LBP2C, true, 950, 1050, chi999},
+		{shoal.LBP2C, false, 995, 1005, 1},
 		{"", false, 995, 1005, 1},
 		{"no such policy", false, 995, 1005, 1},
 	} {
@@ -87,7 +55,7 @@ func TestDistribution(t *testing.T) {
 // the order in a snapshot does not matter.
 func TestSeedOrders(t *testing.T) {
 	const n = 10
-	for _, p := range []Policy{RoundRobin, Weighted, LeastConn} {
+	for _, p := range []shoal.LB{shoal.LBRoundRobin, shoal.LBWeighted, shoal.LBLeastConn} {
 		first := make([]int, n)
 		for seed := range uint64(1000) {
 			all := backends(n)
@@ -108,7 +76,7 @@ func TestSeedOrders(t *testing.T) {
 func TestSmooth(t *testing.T) {
 	all := backends(3)
 	all[0].Weight = 5
-	tab := table(1, Weighted, all)
+	tab := table(1, shoal.LBWeighted, all)
 	for cycle := range 3 {
 		var got [7]bool
 		others := map[int]int{}
@@ -133,7 +101,7 @@ func TestWeightedExact(t *testing.T) {
 			all[i].Weight = w
 			sum += max(w, 1)
 		}
-		tab := table(rapid.Uint64().Draw(t, "seed"), Weighted, all)
+		tab := table(rapid.Uint64().Draw(t, "seed"), shoal.LBWeighted, all)
 		for cycle := range 3 {
 			got := make([]int, len(weights))
 			for range sum {
@@ -153,13 +121,13 @@ func TestWeightedExact(t *testing.T) {
 // TestWeightsOfConnections: where open connections are compared a weight of 3 holds
 // three times as many; a wild weight is the nearest that is allowed.
 func TestWeightsOfConnections(t *testing.T) {
-	for _, p := range []Policy{LeastConn, P2C} {
+	for _, p := range []shoal.LB{shoal.LBLeastConn, shoal.LBP2C} {
 		all := backends(4)
 		all[0].Weight = 3
 		got := counts(t, table(1, p, all), 6000, 4, false)
 		// Two drawn at a time reach the heavy one half of the time, which is its share.
 		slack := 3
-		if p == P2C {
+		if p == shoal.LBP2C {
 			slack = 150
 		}
 		for i, want := range []int{3000, 1000, 1000, 1000} {
@@ -170,7 +138,7 @@ func TestWeightsOfConnections(t *testing.T) {
 	}
 	all := backends(2)
 	all[0].Weight, all[1].Weight = math.MaxInt, math.MinInt
-	if got := counts(t, table(1, Weighted, all), maxWeight+1, 2, true); got[0] != maxWeight {
+	if got := counts(t, table(1, shoal.LBWeighted, all), maxWeight+1, 2, true); got[0] != maxWeight {
 		t.Errorf("wild weights: %v, want %d and 1", got, maxWeight)
 	}
 }
@@ -179,8 +147,8 @@ func TestWeightsOfConnections(t *testing.T) {
 // average of 100 with two draws, and some 25 with one.
 func TestTwoChoices(t *testing.T) {
 	for seed := range uint64(10) {
-		two := slices.Max(counts(t, table(seed, P2C, backends(100)), 10_000, 100, false))
-		one := slices.Max(counts(t, table(seed, Random, backends(100)), 10_000, 100, false))
+		two := slices.Max(counts(t, table(seed, shoal.LBP2C, backends(100)), 10_000, 100, false))
+		one := slices.Max(counts(t, table(seed, shoal.LBRandom, backends(100)), 10_000, 100, false))
 		t.Logf("seed %d: fullest %d with two draws, %d with one", seed, two, one)
 		if two > 104 || one < 115 {
 			t.Errorf("seed %d: fullest %d with two draws, %d with one, want at most 104, at least 115", seed, two, one)
@@ -204,26 +172,26 @@ func TestPrefer(t *testing.T) {
 		}
 	}
 	for _, c := range []struct {
-		prefer Prefer
+		prefer shoal.Prefer
 		zone   string
 		gone   []int // not ready
 		before func(*Table)
 		want   []int
 	}{
-		{PreferAny, "a", nil, none, []int{0, 1, 2, 3}},
+		{shoal.PreferAny, "a", nil, none, []int{0, 1, 2, 3}},
 		{"", "a", nil, none, []int{0, 1, 2, 3}},
-		{PreferLocal, "a", nil, none, []int{0}},
-		{PreferLocal, "a", []int{0}, none, []int{1, 2}},
-		{PreferLocal, "a", []int{0, 1, 2}, none, []int{3}},
-		{PreferLocal, "a", nil, refuse(0), []int{1, 2}},
-		{PreferLocal, "a", []int{1, 2}, refuse(0), []int{3}},
-		{PreferZone, "a", nil, none, []int{0, 1, 2}},
-		{PreferZone, "a", []int{0, 1}, none, []int{2}},
-		{PreferZone, "a", []int{0, 1, 2}, none, []int{3}},
-		{PreferZone, "a", []int{0}, refuse(1, 2), []int{3}},
-		{PreferZone, "b", nil, none, []int{0, 3}}, // this peer itself is in its zone
-		{PreferLocal, "c", []int{0}, none, []int{1, 2, 3}},
-		{PreferZone, "c", []int{0}, none, []int{1, 2, 3}},
+		{shoal.PreferLocal, "a", nil, none, []int{0}},
+		{shoal.PreferLocal, "a", []int{0}, none, []int{1, 2}},
+		{shoal.PreferLocal, "a", []int{0, 1, 2}, none, []int{3}},
+		{shoal.PreferLocal, "a", nil, refuse(0), []int{1, 2}},
+		{shoal.PreferLocal, "a", []int{1, 2}, refuse(0), []int{3}},
+		{shoal.PreferZone, "a", nil, none, []int{0, 1, 2}},
+		{shoal.PreferZone, "a", []int{0, 1}, none, []int{2}},
+		{shoal.PreferZone, "a", []int{0, 1, 2}, none, []int{3}},
+		{shoal.PreferZone, "a", []int{0}, refuse(1, 2), []int{3}},
+		{shoal.PreferZone, "b", nil, none, []int{0, 3}}, // this peer itself is in its zone
+		{shoal.PreferLocal, "c", []int{0}, none, []int{1, 2, 3}},
+		{shoal.PreferZone, "c", []int{0}, none, []int{1, 2, 3}},
 	} {
 		for _, p := range policies {
 			now := slices.Clone(all)
@@ -257,7 +225,7 @@ func TestNoZones(t *testing.T) {
 	all := backends(2)
 	all[1].Zone = "b"
 	tab := New(1)
-	tab.Update(Snapshot{Policy: RoundRobin, Prefer: PreferZone, Self: "self", Backends: all})
+	tab.Update(Snapshot{Policy: shoal.LBRoundRobin, Prefer: shoal.PreferZone, Self: "self", Backends: all})
 	if got := counts(t, tab, 10, 2, true); got[0] != 10 {
 		t.Errorf("picked %v, want only the one without a zone", got)
 	}
@@ -282,7 +250,7 @@ func drive(t testing.TB, tab *Table, n int, now, end time.Duration, took func(i 
 // comes back when it is fast, and is left again at once when it is not.
 func TestLeastTime(t *testing.T) {
 	const ms = time.Millisecond
-	tab := table(1, LeastTime, backends(2))
+	tab := table(1, shoal.LBLeastTime, backends(2))
 	slow := 100 * ms
 	took := func(i int) time.Duration {
 		if i == 1 {
@@ -309,7 +277,7 @@ func TestLeastTime(t *testing.T) {
 // TestLeastTimeCountsOpen: a fast one with many open connections is not the soonest, and
 // one that was never measured gets one connection until it is.
 func TestLeastTimeCountsOpen(t *testing.T) {
-	tab := table(1, LeastTime, backends(3))
+	tab := table(1, shoal.LBLeastTime, backends(3))
 	tab.Connected(replica(0), time.Millisecond, 0)
 	tab.Connected(replica(1), 4*time.Millisecond, 0)
 	got := counts(t, tab, 11, 3, false)

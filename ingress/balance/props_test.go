@@ -58,9 +58,9 @@ func (a *audit) distance(i int) int {
 		d = 0
 	}
 	switch a.snapshot.Prefer {
-	case PreferLocal:
+	case shoal.PreferLocal:
 		return d
-	case PreferZone:
+	case shoal.PreferZone:
 		return max(d, 1)
 	default:
 		return 0

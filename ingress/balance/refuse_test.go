@@ -15,7 +15,7 @@ const sec = time.Second
 
 // TestWaitGrows: 1 s doubling to 30 s, and anew after a connection was accepted.
 func TestWaitGrows(t *testing.T) {
-	tab := table(1, P2C, backends(1))
+	tab := table(1, shoal.LBP2C, backends(1))
 	now := time.Duration(0)
 	refuse := func(want ...time.Duration) {
 		t.Helper()
@@ -44,7 +44,7 @@ func TestWaitGrows(t *testing.T) {
 // TestBurst: connections that were under way at once and are all refused are one piece
 // of news.
 func TestBurst(t *testing.T) {
-	tab := table(1, RoundRobin, backends(2))
+	tab := table(1, shoal.LBRoundRobin, backends(2))
 	for range 100 {
 		pick(t, tab, client(0), 0)
 	}
@@ -62,7 +62,7 @@ func TestBurst(t *testing.T) {
 
 // TestTrial: when the wait is over one connection goes ahead, and the others follow it.
 func TestTrial(t *testing.T) {
-	tab := table(1, RoundRobin, backends(2))
+	tab := table(1, shoal.LBRoundRobin, backends(2))
 	tab.Refused(replica(0), 0)
 	count := func(now time.Duration) (n int) {
 		t.Helper()
@@ -128,7 +128,7 @@ func TestFailOpen(t *testing.T) {
 
 // TestFailOpenTurns: among those whose waits end together connections go round.
 func TestFailOpenTurns(t *testing.T) {
-	tab := table(1, P2C, backends(3))
+	tab := table(1, shoal.LBP2C, backends(3))
 	for i := range 3 {
 		tab.Refused(replica(i), 0)
 	}
@@ -171,7 +171,7 @@ func TestUsable(t *testing.T) {
 	all[3].Alive, all[3].Heard, all[3].Ready = false, 8*sec, false
 	all[4].Alive, all[4].Heard = false, -1
 	all[5].Releasing = true
-	tab := table(1, P2C, all)
+	tab := table(1, shoal.LBP2C, all)
 	for i, now := range []time.Duration{0, 1 * sec, 3 * sec} {
 		if tab.Refused(replica(6), now+13*sec); i == 0 {
 			tab.Refused(replica(7), now+19*sec+sec/2)
@@ -202,14 +202,14 @@ func TestUsable(t *testing.T) {
 // that is gone is counted until its connections are closed.
 func TestUpdateKeeps(t *testing.T) {
 	all := backends(3)
-	tab := table(1, RoundRobin, all)
+	tab := table(1, shoal.LBRoundRobin, all)
 	tab.Opened(replica(0))
 	tab.Opened(replica(1))
 	tab.Opened(replica(1))
 	tab.Connected(replica(1), 5*time.Millisecond, sec)
 	tab.FirstByte(replica(1), 7*time.Millisecond, sec)
 	tab.Refused(replica(2), sec)
-	tab.Update(Snapshot{Policy: Random, Backends: all[1:]})
+	tab.Update(Snapshot{Policy: shoal.LBRandom, Backends: all[1:]})
 	if got := tab.Rows(sec); len(got) != 3 || got[0].Open != 1 || got[0].Usable || got[0].Why != "not a replica of this service" {
 		t.Errorf("one that is gone with an open connection: %+v", got)
 	}
@@ -234,7 +234,7 @@ func TestUpdateKeeps(t *testing.T) {
 // before no longer counts; while it was ready all along, it does.
 func TestReadyForgives(t *testing.T) {
 	all := backends(2)
-	tab := table(1, P2C, all)
+	tab := table(1, shoal.LBP2C, all)
 	tab.Refused(replica(0), 0)
 	tab.Update(Snapshot{Backends: all})
 	if ok, _ := tab.Usable(replica(0), 0); ok {

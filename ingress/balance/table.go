@@ -17,7 +17,7 @@ import (
 type Table struct {
 	rand   random
 	seed   uint64
-	policy Policy
+	policy shoal.LB
 
 	entries  map[shoal.ReplicaID]*entry
 	eligible []*entry   // by tier, then in this peer's own order

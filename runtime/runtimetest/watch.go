@@ -170,7 +170,7 @@ func ports(t *testing.T, f *Fixture) {
 	}
 	// A port of the user's choice can be had once per address.
 	fixed := f.Steady
-	fixed.Ports = []shoal.Port{{Container: 80, Published: all[0].HostPort, Protocol: "tcp"}}
+	fixed.Ports = []shoal.Port{{Container: 80, Published: all[0].HostPort, Protocol: "tcp", Host: true}}
 	id := f.create(t, f.Container(&fixed))
 	if err := f.Engine.Start(t.Context(), id); err == nil {
 		t.Errorf("Start on port %d, which is taken, = nil", all[0].HostPort)

@@ -1795,6 +1795,9 @@ type Spec struct {
 	Restarts        int32                  `protobuf:"varint,27,opt,name=restarts,proto3" json:"restarts,omitempty"`
 	Digest          string                 `protobuf:"bytes,28,opt,name=digest,proto3" json:"digest,omitempty"` // "sha256:..."; "": only engines know the image
 	Platforms       []string               `protobuf:"bytes,29,rep,name=platforms,proto3" json:"platforms,omitempty"`
+	Lb              string                 `protobuf:"bytes,30,opt,name=lb,proto3" json:"lb,omitempty"`
+	Prefer          string                 `protobuf:"bytes,31,opt,name=prefer,proto3" json:"prefer,omitempty"`
+	ProxyProtocol   bool                   `protobuf:"varint,32,opt,name=proxy_protocol,json=proxyProtocol,proto3" json:"proxy_protocol,omitempty"`
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
@@ -2030,6 +2033,27 @@ func (x *Spec) GetPlatforms() []string {
 		return x.Platforms
 	}
 	return nil
+}
+
+func (x *Spec) GetLb() string {
+	if x != nil {
+		return x.Lb
+	}
+	return ""
+}
+
+func (x *Spec) GetPrefer() string {
+	if x != nil {
+		return x.Prefer
+	}
+	return ""
+}
+
+func (x *Spec) GetProxyProtocol() bool {
+	if x != nil {
+		return x.ProxyProtocol
+	}
+	return false
 }
 
 // Setup is how a replica's container is set up beyond image and command.
@@ -2567,6 +2591,7 @@ type Port struct {
 	Container     uint32                 `protobuf:"varint,1,opt,name=container,proto3" json:"container,omitempty"`
 	Published     uint32                 `protobuf:"varint,2,opt,name=published,proto3" json:"published,omitempty"`
 	Protocol      string                 `protobuf:"bytes,3,opt,name=protocol,proto3" json:"protocol,omitempty"`
+	Host          bool                   `protobuf:"varint,4,opt,name=host,proto3" json:"host,omitempty"` // on the peer that holds the replica only
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2620,6 +2645,13 @@ func (x *Port) GetProtocol() string {
 		return x.Protocol
 	}
 	return ""
+}
+
+func (x *Port) GetHost() bool {
+	if x != nil {
+		return x.Host
+	}
+	return false
 }
 
 // Selector is one condition on a label.
@@ -3042,7 +3074,7 @@ const file_shoal_v1_state_proto_rawDesc = "" +
 	"PolicyBody\x12$\n" +
 	"\x02id\x18\x01 \x01(\v2\x14.shoal.v1.RevisionIDR\x02id\x120\n" +
 	"\breplaces\x18\x02 \x03(\v2\x14.shoal.v1.RevisionIDR\breplaces\x12\x1a\n" +
-	"\bupstream\x18\x03 \x01(\tR\bupstream\"\xee\b\n" +
+	"\bupstream\x18\x03 \x01(\tR\bupstream\"\xbd\t\n" +
 	"\x04Spec\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\aproject\x18\x02 \x01(\tR\aproject\x12\x14\n" +
@@ -3078,7 +3110,10 @@ const file_shoal_v1_state_proto_rawDesc = "" +
 	"\x10volumes_anywhere\x18\x1a \x01(\bR\x0fvolumesAnywhere\x12\x1a\n" +
 	"\brestarts\x18\x1b \x01(\x05R\brestarts\x12\x16\n" +
 	"\x06digest\x18\x1c \x01(\tR\x06digest\x12\x1c\n" +
-	"\tplatforms\x18\x1d \x03(\tR\tplatforms\x1a6\n" +
+	"\tplatforms\x18\x1d \x03(\tR\tplatforms\x12\x0e\n" +
+	"\x02lb\x18\x1e \x01(\tR\x02lb\x12\x16\n" +
+	"\x06prefer\x18\x1f \x01(\tR\x06prefer\x12%\n" +
+	"\x0eproxy_protocol\x18  \x01(\bR\rproxyProtocol\x1a6\n" +
 	"\bEnvEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a9\n" +
@@ -3144,11 +3179,12 @@ const file_shoal_v1_state_proto_rawDesc = "" +
 	"\aoptions\x18\x02 \x03(\v2\x1e.shoal.v1.Logging.OptionsEntryR\aoptions\x1a:\n" +
 	"\fOptionsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"^\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"r\n" +
 	"\x04Port\x12\x1c\n" +
 	"\tcontainer\x18\x01 \x01(\rR\tcontainer\x12\x1c\n" +
 	"\tpublished\x18\x02 \x01(\rR\tpublished\x12\x1a\n" +
-	"\bprotocol\x18\x03 \x01(\tR\bprotocol\"D\n" +
+	"\bprotocol\x18\x03 \x01(\tR\bprotocol\x12\x12\n" +
+	"\x04host\x18\x04 \x01(\bR\x04host\"D\n" +
 	"\bSelector\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x0e\n" +
 	"\x02op\x18\x02 \x01(\tR\x02op\x12\x16\n" +

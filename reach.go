@@ -3,7 +3,11 @@
 
 package shoal
 
-import "strconv"
+import (
+	"cmp"
+	"slices"
+	"strconv"
+)
 
 // LB says which of the replicas that may be taken serves a connection. "" is LBP2C.
 type LB string
@@ -74,3 +78,58 @@ func (p Port) IsIngress() bool { return p.Published != 0 && !p.Host }
 
 // IsHost reports whether the port takes a fixed one of the peer that holds a replica.
 func (p Port) IsHost() bool { return p.Published != 0 && p.Host }
+
+// PublishedPort is a port that answers on every peer, and who wants it.
+type PublishedPort struct {
+	Port     uint16
+	Protocol string // "tcp" or "udp"
+	Service  string // that has it
+	Target   uint16 // in its containers
+	Losers   []string
+}
+
+// PublishedPorts returns the ports that the services of d want on every peer, sorted by
+// port and protocol. Of several that want one, because peers did not hear each other,
+// the service with the higher current revision has it, by the order in which revisions
+// win; the others are its losers, sorted. A stopped service wants none.
+func PublishedPorts(d *Desired) []PublishedPort {
+	type key struct {
+		port     uint16
+		protocol string
+	}
+	type want struct {
+		service *Service
+		target  uint16
+	}
+	wants := map[key][]want{}
+	for i := range d.Services {
+		s := &d.Services[i]
+		if s.Stopped || s.Spec.Setup.HostNetwork || s.Spec.Setup.NoNetwork {
+			continue
+		}
+		for _, p := range s.Spec.Ports {
+			if p.IsIngress() {
+				k := key{p.Published, cmp.Or(p.Protocol, "tcp")}
+				wants[k] = append(wants[k], want{s, p.Container})
+			}
+		}
+	}
+	out := make([]PublishedPort, 0, len(wants))
+	for k, all := range wants {
+		best := slices.MaxFunc(all, func(a, b want) int {
+			return cmp.Or(a.service.Revision.Compare(b.service.Revision), cmp.Compare(b.service.Spec.Name, a.service.Spec.Name))
+		})
+		p := PublishedPort{Port: k.port, Protocol: k.protocol, Service: best.service.Spec.Name, Target: best.target}
+		for _, w := range all {
+			if w.service != best.service {
+				p.Losers = append(p.Losers, w.service.Spec.Name)
+			}
+		}
+		slices.Sort(p.Losers)
+		out = append(out, p)
+	}
+	slices.SortFunc(out, func(a, b PublishedPort) int {
+		return cmp.Or(cmp.Compare(a.Port, b.Port), cmp.Compare(a.Protocol, b.Protocol))
+	})
+	return out
+}

@@ -1,0 +1,90 @@
+// Copyright The Shoal Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package plan
+
+import (
+	"fmt"
+	"net/netip"
+
+	"github.com/shoalnet/shoal"
+)
+
+// Via says by which way somebody comes to a replica.
+type Via int
+
+// The ways.
+const (
+	ViaPublished Via = iota + 1 // a published port of some peer
+	ViaForward                  // a user's port-forward
+)
+
+// Question asks for a replica that this peer holds.
+type Question struct {
+	Asker    shoal.PeerID
+	Via      Via
+	Service  string
+	Replica  shoal.ReplicaID
+	Port     uint16 // in its container
+	Protocol string // "tcp" or "udp"
+}
+
+// Answer is where the replica is.
+type Answer struct {
+	Addr  netip.AddrPort
+	Proxy bool // a connection begins with a PROXY protocol header
+}
+
+// Target decides whether a replica may be reached. shoal.ErrNotFound: it is not here, or
+// takes no connection now; another may. shoal.ErrRefused: the asker may not come to it
+// this way; no other replica lets it either.
+func Target(v *shoal.View, q Question) (Answer, error) {
+	s, ok := v.Service(q.Service)
+	if !ok {
+		return Answer{}, fmt.Errorf("service %q: %w", q.Service, shoal.ErrNotFound)
+	}
+	if err := may(v, s, q); err != nil {
+		return Answer{}, err
+	}
+	r, ok := v.Replica(q.Replica)
+	switch {
+	case !ok || r.Service != q.Service || !holds(v, q):
+		return Answer{}, fmt.Errorf("replica %s of %s is not here: %w", q.Replica, q.Service, shoal.ErrNotFound)
+	case r.Phase == shoal.PhaseStopping, q.Via == ViaPublished && r.Phase != shoal.PhaseReady:
+		return Answer{}, fmt.Errorf("%s/%d is %s: %w", q.Service, r.Slot, r.Phase, shoal.ErrNotFound)
+	}
+	addr, err := netip.ParseAddr(r.Addr)
+	if err != nil {
+		return Answer{}, fmt.Errorf("%s/%d has no address: %w", q.Service, r.Slot, shoal.ErrNotFound)
+	}
+	return Answer{Addr: netip.AddrPortFrom(addr, q.Port), Proxy: q.Via == ViaPublished && q.Protocol == "tcp" && s.Spec.ProxyProtocol}, nil
+}
+
+// may refuses who may not come this way to any replica of a service.
+func may(v *shoal.View, s *shoal.Service, q Question) error {
+	switch q.Via {
+	case ViaPublished:
+		for _, p := range s.Spec.Ports {
+			if p.IsIngress() && p.Container == q.Port && p.Protocol == q.Protocol {
+				return nil
+			}
+		}
+		return fmt.Errorf("%s publishes no port %d/%s: %w", q.Service, q.Port, q.Protocol, shoal.ErrRefused)
+	case ViaForward:
+		if p, ok := v.Peer(q.Asker); !ok || p.Removed || p.Role != shoal.RoleOperator {
+			return fmt.Errorf("only operators forward ports: %w", shoal.ErrRefused)
+		}
+		return nil
+	}
+	return fmt.Errorf("no way to come is named: %w", shoal.ErrRefused)
+}
+
+// holds reports whether this peer claims the replica.
+func holds(v *shoal.View, q Question) bool {
+	for _, c := range v.ClaimsBy(v.Self()) {
+		if c.Replica == q.Replica && c.Service == q.Service {
+			return true
+		}
+	}
+	return false
+}

@@ -106,6 +106,9 @@ func (k *Desk) prepare(d *shoal.Desired, w shoal.Wish, images findings) ([]*step
 	if err != nil {
 		return nil, err
 	}
+	if err := freePorts(d, steps); err != nil {
+		return nil, err
+	}
 	k.propose(d, steps)
 	return steps, nil
 }

@@ -254,17 +254,26 @@ func TestRefusals(t *testing.T) {
 	stale.Deploy.IfRevision = map[string]shoal.RevisionID{"web": {Seq: 7, Author: p.self}}
 	absent := deploy(spec("new", 3))
 	absent.Deploy.IfRevision = map[string]shoal.RevisionID{"new": {Seq: 7, Author: p.self}}
+	published := func(name string, port uint16) shoal.Spec {
+		s := spec(name, 1)
+		s.Ports = []shoal.Port{{Container: 80, Published: port, Protocol: "tcp"}}
+		return s
+	}
+	p.must(t, deploy(published("front", 8080)))
 	for name, c := range map[string]struct {
 		at   *place
 		wish shoal.Wish
 		kind error
 		want string
 	}{
+		"a taken port":     {p, deploy(published("back", 8080)), shoal.ErrConflict, `port 8080/tcp of service "back" is published by service "front": conflict; publish another, or say mode: host`},
+		"a taken port too": {p, deploy(published("web", 8080)), shoal.ErrConflict, `port 8080/tcp of service "web" is published by service "front"`},
+		"one port for two": {p, deploy(published("b", 9090), published("c", 9090)), shoal.ErrConflict, "port 9090/tcp of service"},
 		"negative":         {p, scale("web", -1, false), nil, "replicas must be 0–10000, got -1"},
 		"too many":         {p, scale("web", 10001, false), nil, "replicas must be 0–10000, got 10001"},
 		"below nothing":    {p, scale("web", -4, true), nil, "replicas must be 0–10000, got -1"},
 		"overflow":         {p, scale("web", math.MaxInt, true), nil, "replicas must be 0–10000"},
-		"no such service":  {p, scale("nosuch", 3, false), shoal.ErrNotFound, `no service "nosuch" (known here: all, web)`},
+		"no such service":  {p, scale("nosuch", 3, false), shoal.ErrNotFound, `no service "nosuch" (known here: all, front, web)`},
 		"global":           {p, scale("all", 3, false), shoal.ErrRefused, "is global"},
 		"other project":    {p, deploy(elsewhere), shoal.ErrConflict, `belongs to project "shop", not to project "other": conflict; give one of them another name, or remove`},
 		"exists":           {p, create, shoal.ErrConflict, `service "web" already exists`},

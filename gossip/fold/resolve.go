@@ -130,6 +130,7 @@ func (r *Resolver) assemble(version uint64) *shoal.Desired {
 		}
 		d.Peers = append(d.Peers, p)
 	}
+	d.Conflicts = append(d.Conflicts, portConflicts(d)...)
 	// Topics are sorted by what keys say, which writes some characters otherwise.
 	slices.SortFunc(d.Images, func(a, b shoal.Image) int { return strings.Compare(a.Image, b.Image) })
 	d.Digest = sum.digest()

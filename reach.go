@@ -5,8 +5,11 @@ package shoal
 
 import (
 	"cmp"
+	"context"
+	"io"
 	"slices"
 	"strconv"
+	"time"
 )
 
 // LB says which of the replicas that may be taken serves a connection. "" is LBP2C.
@@ -132,4 +135,49 @@ func PublishedPorts(d *Desired) []PublishedPort {
 		return cmp.Or(cmp.Compare(a.Port, b.Port), cmp.Compare(a.Protocol, b.Protocol))
 	})
 	return out
+}
+
+// Traffic counts what was carried since the daemon started.
+type Traffic struct {
+	Open    int               // connections now; of UDP: clients that sent something lately
+	Total   uint64            // connections
+	In, Out uint64            // bytes from clients, and to them
+	Refused map[string]uint64 // connections that no replica got, by reason
+}
+
+// PortState is a published port as one peer serves it.
+type PortState struct {
+	PublishedPort
+	Address string // where it listens; "": it does not
+	Trouble string // why it does not, one line
+	Usable  int    // replicas that may be given a connection now
+	Traffic
+}
+
+// ReachRow is one replica of a service as one peer sees it when it chooses.
+type ReachRow struct {
+	Replica   ReplicaID
+	Slot      int
+	Holder    PeerID
+	IsUsable  bool
+	Why       string // it is not, or not preferred; one line
+	Path      string // "local", "direct", "relayed by osaka"
+	Weight    int
+	Open      int           // connections from here
+	Connect   time.Duration // moving average; 0: never measured
+	FirstByte time.Duration // the same
+}
+
+// Reach carries connections to services on this peer, and tells how. It is safe for
+// concurrent use.
+type Reach interface {
+	// Ports returns the published ports, sorted by port and protocol.
+	Ports() []PortState
+	// Replicas returns those of a service by slot. ErrNotFound: there is no such service.
+	Replicas(service string) ([]ReachRow, error)
+	// Forward carries conn to a TCP port of a replica until both ends are done; slot -1:
+	// of any ready one. Where conn has a CloseWrite, it tells that the replica sends no
+	// more. It closes conn. ErrNotFound: there is no such replica, ErrRefused:
+	// its holder does not let this peer, ErrUnreachable: nothing takes the connection.
+	Forward(ctx context.Context, at Target, port uint16, conn io.ReadWriteCloser) error
 }

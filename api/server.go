@@ -60,6 +60,7 @@ type Cluster struct {
 	Remote shoal.Remote
 	Images shoal.Images     // nil: this daemon serves no images
 	Mover  shoal.ImageMover // the same
+	Reach  shoal.Reach      // nil: this daemon carries no connections
 }
 
 // Deps are the ports a Server works through. Cluster is asked on every request, so

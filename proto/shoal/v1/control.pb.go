@@ -7253,6 +7253,695 @@ func (*ExportImageResponse_Data) isExportImageResponse_What() {}
 
 func (*ExportImageResponse_End) isExportImageResponse_What() {}
 
+// PortRow is a published port.
+type PortRow struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Port          uint32                 `protobuf:"varint,1,opt,name=port,proto3" json:"port,omitempty"`
+	Protocol      string                 `protobuf:"bytes,2,opt,name=protocol,proto3" json:"protocol,omitempty"`
+	Service       string                 `protobuf:"bytes,3,opt,name=service,proto3" json:"service,omitempty"`
+	Target        uint32                 `protobuf:"varint,4,opt,name=target,proto3" json:"target,omitempty"`                                                                              // in its containers
+	Losers        []string               `protobuf:"bytes,5,rep,name=losers,proto3" json:"losers,omitempty"`                                                                               // services that want it, too
+	Address       string                 `protobuf:"bytes,6,opt,name=address,proto3" json:"address,omitempty"`                                                                             // where the asked peer listens; "": it does not
+	Trouble       string                 `protobuf:"bytes,7,opt,name=trouble,proto3" json:"trouble,omitempty"`                                                                             // why it does not
+	Usable        int32                  `protobuf:"varint,8,opt,name=usable,proto3" json:"usable,omitempty"`                                                                              // replicas that may be given a connection now
+	Open          int32                  `protobuf:"varint,9,opt,name=open,proto3" json:"open,omitempty"`                                                                                  // connections now
+	Total         uint64                 `protobuf:"varint,10,opt,name=total,proto3" json:"total,omitempty"`                                                                               // connections since the daemon started
+	InBytes       uint64                 `protobuf:"varint,11,opt,name=in_bytes,json=inBytes,proto3" json:"in_bytes,omitempty"`                                                            // from clients
+	OutBytes      uint64                 `protobuf:"varint,12,opt,name=out_bytes,json=outBytes,proto3" json:"out_bytes,omitempty"`                                                         // to clients
+	Refused       map[string]uint64      `protobuf:"bytes,13,rep,name=refused,proto3" json:"refused,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"` // connections that no replica got, by reason
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PortRow) Reset() {
+	*x = PortRow{}
+	mi := &file_shoal_v1_control_proto_msgTypes[106]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PortRow) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PortRow) ProtoMessage() {}
+
+func (x *PortRow) ProtoReflect() protoreflect.Message {
+	mi := &file_shoal_v1_control_proto_msgTypes[106]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PortRow.ProtoReflect.Descriptor instead.
+func (*PortRow) Descriptor() ([]byte, []int) {
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{106}
+}
+
+func (x *PortRow) GetPort() uint32 {
+	if x != nil {
+		return x.Port
+	}
+	return 0
+}
+
+func (x *PortRow) GetProtocol() string {
+	if x != nil {
+		return x.Protocol
+	}
+	return ""
+}
+
+func (x *PortRow) GetService() string {
+	if x != nil {
+		return x.Service
+	}
+	return ""
+}
+
+func (x *PortRow) GetTarget() uint32 {
+	if x != nil {
+		return x.Target
+	}
+	return 0
+}
+
+func (x *PortRow) GetLosers() []string {
+	if x != nil {
+		return x.Losers
+	}
+	return nil
+}
+
+func (x *PortRow) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *PortRow) GetTrouble() string {
+	if x != nil {
+		return x.Trouble
+	}
+	return ""
+}
+
+func (x *PortRow) GetUsable() int32 {
+	if x != nil {
+		return x.Usable
+	}
+	return 0
+}
+
+func (x *PortRow) GetOpen() int32 {
+	if x != nil {
+		return x.Open
+	}
+	return 0
+}
+
+func (x *PortRow) GetTotal() uint64 {
+	if x != nil {
+		return x.Total
+	}
+	return 0
+}
+
+func (x *PortRow) GetInBytes() uint64 {
+	if x != nil {
+		return x.InBytes
+	}
+	return 0
+}
+
+func (x *PortRow) GetOutBytes() uint64 {
+	if x != nil {
+		return x.OutBytes
+	}
+	return 0
+}
+
+func (x *PortRow) GetRefused() map[string]uint64 {
+	if x != nil {
+		return x.Refused
+	}
+	return nil
+}
+
+// ListPortsRequest asks for all.
+type ListPortsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListPortsRequest) Reset() {
+	*x = ListPortsRequest{}
+	mi := &file_shoal_v1_control_proto_msgTypes[107]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListPortsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListPortsRequest) ProtoMessage() {}
+
+func (x *ListPortsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_shoal_v1_control_proto_msgTypes[107]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListPortsRequest.ProtoReflect.Descriptor instead.
+func (*ListPortsRequest) Descriptor() ([]byte, []int) {
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{107}
+}
+
+// ListPortsResponse answers ListPorts.
+type ListPortsResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Ports         []*PortRow             `protobuf:"bytes,1,rep,name=ports,proto3" json:"ports,omitempty"`
+	Freshness     *Freshness             `protobuf:"bytes,2,opt,name=freshness,proto3" json:"freshness,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListPortsResponse) Reset() {
+	*x = ListPortsResponse{}
+	mi := &file_shoal_v1_control_proto_msgTypes[108]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListPortsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListPortsResponse) ProtoMessage() {}
+
+func (x *ListPortsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_shoal_v1_control_proto_msgTypes[108]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListPortsResponse.ProtoReflect.Descriptor instead.
+func (*ListPortsResponse) Descriptor() ([]byte, []int) {
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{108}
+}
+
+func (x *ListPortsResponse) GetPorts() []*PortRow {
+	if x != nil {
+		return x.Ports
+	}
+	return nil
+}
+
+func (x *ListPortsResponse) GetFreshness() *Freshness {
+	if x != nil {
+		return x.Freshness
+	}
+	return nil
+}
+
+// ReachRow is one replica as the asked peer sees it when it chooses.
+type ReachRow struct {
+	state            protoimpl.MessageState `protogen:"open.v1"`
+	Replica          string                 `protobuf:"bytes,1,opt,name=replica,proto3" json:"replica,omitempty"`
+	Slot             int32                  `protobuf:"varint,2,opt,name=slot,proto3" json:"slot,omitempty"`
+	Holder           *Place                 `protobuf:"bytes,3,opt,name=holder,proto3" json:"holder,omitempty"`
+	IsUsable         bool                   `protobuf:"varint,4,opt,name=is_usable,json=isUsable,proto3" json:"is_usable,omitempty"`
+	Why              string                 `protobuf:"bytes,5,opt,name=why,proto3" json:"why,omitempty"`   // it is not
+	Path             string                 `protobuf:"bytes,6,opt,name=path,proto3" json:"path,omitempty"` // local, direct, relayed by NAME
+	Weight           int32                  `protobuf:"varint,7,opt,name=weight,proto3" json:"weight,omitempty"`
+	Open             int32                  `protobuf:"varint,8,opt,name=open,proto3" json:"open,omitempty"`                                                     // connections from the asked peer
+	ConnectSeconds   float64                `protobuf:"fixed64,9,opt,name=connect_seconds,json=connectSeconds,proto3" json:"connect_seconds,omitempty"`          // moving average, 0: never measured
+	FirstByteSeconds float64                `protobuf:"fixed64,10,opt,name=first_byte_seconds,json=firstByteSeconds,proto3" json:"first_byte_seconds,omitempty"` // the same
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
+}
+
+func (x *ReachRow) Reset() {
+	*x = ReachRow{}
+	mi := &file_shoal_v1_control_proto_msgTypes[109]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReachRow) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReachRow) ProtoMessage() {}
+
+func (x *ReachRow) ProtoReflect() protoreflect.Message {
+	mi := &file_shoal_v1_control_proto_msgTypes[109]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReachRow.ProtoReflect.Descriptor instead.
+func (*ReachRow) Descriptor() ([]byte, []int) {
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{109}
+}
+
+func (x *ReachRow) GetReplica() string {
+	if x != nil {
+		return x.Replica
+	}
+	return ""
+}
+
+func (x *ReachRow) GetSlot() int32 {
+	if x != nil {
+		return x.Slot
+	}
+	return 0
+}
+
+func (x *ReachRow) GetHolder() *Place {
+	if x != nil {
+		return x.Holder
+	}
+	return nil
+}
+
+func (x *ReachRow) GetIsUsable() bool {
+	if x != nil {
+		return x.IsUsable
+	}
+	return false
+}
+
+func (x *ReachRow) GetWhy() string {
+	if x != nil {
+		return x.Why
+	}
+	return ""
+}
+
+func (x *ReachRow) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
+func (x *ReachRow) GetWeight() int32 {
+	if x != nil {
+		return x.Weight
+	}
+	return 0
+}
+
+func (x *ReachRow) GetOpen() int32 {
+	if x != nil {
+		return x.Open
+	}
+	return 0
+}
+
+func (x *ReachRow) GetConnectSeconds() float64 {
+	if x != nil {
+		return x.ConnectSeconds
+	}
+	return 0
+}
+
+func (x *ReachRow) GetFirstByteSeconds() float64 {
+	if x != nil {
+		return x.FirstByteSeconds
+	}
+	return 0
+}
+
+// ListReachRequest names a service.
+type ListReachRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Service       string                 `protobuf:"bytes,1,opt,name=service,proto3" json:"service,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListReachRequest) Reset() {
+	*x = ListReachRequest{}
+	mi := &file_shoal_v1_control_proto_msgTypes[110]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListReachRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListReachRequest) ProtoMessage() {}
+
+func (x *ListReachRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_shoal_v1_control_proto_msgTypes[110]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListReachRequest.ProtoReflect.Descriptor instead.
+func (*ListReachRequest) Descriptor() ([]byte, []int) {
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{110}
+}
+
+func (x *ListReachRequest) GetService() string {
+	if x != nil {
+		return x.Service
+	}
+	return ""
+}
+
+// ListReachResponse answers ListReach.
+type ListReachResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Replicas      []*ReachRow            `protobuf:"bytes,1,rep,name=replicas,proto3" json:"replicas,omitempty"`
+	Freshness     *Freshness             `protobuf:"bytes,2,opt,name=freshness,proto3" json:"freshness,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListReachResponse) Reset() {
+	*x = ListReachResponse{}
+	mi := &file_shoal_v1_control_proto_msgTypes[111]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListReachResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListReachResponse) ProtoMessage() {}
+
+func (x *ListReachResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_shoal_v1_control_proto_msgTypes[111]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListReachResponse.ProtoReflect.Descriptor instead.
+func (*ListReachResponse) Descriptor() ([]byte, []int) {
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{111}
+}
+
+func (x *ListReachResponse) GetReplicas() []*ReachRow {
+	if x != nil {
+		return x.Replicas
+	}
+	return nil
+}
+
+func (x *ListReachResponse) GetFreshness() *Freshness {
+	if x != nil {
+		return x.Freshness
+	}
+	return nil
+}
+
+// ForwardRequest is, in this order: the start, data, and its end.
+type ForwardRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Types that are valid to be assigned to What:
+	//
+	//	*ForwardRequest_Start
+	//	*ForwardRequest_Data
+	//	*ForwardRequest_End
+	What          isForwardRequest_What `protobuf_oneof:"what"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ForwardRequest) Reset() {
+	*x = ForwardRequest{}
+	mi := &file_shoal_v1_control_proto_msgTypes[112]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ForwardRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ForwardRequest) ProtoMessage() {}
+
+func (x *ForwardRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_shoal_v1_control_proto_msgTypes[112]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ForwardRequest.ProtoReflect.Descriptor instead.
+func (*ForwardRequest) Descriptor() ([]byte, []int) {
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{112}
+}
+
+func (x *ForwardRequest) GetWhat() isForwardRequest_What {
+	if x != nil {
+		return x.What
+	}
+	return nil
+}
+
+func (x *ForwardRequest) GetStart() *ForwardStart {
+	if x != nil {
+		if x, ok := x.What.(*ForwardRequest_Start); ok {
+			return x.Start
+		}
+	}
+	return nil
+}
+
+func (x *ForwardRequest) GetData() []byte {
+	if x != nil {
+		if x, ok := x.What.(*ForwardRequest_Data); ok {
+			return x.Data
+		}
+	}
+	return nil
+}
+
+func (x *ForwardRequest) GetEnd() bool {
+	if x != nil {
+		if x, ok := x.What.(*ForwardRequest_End); ok {
+			return x.End
+		}
+	}
+	return false
+}
+
+type isForwardRequest_What interface {
+	isForwardRequest_What()
+}
+
+type ForwardRequest_Start struct {
+	Start *ForwardStart `protobuf:"bytes,1,opt,name=start,proto3,oneof"`
+}
+
+type ForwardRequest_Data struct {
+	Data []byte `protobuf:"bytes,2,opt,name=data,proto3,oneof"` // at most 64 KiB
+}
+
+type ForwardRequest_End struct {
+	End bool `protobuf:"varint,3,opt,name=end,proto3,oneof"` // nothing more comes
+}
+
+func (*ForwardRequest_Start) isForwardRequest_What() {}
+
+func (*ForwardRequest_Data) isForwardRequest_What() {}
+
+func (*ForwardRequest_End) isForwardRequest_What() {}
+
+// ForwardStart says where a connection goes.
+type ForwardStart struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Service       string                 `protobuf:"bytes,1,opt,name=service,proto3" json:"service,omitempty"`
+	Slot          int32                  `protobuf:"varint,2,opt,name=slot,proto3" json:"slot,omitempty"` // -1: any ready one
+	Port          uint32                 `protobuf:"varint,3,opt,name=port,proto3" json:"port,omitempty"` // in the container
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ForwardStart) Reset() {
+	*x = ForwardStart{}
+	mi := &file_shoal_v1_control_proto_msgTypes[113]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ForwardStart) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ForwardStart) ProtoMessage() {}
+
+func (x *ForwardStart) ProtoReflect() protoreflect.Message {
+	mi := &file_shoal_v1_control_proto_msgTypes[113]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ForwardStart.ProtoReflect.Descriptor instead.
+func (*ForwardStart) Descriptor() ([]byte, []int) {
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{113}
+}
+
+func (x *ForwardStart) GetService() string {
+	if x != nil {
+		return x.Service
+	}
+	return ""
+}
+
+func (x *ForwardStart) GetSlot() int32 {
+	if x != nil {
+		return x.Slot
+	}
+	return 0
+}
+
+func (x *ForwardStart) GetPort() uint32 {
+	if x != nil {
+		return x.Port
+	}
+	return 0
+}
+
+// ForwardResponse is what the replica sends, and its end.
+type ForwardResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Types that are valid to be assigned to What:
+	//
+	//	*ForwardResponse_Data
+	//	*ForwardResponse_End
+	What          isForwardResponse_What `protobuf_oneof:"what"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ForwardResponse) Reset() {
+	*x = ForwardResponse{}
+	mi := &file_shoal_v1_control_proto_msgTypes[114]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ForwardResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ForwardResponse) ProtoMessage() {}
+
+func (x *ForwardResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_shoal_v1_control_proto_msgTypes[114]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ForwardResponse.ProtoReflect.Descriptor instead.
+func (*ForwardResponse) Descriptor() ([]byte, []int) {
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{114}
+}
+
+func (x *ForwardResponse) GetWhat() isForwardResponse_What {
+	if x != nil {
+		return x.What
+	}
+	return nil
+}
+
+func (x *ForwardResponse) GetData() []byte {
+	if x != nil {
+		if x, ok := x.What.(*ForwardResponse_Data); ok {
+			return x.Data
+		}
+	}
+	return nil
+}
+
+func (x *ForwardResponse) GetEnd() bool {
+	if x != nil {
+		if x, ok := x.What.(*ForwardResponse_End); ok {
+			return x.End
+		}
+	}
+	return false
+}
+
+type isForwardResponse_What interface {
+	isForwardResponse_What()
+}
+
+type ForwardResponse_Data struct {
+	Data []byte `protobuf:"bytes,1,opt,name=data,proto3,oneof"` // at most 64 KiB
+}
+
+type ForwardResponse_End struct {
+	End bool `protobuf:"varint,2,opt,name=end,proto3,oneof"` // nothing more comes
+}
+
+func (*ForwardResponse_Data) isForwardResponse_What() {}
+
+func (*ForwardResponse_End) isForwardResponse_What() {}
+
 var File_shoal_v1_control_proto protoreflect.FileDescriptor
 
 const file_shoal_v1_control_proto_rawDesc = "" +
@@ -7820,7 +8509,59 @@ const file_shoal_v1_control_proto_rawDesc = "" +
 	"\bprogress\x18\x01 \x01(\v2\x16.shoal.v1.MoveProgressH\x00R\bprogress\x12\x14\n" +
 	"\x04data\x18\x02 \x01(\fH\x00R\x04data\x12\x12\n" +
 	"\x03end\x18\x03 \x01(\bH\x00R\x03endB\x06\n" +
-	"\x04what2\x96\x16\n" +
+	"\x04what\"\xa7\x03\n" +
+	"\aPortRow\x12\x12\n" +
+	"\x04port\x18\x01 \x01(\rR\x04port\x12\x1a\n" +
+	"\bprotocol\x18\x02 \x01(\tR\bprotocol\x12\x18\n" +
+	"\aservice\x18\x03 \x01(\tR\aservice\x12\x16\n" +
+	"\x06target\x18\x04 \x01(\rR\x06target\x12\x16\n" +
+	"\x06losers\x18\x05 \x03(\tR\x06losers\x12\x18\n" +
+	"\aaddress\x18\x06 \x01(\tR\aaddress\x12\x18\n" +
+	"\atrouble\x18\a \x01(\tR\atrouble\x12\x16\n" +
+	"\x06usable\x18\b \x01(\x05R\x06usable\x12\x12\n" +
+	"\x04open\x18\t \x01(\x05R\x04open\x12\x14\n" +
+	"\x05total\x18\n" +
+	" \x01(\x04R\x05total\x12\x19\n" +
+	"\bin_bytes\x18\v \x01(\x04R\ainBytes\x12\x1b\n" +
+	"\tout_bytes\x18\f \x01(\x04R\boutBytes\x128\n" +
+	"\arefused\x18\r \x03(\v2\x1e.shoal.v1.PortRow.RefusedEntryR\arefused\x1a:\n" +
+	"\fRefusedEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x01\"\x12\n" +
+	"\x10ListPortsRequest\"o\n" +
+	"\x11ListPortsResponse\x12'\n" +
+	"\x05ports\x18\x01 \x03(\v2\x11.shoal.v1.PortRowR\x05ports\x121\n" +
+	"\tfreshness\x18\x02 \x01(\v2\x13.shoal.v1.FreshnessR\tfreshness\"\xa7\x02\n" +
+	"\bReachRow\x12\x18\n" +
+	"\areplica\x18\x01 \x01(\tR\areplica\x12\x12\n" +
+	"\x04slot\x18\x02 \x01(\x05R\x04slot\x12'\n" +
+	"\x06holder\x18\x03 \x01(\v2\x0f.shoal.v1.PlaceR\x06holder\x12\x1b\n" +
+	"\tis_usable\x18\x04 \x01(\bR\bisUsable\x12\x10\n" +
+	"\x03why\x18\x05 \x01(\tR\x03why\x12\x12\n" +
+	"\x04path\x18\x06 \x01(\tR\x04path\x12\x16\n" +
+	"\x06weight\x18\a \x01(\x05R\x06weight\x12\x12\n" +
+	"\x04open\x18\b \x01(\x05R\x04open\x12'\n" +
+	"\x0fconnect_seconds\x18\t \x01(\x01R\x0econnectSeconds\x12,\n" +
+	"\x12first_byte_seconds\x18\n" +
+	" \x01(\x01R\x10firstByteSeconds\",\n" +
+	"\x10ListReachRequest\x12\x18\n" +
+	"\aservice\x18\x01 \x01(\tR\aservice\"v\n" +
+	"\x11ListReachResponse\x12.\n" +
+	"\breplicas\x18\x01 \x03(\v2\x12.shoal.v1.ReachRowR\breplicas\x121\n" +
+	"\tfreshness\x18\x02 \x01(\v2\x13.shoal.v1.FreshnessR\tfreshness\"r\n" +
+	"\x0eForwardRequest\x12.\n" +
+	"\x05start\x18\x01 \x01(\v2\x16.shoal.v1.ForwardStartH\x00R\x05start\x12\x14\n" +
+	"\x04data\x18\x02 \x01(\fH\x00R\x04data\x12\x12\n" +
+	"\x03end\x18\x03 \x01(\bH\x00R\x03endB\x06\n" +
+	"\x04what\"P\n" +
+	"\fForwardStart\x12\x18\n" +
+	"\aservice\x18\x01 \x01(\tR\aservice\x12\x12\n" +
+	"\x04slot\x18\x02 \x01(\x05R\x04slot\x12\x12\n" +
+	"\x04port\x18\x03 \x01(\rR\x04port\"C\n" +
+	"\x0fForwardResponse\x12\x14\n" +
+	"\x04data\x18\x01 \x01(\fH\x00R\x04data\x12\x12\n" +
+	"\x03end\x18\x02 \x01(\bH\x00R\x03endB\x06\n" +
+	"\x04what2\xe6\x17\n" +
 	"\x0eControlService\x12;\n" +
 	"\x06Deploy\x12\x17.shoal.v1.DeployRequest\x1a\x18.shoal.v1.DeployResponse\x128\n" +
 	"\x05Scale\x12\x16.shoal.v1.ScaleRequest\x1a\x17.shoal.v1.ScaleResponse\x12;\n" +
@@ -7858,6 +8599,9 @@ const file_shoal_v1_control_proto_rawDesc = "" +
 	"\tPullImage\x12\x1a.shoal.v1.PullImageRequest\x1a\x1b.shoal.v1.PullImageResponse0\x01\x12N\n" +
 	"\vImportImage\x12\x1c.shoal.v1.ImportImageRequest\x1a\x1d.shoal.v1.ImportImageResponse(\x010\x01\x12L\n" +
 	"\vExportImage\x12\x1c.shoal.v1.ExportImageRequest\x1a\x1d.shoal.v1.ExportImageResponse0\x01\x12D\n" +
+	"\tListPorts\x12\x1a.shoal.v1.ListPortsRequest\x1a\x1b.shoal.v1.ListPortsResponse\x12D\n" +
+	"\tListReach\x12\x1a.shoal.v1.ListReachRequest\x1a\x1b.shoal.v1.ListReachResponse\x12B\n" +
+	"\aForward\x12\x18.shoal.v1.ForwardRequest\x1a\x19.shoal.v1.ForwardResponse(\x010\x01\x12D\n" +
 	"\tGetStatus\x12\x1a.shoal.v1.GetStatusRequest\x1a\x1b.shoal.v1.GetStatusResponse\x125\n" +
 	"\x04Init\x12\x15.shoal.v1.InitRequest\x1a\x16.shoal.v1.InitResponse\x125\n" +
 	"\x04Join\x12\x15.shoal.v1.JoinRequest\x1a\x16.shoal.v1.JoinResponse\x128\n" +
@@ -7879,7 +8623,7 @@ func file_shoal_v1_control_proto_rawDescGZIP() []byte {
 	return file_shoal_v1_control_proto_rawDescData
 }
 
-var file_shoal_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 114)
+var file_shoal_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 124)
 var file_shoal_v1_control_proto_goTypes = []any{
 	(*ErrorDetail)(nil),              // 0: shoal.v1.ErrorDetail
 	(*Freshness)(nil),                // 1: shoal.v1.Freshness
@@ -7987,48 +8731,58 @@ var file_shoal_v1_control_proto_goTypes = []any{
 	(*ImportImageResponse)(nil),      // 103: shoal.v1.ImportImageResponse
 	(*ExportImageRequest)(nil),       // 104: shoal.v1.ExportImageRequest
 	(*ExportImageResponse)(nil),      // 105: shoal.v1.ExportImageResponse
-	nil,                              // 106: shoal.v1.ServiceRow.LabelsEntry
-	nil,                              // 107: shoal.v1.PeerRow.LabelsEntry
-	nil,                              // 108: shoal.v1.DeployRequest.IfRevisionEntry
-	nil,                              // 109: shoal.v1.DeployRequest.RemoveEntry
-	nil,                              // 110: shoal.v1.ChangePeerRequest.SetLabelsEntry
-	nil,                              // 111: shoal.v1.StoreStatus.RefusedEntry
-	nil,                              // 112: shoal.v1.InitRequest.LabelsEntry
-	nil,                              // 113: shoal.v1.JoinRequest.LabelsEntry
-	(*RevisionID)(nil),               // 114: shoal.v1.RevisionID
-	(*Port)(nil),                     // 115: shoal.v1.Port
-	(*timestamppb.Timestamp)(nil),    // 116: google.protobuf.Timestamp
-	(*PortBinding)(nil),              // 117: shoal.v1.PortBinding
-	(*Resources)(nil),                // 118: shoal.v1.Resources
-	(*Spec)(nil),                     // 119: shoal.v1.Spec
-	(*Target)(nil),                   // 120: shoal.v1.Target
-	(*CopyChunk)(nil),                // 121: shoal.v1.CopyChunk
-	(*CopyStart)(nil),                // 122: shoal.v1.CopyStart
-	(*DoctorCheck)(nil),              // 123: shoal.v1.DoctorCheck
-	(*ExecRequest)(nil),              // 124: shoal.v1.ExecRequest
-	(*ExecResponse)(nil),             // 125: shoal.v1.ExecResponse
+	(*PortRow)(nil),                  // 106: shoal.v1.PortRow
+	(*ListPortsRequest)(nil),         // 107: shoal.v1.ListPortsRequest
+	(*ListPortsResponse)(nil),        // 108: shoal.v1.ListPortsResponse
+	(*ReachRow)(nil),                 // 109: shoal.v1.ReachRow
+	(*ListReachRequest)(nil),         // 110: shoal.v1.ListReachRequest
+	(*ListReachResponse)(nil),        // 111: shoal.v1.ListReachResponse
+	(*ForwardRequest)(nil),           // 112: shoal.v1.ForwardRequest
+	(*ForwardStart)(nil),             // 113: shoal.v1.ForwardStart
+	(*ForwardResponse)(nil),          // 114: shoal.v1.ForwardResponse
+	nil,                              // 115: shoal.v1.ServiceRow.LabelsEntry
+	nil,                              // 116: shoal.v1.PeerRow.LabelsEntry
+	nil,                              // 117: shoal.v1.DeployRequest.IfRevisionEntry
+	nil,                              // 118: shoal.v1.DeployRequest.RemoveEntry
+	nil,                              // 119: shoal.v1.ChangePeerRequest.SetLabelsEntry
+	nil,                              // 120: shoal.v1.StoreStatus.RefusedEntry
+	nil,                              // 121: shoal.v1.InitRequest.LabelsEntry
+	nil,                              // 122: shoal.v1.JoinRequest.LabelsEntry
+	nil,                              // 123: shoal.v1.PortRow.RefusedEntry
+	(*RevisionID)(nil),               // 124: shoal.v1.RevisionID
+	(*Port)(nil),                     // 125: shoal.v1.Port
+	(*timestamppb.Timestamp)(nil),    // 126: google.protobuf.Timestamp
+	(*PortBinding)(nil),              // 127: shoal.v1.PortBinding
+	(*Resources)(nil),                // 128: shoal.v1.Resources
+	(*Spec)(nil),                     // 129: shoal.v1.Spec
+	(*Target)(nil),                   // 130: shoal.v1.Target
+	(*CopyChunk)(nil),                // 131: shoal.v1.CopyChunk
+	(*CopyStart)(nil),                // 132: shoal.v1.CopyStart
+	(*DoctorCheck)(nil),              // 133: shoal.v1.DoctorCheck
+	(*ExecRequest)(nil),              // 134: shoal.v1.ExecRequest
+	(*ExecResponse)(nil),             // 135: shoal.v1.ExecResponse
 }
 var file_shoal_v1_control_proto_depIdxs = []int32{
 	2,   // 0: shoal.v1.Freshness.silent:type_name -> shoal.v1.SilentPeer
-	114, // 1: shoal.v1.ServiceRow.revision:type_name -> shoal.v1.RevisionID
-	115, // 2: shoal.v1.ServiceRow.ports:type_name -> shoal.v1.Port
-	106, // 3: shoal.v1.ServiceRow.labels:type_name -> shoal.v1.ServiceRow.LabelsEntry
-	116, // 4: shoal.v1.ServiceRow.accepted:type_name -> google.protobuf.Timestamp
-	117, // 5: shoal.v1.ReplicaRow.ports:type_name -> shoal.v1.PortBinding
-	114, // 6: shoal.v1.ReplicaRow.revision:type_name -> shoal.v1.RevisionID
-	116, // 7: shoal.v1.ReplicaRow.started:type_name -> google.protobuf.Timestamp
-	107, // 8: shoal.v1.PeerRow.labels:type_name -> shoal.v1.PeerRow.LabelsEntry
-	118, // 9: shoal.v1.PeerRow.capacity:type_name -> shoal.v1.Resources
-	118, // 10: shoal.v1.PeerRow.allocatable:type_name -> shoal.v1.Resources
-	118, // 11: shoal.v1.PeerRow.free:type_name -> shoal.v1.Resources
-	118, // 12: shoal.v1.PeerRow.used:type_name -> shoal.v1.Resources
-	116, // 13: shoal.v1.TokenRow.expires:type_name -> google.protobuf.Timestamp
-	114, // 14: shoal.v1.PlanChange.revision:type_name -> shoal.v1.RevisionID
+	124, // 1: shoal.v1.ServiceRow.revision:type_name -> shoal.v1.RevisionID
+	125, // 2: shoal.v1.ServiceRow.ports:type_name -> shoal.v1.Port
+	115, // 3: shoal.v1.ServiceRow.labels:type_name -> shoal.v1.ServiceRow.LabelsEntry
+	126, // 4: shoal.v1.ServiceRow.accepted:type_name -> google.protobuf.Timestamp
+	127, // 5: shoal.v1.ReplicaRow.ports:type_name -> shoal.v1.PortBinding
+	124, // 6: shoal.v1.ReplicaRow.revision:type_name -> shoal.v1.RevisionID
+	126, // 7: shoal.v1.ReplicaRow.started:type_name -> google.protobuf.Timestamp
+	116, // 8: shoal.v1.PeerRow.labels:type_name -> shoal.v1.PeerRow.LabelsEntry
+	128, // 9: shoal.v1.PeerRow.capacity:type_name -> shoal.v1.Resources
+	128, // 10: shoal.v1.PeerRow.allocatable:type_name -> shoal.v1.Resources
+	128, // 11: shoal.v1.PeerRow.free:type_name -> shoal.v1.Resources
+	128, // 12: shoal.v1.PeerRow.used:type_name -> shoal.v1.Resources
+	126, // 13: shoal.v1.TokenRow.expires:type_name -> google.protobuf.Timestamp
+	124, // 14: shoal.v1.PlanChange.revision:type_name -> shoal.v1.RevisionID
 	7,   // 15: shoal.v1.PlanChange.places:type_name -> shoal.v1.Place
 	8,   // 16: shoal.v1.WishOutcome.changes:type_name -> shoal.v1.PlanChange
-	119, // 17: shoal.v1.DeployRequest.specs:type_name -> shoal.v1.Spec
-	108, // 18: shoal.v1.DeployRequest.if_revision:type_name -> shoal.v1.DeployRequest.IfRevisionEntry
-	109, // 19: shoal.v1.DeployRequest.remove:type_name -> shoal.v1.DeployRequest.RemoveEntry
+	129, // 17: shoal.v1.DeployRequest.specs:type_name -> shoal.v1.Spec
+	117, // 18: shoal.v1.DeployRequest.if_revision:type_name -> shoal.v1.DeployRequest.IfRevisionEntry
+	118, // 19: shoal.v1.DeployRequest.remove:type_name -> shoal.v1.DeployRequest.RemoveEntry
 	9,   // 20: shoal.v1.DeployResponse.outcome:type_name -> shoal.v1.WishOutcome
 	1,   // 21: shoal.v1.DeployResponse.freshness:type_name -> shoal.v1.Freshness
 	12,  // 22: shoal.v1.ScaleRequest.targets:type_name -> shoal.v1.ScaleTarget
@@ -8038,7 +8792,7 @@ var file_shoal_v1_control_proto_depIdxs = []int32{
 	1,   // 26: shoal.v1.RemoveResponse.freshness:type_name -> shoal.v1.Freshness
 	9,   // 27: shoal.v1.OperateResponse.outcome:type_name -> shoal.v1.WishOutcome
 	1,   // 28: shoal.v1.OperateResponse.freshness:type_name -> shoal.v1.Freshness
-	110, // 29: shoal.v1.ChangePeerRequest.set_labels:type_name -> shoal.v1.ChangePeerRequest.SetLabelsEntry
+	119, // 29: shoal.v1.ChangePeerRequest.set_labels:type_name -> shoal.v1.ChangePeerRequest.SetLabelsEntry
 	9,   // 30: shoal.v1.ChangePeerResponse.outcome:type_name -> shoal.v1.WishOutcome
 	1,   // 31: shoal.v1.ChangePeerResponse.freshness:type_name -> shoal.v1.Freshness
 	5,   // 32: shoal.v1.WatchPeerResponse.peer:type_name -> shoal.v1.PeerRow
@@ -8052,29 +8806,29 @@ var file_shoal_v1_control_proto_depIdxs = []int32{
 	7,   // 40: shoal.v1.ExplainedSlot.proposed:type_name -> shoal.v1.Place
 	4,   // 41: shoal.v1.ExplainedSlot.holders:type_name -> shoal.v1.ReplicaRow
 	7,   // 42: shoal.v1.ExplainedSlot.home:type_name -> shoal.v1.Place
-	120, // 43: shoal.v1.CopyFromRequest.target:type_name -> shoal.v1.Target
-	121, // 44: shoal.v1.CopyFromResponse.chunk:type_name -> shoal.v1.CopyChunk
-	122, // 45: shoal.v1.CopyToRequest.start:type_name -> shoal.v1.CopyStart
+	130, // 43: shoal.v1.CopyFromRequest.target:type_name -> shoal.v1.Target
+	131, // 44: shoal.v1.CopyFromResponse.chunk:type_name -> shoal.v1.CopyChunk
+	132, // 45: shoal.v1.CopyToRequest.start:type_name -> shoal.v1.CopyStart
 	33,  // 46: shoal.v1.WatchUsageResponse.peers:type_name -> shoal.v1.PeerUsage
 	3,   // 47: shoal.v1.WatchUsageResponse.services:type_name -> shoal.v1.ServiceRow
 	1,   // 48: shoal.v1.WatchUsageResponse.freshness:type_name -> shoal.v1.Freshness
 	5,   // 49: shoal.v1.PeerUsage.peer:type_name -> shoal.v1.PeerRow
 	34,  // 50: shoal.v1.PeerUsage.replicas:type_name -> shoal.v1.UsedReplica
 	4,   // 51: shoal.v1.UsedReplica.replica:type_name -> shoal.v1.ReplicaRow
-	123, // 52: shoal.v1.RunDoctorResponse.check:type_name -> shoal.v1.DoctorCheck
+	133, // 52: shoal.v1.RunDoctorResponse.check:type_name -> shoal.v1.DoctorCheck
 	3,   // 53: shoal.v1.ListServicesResponse.services:type_name -> shoal.v1.ServiceRow
 	1,   // 54: shoal.v1.ListServicesResponse.freshness:type_name -> shoal.v1.Freshness
 	4,   // 55: shoal.v1.ListReplicasResponse.replicas:type_name -> shoal.v1.ReplicaRow
 	1,   // 56: shoal.v1.ListReplicasResponse.freshness:type_name -> shoal.v1.Freshness
 	3,   // 57: shoal.v1.InspectServiceResponse.service:type_name -> shoal.v1.ServiceRow
-	119, // 58: shoal.v1.InspectServiceResponse.spec:type_name -> shoal.v1.Spec
+	129, // 58: shoal.v1.InspectServiceResponse.spec:type_name -> shoal.v1.Spec
 	4,   // 59: shoal.v1.InspectServiceResponse.replicas:type_name -> shoal.v1.ReplicaRow
-	114, // 60: shoal.v1.InspectServiceResponse.heads:type_name -> shoal.v1.RevisionID
+	124, // 60: shoal.v1.InspectServiceResponse.heads:type_name -> shoal.v1.RevisionID
 	45,  // 61: shoal.v1.InspectServiceResponse.conflicts:type_name -> shoal.v1.WishConflict
 	46,  // 62: shoal.v1.InspectServiceResponse.verdicts:type_name -> shoal.v1.Verdict
 	1,   // 63: shoal.v1.InspectServiceResponse.freshness:type_name -> shoal.v1.Freshness
-	114, // 64: shoal.v1.WishConflict.loser:type_name -> shoal.v1.RevisionID
-	114, // 65: shoal.v1.WishConflict.winner:type_name -> shoal.v1.RevisionID
+	124, // 64: shoal.v1.WishConflict.loser:type_name -> shoal.v1.RevisionID
+	124, // 65: shoal.v1.WishConflict.winner:type_name -> shoal.v1.RevisionID
 	5,   // 66: shoal.v1.ListPeersResponse.peers:type_name -> shoal.v1.PeerRow
 	1,   // 67: shoal.v1.ListPeersResponse.freshness:type_name -> shoal.v1.Freshness
 	5,   // 68: shoal.v1.InspectPeerResponse.peer:type_name -> shoal.v1.PeerRow
@@ -8088,23 +8842,23 @@ var file_shoal_v1_control_proto_depIdxs = []int32{
 	1,   // 76: shoal.v1.WatchResponse.freshness:type_name -> shoal.v1.Freshness
 	3,   // 77: shoal.v1.ServiceProgress.service:type_name -> shoal.v1.ServiceRow
 	4,   // 78: shoal.v1.ServiceProgress.replicas:type_name -> shoal.v1.ReplicaRow
-	116, // 79: shoal.v1.StreamLogsRequest.since:type_name -> google.protobuf.Timestamp
-	116, // 80: shoal.v1.StreamLogsRequest.until:type_name -> google.protobuf.Timestamp
+	126, // 79: shoal.v1.StreamLogsRequest.since:type_name -> google.protobuf.Timestamp
+	126, // 80: shoal.v1.StreamLogsRequest.until:type_name -> google.protobuf.Timestamp
 	58,  // 81: shoal.v1.StreamLogsResponse.line:type_name -> shoal.v1.LogRow
 	59,  // 82: shoal.v1.StreamLogsResponse.lost:type_name -> shoal.v1.LostHolder
-	116, // 83: shoal.v1.LogRow.time:type_name -> google.protobuf.Timestamp
-	116, // 84: shoal.v1.StreamEventsRequest.since:type_name -> google.protobuf.Timestamp
+	126, // 83: shoal.v1.LogRow.time:type_name -> google.protobuf.Timestamp
+	126, // 84: shoal.v1.StreamEventsRequest.since:type_name -> google.protobuf.Timestamp
 	62,  // 85: shoal.v1.StreamEventsResponse.event:type_name -> shoal.v1.EventRow
-	116, // 86: shoal.v1.EventRow.time:type_name -> google.protobuf.Timestamp
+	126, // 86: shoal.v1.EventRow.time:type_name -> google.protobuf.Timestamp
 	1,   // 87: shoal.v1.GetStatusResponse.freshness:type_name -> shoal.v1.Freshness
 	65,  // 88: shoal.v1.GetStatusResponse.store:type_name -> shoal.v1.StoreStatus
-	111, // 89: shoal.v1.StoreStatus.refused:type_name -> shoal.v1.StoreStatus.RefusedEntry
-	112, // 90: shoal.v1.InitRequest.labels:type_name -> shoal.v1.InitRequest.LabelsEntry
-	113, // 91: shoal.v1.JoinRequest.labels:type_name -> shoal.v1.JoinRequest.LabelsEntry
+	120, // 89: shoal.v1.StoreStatus.refused:type_name -> shoal.v1.StoreStatus.RefusedEntry
+	121, // 90: shoal.v1.InitRequest.labels:type_name -> shoal.v1.InitRequest.LabelsEntry
+	122, // 91: shoal.v1.JoinRequest.labels:type_name -> shoal.v1.JoinRequest.LabelsEntry
 	6,   // 92: shoal.v1.ListTokensResponse.tokens:type_name -> shoal.v1.TokenRow
 	1,   // 93: shoal.v1.ListTokensResponse.freshness:type_name -> shoal.v1.Freshness
 	7,   // 94: shoal.v1.ImageRow.author:type_name -> shoal.v1.Place
-	116, // 95: shoal.v1.ImageRow.since:type_name -> google.protobuf.Timestamp
+	126, // 95: shoal.v1.ImageRow.since:type_name -> google.protobuf.Timestamp
 	7,   // 96: shoal.v1.ImageBlob.holders:type_name -> shoal.v1.Place
 	7,   // 97: shoal.v1.ImageBlob.partial:type_name -> shoal.v1.Place
 	78,  // 98: shoal.v1.MovedImages.images:type_name -> shoal.v1.ImageRow
@@ -8116,7 +8870,7 @@ var file_shoal_v1_control_proto_depIdxs = []int32{
 	1,   // 104: shoal.v1.InspectImageResponse.freshness:type_name -> shoal.v1.Freshness
 	78,  // 105: shoal.v1.ChangeImageResponse.image:type_name -> shoal.v1.ImageRow
 	7,   // 106: shoal.v1.ImagePolicy.author:type_name -> shoal.v1.Place
-	116, // 107: shoal.v1.ImagePolicy.since:type_name -> google.protobuf.Timestamp
+	126, // 107: shoal.v1.ImagePolicy.since:type_name -> google.protobuf.Timestamp
 	90,  // 108: shoal.v1.GetImagePolicyResponse.policy:type_name -> shoal.v1.ImagePolicy
 	1,   // 109: shoal.v1.GetImagePolicyResponse.freshness:type_name -> shoal.v1.Freshness
 	90,  // 110: shoal.v1.SetImagePolicyResponse.policy:type_name -> shoal.v1.ImagePolicy
@@ -8128,89 +8882,102 @@ var file_shoal_v1_control_proto_depIdxs = []int32{
 	80,  // 116: shoal.v1.ImportImageResponse.progress:type_name -> shoal.v1.MoveProgress
 	81,  // 117: shoal.v1.ImportImageResponse.end:type_name -> shoal.v1.MovedImages
 	80,  // 118: shoal.v1.ExportImageResponse.progress:type_name -> shoal.v1.MoveProgress
-	10,  // 119: shoal.v1.ControlService.Deploy:input_type -> shoal.v1.DeployRequest
-	13,  // 120: shoal.v1.ControlService.Scale:input_type -> shoal.v1.ScaleRequest
-	15,  // 121: shoal.v1.ControlService.Remove:input_type -> shoal.v1.RemoveRequest
-	17,  // 122: shoal.v1.ControlService.Operate:input_type -> shoal.v1.OperateRequest
-	19,  // 123: shoal.v1.ControlService.ChangePeer:input_type -> shoal.v1.ChangePeerRequest
-	21,  // 124: shoal.v1.ControlService.WatchPeer:input_type -> shoal.v1.WatchPeerRequest
-	39,  // 125: shoal.v1.ControlService.ListServices:input_type -> shoal.v1.ListServicesRequest
-	41,  // 126: shoal.v1.ControlService.ListReplicas:input_type -> shoal.v1.ListReplicasRequest
-	43,  // 127: shoal.v1.ControlService.InspectService:input_type -> shoal.v1.InspectServiceRequest
-	24,  // 128: shoal.v1.ControlService.ExplainService:input_type -> shoal.v1.ExplainServiceRequest
-	47,  // 129: shoal.v1.ControlService.ListPeers:input_type -> shoal.v1.ListPeersRequest
-	49,  // 130: shoal.v1.ControlService.InspectPeer:input_type -> shoal.v1.InspectPeerRequest
-	53,  // 131: shoal.v1.ControlService.Watch:input_type -> shoal.v1.WatchRequest
-	56,  // 132: shoal.v1.ControlService.StreamLogs:input_type -> shoal.v1.StreamLogsRequest
-	60,  // 133: shoal.v1.ControlService.StreamEvents:input_type -> shoal.v1.StreamEventsRequest
-	124, // 134: shoal.v1.ControlService.Exec:input_type -> shoal.v1.ExecRequest
-	27,  // 135: shoal.v1.ControlService.CopyFrom:input_type -> shoal.v1.CopyFromRequest
-	29,  // 136: shoal.v1.ControlService.CopyTo:input_type -> shoal.v1.CopyToRequest
-	31,  // 137: shoal.v1.ControlService.WatchUsage:input_type -> shoal.v1.WatchUsageRequest
-	35,  // 138: shoal.v1.ControlService.RunDoctor:input_type -> shoal.v1.RunDoctorRequest
-	37,  // 139: shoal.v1.ControlService.GetDebug:input_type -> shoal.v1.GetDebugRequest
-	82,  // 140: shoal.v1.ControlService.ListImages:input_type -> shoal.v1.ListImagesRequest
-	84,  // 141: shoal.v1.ControlService.InspectImage:input_type -> shoal.v1.InspectImageRequest
-	86,  // 142: shoal.v1.ControlService.ChangeImage:input_type -> shoal.v1.ChangeImageRequest
-	88,  // 143: shoal.v1.ControlService.CollectImages:input_type -> shoal.v1.CollectImagesRequest
-	91,  // 144: shoal.v1.ControlService.GetImagePolicy:input_type -> shoal.v1.GetImagePolicyRequest
-	93,  // 145: shoal.v1.ControlService.SetImagePolicy:input_type -> shoal.v1.SetImagePolicyRequest
-	95,  // 146: shoal.v1.ControlService.GetRegistryLogin:input_type -> shoal.v1.GetRegistryLoginRequest
-	97,  // 147: shoal.v1.ControlService.PushImage:input_type -> shoal.v1.PushImageRequest
-	99,  // 148: shoal.v1.ControlService.PullImage:input_type -> shoal.v1.PullImageRequest
-	101, // 149: shoal.v1.ControlService.ImportImage:input_type -> shoal.v1.ImportImageRequest
-	104, // 150: shoal.v1.ControlService.ExportImage:input_type -> shoal.v1.ExportImageRequest
-	63,  // 151: shoal.v1.ControlService.GetStatus:input_type -> shoal.v1.GetStatusRequest
-	66,  // 152: shoal.v1.ControlService.Init:input_type -> shoal.v1.InitRequest
-	68,  // 153: shoal.v1.ControlService.Join:input_type -> shoal.v1.JoinRequest
-	70,  // 154: shoal.v1.ControlService.Leave:input_type -> shoal.v1.LeaveRequest
-	72,  // 155: shoal.v1.ControlService.CreateToken:input_type -> shoal.v1.CreateTokenRequest
-	74,  // 156: shoal.v1.ControlService.ListTokens:input_type -> shoal.v1.ListTokensRequest
-	76,  // 157: shoal.v1.ControlService.RevokeToken:input_type -> shoal.v1.RevokeTokenRequest
-	11,  // 158: shoal.v1.ControlService.Deploy:output_type -> shoal.v1.DeployResponse
-	14,  // 159: shoal.v1.ControlService.Scale:output_type -> shoal.v1.ScaleResponse
-	16,  // 160: shoal.v1.ControlService.Remove:output_type -> shoal.v1.RemoveResponse
-	18,  // 161: shoal.v1.ControlService.Operate:output_type -> shoal.v1.OperateResponse
-	20,  // 162: shoal.v1.ControlService.ChangePeer:output_type -> shoal.v1.ChangePeerResponse
-	22,  // 163: shoal.v1.ControlService.WatchPeer:output_type -> shoal.v1.WatchPeerResponse
-	40,  // 164: shoal.v1.ControlService.ListServices:output_type -> shoal.v1.ListServicesResponse
-	42,  // 165: shoal.v1.ControlService.ListReplicas:output_type -> shoal.v1.ListReplicasResponse
-	44,  // 166: shoal.v1.ControlService.InspectService:output_type -> shoal.v1.InspectServiceResponse
-	25,  // 167: shoal.v1.ControlService.ExplainService:output_type -> shoal.v1.ExplainServiceResponse
-	48,  // 168: shoal.v1.ControlService.ListPeers:output_type -> shoal.v1.ListPeersResponse
-	50,  // 169: shoal.v1.ControlService.InspectPeer:output_type -> shoal.v1.InspectPeerResponse
-	54,  // 170: shoal.v1.ControlService.Watch:output_type -> shoal.v1.WatchResponse
-	57,  // 171: shoal.v1.ControlService.StreamLogs:output_type -> shoal.v1.StreamLogsResponse
-	61,  // 172: shoal.v1.ControlService.StreamEvents:output_type -> shoal.v1.StreamEventsResponse
-	125, // 173: shoal.v1.ControlService.Exec:output_type -> shoal.v1.ExecResponse
-	28,  // 174: shoal.v1.ControlService.CopyFrom:output_type -> shoal.v1.CopyFromResponse
-	30,  // 175: shoal.v1.ControlService.CopyTo:output_type -> shoal.v1.CopyToResponse
-	32,  // 176: shoal.v1.ControlService.WatchUsage:output_type -> shoal.v1.WatchUsageResponse
-	36,  // 177: shoal.v1.ControlService.RunDoctor:output_type -> shoal.v1.RunDoctorResponse
-	38,  // 178: shoal.v1.ControlService.GetDebug:output_type -> shoal.v1.GetDebugResponse
-	83,  // 179: shoal.v1.ControlService.ListImages:output_type -> shoal.v1.ListImagesResponse
-	85,  // 180: shoal.v1.ControlService.InspectImage:output_type -> shoal.v1.InspectImageResponse
-	87,  // 181: shoal.v1.ControlService.ChangeImage:output_type -> shoal.v1.ChangeImageResponse
-	89,  // 182: shoal.v1.ControlService.CollectImages:output_type -> shoal.v1.CollectImagesResponse
-	92,  // 183: shoal.v1.ControlService.GetImagePolicy:output_type -> shoal.v1.GetImagePolicyResponse
-	94,  // 184: shoal.v1.ControlService.SetImagePolicy:output_type -> shoal.v1.SetImagePolicyResponse
-	96,  // 185: shoal.v1.ControlService.GetRegistryLogin:output_type -> shoal.v1.GetRegistryLoginResponse
-	98,  // 186: shoal.v1.ControlService.PushImage:output_type -> shoal.v1.PushImageResponse
-	100, // 187: shoal.v1.ControlService.PullImage:output_type -> shoal.v1.PullImageResponse
-	103, // 188: shoal.v1.ControlService.ImportImage:output_type -> shoal.v1.ImportImageResponse
-	105, // 189: shoal.v1.ControlService.ExportImage:output_type -> shoal.v1.ExportImageResponse
-	64,  // 190: shoal.v1.ControlService.GetStatus:output_type -> shoal.v1.GetStatusResponse
-	67,  // 191: shoal.v1.ControlService.Init:output_type -> shoal.v1.InitResponse
-	69,  // 192: shoal.v1.ControlService.Join:output_type -> shoal.v1.JoinResponse
-	71,  // 193: shoal.v1.ControlService.Leave:output_type -> shoal.v1.LeaveResponse
-	73,  // 194: shoal.v1.ControlService.CreateToken:output_type -> shoal.v1.CreateTokenResponse
-	75,  // 195: shoal.v1.ControlService.ListTokens:output_type -> shoal.v1.ListTokensResponse
-	77,  // 196: shoal.v1.ControlService.RevokeToken:output_type -> shoal.v1.RevokeTokenResponse
-	158, // [158:197] is the sub-list for method output_type
-	119, // [119:158] is the sub-list for method input_type
-	119, // [119:119] is the sub-list for extension type_name
-	119, // [119:119] is the sub-list for extension extendee
-	0,   // [0:119] is the sub-list for field type_name
+	123, // 119: shoal.v1.PortRow.refused:type_name -> shoal.v1.PortRow.RefusedEntry
+	106, // 120: shoal.v1.ListPortsResponse.ports:type_name -> shoal.v1.PortRow
+	1,   // 121: shoal.v1.ListPortsResponse.freshness:type_name -> shoal.v1.Freshness
+	7,   // 122: shoal.v1.ReachRow.holder:type_name -> shoal.v1.Place
+	109, // 123: shoal.v1.ListReachResponse.replicas:type_name -> shoal.v1.ReachRow
+	1,   // 124: shoal.v1.ListReachResponse.freshness:type_name -> shoal.v1.Freshness
+	113, // 125: shoal.v1.ForwardRequest.start:type_name -> shoal.v1.ForwardStart
+	10,  // 126: shoal.v1.ControlService.Deploy:input_type -> shoal.v1.DeployRequest
+	13,  // 127: shoal.v1.ControlService.Scale:input_type -> shoal.v1.ScaleRequest
+	15,  // 128: shoal.v1.ControlService.Remove:input_type -> shoal.v1.RemoveRequest
+	17,  // 129: shoal.v1.ControlService.Operate:input_type -> shoal.v1.OperateRequest
+	19,  // 130: shoal.v1.ControlService.ChangePeer:input_type -> shoal.v1.ChangePeerRequest
+	21,  // 131: shoal.v1.ControlService.WatchPeer:input_type -> shoal.v1.WatchPeerRequest
+	39,  // 132: shoal.v1.ControlService.ListServices:input_type -> shoal.v1.ListServicesRequest
+	41,  // 133: shoal.v1.ControlService.ListReplicas:input_type -> shoal.v1.ListReplicasRequest
+	43,  // 134: shoal.v1.ControlService.InspectService:input_type -> shoal.v1.InspectServiceRequest
+	24,  // 135: shoal.v1.ControlService.ExplainService:input_type -> shoal.v1.ExplainServiceRequest
+	47,  // 136: shoal.v1.ControlService.ListPeers:input_type -> shoal.v1.ListPeersRequest
+	49,  // 137: shoal.v1.ControlService.InspectPeer:input_type -> shoal.v1.InspectPeerRequest
+	53,  // 138: shoal.v1.ControlService.Watch:input_type -> shoal.v1.WatchRequest
+	56,  // 139: shoal.v1.ControlService.StreamLogs:input_type -> shoal.v1.StreamLogsRequest
+	60,  // 140: shoal.v1.ControlService.StreamEvents:input_type -> shoal.v1.StreamEventsRequest
+	134, // 141: shoal.v1.ControlService.Exec:input_type -> shoal.v1.ExecRequest
+	27,  // 142: shoal.v1.ControlService.CopyFrom:input_type -> shoal.v1.CopyFromRequest
+	29,  // 143: shoal.v1.ControlService.CopyTo:input_type -> shoal.v1.CopyToRequest
+	31,  // 144: shoal.v1.ControlService.WatchUsage:input_type -> shoal.v1.WatchUsageRequest
+	35,  // 145: shoal.v1.ControlService.RunDoctor:input_type -> shoal.v1.RunDoctorRequest
+	37,  // 146: shoal.v1.ControlService.GetDebug:input_type -> shoal.v1.GetDebugRequest
+	82,  // 147: shoal.v1.ControlService.ListImages:input_type -> shoal.v1.ListImagesRequest
+	84,  // 148: shoal.v1.ControlService.InspectImage:input_type -> shoal.v1.InspectImageRequest
+	86,  // 149: shoal.v1.ControlService.ChangeImage:input_type -> shoal.v1.ChangeImageRequest
+	88,  // 150: shoal.v1.ControlService.CollectImages:input_type -> shoal.v1.CollectImagesRequest
+	91,  // 151: shoal.v1.ControlService.GetImagePolicy:input_type -> shoal.v1.GetImagePolicyRequest
+	93,  // 152: shoal.v1.ControlService.SetImagePolicy:input_type -> shoal.v1.SetImagePolicyRequest
+	95,  // 153: shoal.v1.ControlService.GetRegistryLogin:input_type -> shoal.v1.GetRegistryLoginRequest
+	97,  // 154: shoal.v1.ControlService.PushImage:input_type -> shoal.v1.PushImageRequest
+	99,  // 155: shoal.v1.ControlService.PullImage:input_type -> shoal.v1.PullImageRequest
+	101, // 156: shoal.v1.ControlService.ImportImage:input_type -> shoal.v1.ImportImageRequest
+	104, // 157: shoal.v1.ControlService.ExportImage:input_type -> shoal.v1.ExportImageRequest
+	107, // 158: shoal.v1.ControlService.ListPorts:input_type -> shoal.v1.ListPortsRequest
+	110, // 159: shoal.v1.ControlService.ListReach:input_type -> shoal.v1.ListReachRequest
+	112, // 160: shoal.v1.ControlService.Forward:input_type -> shoal.v1.ForwardRequest
+	63,  // 161: shoal.v1.ControlService.GetStatus:input_type -> shoal.v1.GetStatusRequest
+	66,  // 162: shoal.v1.ControlService.Init:input_type -> shoal.v1.InitRequest
+	68,  // 163: shoal.v1.ControlService.Join:input_type -> shoal.v1.JoinRequest
+	70,  // 164: shoal.v1.ControlService.Leave:input_type -> shoal.v1.LeaveRequest
+	72,  // 165: shoal.v1.ControlService.CreateToken:input_type -> shoal.v1.CreateTokenRequest
+	74,  // 166: shoal.v1.ControlService.ListTokens:input_type -> shoal.v1.ListTokensRequest
+	76,  // 167: shoal.v1.ControlService.RevokeToken:input_type -> shoal.v1.RevokeTokenRequest
+	11,  // 168: shoal.v1.ControlService.Deploy:output_type -> shoal.v1.DeployResponse
+	14,  // 169: shoal.v1.ControlService.Scale:output_type -> shoal.v1.ScaleResponse
+	16,  // 170: shoal.v1.ControlService.Remove:output_type -> shoal.v1.RemoveResponse
+	18,  // 171: shoal.v1.ControlService.Operate:output_type -> shoal.v1.OperateResponse
+	20,  // 172: shoal.v1.ControlService.ChangePeer:output_type -> shoal.v1.ChangePeerResponse
+	22,  // 173: shoal.v1.ControlService.WatchPeer:output_type -> shoal.v1.WatchPeerResponse
+	40,  // 174: shoal.v1.ControlService.ListServices:output_type -> shoal.v1.ListServicesResponse
+	42,  // 175: shoal.v1.ControlService.ListReplicas:output_type -> shoal.v1.ListReplicasResponse
+	44,  // 176: shoal.v1.ControlService.InspectService:output_type -> shoal.v1.InspectServiceResponse
+	25,  // 177: shoal.v1.ControlService.ExplainService:output_type -> shoal.v1.ExplainServiceResponse
+	48,  // 178: shoal.v1.ControlService.ListPeers:output_type -> shoal.v1.ListPeersResponse
+	50,  // 179: shoal.v1.ControlService.InspectPeer:output_type -> shoal.v1.InspectPeerResponse
+	54,  // 180: shoal.v1.ControlService.Watch:output_type -> shoal.v1.WatchResponse
+	57,  // 181: shoal.v1.ControlService.StreamLogs:output_type -> shoal.v1.StreamLogsResponse
+	61,  // 182: shoal.v1.ControlService.StreamEvents:output_type -> shoal.v1.StreamEventsResponse
+	135, // 183: shoal.v1.ControlService.Exec:output_type -> shoal.v1.ExecResponse
+	28,  // 184: shoal.v1.ControlService.CopyFrom:output_type -> shoal.v1.CopyFromResponse
+	30,  // 185: shoal.v1.ControlService.CopyTo:output_type -> shoal.v1.CopyToResponse
+	32,  // 186: shoal.v1.ControlService.WatchUsage:output_type -> shoal.v1.WatchUsageResponse
+	36,  // 187: shoal.v1.ControlService.RunDoctor:output_type -> shoal.v1.RunDoctorResponse
+	38,  // 188: shoal.v1.ControlService.GetDebug:output_type -> shoal.v1.GetDebugResponse
+	83,  // 189: shoal.v1.ControlService.ListImages:output_type -> shoal.v1.ListImagesResponse
+	85,  // 190: shoal.v1.ControlService.InspectImage:output_type -> shoal.v1.InspectImageResponse
+	87,  // 191: shoal.v1.ControlService.ChangeImage:output_type -> shoal.v1.ChangeImageResponse
+	89,  // 192: shoal.v1.ControlService.CollectImages:output_type -> shoal.v1.CollectImagesResponse
+	92,  // 193: shoal.v1.ControlService.GetImagePolicy:output_type -> shoal.v1.GetImagePolicyResponse
+	94,  // 194: shoal.v1.ControlService.SetImagePolicy:output_type -> shoal.v1.SetImagePolicyResponse
+	96,  // 195: shoal.v1.ControlService.GetRegistryLogin:output_type -> shoal.v1.GetRegistryLoginResponse
+	98,  // 196: shoal.v1.ControlService.PushImage:output_type -> shoal.v1.PushImageResponse
+	100, // 197: shoal.v1.ControlService.PullImage:output_type -> shoal.v1.PullImageResponse
+	103, // 198: shoal.v1.ControlService.ImportImage:output_type -> shoal.v1.ImportImageResponse
+	105, // 199: shoal.v1.ControlService.ExportImage:output_type -> shoal.v1.ExportImageResponse
+	108, // 200: shoal.v1.ControlService.ListPorts:output_type -> shoal.v1.ListPortsResponse
+	111, // 201: shoal.v1.ControlService.ListReach:output_type -> shoal.v1.ListReachResponse
+	114, // 202: shoal.v1.ControlService.Forward:output_type -> shoal.v1.ForwardResponse
+	64,  // 203: shoal.v1.ControlService.GetStatus:output_type -> shoal.v1.GetStatusResponse
+	67,  // 204: shoal.v1.ControlService.Init:output_type -> shoal.v1.InitResponse
+	69,  // 205: shoal.v1.ControlService.Join:output_type -> shoal.v1.JoinResponse
+	71,  // 206: shoal.v1.ControlService.Leave:output_type -> shoal.v1.LeaveResponse
+	73,  // 207: shoal.v1.ControlService.CreateToken:output_type -> shoal.v1.CreateTokenResponse
+	75,  // 208: shoal.v1.ControlService.ListTokens:output_type -> shoal.v1.ListTokensResponse
+	77,  // 209: shoal.v1.ControlService.RevokeToken:output_type -> shoal.v1.RevokeTokenResponse
+	168, // [168:210] is the sub-list for method output_type
+	126, // [126:168] is the sub-list for method input_type
+	126, // [126:126] is the sub-list for extension type_name
+	126, // [126:126] is the sub-list for extension extendee
+	0,   // [0:126] is the sub-list for field type_name
 }
 
 func init() { file_shoal_v1_control_proto_init() }
@@ -8260,13 +9027,22 @@ func file_shoal_v1_control_proto_init() {
 		(*ExportImageResponse_Data)(nil),
 		(*ExportImageResponse_End)(nil),
 	}
+	file_shoal_v1_control_proto_msgTypes[112].OneofWrappers = []any{
+		(*ForwardRequest_Start)(nil),
+		(*ForwardRequest_Data)(nil),
+		(*ForwardRequest_End)(nil),
+	}
+	file_shoal_v1_control_proto_msgTypes[114].OneofWrappers = []any{
+		(*ForwardResponse_Data)(nil),
+		(*ForwardResponse_End)(nil),
+	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_shoal_v1_control_proto_rawDesc), len(file_shoal_v1_control_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   114,
+			NumMessages:   124,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

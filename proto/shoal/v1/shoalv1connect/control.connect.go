@@ -132,6 +132,14 @@ const (
 	// ControlServiceExportImageProcedure is the fully-qualified name of the ControlService's
 	// ExportImage RPC.
 	ControlServiceExportImageProcedure = "/shoal.v1.ControlService/ExportImage"
+	// ControlServiceListPortsProcedure is the fully-qualified name of the ControlService's ListPorts
+	// RPC.
+	ControlServiceListPortsProcedure = "/shoal.v1.ControlService/ListPorts"
+	// ControlServiceListReachProcedure is the fully-qualified name of the ControlService's ListReach
+	// RPC.
+	ControlServiceListReachProcedure = "/shoal.v1.ControlService/ListReach"
+	// ControlServiceForwardProcedure is the fully-qualified name of the ControlService's Forward RPC.
+	ControlServiceForwardProcedure = "/shoal.v1.ControlService/Forward"
 	// ControlServiceGetStatusProcedure is the fully-qualified name of the ControlService's GetStatus
 	// RPC.
 	ControlServiceGetStatusProcedure = "/shoal.v1.ControlService/GetStatus"
@@ -219,6 +227,12 @@ type ControlServiceClient interface {
 	ImportImage(context.Context) *connect.BidiStreamForClient[v1.ImportImageRequest, v1.ImportImageResponse]
 	// ExportImage sends an archive.
 	ExportImage(context.Context, *connect.Request[v1.ExportImageRequest]) (*connect.ServerStreamForClient[v1.ExportImageResponse], error)
+	// ListPorts lists the ports that answer on every peer, as the asked one serves them.
+	ListPorts(context.Context, *connect.Request[v1.ListPortsRequest]) (*connect.Response[v1.ListPortsResponse], error)
+	// ListReach says how the asked peer reaches each replica of a service.
+	ListReach(context.Context, *connect.Request[v1.ListReachRequest]) (*connect.Response[v1.ListReachResponse], error)
+	// Forward carries one connection to a replica. It needs HTTP/2.
+	Forward(context.Context) *connect.BidiStreamForClient[v1.ForwardRequest, v1.ForwardResponse]
 	// GetStatus says where this daemon stands; it works before init and join.
 	GetStatus(context.Context, *connect.Request[v1.GetStatusRequest]) (*connect.Response[v1.GetStatusResponse], error)
 	// Init makes a cluster and this peer its first member.
@@ -438,6 +452,24 @@ func NewControlServiceClient(httpClient connect.HTTPClient, baseURL string, opts
 			connect.WithSchema(controlServiceMethods.ByName("ExportImage")),
 			connect.WithClientOptions(opts...),
 		),
+		listPorts: connect.NewClient[v1.ListPortsRequest, v1.ListPortsResponse](
+			httpClient,
+			baseURL+ControlServiceListPortsProcedure,
+			connect.WithSchema(controlServiceMethods.ByName("ListPorts")),
+			connect.WithClientOptions(opts...),
+		),
+		listReach: connect.NewClient[v1.ListReachRequest, v1.ListReachResponse](
+			httpClient,
+			baseURL+ControlServiceListReachProcedure,
+			connect.WithSchema(controlServiceMethods.ByName("ListReach")),
+			connect.WithClientOptions(opts...),
+		),
+		forward: connect.NewClient[v1.ForwardRequest, v1.ForwardResponse](
+			httpClient,
+			baseURL+ControlServiceForwardProcedure,
+			connect.WithSchema(controlServiceMethods.ByName("Forward")),
+			connect.WithClientOptions(opts...),
+		),
 		getStatus: connect.NewClient[v1.GetStatusRequest, v1.GetStatusResponse](
 			httpClient,
 			baseURL+ControlServiceGetStatusProcedure,
@@ -517,6 +549,9 @@ type controlServiceClient struct {
 	pullImage        *connect.Client[v1.PullImageRequest, v1.PullImageResponse]
 	importImage      *connect.Client[v1.ImportImageRequest, v1.ImportImageResponse]
 	exportImage      *connect.Client[v1.ExportImageRequest, v1.ExportImageResponse]
+	listPorts        *connect.Client[v1.ListPortsRequest, v1.ListPortsResponse]
+	listReach        *connect.Client[v1.ListReachRequest, v1.ListReachResponse]
+	forward          *connect.Client[v1.ForwardRequest, v1.ForwardResponse]
 	getStatus        *connect.Client[v1.GetStatusRequest, v1.GetStatusResponse]
 	init             *connect.Client[v1.InitRequest, v1.InitResponse]
 	join             *connect.Client[v1.JoinRequest, v1.JoinResponse]
@@ -686,6 +721,21 @@ func (c *controlServiceClient) ExportImage(ctx context.Context, req *connect.Req
 	return c.exportImage.CallServerStream(ctx, req)
 }
 
+// ListPorts calls shoal.v1.ControlService.ListPorts.
+func (c *controlServiceClient) ListPorts(ctx context.Context, req *connect.Request[v1.ListPortsRequest]) (*connect.Response[v1.ListPortsResponse], error) {
+	return c.listPorts.CallUnary(ctx, req)
+}
+
+// ListReach calls shoal.v1.ControlService.ListReach.
+func (c *controlServiceClient) ListReach(ctx context.Context, req *connect.Request[v1.ListReachRequest]) (*connect.Response[v1.ListReachResponse], error) {
+	return c.listReach.CallUnary(ctx, req)
+}
+
+// Forward calls shoal.v1.ControlService.Forward.
+func (c *controlServiceClient) Forward(ctx context.Context) *connect.BidiStreamForClient[v1.ForwardRequest, v1.ForwardResponse] {
+	return c.forward.CallBidiStream(ctx)
+}
+
 // GetStatus calls shoal.v1.ControlService.GetStatus.
 func (c *controlServiceClient) GetStatus(ctx context.Context, req *connect.Request[v1.GetStatusRequest]) (*connect.Response[v1.GetStatusResponse], error) {
 	return c.getStatus.CallUnary(ctx, req)
@@ -788,6 +838,12 @@ type ControlServiceHandler interface {
 	ImportImage(context.Context, *connect.BidiStream[v1.ImportImageRequest, v1.ImportImageResponse]) error
 	// ExportImage sends an archive.
 	ExportImage(context.Context, *connect.Request[v1.ExportImageRequest], *connect.ServerStream[v1.ExportImageResponse]) error
+	// ListPorts lists the ports that answer on every peer, as the asked one serves them.
+	ListPorts(context.Context, *connect.Request[v1.ListPortsRequest]) (*connect.Response[v1.ListPortsResponse], error)
+	// ListReach says how the asked peer reaches each replica of a service.
+	ListReach(context.Context, *connect.Request[v1.ListReachRequest]) (*connect.Response[v1.ListReachResponse], error)
+	// Forward carries one connection to a replica. It needs HTTP/2.
+	Forward(context.Context, *connect.BidiStream[v1.ForwardRequest, v1.ForwardResponse]) error
 	// GetStatus says where this daemon stands; it works before init and join.
 	GetStatus(context.Context, *connect.Request[v1.GetStatusRequest]) (*connect.Response[v1.GetStatusResponse], error)
 	// Init makes a cluster and this peer its first member.
@@ -1003,6 +1059,24 @@ func NewControlServiceHandler(svc ControlServiceHandler, opts ...connect.Handler
 		connect.WithSchema(controlServiceMethods.ByName("ExportImage")),
 		connect.WithHandlerOptions(opts...),
 	)
+	controlServiceListPortsHandler := connect.NewUnaryHandler(
+		ControlServiceListPortsProcedure,
+		svc.ListPorts,
+		connect.WithSchema(controlServiceMethods.ByName("ListPorts")),
+		connect.WithHandlerOptions(opts...),
+	)
+	controlServiceListReachHandler := connect.NewUnaryHandler(
+		ControlServiceListReachProcedure,
+		svc.ListReach,
+		connect.WithSchema(controlServiceMethods.ByName("ListReach")),
+		connect.WithHandlerOptions(opts...),
+	)
+	controlServiceForwardHandler := connect.NewBidiStreamHandler(
+		ControlServiceForwardProcedure,
+		svc.Forward,
+		connect.WithSchema(controlServiceMethods.ByName("Forward")),
+		connect.WithHandlerOptions(opts...),
+	)
 	controlServiceGetStatusHandler := connect.NewUnaryHandler(
 		ControlServiceGetStatusProcedure,
 		svc.GetStatus,
@@ -1111,6 +1185,12 @@ func NewControlServiceHandler(svc ControlServiceHandler, opts ...connect.Handler
 			controlServiceImportImageHandler.ServeHTTP(w, r)
 		case ControlServiceExportImageProcedure:
 			controlServiceExportImageHandler.ServeHTTP(w, r)
+		case ControlServiceListPortsProcedure:
+			controlServiceListPortsHandler.ServeHTTP(w, r)
+		case ControlServiceListReachProcedure:
+			controlServiceListReachHandler.ServeHTTP(w, r)
+		case ControlServiceForwardProcedure:
+			controlServiceForwardHandler.ServeHTTP(w, r)
 		case ControlServiceGetStatusProcedure:
 			controlServiceGetStatusHandler.ServeHTTP(w, r)
 		case ControlServiceInitProcedure:
@@ -1260,6 +1340,18 @@ func (UnimplementedControlServiceHandler) ImportImage(context.Context, *connect.
 
 func (UnimplementedControlServiceHandler) ExportImage(context.Context, *connect.Request[v1.ExportImageRequest], *connect.ServerStream[v1.ExportImageResponse]) error {
 	return connect.NewError(connect.CodeUnimplemented, errors.New("shoal.v1.ControlService.ExportImage is not implemented"))
+}
+
+func (UnimplementedControlServiceHandler) ListPorts(context.Context, *connect.Request[v1.ListPortsRequest]) (*connect.Response[v1.ListPortsResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("shoal.v1.ControlService.ListPorts is not implemented"))
+}
+
+func (UnimplementedControlServiceHandler) ListReach(context.Context, *connect.Request[v1.ListReachRequest]) (*connect.Response[v1.ListReachResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("shoal.v1.ControlService.ListReach is not implemented"))
+}
+
+func (UnimplementedControlServiceHandler) Forward(context.Context, *connect.BidiStream[v1.ForwardRequest, v1.ForwardResponse]) error {
+	return connect.NewError(connect.CodeUnimplemented, errors.New("shoal.v1.ControlService.Forward is not implemented"))
 }
 
 func (UnimplementedControlServiceHandler) GetStatus(context.Context, *connect.Request[v1.GetStatusRequest]) (*connect.Response[v1.GetStatusResponse], error) {

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"net"
 	"sync"
 
 	"github.com/shoalnet/shoal"
@@ -69,8 +70,9 @@ func (c *Client) Reach(ctx context.Context, service string) (Listing[ReachedRepl
 }
 
 // Forward carries conn to a TCP port of a replica, by the rules of shoal.Reach: Slot -1
-// is any ready one. It returns once both ends are done, and closes conn.
-func (c *Client) Forward(ctx context.Context, at shoal.Target, port uint16, conn io.ReadWriteCloser) error {
+// is any ready one. It returns once both ends are done, and closes conn; one that broke
+// off is reset where conn can be, so that what came does not look whole.
+func (c *Client) Forward(ctx context.Context, at shoal.Target, port uint16, conn io.ReadWriteCloser) (err error) {
 	within, cancel := context.WithCancel(ctx)
 	defer cancel()
 	stream := c.rpc.Forward(within)
@@ -78,6 +80,9 @@ func (c *Client) Forward(ctx context.Context, at shoal.Target, port uint16, conn
 	defer side.Wait()
 	defer func() {
 		cancel()
+		if tcp, ok := conn.(*net.TCPConn); ok && err != nil {
+			_ = tcp.SetLinger(0) // then it is closed as if all was well
+		}
 		_ = conn.Close()           // its user knows from its own reads
 		_ = stream.CloseResponse() // what it could say was said by Receive
 	}()
@@ -96,7 +101,8 @@ func (c *Client) Forward(ctx context.Context, at shoal.Target, port uint16, conn
 		_ = stream.Send(&shoalv1.ForwardRequest{What: &shoalv1.ForwardRequest_End{End: true}}) // the other end may be gone
 	})
 	for {
-		m, err := stream.Receive()
+		var m *shoalv1.ForwardResponse
+		m, err = stream.Receive()
 		switch {
 		case errors.Is(err, io.EOF):
 			return nil

@@ -141,7 +141,7 @@ func (c *Cluster) Deps() api.Deps {
 		Cluster: func() (*api.Cluster, bool) {
 			c.mu.Lock()
 			defer c.mu.Unlock()
-			out := &api.Cluster{Wishes: c, Views: c, Remote: c}
+			out := &api.Cluster{Wishes: c, Views: c, Remote: c, Reach: reacher{c}}
 			if !c.images.absent {
 				out.Images, out.Mover = library{c}, library{c}
 			}

@@ -14,13 +14,18 @@ import (
 )
 
 func (a *app) explainCmd() *cobra.Command {
+	var reach bool
 	cmd := &cobra.Command{
 		Use: "explain SERVICE[/SLOT]", Short: "Say why replicas are where they are, or nowhere", Args: someArgs(1),
 		Long: `Say of each slot of a service where it was meant to go, who holds it, where its data
 is and what it waits for; then of each peer whether it could take one more replica, and
 why not. What it waits for is the last decision of the peer that is asked: where it
-looks wrong, ask another.`,
-		Example: "  shoal explain web\n  shoal explain web/2\n  shoal explain web -o json",
+looks wrong, ask another.
+
+With --reach say instead how the asked peer sees each replica when it gives it a
+connection: usable or why not, by which path, its weight, the connections that are open
+from here, and how long it took lately to connect and to the first byte.`,
+		Example: "  shoal explain web\n  shoal explain web/2\n  shoal explain web --reach\n  shoal explain web -o json",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			service, slot, err := parseTarget(args[0])
 			if err != nil {
@@ -31,6 +36,9 @@ looks wrong, ask another.`,
 				return err
 			}
 			defer done()
+			if reach {
+				return a.explainReach(ctx, c, service, slot)
+			}
 			x, err := c.Explain(ctx, service, slot)
 			if err != nil {
 				return err
@@ -42,6 +50,7 @@ looks wrong, ask another.`,
 			return nil
 		},
 	}
+	cmd.Flags().BoolVar(&reach, "reach", false, "how the asked peer reaches each replica")
 	cmd.Flags().BoolVar(&a.noTrunc, "no-trunc", false, "do not shorten IDs")
 	return cmd
 }

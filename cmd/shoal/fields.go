@@ -28,6 +28,8 @@ var values = []struct {
 	{"`image inspect`, `image who`", api.ImageDetail{}},
 	{"`image gc`", api.Collected{}},
 	{"`image policy`", api.ImagePolicy{}},
+	{"`ports`", api.PublishedPort{}},
+	{"`explain --reach`", api.ReachedReplica{}},
 	{"`doctor`, `join --dry-run`", api.Check{}},
 	{"`token ls`", api.Token{}},
 	{"`token create`, `init`", tokenJSON{}},

@@ -136,6 +136,9 @@ func (c *Carrier) relay(ctx context.Context, s network.Stream, conn net.Conn) *R
 	idle := newIdleTimer(c.deps.Clock, 2*c.cfg.FlowIdle, func() { cancel(nil) })
 	defer idle.stop()
 	stop := context.AfterFunc(ctx, func() {
+		if isBroken(ctx) { // only so the asker learns that nobody listens
+			_ = s.Reset()
+		}
 		near.end()
 		far.end()
 	})
@@ -153,10 +156,14 @@ func (c *Carrier) relay(ctx context.Context, s network.Stream, conn net.Conn) *R
 		v.in.Add(uint64(n))
 	}))
 	back.Wait()
-	if why, ok := errors.AsType[*Refusal](context.Cause(ctx)); ok {
-		return why
-	}
-	return nil
+	why, _ := errors.AsType[*Refusal](context.Cause(ctx))
+	return why
+}
+
+// isBroken reports whether ctx ended for a reason that is counted.
+func isBroken(ctx context.Context) bool {
+	_, ok := errors.AsType[*Refusal](context.Cause(ctx))
+	return ok
 }
 
 // passOn passes datagrams on until one side ends or breaks: nil, or why.

@@ -29,7 +29,7 @@ func bucketOf(d time.Duration) int {
 }
 
 // Count returns how many durations there are.
-func (h *Histogram) Count() (n uint64) {
+func (h Histogram) Count() (n uint64) {
 	for _, c := range h {
 		n += c
 	}
@@ -38,7 +38,7 @@ func (h *Histogram) Count() (n uint64) {
 
 // Quantile returns the bound below which a part q, 0 to 1, of the durations lies; 0 if
 // there are none.
-func (h *Histogram) Quantile(q float64) time.Duration {
+func (h Histogram) Quantile(q float64) time.Duration {
 	n := h.Count()
 	if n == 0 {
 		return 0

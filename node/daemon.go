@@ -15,6 +15,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -26,6 +27,7 @@ import (
 	"github.com/shoalnet/shoal/api"
 	"github.com/shoalnet/shoal/gossip"
 	"github.com/shoalnet/shoal/gossip/beats"
+	"github.com/shoalnet/shoal/ingress"
 	"github.com/shoalnet/shoal/links"
 	"github.com/shoalnet/shoal/runtime"
 )
@@ -102,6 +104,13 @@ func (c *Config) parts(id *links.Identity, rules *owner, clock shoal.Clock, log 
 	own := c.Images
 	own.Dir = filepath.Join(c.Dir, "images")
 	p.Images = &own
+	reach := ingress.Defaults()
+	if c.Publish != "" {
+		if reach.Publish, err = netip.ParseAddr(c.Publish); err != nil {
+			return p, fmt.Errorf("publish: %w", err)
+		}
+	}
+	p.Ingress = &reach
 	p.Engine = func(cluster, self shoal.PeerID) (Engines, error) {
 		d, err := runtime.NewDocker(runtime.Config{
 			Host: c.Docker, Cluster: cluster, Peer: self, Guarded: c.guarded(),

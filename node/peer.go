@@ -21,6 +21,7 @@ import (
 	"github.com/shoalnet/shoal/gossip"
 	"github.com/shoalnet/shoal/gossip/beats"
 	"github.com/shoalnet/shoal/images"
+	"github.com/shoalnet/shoal/ingress"
 	"github.com/shoalnet/shoal/internal/logkey"
 	"github.com/shoalnet/shoal/links"
 	"github.com/shoalnet/shoal/proto"
@@ -56,8 +57,10 @@ type Parts struct {
 	Log      *slog.Logger
 	// Images configures the images that are moved between peers; nil: none are.
 	Images *images.Config
-	Forget func() error  // removes what belongs to a cluster that was left; nil: nothing does
-	BackBy time.Duration // how long a stopped daemon asks others to leave its slots alone
+	// Ingress configures how services are reached on this peer; nil: they are not.
+	Ingress *ingress.Config
+	Forget  func() error  // removes what belongs to a cluster that was left; nil: nothing does
+	BackBy  time.Duration // how long a stopped daemon asks others to leave its slots alone
 	// Rules returns what the machine's owner allows, and a channel that is closed when
 	// that changes; nil: nothing is allowed, ever.
 	Rules    func() (rules []string, changed <-chan struct{})
@@ -246,6 +249,9 @@ func (p *Peer) Cluster() (*api.Cluster, bool) {
 	c := &api.Cluster{Wishes: wishes{s.desk, s}, Views: s.tracker, Remote: p.links}
 	if s.images != nil {
 		c.Images, c.Mover = s.images, s.images
+	}
+	if s.reach != nil {
+		c.Reach = s.reach
 	}
 	return c, true
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/shoalnet/shoal/gossip"
 	"github.com/shoalnet/shoal/gossip/beats"
 	"github.com/shoalnet/shoal/images"
+	"github.com/shoalnet/shoal/ingress"
 	"github.com/shoalnet/shoal/internal/logkey"
 	"github.com/shoalnet/shoal/links"
 	"github.com/shoalnet/shoal/proto"
@@ -35,7 +36,8 @@ type stack struct {
 	system  *actors.System
 	desk    *wish.Desk
 	engines Engines
-	images  *images.Room // nil: none are moved
+	images  *images.Room  // nil: none are moved
+	reach   *ingress.Room // nil: no connection is carried
 	leaving atomic.Bool
 	left    atomic.Bool // its last records are being told
 	invite  string      // that this peer joined by in this life; "" if it did not
@@ -82,6 +84,13 @@ func newStack(ctx context.Context, p *Peer, wroteBefore bool) (_ *stack, err err
 		}
 		puller, resolver = s.images, s.images
 	}
+	if parts.Ingress != nil {
+		if s.reach, err = ingress.New(*parts.Ingress, ingress.Deps{
+			Self: id.Self(), Views: s.tracker, Host: host, Clock: parts.Clock, Log: parts.Log, Handle: p.links.Handle, Path: p.path,
+		}); err != nil {
+			return nil, err
+		}
+	}
 	if s.system, err = actors.New(parts.Actors, actors.Deps{
 		Self: id.Self(), Cluster: id.Cluster(), Views: s.tracker, Store: s.store, Beacon: beacon,
 		Engine: s.engines.Engine, Machine: s.engines.Machine, Console: s.engines.Console, Puller: puller,
@@ -106,6 +115,9 @@ func (s *stack) run(ctx context.Context) error {
 	g.Go(func() error { s.tellFacts(base); return nil })
 	if s.images != nil {
 		g.Go(func() error { return s.images.Run(base) })
+	}
+	if s.reach != nil {
+		g.Go(func() error { return s.reach.Run(base) })
 	}
 	s.peer.links.ServeJoin(s.store, chains{s.peer.parts.Identity, s.store})
 	s.peer.links.ServeLogs(s.system.Logs)

@@ -249,7 +249,9 @@ func TestNamedReplica(t *testing.T) {
 	s := service(b, m.has(2, listen(t, says("two"))))
 	near, far := net.Pipe()
 	done := make(chan error, 1)
-	go func() { done <- m.TCP(t.Context(), far, Dest{Service: s, Port: 80, Via: ViaForward, Replica: b.Replica}) }()
+	go func() {
+		done <- m.TCP(t.Context(), far, Dest{Service: s, Port: 80, Via: ViaForward, Replica: b.Replica})
+	}()
 	got := make([]byte, 3)
 	if _, err := io.ReadFull(near, got); string(got) != "one" || err != nil {
 		t.Fatalf("answer = %q, %v, want one", got, err)

@@ -43,10 +43,14 @@ func backend(v *shoal.View, c shoal.Claim) balance.Backend {
 	life := v.Life(c.Holder)
 	b := balance.Backend{
 		Replica: c.Replica, Slot: c.Slot, Holder: c.Holder, Zone: zoneOf(v, c.Holder),
-		Alive: v.Alive(c.Holder), Heard: life.Heard, Why: "nothing is heard of it yet",
+		Alive: v.Alive(c.Holder), Why: "nothing is heard of it yet",
 	}
-	if life.State == shoal.LifeUnknown {
+	switch {
+	case b.Alive: // when it was heard does not matter, and changes with every beat
+	case life.State == shoal.LifeUnknown:
 		b.Heard = -1
+	default:
+		b.Heard = life.Heard
 	}
 	if r, ok := v.Replica(c.Replica); ok {
 		b.Ready = r.Phase == shoal.PhaseReady

@@ -100,7 +100,7 @@ func TestBackends(t *testing.T) {
 	if !here.Ready || !here.Alive || here.Releasing || here.Zone != "a" || here.Holder != "self" {
 		t.Errorf("the one here = %+v", here)
 	}
-	if near.Ready || !near.Alive || near.Heard != 3*time.Second || near.Why != "starting: health: starting" {
+	if near.Ready || !near.Alive || near.Heard != 0 || near.Why != "starting: health: starting" {
 		t.Errorf("the one near = %+v", near)
 	}
 	if far.Ready || far.Alive || far.Heard != -1 || far.Why == "" {

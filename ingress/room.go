@@ -1,0 +1,191 @@
+// Copyright The Shoal Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package ingress
+
+import (
+	"context"
+	"fmt"
+	"hash/fnv"
+	"log/slog"
+	"net/netip"
+	"reflect"
+	"sync"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/host"
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/core/protocol"
+
+	"github.com/shoalnet/shoal"
+	"github.com/shoalnet/shoal/ingress/balance"
+	"github.com/shoalnet/shoal/ingress/carry"
+	"github.com/shoalnet/shoal/ingress/plan"
+)
+
+// Config is what the machine's owner decides.
+type Config struct {
+	// Publish is the address that published ports answer on; the zero value: every one.
+	Publish netip.Addr
+	Carry   carry.Config
+}
+
+// Defaults answers on every address.
+func Defaults() Config { return Config{Carry: carry.Defaults()} }
+
+// Deps are what a Room works with. All are needed.
+type Deps struct {
+	Self  shoal.PeerID
+	Views shoal.Views
+	Host  host.Host
+	Clock shoal.Clock
+	Log   *slog.Logger
+	// Handle registers a stream handler for members only.
+	Handle func(protocol.ID, network.StreamHandler)
+	// Path says how a peer is connected, for people: "direct", "relayed by osaka".
+	Path func(shoal.PeerID) string
+}
+
+// Room is how services are reached on this peer. It implements shoal.Reach and is safe
+// for concurrent use.
+type Room struct {
+	cfg     Config
+	deps    Deps
+	carrier *carry.Carrier
+
+	mu       sync.Mutex // guards what follows
+	services map[string]*service
+	doors    map[doorKey]*door
+}
+
+var _ shoal.Reach = (*Room)(nil)
+
+// service is one that connections are carried to, with the last snapshot of its replicas.
+type service struct {
+	*carry.Service
+	last balance.Snapshot
+}
+
+// New returns a Room that does nothing before Run. *shoal.InvalidError: a limit makes no
+// sense.
+func New(cfg Config, deps Deps) (*Room, error) {
+	r := &Room{cfg: cfg, deps: deps, services: map[string]*service{}, doors: map[doorKey]*door{}}
+	var err error
+	r.carrier, err = carry.New(cfg.Carry, carry.Deps{Self: deps.Self, Targets: targets{r}, Open: r.open, Clock: deps.Clock, Log: deps.Log})
+	if err != nil {
+		return nil, fmt.Errorf("carry connections: %w", err)
+	}
+	return r, nil
+}
+
+// Pace of following the view.
+const (
+	gather = 10 * time.Millisecond // changes of the view come in bursts; far below the 300 ms in which all balancers know of a replica
+	again  = 3 * time.Second       // a port that could not be taken is tried again
+)
+
+// Run answers on ports, and serves other peers, until ctx ends; it returns after all that
+// it started has ended.
+func (r *Room) Run(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	var serving sync.WaitGroup
+	defer serving.Wait()
+	defer cancel()
+	r.deps.Handle(carry.Protocol, func(s network.Stream) { r.carrier.Serve(ctx, s) })
+	retry := time.NewTicker(again)
+	defer retry.Stop()
+	for {
+		changed := r.deps.Views.Changed()
+		r.follow(ctx, &serving)
+		select {
+		case <-changed:
+			if !rest(ctx, gather) {
+				return nil
+			}
+		case <-retry.C:
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// rest waits. false: ctx ended.
+func rest(ctx context.Context, d time.Duration) bool {
+	select {
+	case <-time.After(d):
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// follow makes what this peer answers on what the view says.
+func (r *Room) follow(ctx context.Context, serving *sync.WaitGroup) {
+	v := r.deps.Views.View()
+	if v == nil {
+		return
+	}
+	wanted := map[doorKey]plan.Listener{}
+	for _, l := range plan.Listeners(v) {
+		wanted[doorKey{l.Port, l.Protocol}] = l
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for key, d := range r.doors {
+		if l, ok := wanted[key]; !ok || !d.leadsTo(l) {
+			d.close()
+			delete(r.doors, key)
+		}
+	}
+	for key, l := range wanted {
+		d := r.doors[key]
+		if d == nil {
+			d = &door{}
+			r.doors[key] = d
+		}
+		d.PublishedPort = l.PublishedPort
+		r.service(l.Service)
+		if !d.isOpen() {
+			r.openDoor(ctx, d, serving)
+		}
+	}
+	for name, s := range r.services {
+		if _, ok := v.Service(name); !ok {
+			delete(r.services, name) // its connections go on until its replicas stop
+			continue
+		}
+		s.update(plan.Backends(v, name))
+	}
+}
+
+// service returns what connections to a service share. The caller holds mu.
+func (r *Room) service(name string) *service {
+	s := r.services[name]
+	if s == nil {
+		seed := fnv.New64a()
+		_, _ = seed.Write([]byte(string(r.deps.Self) + "/" + name)) // it never fails
+		s = &service{Service: carry.NewService(name, seed.Sum64())}
+		r.services[name] = s
+	}
+	return s
+}
+
+// update takes a snapshot, unless it is the last one: putting a table in order costs more
+// than the comparison.
+func (s *service) update(now balance.Snapshot) {
+	if reflect.DeepEqual(s.last, now) {
+		return
+	}
+	s.last = now
+	s.Update(now)
+}
+
+// open opens a stream to a holder.
+func (r *Room) open(ctx context.Context, holder shoal.PeerID) (network.Stream, error) {
+	id, err := peer.Decode(string(holder))
+	if err != nil {
+		return nil, fmt.Errorf("peer %q: %w", holder, err)
+	}
+	return r.deps.Host.NewStream(ctx, id, carry.Protocol)
+}

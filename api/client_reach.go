@@ -94,9 +94,12 @@ func (c *Client) Forward(ctx context.Context, at shoal.Target, port uint16, conn
 		say := pieces(func(p []byte) error {
 			return stream.Send(&shoalv1.ForwardRequest{What: &shoalv1.ForwardRequest_Data{Data: p}})
 		})
-		if _, err := io.Copy(say, conn); err != nil {
-			cancel() // what broke off must not look whole
-			return
+		from := &marked{Reader: conn}
+		if _, err := io.Copy(say, from); err != nil {
+			if from.failed {
+				cancel() // what broke off must not look whole
+			}
+			return // else Receive says why nothing can be sent
 		}
 		_ = stream.Send(&shoalv1.ForwardRequest{What: &shoalv1.ForwardRequest_End{End: true}}) // the other end may be gone
 	})
@@ -119,4 +122,17 @@ func (c *Client) Forward(ctx context.Context, at shoal.Target, port uint16, conn
 			return err
 		}
 	}
+}
+
+// marked notes whether reading failed, or what was done with what was read.
+type marked struct {
+	io.Reader
+	failed bool
+}
+
+// Read implements [io.Reader].
+func (m *marked) Read(p []byte) (int, error) {
+	n, err := m.Reader.Read(p)
+	m.failed = err != nil && !errors.Is(err, io.EOF)
+	return n, err
 }

@@ -144,11 +144,11 @@ func (r *Room) Forward(ctx context.Context, at shoal.Target, port uint16, conn i
 	case !ok:
 		return err
 	case no.Reason == carry.NotAllowed:
-		return fmt.Errorf("forward to %s: %s: %w", at.Service, no, shoal.ErrRefused)
+		return fmt.Errorf("forward to %s: %w: %w", at.Service, no, shoal.ErrRefused)
 	case no.Reason == carry.NoReplica:
-		return fmt.Errorf("forward to %s: %s: %w", at.Service, no, shoal.ErrNotFound)
+		return fmt.Errorf("forward to %s: %w: %w", at.Service, no, shoal.ErrNotFound)
 	}
-	return fmt.Errorf("forward to %s: %s: %w", at.Service, no, shoal.ErrUnreachable)
+	return fmt.Errorf("forward to %s: %w: %w", at.Service, no, shoal.ErrUnreachable)
 }
 
 // inSlot returns the replica of a slot, a ready one first; zero: there is none.

@@ -38,7 +38,7 @@ var _ shoal.Doctor = (*Peer)(nil)
 func (p *Peer) Machine(ctx context.Context, fn func(shoal.Check) error) error {
 	self := p.parts.Identity.Self()
 	for _, look := range []func(context.Context) []shoal.Check{
-		p.engineChecks, p.diskChecks, clockChecks, limitChecks, p.memberChecks, p.imageChecks,
+		p.engineChecks, p.diskChecks, clockChecks, limitChecks, p.memberChecks, p.imageChecks, p.portChecks,
 	} {
 		for _, c := range look(ctx) {
 			c.Peer = self
@@ -277,6 +277,27 @@ func (p *Peer) imageChecks(context.Context) []shoal.Check {
 		return nil
 	}
 	return s.images.Checks()
+}
+
+// portChecks looks at the published ports that this peer answers on.
+func (p *Peer) portChecks(context.Context) []shoal.Check {
+	s, err := p.current()
+	if err != nil || s.reach == nil {
+		return nil
+	}
+	all := shoal.Check{Area: "ports", Name: "published", State: shoal.CheckOK}
+	var out []shoal.Check
+	ports := s.reach.Ports()
+	for _, port := range ports {
+		if port.Trouble != "" {
+			out = append(out, shoal.Check{
+				Area: "ports", Name: fmt.Sprintf("%d/%s of %s", port.Port, port.Protocol, port.Service), State: shoal.CheckFail,
+				Detail: port.Trouble, Remedy: "free the port here, or publish another",
+			})
+		}
+	}
+	all.Detail = fmt.Sprintf("%d of %d answer", len(ports)-len(out), len(ports))
+	return append([]shoal.Check{all}, out...)
 }
 
 // plainAddrs writes multiaddresses as HOST:PORT, each once.

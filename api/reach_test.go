@@ -24,10 +24,10 @@ func end(t *testing.T, c *api.Client, at shoal.Target, port uint16) (*net.TCPCon
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() { _ = l.Close() }()
 	done := make(chan error, 1)
 	go func() {
 		conn, err := l.Accept()
+		_ = l.Close() // one is all
 		if err != nil {
 			done <- err
 			return

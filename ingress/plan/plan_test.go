@@ -29,14 +29,16 @@ func newWorld() *world {
 	w := &world{
 		desired: &shoal.Desired{
 			Peers: []shoal.Peer{
-				{ID: "far", Role: shoal.RoleOperator}, {ID: "near", Role: shoal.RolePeer, Facts: shoal.PeerFacts{Labels: map[string]string{"zone": "a"}}},
+				{ID: "far", Role: shoal.RoleOperator},
+				{ID: "near", Role: shoal.RolePeer, Facts: shoal.PeerFacts{Labels: map[string]string{"zone": "a"}}},
 				{ID: "self", Role: shoal.RoleOperator, Facts: shoal.PeerFacts{Labels: map[string]string{"zone": "a"}}},
 			},
 			Services: []shoal.Service{
 				{Spec: shoal.Spec{Name: "db"}, Revision: shoal.RevisionID{Seq: 9, Author: "self"}},
 				{
 					Spec: shoal.Spec{Name: "web", LB: shoal.LBHash, Prefer: shoal.PreferZone, ProxyProtocol: true, Ports: []shoal.Port{
-						{Container: 80, Published: 8080, Protocol: "tcp"}, {Container: 90, Published: 9090, Protocol: "tcp", Host: true},
+						{Container: 80, Published: 8080, Protocol: "tcp"},
+						{Container: 90, Published: 9090, Protocol: "tcp", Host: true},
 						{Container: 53, Protocol: "udp"},
 					}},
 					Revision: shoal.RevisionID{Seq: 2, Author: "self"},

@@ -225,7 +225,7 @@ func TestStartFirst(t *testing.T) {
 		inSea(t, 1, func(s *sea) {
 			spec := func(sp *shoal.Spec) {
 				sp.Name, sp.Rollout.StartFirst = "web", true
-				sp.Ports = []shoal.Port{{Container: 80, Published: c.port, Protocol: "tcp"}}
+				sp.Ports = []shoal.Port{{Container: 80, Published: c.port, Protocol: "tcp", Host: c.port != 0}}
 			}
 			p := s.first()
 			p.engine.SetProgram("hello:1", runtime.Program{StopTakes: 2 * time.Second})

@@ -24,21 +24,17 @@ func end(t *testing.T, c *api.Client, at shoal.Target, port uint16) (*net.TCPCon
 	if err != nil {
 		t.Fatal(err)
 	}
-	done := make(chan error, 1)
-	go func() {
-		conn, err := l.Accept()
-		_ = l.Close() // one is all
-		if err != nil {
-			done <- err
-			return
-		}
-		done <- c.Forward(t.Context(), at, port, conn)
-	}()
 	var d net.Dialer
 	conn, err := d.DialContext(t.Context(), "tcp", l.Addr().String())
 	if err != nil {
 		t.Fatal(err)
 	}
+	carried, err := l.Accept()
+	if err := errors.Join(err, l.Close()); err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error, 1)
+	go func() { done <- c.Forward(t.Context(), at, port, carried) }()
 	t.Cleanup(func() { _ = conn.Close() })
 	if err := conn.SetDeadline(time.Now().Add(20 * time.Second)); err != nil {
 		t.Fatal(err)

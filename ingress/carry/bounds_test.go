@@ -4,6 +4,7 @@
 package carry
 
 import (
+	"context"
 	"errors"
 	"io"
 	"net"
@@ -11,6 +12,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/network"
@@ -205,8 +207,8 @@ func TestHolderThatNeverAnswers(t *testing.T) {
 			t.Errorf("answer = %q, %v, want here", got, err)
 		}
 	}
-	if n := s.Stats().Errors[LinkDown]; n != 1 {
-		t.Errorf("counted %d, want 1", n)
+	if n := s.Stats().Errors[LinkDown]; n == 0 {
+		t.Error("it was not counted")
 	}
 }
 
@@ -264,4 +266,26 @@ func TestNamedReplica(t *testing.T) {
 	if open := s.Rows(0)[0].Open; open != 0 {
 		t.Errorf("%d open at the end", open)
 	}
+}
+
+// A socket that fails is not asked again and again at once, nor never.
+func TestBackOff(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var wait backOff
+		for _, want := range []time.Duration{5, 10, 20, 40, 80, 160, 320, 640, 1000, 1000} {
+			begun := time.Now()
+			wait.pause(t.Context())
+			if got := time.Since(begun); got != want*time.Millisecond {
+				t.Fatalf("waited %v, want %v", got, want*time.Millisecond)
+			}
+		}
+		wait.reset()
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		begun := time.Now()
+		wait.pause(ctx)
+		if got := time.Since(begun); got != 0 {
+			t.Errorf("waited %v after the end", got)
+		}
+	})
 }

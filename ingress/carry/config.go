@@ -21,7 +21,7 @@ const Protocol protocol.ID = "/shoal/reach/1"
 // Config bounds what a peer carries.
 type Config struct {
 	DialTimeout   time.Duration // to a container of this peer
-	AnswerTimeout time.Duration // to open a stream and hear the holder's answer; longer than DialTimeout
+	AnswerTimeout time.Duration // to open a stream and hear the holder's answer; better longer than DialTimeout
 	AskTimeout    time.Duration // for an asker to say what it wants
 	Budget        time.Duration // to find a replica for one connection, all attempts together
 	Attempts      int           // replicas that one connection is tried on

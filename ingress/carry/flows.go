@@ -26,6 +26,7 @@ type flow struct {
 type flowTable struct {
 	most, mostPerClient int
 	mostBytes           int64
+	lost                func() // is called for each datagram that waited in a flow when it ended
 
 	mu       sync.Mutex // guards what follows
 	flows    map[netip.AddrPort]*flow
@@ -35,9 +36,9 @@ type flowTable struct {
 	queued atomic.Int64 // bytes in all queues
 }
 
-func newFlowTable(cfg *Config) *flowTable {
+func newFlowTable(cfg *Config, lost func()) *flowTable {
 	return &flowTable{
-		most: cfg.Flows, mostPerClient: cfg.FlowsPerClient, mostBytes: cfg.FlowBytes,
+		most: cfg.Flows, mostPerClient: cfg.FlowsPerClient, mostBytes: cfg.FlowBytes, lost: lost,
 		flows: map[netip.AddrPort]*flow{}, recent: list.New(), byClient: map[netip.Addr]*list.List{},
 	}
 }
@@ -137,6 +138,7 @@ func (t *flowTable) drop(f *flow) *flow {
 		select {
 		case b := <-f.queue:
 			t.taken(b)
+			t.lost()
 		default:
 			return f
 		}

@@ -56,8 +56,8 @@ func (h Histogram) Quantile(q float64) time.Duration {
 type Stats struct {
 	Total, Open uint64          // connections and UDP flows
 	In, Out     uint64          // bytes: from clients, to clients
-	Errors      [reasons]uint64 // by Reason; of Refusals that led to another try too
-	Retries     uint64          // connections and flows that were tried on one more replica
+	Errors      [reasons]uint64 // by Reason; also those that another replica made good
+	Retries     uint64          // tries on one more replica
 	Connect     Histogram       // from the first try to the connected replica
 	FirstByte   Histogram       // from the client's first byte to the answer's
 }

@@ -31,7 +31,7 @@ type door struct {
 // pc waits for nothing else.
 func (c *Carrier) UDP(ctx context.Context, pc net.PacketConn, to Dest) error {
 	ctx, cancel := context.WithCancel(ctx)
-	d := &door{c: c, pc: pc, to: to, table: newFlowTable(&c.cfg)}
+	d := &door{c: c, pc: pc, to: to, table: newFlowTable(&c.cfg, func() { to.Service.counts.fail(Dropped) })}
 	defer d.flows.Wait()
 	defer cancel()
 	stop := context.AfterFunc(ctx, func() { _ = pc.SetReadDeadline(time.Now()) })

@@ -54,8 +54,9 @@ func (c *Carrier) TCP(ctx context.Context, conn net.Conn, to Dest) error {
 	client := portOf(conn.RemoteAddr())
 	far, held, err := c.connect(ctx, &to, Ask{Protocol: TCP, Client: client, Reached: portOf(conn.LocalAddr())})
 	if err != nil {
+		err = c.failed(&to, client, err)
 		near.reset()
-		return c.failed(&to, client, err)
+		return err
 	}
 	defer held.closed()
 	j := &join{near: near, far: far.end(), pools: c.pools, clock: c.deps.Clock, counts: counts, first: held.firstByte}
@@ -177,18 +178,13 @@ func (c *Carrier) reach(ctx context.Context, asker shoal.PeerID, ask *Ask) (net.
 	if err != nil {
 		return nil, because(NotReady, err)
 	}
-	if ask.Protocol == UDP {
-		conn, err := c.dialer.DialUDP(ctx, UDP, netip.AddrPort{}, place.Addr)
-		if err != nil {
-			return nil, because(Unreachable, err)
-		}
-		return conn, nil
-	}
-	conn, err := c.dialer.DialTCP(ctx, TCP, netip.AddrPort{}, place.Addr)
+	// Not by DialTCP and DialUDP: these bind a port first, and one that is bound serves no
+	// other address, so 28,000 connections to all replicas of this peer would be the end.
+	conn, err := c.dialer.DialContext(ctx, ask.Protocol, place.Addr.String())
 	if err != nil {
 		return nil, because(Unreachable, err)
 	}
-	if place.Proxy {
+	if place.Proxy && ask.Protocol == TCP {
 		// A new socket has room for it: this does not wait.
 		if _, err := conn.Write(ProxyHeader(ask.Client, ask.Reached)); err != nil {
 			_ = conn.Close()

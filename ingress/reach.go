@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/shoalnet/shoal"
+	"github.com/shoalnet/shoal/ingress/balance"
 	"github.com/shoalnet/shoal/ingress/carry"
 	"github.com/shoalnet/shoal/ingress/plan"
 )
@@ -58,7 +59,7 @@ func (r *Room) Ports() []shoal.PortState {
 		if d.isOpen() {
 			st.Address = d.listeners[0].Addr().String()
 		}
-		if s := r.services[d.Service]; s != nil {
+		if s := r.services[serviceKey{d.Service, d.Target}]; s != nil {
 			st.Traffic = traffic(s.Stats())
 			for _, row := range s.Rows(now) {
 				if row.Usable {
@@ -90,22 +91,43 @@ func traffic(s carry.Stats) shoal.Traffic {
 
 // Replicas implements shoal.Reach.
 func (r *Room) Replicas(name string) ([]shoal.ReachRow, error) {
-	s, _, err := r.known(name)
+	whole, _, err := r.known(name)
 	if err != nil {
 		return nil, err
 	}
 	var out []shoal.ReachRow
-	for _, row := range s.Rows(r.deps.Clock.Mono()) {
-		x := shoal.ReachRow{
-			Replica: row.Replica, Slot: row.Slot, Holder: row.Holder, IsUsable: row.Usable, Why: row.Why, Path: "local",
-			Weight: max(row.Weight, 1), Open: row.Open, Connect: row.Connect, FirstByte: row.FirstByte,
-		}
+	now := r.deps.Clock.Mono()
+	for _, row := range whole.Rows(now) {
+		x := shoal.ReachRow{Replica: row.Replica, Slot: row.Slot, Holder: row.Holder, Path: "local", Weight: max(row.Weight, 1)}
 		if row.Holder != r.deps.Self {
 			x.Path = r.deps.Path(row.Holder)
 		}
+		join(&x, row)
 		out = append(out, x)
 	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for key, s := range r.services {
+		if key.name != name || key.port == 0 {
+			continue
+		}
+		for _, row := range s.Rows(now) {
+			i := slices.IndexFunc(out, func(x shoal.ReachRow) bool { return x.Replica == row.Replica })
+			if i >= 0 {
+				join(&out[i], row)
+			}
+		}
+	}
 	return out, nil
+}
+
+// join adds how a replica is seen by way of one of its ports.
+func join(x *shoal.ReachRow, row balance.Row) {
+	if x.IsUsable = row.Usable && x.Why == ""; !row.Usable {
+		x.Why = row.Why
+	}
+	x.Open += row.Open
+	x.Connect, x.FirstByte = max(x.Connect, row.Connect), max(x.FirstByte, row.FirstByte)
 }
 
 // known returns a service of the view, with its replicas as they are now.
@@ -119,7 +141,7 @@ func (r *Room) known(name string) (*service, *shoal.View, error) {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	s := r.service(name)
+	s := r.service(serviceKey{name: name})
 	s.update(plan.Backends(v, name))
 	return s, v, nil
 }

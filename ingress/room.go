@@ -55,13 +55,21 @@ type Room struct {
 	carrier *carry.Carrier
 
 	mu       sync.Mutex // guards what follows
-	services map[string]*service
+	services map[serviceKey]*service
 	doors    map[doorKey]*door
 }
 
 var _ shoal.Reach = (*Room)(nil)
 
-// service is one that connections are carried to, with the last snapshot of its replicas.
+// serviceKey names a port of a service in its containers: one that nobody listens on must
+// not speak against the others. Port 0 is for whoever asks for any.
+type serviceKey struct {
+	name string
+	port uint16
+}
+
+// service is what connections to one port of a service share, with the last snapshot of
+// its replicas.
 type service struct {
 	*carry.Service
 	last balance.Snapshot
@@ -70,7 +78,7 @@ type service struct {
 // New returns a Room that does nothing before Run. *shoal.InvalidError: a limit makes no
 // sense.
 func New(cfg Config, deps Deps) (*Room, error) {
-	r := &Room{cfg: cfg, deps: deps, services: map[string]*service{}, doors: map[doorKey]*door{}}
+	r := &Room{cfg: cfg, deps: deps, services: map[serviceKey]*service{}, doors: map[doorKey]*door{}}
 	var err error
 	r.carrier, err = carry.New(cfg.Carry, carry.Deps{Self: deps.Self, Targets: targets{r}, Open: r.open, Clock: deps.Clock, Log: deps.Log})
 	if err != nil {
@@ -145,28 +153,28 @@ func (r *Room) follow(ctx context.Context, serving *sync.WaitGroup) {
 			r.doors[key] = d
 		}
 		d.PublishedPort = l.PublishedPort
-		r.service(l.Service)
+		r.service(serviceKey{l.Service, l.Target})
 		if !d.isOpen() {
 			r.openDoor(ctx, d, serving)
 		}
 	}
-	for name, s := range r.services {
-		if _, ok := v.Service(name); !ok {
-			delete(r.services, name) // its connections go on until its replicas stop
+	for key, s := range r.services {
+		if _, ok := v.Service(key.name); !ok {
+			delete(r.services, key) // its connections go on until its replicas stop
 			continue
 		}
-		s.update(plan.Backends(v, name))
+		s.update(plan.Backends(v, key.name))
 	}
 }
 
-// service returns what connections to a service share. The caller holds mu.
-func (r *Room) service(name string) *service {
-	s := r.services[name]
+// service returns what connections to a port of a service share. The caller holds mu.
+func (r *Room) service(key serviceKey) *service {
+	s := r.services[key]
 	if s == nil {
 		seed := fnv.New64a()
-		_, _ = seed.Write([]byte(string(r.deps.Self) + "/" + name)) // it never fails
-		s = &service{Service: carry.NewService(name, seed.Sum64())}
-		r.services[name] = s
+		_, _ = fmt.Fprintf(seed, "%s/%s/%d", r.deps.Self, key.name, key.port) // it never fails
+		s = &service{Service: carry.NewService(key.name, seed.Sum64())}
+		r.services[key] = s
 	}
 	return s
 }

@@ -23,9 +23,10 @@ import (
 	"time"
 )
 
-const usage = `usage: hello [serve|check|work|eat|quit|shout|cat] [flags]
+const usage = `usage: hello [serve|check|load|work|eat|quit|shout|cat] [flags]
   serve   answer on -listen (default): / /healthz /sick /quit?code=N /eat?mb=N
   check   exit 0 if the server on -listen is healthy
+  load    ask -to -rate times a second, and tell what came of it
   work    print a line every -every; with -stubborn ignore requests to stop
   eat     allocate -mb MiB and hold them
   quit    exit with -code
@@ -64,6 +65,9 @@ type options struct {
 	code    int
 	length  int
 	stays   bool
+	to      string
+	rate    float64
+	period  time.Duration
 }
 
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
@@ -81,6 +85,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	flags.IntVar(&o.mb, "mb", 0, "MiB to eat")
 	flags.IntVar(&o.code, "code", 0, "exit code of quit")
 	flags.IntVar(&o.length, "length", 100, "letters to shout")
+	flags.StringVar(&o.to, "to", "", "URL to load")
+	flags.Float64Var(&o.rate, "rate", 100, "requests a second of a load")
+	flags.DurationVar(&o.period, "for", 10*time.Second, "how long to load")
 	flags.BoolVar(&o.stays, "stubborn", false, "ignore requests to stop")
 	if err := flags.Parse(args); err != nil {
 		return err
@@ -90,6 +97,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		return serve(ctx, o, stdout)
 	case "check":
 		return check(ctx, o.listen)
+	case "load":
+		return load(ctx, o.to, o.rate, o.period, stdout)
 	case "work":
 		if o.stays {
 			ctx = context.WithoutCancel(ctx)

@@ -5,9 +5,11 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -115,5 +117,32 @@ func TestUnknownCommand(t *testing.T) {
 	var out strings.Builder
 	if err := run(t.Context(), []string{"dance"}, io.Discard, &out); err == nil || !strings.Contains(out.String(), "usage:") {
 		t.Errorf("run dance = %v, printed %q", err, out.String())
+	}
+}
+
+// A load tells how many of its requests failed, and who answered the others.
+func TestLoad(t *testing.T) {
+	t.Setenv("SHOAL_REPLICA", "0123abcd")
+	s := &site{version: "1", log: io.Discard, quit: func(int) {}}
+	server := httptest.NewServer(s.handler())
+	defer server.Close()
+	for _, tt := range []struct {
+		path   string
+		failed bool
+	}{{"/", false}, {"/nosuch", true}} {
+		var out strings.Builder
+		if err := run(t.Context(), []string{"load", "-to", server.URL + tt.path, "-rate", "200", "-for", "200ms"}, &out, io.Discard); err != nil {
+			t.Fatal(err)
+		}
+		var got report
+		if err := json.Unmarshal([]byte(out.String()), &got); err != nil {
+			t.Fatal(err)
+		}
+		if got.Sent == 0 || tt.failed && (got.Failed != got.Sent || len(got.Failures) == 0) || !tt.failed && (got.Failed != 0 || !slices.Equal(got.Replicas, []string{"0123abcd"})) {
+			t.Errorf("load of %s = %+v", tt.path, got)
+		}
+	}
+	if err := run(t.Context(), []string{"load"}, io.Discard, io.Discard); err == nil {
+		t.Error("a load of nothing = nil")
 	}
 }

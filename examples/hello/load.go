@@ -49,7 +49,7 @@ func load(ctx context.Context, url string, rate float64, period time.Duration, w
 	began := time.Now()
 	ask := func() {
 		at := time.Now()
-		replica, err := answer(client, url)
+		replica, err := answer(context.WithoutCancel(ctx), client, url) // what was sent counts
 		mu.Lock()
 		defer mu.Unlock()
 		out.Sent++
@@ -84,8 +84,12 @@ func load(ctx context.Context, url string, rate float64, period time.Duration, w
 }
 
 // answer returns which replica answered.
-func answer(client *http.Client, url string) (string, error) {
-	resp, err := client.Get(url)
+func answer(ctx context.Context, client *http.Client, url string) (string, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return "", err
+	}
+	resp, err := client.Do(req)
 	if err != nil {
 		return "", err
 	}

@@ -43,6 +43,7 @@ var rooms = map[string][]string{
 	"ingress":          {},
 	"ingress/plan":     {"ingress/balance"},
 	"ingress/carry":    {"ingress/balance", "proto"},
+	"ingress/names":    {},
 	"images":           {"proto"},
 	"images/blobs":     {"images/swarm"},
 	"images/manifest":  {},
@@ -93,7 +94,7 @@ var outside = []struct {
 
 // pure rooms decide; they may not act. Imports and calls that they may not use.
 var (
-	pureRooms   = []string{"", "placement", "placement/rollout", "actors/lifecycle", "gossip/fold", "images/swarm", "ingress/balance", "ingress/plan"}
+	pureRooms   = []string{"", "placement", "placement/rollout", "actors/lifecycle", "gossip/fold", "images/swarm", "ingress/balance", "ingress/plan", "ingress/names"}
 	pureImports = []string{"os", "net", "log", "log/slog", "sync", "sync/atomic", "math/rand", "math/rand/v2", "crypto/rand", "os/exec", "syscall"}
 	pureCalls   = []string{"time.Now", "time.Since", "time.Sleep", "time.After", "time.NewTimer", "time.NewTicker", "time.AfterFunc"}
 	// The root declares the ports, whose methods take a context, and the system clock.

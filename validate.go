@@ -28,6 +28,27 @@ func CheckName(field, name string) error {
 	return nil
 }
 
+// maxAliases is the most other names a service may have in one network.
+const maxAliases = 32
+
+// CheckAliases reports whether what a service is called besides its name is well formed:
+// labels of DNS, none twice, at most 32. The error names the entry of field.
+func CheckAliases(field string, aliases []string) error {
+	if len(aliases) > maxAliases {
+		return invalid(field, "has %d entries, at most %d are allowed", len(aliases), maxAliases)
+	}
+	for i, a := range aliases {
+		entry := fmt.Sprintf("%s[%d]", field, i)
+		if err := CheckName(entry, a); err != nil {
+			return err
+		}
+		if slices.Contains(aliases[:i], a) {
+			return invalid(entry, "is %q for the second time", a)
+		}
+	}
+	return nil
+}
+
 // CheckReplicas reports whether n is a number of replicas a service may have.
 func CheckReplicas(n int) error {
 	if n < 0 || n > MaxReplicas {

@@ -118,3 +118,25 @@ func TestValidateRefusesSetups(t *testing.T) {
 		}
 	}
 }
+
+func TestCheckAliases(t *testing.T) {
+	if err := shoal.CheckAliases("networks.back.aliases", []string{"db", "db-1", "0"}); err != nil {
+		t.Errorf("CheckAliases(labels) = %v, want nil", err)
+	}
+	long := make([]string, 33)
+	for i := range long {
+		long[i] = "a" + strings.Repeat("b", i)
+	}
+	for want, aliases := range map[string][]string{
+		"networks.back.aliases[1] must match":        {"db", "d_b"},
+		"networks.back.aliases[0] must match":        {"db.shop"},
+		"networks.back.aliases[2] is \"db\" for the": {"db", "x", "db"},
+		"networks.back.aliases has 33 entries":       long,
+	} {
+		err := shoal.CheckAliases("networks.back.aliases", aliases)
+		var invalid *shoal.InvalidError
+		if !errors.As(err, &invalid) || !strings.HasPrefix(err.Error(), want) {
+			t.Errorf("CheckAliases(%q) = %v, want %s...", aliases, err, want)
+		}
+	}
+}

@@ -5,6 +5,7 @@ package shoal
 
 import (
 	"context"
+	"net/netip"
 	"time"
 )
 
@@ -72,6 +73,13 @@ type ContainerSpec struct {
 	Record   []byte // the revision's signed envelope, kept as a label
 	Image    string // the engine's ID of the image, as Puller.Ensure returned it; "": Spec.Image
 	Publish  string // address to publish ports on
+
+	// Networks are what Networks.EnsureNetwork returned, none for the engine's own bridge.
+	// Container.Addr is on the first. With the machine's network or none they say nothing.
+	Networks []Network
+	// DNS is asked for every name that the engine does not know; zero: whom the engine
+	// asks. It is the Gateway of the first network.
+	DNS netip.Addr
 }
 
 // Container is one of our containers as the engine sees it.
@@ -88,7 +96,7 @@ type Container struct {
 	Health   string // "", starting, healthy, unhealthy
 	ExitCode int
 	OOM      bool
-	Addr     string
+	Addr     string // on its first network, else on the engine's bridge; "" if it has none
 	Ports    []PortBinding
 	Image    string    // resolved image ID
 	Started  time.Time // engine's wall clock; zero if never
@@ -119,7 +127,7 @@ type EngineEvent struct {
 // answer. Implementations pass runtime/runtimetest.
 type Engine interface {
 	// Create makes a container and returns its ID. Called twice for one replica it
-	// returns the first one's ID. ErrNotFound: the image is not there.
+	// returns the first one's ID. ErrNotFound: the image, or a network, is not there.
 	Create(ctx context.Context, spec ContainerSpec) (string, error)
 	// Start starts it; a running one is left alone. ErrNotFound: absent.
 	Start(ctx context.Context, id string) error

@@ -5,6 +5,7 @@ package runtime
 
 import (
 	"fmt"
+	"net/netip"
 	"time"
 
 	"github.com/shoalnet/shoal"
@@ -25,6 +26,9 @@ type Config struct {
 	// Guarded are paths of this machine, beside the engine's own, that only a rule
 	// about them alone allows to mount: a key, a control socket.
 	Guarded []string
+
+	// Pool is what the subnets of our networks are cut from, a /22 each. 10.213.0.0/16.
+	Pool netip.Prefix
 
 	// Quick bounds what an engine answers from memory: ping, list, inspect, the
 	// opening of a stream. 5s: a hanging engine is known within 10 s (FAILURES F4).
@@ -56,6 +60,11 @@ func (c *Config) Validate() error {
 	case c.Parallel < 0:
 		return &shoal.InvalidError{Field: "runtime.parallel", Why: fmt.Sprintf("must not be negative, got %d", c.Parallel)}
 	}
+	if c.Pool.IsValid() {
+		if err := checkPool(c.Pool); err != nil {
+			return err
+		}
+	}
 	for name, d := range map[string]time.Duration{
 		"quick": c.Quick, "slow": c.Slow, "stall": c.Stall, "stop margin": c.StopMargin, "refresh": c.Refresh,
 	} {
@@ -71,6 +80,7 @@ func (c *Config) defaults() {
 	if c.Host == "" {
 		c.Host = DefaultHost
 	}
+	setDefault(&c.Pool, defaultPool)
 	setDefault(&c.Quick, 5*time.Second)
 	setDefault(&c.Slow, 30*time.Second)
 	setDefault(&c.Stall, 2*time.Minute)

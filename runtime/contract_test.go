@@ -6,6 +6,7 @@ package runtime_test
 import (
 	"context"
 	"io"
+	"net/netip"
 	"slices"
 	"testing"
 	"time"
@@ -72,6 +73,9 @@ func TestTwinContract(t *testing.T) {
 				}
 				twin.AddVolume("theirs")
 				return "theirs"
+			},
+			Network: func(testing.TB) shoal.Network {
+				return twin.AddForeignNetwork("theirs", netip.MustParsePrefix("10.213.4.0/22"))
 			},
 			Load: func(testing.TB) (string, func()) {
 				twin.SetImages(append(slices.Clone(images), "late:1")...)

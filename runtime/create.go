@@ -40,8 +40,8 @@ func (d *Docker) Create(ctx context.Context, spec shoal.ContainerSpec) (string, 
 	}
 	what := "create container " + nameOf(&spec)
 	// Its name alone does not find it: somebody may have renamed it.
-	if id, err := d.find(ctx, what, spec.Replica); err != nil || id != "" {
-		return id, err
+	if have, err := d.find(ctx, what, spec.Replica); err != nil || have != nil {
+		return d.complete(ctx, what, have, &spec, err)
 	}
 	// Where it runs already, nobody asks again; a new one is judged anew.
 	if spec.Spec, err = d.gate.admit(spec.Spec); err != nil {
@@ -53,22 +53,41 @@ func (d *Docker) Create(ctx context.Context, spec shoal.ContainerSpec) (string, 
 	if err := d.ensureVolumes(ctx, what, spec.Spec); err != nil {
 		return "", err
 	}
-	id, err := call(ctx, d, d.cfg.Slow, what, func(ctx context.Context, c *client.Client) (string, error) {
-		cfg, host := configOf(&spec, labels), hostConfigOf(&spec)
-		if cfg.Image, err = imageOf(ctx, c, &spec); err != nil {
+	if !networkOf(&spec.Spec.Setup).IsBridge() {
+		spec.Networks = nil
+	}
+	if err := d.attachable(ctx, what, spec.Networks); err != nil {
+		return "", err
+	}
+	id, err := d.make(ctx, what, &spec, labels)
+	if errors.Is(err, shoal.ErrConflict) {
+		return d.meet(ctx, what, &spec, err)
+	}
+	if err != nil || len(spec.Networks) < 2 {
+		return id, err
+	}
+	if err := d.connectAll(ctx, what, id, spec.Networks[1:]); err != nil {
+		return "", err
+	}
+	return id, nil
+}
+
+// make asks the engine for the container, on its first network.
+func (d *Docker) make(ctx context.Context, what string, spec *shoal.ContainerSpec, labels map[string]string) (string, error) {
+	return call(ctx, d, d.cfg.Slow, what, func(ctx context.Context, c *client.Client) (string, error) {
+		cfg, host := configOf(spec, labels), hostConfigOf(spec)
+		var err error
+		if cfg.Image, err = imageOf(ctx, c, spec); err != nil {
 			return "", err
 		}
 		setUp(&spec.Spec.Setup, d.cfg.Cluster, c.ClientVersion(), cfg, host)
-		made, err := c.ContainerCreate(ctx, cfg, host, nil, nil, nameOf(&spec))
+		attach(spec, host)
+		made, err := c.ContainerCreate(ctx, cfg, host, nil, nil, nameOf(spec))
 		if cerrdefs.IsNotFound(err) {
 			return "", &missingImage{ref: spec.Spec.Image}
 		}
 		return made.ID, err
 	})
-	if errors.Is(err, shoal.ErrConflict) {
-		return d.meet(ctx, what, &spec, err)
-	}
-	return id, err
 }
 
 // meet is for two creates of one replica that met in the engine. The engine reserves
@@ -80,8 +99,8 @@ func (d *Docker) meet(ctx context.Context, what string, spec *shoal.ContainerSpe
 	patience := time.NewTimer(d.cfg.Slow)
 	defer patience.Stop()
 	for {
-		if id, err := d.find(ctx, what, spec.Replica); err != nil || id != "" {
-			return id, err
+		if have, err := d.find(ctx, what, spec.Replica); err != nil || have != nil {
+			return d.complete(ctx, what, have, spec, err)
 		}
 		others, err := call(ctx, d, d.cfg.Quick, what, func(ctx context.Context, c *client.Client) ([]container.Summary, error) {
 			name := filters.NewArgs(filters.Arg("name", "^/"+nameOf(spec)+"$"))
@@ -105,17 +124,37 @@ func (d *Docker) meet(ctx context.Context, what string, spec *shoal.ContainerSpe
 	}
 }
 
-// find returns the ID of a replica's container, "" if there is none.
-func (d *Docker) find(ctx context.Context, what string, replica shoal.ReplicaID) (string, error) {
+// find returns a replica's container, nil if there is none.
+func (d *Docker) find(ctx context.Context, what string, replica shoal.ReplicaID) (*container.Summary, error) {
 	args := d.ours()
 	args.Add("label", LabelReplica+"="+replica.String())
 	found, err := call(ctx, d, d.cfg.Quick, what, func(ctx context.Context, c *client.Client) ([]container.Summary, error) {
 		return c.ContainerList(ctx, container.ListOptions{All: true, Filters: args})
 	})
 	if err != nil || len(found) == 0 {
+		return nil, err
+	}
+	return &found[0], nil
+}
+
+// complete returns the ID of a container that was found. One that a daemon made and did
+// not live to connect to all its networks is connected now; one that has run stays as it is.
+func (d *Docker) complete(ctx context.Context, what string, have *container.Summary, spec *shoal.ContainerSpec, err error) (string, error) {
+	if err != nil {
 		return "", err
 	}
-	return found[0].ID, nil
+	if stateOf(have.State) != shoal.ContainerCreated || len(spec.Networks) < 2 || have.NetworkSettings == nil {
+		return have.ID, nil
+	}
+	for _, n := range spec.Networks[1:] {
+		if _, on := have.NetworkSettings.Networks[d.networkName(n.Name)]; on {
+			continue
+		}
+		if err := d.connectTo(ctx, what, have.ID, &n); err != nil {
+			return "", err
+		}
+	}
+	return have.ID, nil
 }
 
 // ours is the filter of our containers.

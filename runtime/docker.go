@@ -30,16 +30,18 @@ var (
 	_ shoal.Machine    = (*Docker)(nil)
 	_ shoal.Console    = (*Docker)(nil)
 	_ shoal.ImageStore = (*Docker)(nil)
+	_ shoal.Networks   = (*Docker)(nil)
 	_ shoal.Engine     = (*Twin)(nil)
 	_ shoal.Machine    = (*Twin)(nil)
 	_ shoal.Console    = (*Twin)(nil)
 	_ shoal.ImageStore = (*Twin)(nil)
+	_ shoal.Networks   = (*Twin)(nil)
 	_ shoal.Puller     = (*Twin)(nil)
 	_ shoal.Puller     = (*Puller)(nil)
 )
 
-// Docker is a Docker Engine as shoal.Engine, shoal.Machine, shoal.Console and
-// shoal.ImageStore. It is safe for concurrent use, holds no connection open but for
+// Docker is a Docker Engine as shoal.Engine, shoal.Machine, shoal.Console,
+// shoal.ImageStore and shoal.Networks. It is safe for concurrent use, holds no connection open but for
 // idle ones, and finds the engine again by itself when it comes back, also in another
 // version.
 type Docker struct {
@@ -49,6 +51,7 @@ type Docker struct {
 	gate  gate
 
 	client atomic.Pointer[client.Client] // nil: negotiate before the next call
+	making chan struct{}                 // holds one while a network is looked for and made
 
 	mu    sync.Mutex // guards what follows; never held across a call
 	api   string     // negotiated last
@@ -66,7 +69,7 @@ func NewDocker(cfg Config, clock shoal.Clock, log *slog.Logger) (*Docker, error)
 		return nil, err
 	}
 	return &Docker{
-		cfg: cfg, clock: clock, log: log, gate: newGate(&cfg),
+		cfg: cfg, clock: clock, log: log, gate: newGate(&cfg), making: make(chan struct{}, 1),
 		known: make(map[string]*knowledge), used: make(map[string]cpuSample),
 	}, nil
 }

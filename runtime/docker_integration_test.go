@@ -199,6 +199,7 @@ func dockerFixture(t testing.TB) *runtimetest.Fixture {
 		Publish: "127.0.0.21", Patience: 60 * time.Second, Deadline: 18 * time.Second,
 		Foreign:  func(t testing.TB) (string, func() bool) { return runForeign(t, nil) },
 		SetRules: func(allowed ...string) { rules.Store(&allowed) }, Volume: made.one,
+		Network: foreignNetwork,
 		Load: func(t testing.TB) (string, func()) {
 			const ref = "shoal-runtime-test:late"
 			remove, err := loadHello(t.Context(), ref)

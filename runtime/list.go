@@ -234,21 +234,24 @@ func exitText(status string) string {
 	return code
 }
 
-// addrOf returns the address on the bridge, else on the first network by name.
+// addrOf returns the address on the network that the container was made on, else on the
+// first by name that has one.
 func addrOf(s *container.Summary) string {
 	if s.NetworkSettings == nil {
 		return ""
 	}
-	nets := s.NetworkSettings.Networks
-	if n := nets["bridge"]; n != nil && n.IPAddress != "" {
-		return n.IPAddress
-	}
-	for _, name := range slices.Sorted(maps.Keys(nets)) {
-		if nets[name] != nil && nets[name].IPAddress != "" {
-			return nets[name].IPAddress
+	other := ""
+	for _, name := range slices.Sorted(maps.Keys(s.NetworkSettings.Networks)) {
+		n := s.NetworkSettings.Networks[name]
+		if n == nil || n.IPAddress == "" {
+			continue
 		}
+		if mode := s.HostConfig.NetworkMode; name == mode || n.NetworkID == mode || name == "bridge" {
+			return n.IPAddress
+		}
+		other = cmp.Or(other, n.IPAddress)
 	}
-	return ""
+	return other
 }
 
 // portsOf returns the published ports by (container port, protocol, address, host port).

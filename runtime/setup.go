@@ -76,6 +76,17 @@ func setUp(s *shoal.Setup, cluster shoal.PeerID, api string, cfg *container.Conf
 	}
 }
 
+// attach puts the first network and the resolver in, after setUp.
+func attach(spec *shoal.ContainerSpec, host *container.HostConfig) {
+	if len(spec.Networks) == 0 {
+		return
+	}
+	host.NetworkMode = container.NetworkMode(spec.Networks[0].ID)
+	if spec.DNS.IsValid() {
+		host.DNS = []string{spec.DNS.String()}
+	}
+}
+
 // securityOf adds what every container gets unless its spec says otherwise, which
 // takes the owner's permission.
 func securityOf(opts []string) []string {

@@ -7,6 +7,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 	"sync"
@@ -25,6 +26,7 @@ type TwinConfig struct {
 	Latency  Latency
 	Deadline time.Duration // of every call; 0: 5s
 	Rules    []string      // what its machine's owner allows from the start
+	Pool     netip.Prefix  // as Config.Pool
 }
 
 // Latency is how long an engine takes. FACTS section 7 has what a real one takes:
@@ -74,6 +76,7 @@ type Twin struct {
 	createErrs []error       // of the next creates
 	rules      []string
 	volumes    map[string]bool // by name, true: ours
+	networks   map[string]*twinNetwork
 	watchers   map[*watcher]bool
 	history    []TwinEvent
 	counts     map[shoal.ReplicaID]TwinCounts
@@ -93,6 +96,7 @@ type twinContainer struct {
 	lines   []shoal.LogLine
 	printed chan struct{} // closed at the next line or end
 	files   tree.Tree     // has a lock of its own
+	addrs   []netip.Addr  // on spec.Networks, while it runs
 }
 
 // NewTwin returns an engine without containers.
@@ -100,12 +104,14 @@ func NewTwin(cfg TwinConfig, clock shoal.Clock) *Twin {
 	if cfg.Deadline == 0 {
 		cfg.Deadline = 5 * time.Second
 	}
+	setDefault(&cfg.Pool, defaultPool)
 	if cfg.Capacity == (shoal.Resources{}) {
 		cfg.Capacity = shoal.Resources{CPUMilli: 4000, MemBytes: 8 << 30}
 	}
 	t := &Twin{
 		cfg: cfg, clock: clock, latency: cfg.Latency, rules: cfg.Rules,
 		volumes:    make(map[string]bool),
+		networks:   make(map[string]*twinNetwork),
 		containers: make(map[string]*twinContainer),
 		programs:   make(map[string]Program),
 		watchers:   make(map[*watcher]bool),
@@ -136,6 +142,9 @@ func (t *Twin) Create(ctx context.Context, spec shoal.ContainerSpec) (string, er
 	}
 	if err := t.admit(spec.Spec); err != nil {
 		return "", err
+	}
+	if err := t.attachable(&spec); err != nil {
+		return "", fmt.Errorf("create container: %w", err)
 	}
 	image := t.lookup(cmp.Or(spec.Image, spec.Spec.Image))
 	if image == nil {

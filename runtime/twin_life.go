@@ -96,8 +96,15 @@ func (t *Twin) bind(c *twinContainer) error {
 		}
 		ports = append(ports, b)
 	}
-	c.Ports = ports
-	c.Addr = fmt.Sprintf("172.17.%d.%d", c.number>>8&255, c.number&255)
+	addr := fmt.Sprintf("172.17.%d.%d", c.number>>8&255, c.number&255)
+	if len(c.spec.Networks) > 0 {
+		addrs, err := t.address(c.spec.Networks)
+		if err != nil {
+			return err
+		}
+		c.addrs, addr = addrs, addrs[0].String()
+	}
+	c.Ports, c.Addr = ports, addr
 	return nil
 }
 
@@ -167,7 +174,7 @@ func (t *Twin) end(c *twinContainer, code int, oom bool) {
 
 // settle leaves a container as one that has run. Callers hold t.mu.
 func (t *Twin) settle(c *twinContainer) {
-	c.State, c.Health, c.Addr, c.Ports = shoal.ContainerExited, shoal.HealthNone, "", nil
+	c.State, c.Health, c.Addr, c.Ports, c.addrs = shoal.ContainerExited, shoal.HealthNone, "", nil, nil
 	close(c.ended)
 	t.wake(c)
 }

@@ -2,11 +2,11 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package runtimetest is the contract of shoal.Engine, shoal.Machine, shoal.Console,
-// shoal.ImageStore and shoal.Puller as one test suite. Every implementation runs it:
+// shoal.ImageStore, shoal.Networks and shoal.Puller as one test suite. Every implementation runs it:
 //
 //	func TestContract(t *testing.T) { runtimetest.Run(t, newFixture) }
 //
-// It refuses to know what is behind the ports, and removes every container it made.
+// It refuses to know what is behind the ports, and removes every container and network it made.
 package runtimetest
 
 import (
@@ -25,6 +25,7 @@ type Engine interface {
 	shoal.Machine
 	shoal.Console
 	shoal.ImageStore
+	shoal.Networks
 }
 
 // Fixture is one engine to test, fresh for each case, and what it can be asked for.
@@ -55,6 +56,9 @@ type Fixture struct {
 	// Volume makes a volume that is not ours, or with ours its name only, and has it
 	// removed after the test.
 	Volume func(t testing.TB, ours bool) (name string)
+	// Network makes a network that is not ours, and has it removed after the test. Its
+	// Subnet, ID and Name are set.
+	Network func(t testing.TB) shoal.Network
 	// Load gives the engine one more image, which remove takes from it again.
 	Load func(t testing.TB) (ref string, remove func())
 	// Forget takes an image from the engine, with all its names; one that is absent too.
@@ -151,4 +155,5 @@ func (f *Fixture) clean(t testing.TB) {
 			t.Errorf("clean up: Remove = %v", err)
 		}
 	}
+	f.cleanNetworks(ctx, t)
 }

@@ -1,0 +1,85 @@
+// Copyright The Shoal Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package runtime
+
+import (
+	"encoding/binary"
+	"fmt"
+	"iter"
+	"net/netip"
+	"regexp"
+	"slices"
+
+	"github.com/shoalnet/shoal"
+)
+
+// subnetBits cuts the pool. A /22 has 509 addresses for containers (the lower half
+// without its first, and the gateway), and 511 virtual ones (the upper half without the
+// broadcast address): a service takes one of those for itself and one for each slot, so
+// that a network has room for a hundred services of four slots. The lower half is what
+// one bridge carries well; the kernel's limit is 1,024 ports.
+const subnetBits = 22
+
+// defaultPool holds 64 networks. Every peer may use the same one, as its addresses leave
+// no machine. It lies in 10.0.0.0/8 away from the ends, where people and clouds begin
+// and end theirs, and outside of what engines take by themselves (172.17.0.0/16 and up,
+// 192.168.0.0/16). What overlaps is passed over anyway.
+var defaultPool = netip.MustParsePrefix("10.213.0.0/16")
+
+// networkPattern are the names that an engine, a label and a DNS zone can all carry.
+var networkPattern = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}$`)
+
+func checkNetworkName(name string) error {
+	if networkPattern.MatchString(name) {
+		return nil
+	}
+	return &shoal.InvalidError{Field: "networks", Why: fmt.Sprintf("must be names of up to 128 letters, digits, _ . and -, got %.140q", name)}
+}
+
+func checkPool(pool netip.Prefix) error {
+	if pool.IsValid() && pool.Addr().Is4() && pool.Bits() <= subnetBits && pool.Bits() >= 8 && pool == pool.Masked() {
+		return nil
+	}
+	return &shoal.InvalidError{Field: "runtime.pool", Why: fmt.Sprintf("must be an IPv4 range of 8 to %d bits like %s, got %s", subnetBits, defaultPool, pool)}
+}
+
+// freeSubnets yields the subnets of the pool that overlap nothing taken, lowest first.
+func freeSubnets(pool netip.Prefix, taken []netip.Prefix) iter.Seq[netip.Prefix] {
+	return func(yield func(netip.Prefix) bool) {
+		for n := range uint32(1) << (subnetBits - pool.Bits()) {
+			s := netip.PrefixFrom(above(pool.Addr(), n<<(32-subnetBits)), subnetBits)
+			if !slices.ContainsFunc(taken, overlaps(s)) && !yield(s) {
+				return
+			}
+		}
+	}
+}
+
+// overlaps ignores what is no address, or everybody's: a default route takes nothing.
+func overlaps(s netip.Prefix) func(netip.Prefix) bool {
+	return func(p netip.Prefix) bool {
+		if p.Addr().Is4In6() && p.Bits() >= 96 {
+			p = netip.PrefixFrom(p.Addr().Unmap(), p.Bits()-96)
+		}
+		return p.IsValid() && p.Bits() > 0 && p.Overlaps(s)
+	}
+}
+
+// layOut says what is where in a subnet.
+func layOut(subnet netip.Prefix) shoal.Network {
+	half := subnet.Bits() + 1
+	return shoal.Network{
+		Subnet:     subnet,
+		Gateway:    above(subnet.Addr(), 1),
+		Containers: netip.PrefixFrom(subnet.Addr(), half),
+		Virtual:    netip.PrefixFrom(above(subnet.Addr(), 1<<(32-half)), half),
+	}
+}
+
+// above returns the IPv4 address n above a.
+func above(a netip.Addr, n uint32) netip.Addr {
+	b := a.As4()
+	binary.BigEndian.PutUint32(b[:], binary.BigEndian.Uint32(b[:])+n)
+	return netip.AddrFrom4(b)
+}

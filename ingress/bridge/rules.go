@@ -40,8 +40,10 @@ func tableOf(n *shoal.Network) *nftables.Table {
 //	    iifname BRIDGE ip daddr VIRTUAL ip protocol tcp redirect to :PORT
 //	    iifname BRIDGE ip daddr VIRTUAL ip protocol udp dnat to ip daddr }
 //	chain guard { type filter hook input priority 0
-//	    iifname != BRIDGE ip daddr VIRTUAL counter reject }
+//	    iifname != BRIDGE iifname != lo ip daddr VIRTUAL counter reject }
 //
+// The machine itself is let through, to where nothing listens for it: the refusal of its
+// own packet would be refused in turn.
 // The translation of UDP to what it is already keeps the engine's from its packets.
 func addRules(c *nftables.Conn, table *nftables.Table, n *shoal.Network, port uint16) {
 	c.AddTable(table)
@@ -64,7 +66,7 @@ func addRules(c *nftables.Conn, table *nftables.Table, n *shoal.Network, port ui
 	})
 	const portUnreachable = 3 // of ICMP, RFC 792
 	c.AddRule(&nftables.Rule{Table: table, Chain: guard, Exprs: join(
-		fromDevice(expr.CmpOpNeq, n.Bridge), to,
+		fromDevice(expr.CmpOpNeq, n.Bridge), fromDevice(expr.CmpOpNeq, "lo"), to,
 		[]expr.Any{&expr.Counter{}, &expr.Reject{Type: unix.NFT_REJECT_ICMP_UNREACH, Code: portUnreachable}},
 	)})
 }

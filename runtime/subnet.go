@@ -14,7 +14,7 @@ import (
 	"github.com/shoalnet/shoal"
 )
 
-// subnetBits cuts the pool. A /22 has 509 addresses for containers (the lower half
+// subnetBits cuts the pool. A /22 has 510 addresses for containers (the lower half
 // without its first, and the gateway), and 511 virtual ones (the upper half without the
 // broadcast address): a service takes one of those for itself and one for each slot, so
 // that a network has room for a hundred services of four slots. The lower half is what

@@ -163,7 +163,7 @@ func permitted(err error) error {
 	}
 	return &shoal.AdviceError{
 		Err:    fmt.Errorf("%w: %w", shoal.ErrRefused, err),
-		Advice: "give shoald CAP_NET_ADMIN (AmbientCapabilities= of its unit); without it published ports work, and names do not",
+		Advice: "let shoald have CAP_NET_ADMIN (CapabilityBoundingSet= of its unit); without it published ports work, and names do not",
 	}
 }
 

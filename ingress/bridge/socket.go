@@ -31,7 +31,7 @@ func onDevice(device string) *net.ListenConfig {
 func listen(ctx context.Context, device string, at netip.AddrPort) (*net.TCPListener, error) {
 	l, err := onDevice(device).Listen(ctx, "tcp4", at.String())
 	if err != nil {
-		return nil, fmt.Errorf("on %s: %w", device, err)
+		return nil, fmt.Errorf("on %s: %w", device, permitted(err))
 	}
 	return l.(*net.TCPListener), nil
 }
@@ -39,7 +39,7 @@ func listen(ctx context.Context, device string, at netip.AddrPort) (*net.TCPList
 func listenPacket(ctx context.Context, device string, at netip.AddrPort) (*net.UDPConn, error) {
 	c, err := onDevice(device).ListenPacket(ctx, "udp4", at.String())
 	if err != nil {
-		return nil, fmt.Errorf("on %s: %w", device, err)
+		return nil, fmt.Errorf("on %s: %w", device, permitted(err))
 	}
 	return c.(*net.UDPConn), nil
 }

@@ -22,12 +22,12 @@ import (
 	"github.com/shoalnet/shoal"
 )
 
-// inLab marks the process that runs the tests: in a network namespace of its own, so that
-// nothing of the machine's is ever touched.
-const inLab = "SHOAL_BRIDGE_LAB"
+// inLab is the name of the process that runs the tests: in a network namespace of its
+// own, so that nothing of the machine's is ever touched.
+const inLab = "bridge-lab"
 
 func TestMain(m *testing.M) {
-	if os.Getenv(inLab) != "" {
+	if os.Args[0] == inLab {
 		if err := exec.Command("ip", "link", "set", "lo", "up").Run(); err != nil {
 			fmt.Fprintln(os.Stderr, "ip link set lo up:", err)
 			os.Exit(1)
@@ -35,7 +35,7 @@ func TestMain(m *testing.M) {
 		os.Exit(m.Run())
 	}
 	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
-	cmd.Env = append(os.Environ(), inLab+"=1")
+	cmd.Args[0] = inLab
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNET}
 	err := cmd.Run()

@@ -31,7 +31,7 @@ func (kernel) hold(n *shoal.Network, port uint16) error {
 	if err != nil {
 		return err
 	}
-	if err := netlink.RouteReplace(route); err != nil {
+	if err := addRoute(route); err != nil {
 		return fmt.Errorf("route to %s: %w", n.Virtual, permitted(err))
 	}
 	if port == 0 {
@@ -122,6 +122,25 @@ func routeTo(n *shoal.Network) (*netlink.Route, error) {
 		return nil, fmt.Errorf("bridge %s: %w", n.Bridge, permitted(err))
 	}
 	return localRoute(link.Attrs().Index, n.Virtual), nil
+}
+
+// addRoute adds a route unless it is there. One of somebody else to the same place is
+// left alone, and is shoal.ErrConflict.
+func addRoute(r *netlink.Route) error {
+	err := netlink.RouteAdd(r)
+	if !errors.Is(err, unix.EEXIST) {
+		return err
+	}
+	there, err := netlink.RouteListFiltered(netlink.FAMILY_V4, r, netlink.RT_FILTER_TABLE|netlink.RT_FILTER_DST)
+	if err != nil {
+		return err
+	}
+	for _, t := range there {
+		if t.LinkIndex != r.LinkIndex || t.Type != r.Type {
+			return fmt.Errorf("%w: there is one by another interface", shoal.ErrConflict)
+		}
+	}
+	return nil
 }
 
 func localRoute(link int, to netip.Prefix) *netlink.Route {

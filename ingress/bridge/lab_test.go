@@ -251,6 +251,29 @@ func TestRunAgain(t *testing.T) {
 	}
 }
 
+// TestForeignRoute finds the range routed to another interface, and leaves it so.
+func TestForeignRoute(t *testing.T) {
+	n := newNetwork(t, 0)
+	shell(t, "ip link add br-theirs type bridge; ip link set br-theirs up; ip route add local 10.213.2.0/23 dev br-theirs")
+	t.Cleanup(func() { shell(t, "ip link del br-theirs") })
+	if err := echo(t, Config{}, n).Run(t.Context()); !errors.Is(err, shoal.ErrConflict) {
+		t.Errorf("Run = %v, want ErrConflict", err)
+	}
+	if routes := shell(t, "ip -4 route show table local"); !strings.Contains(routes, "local 10.213.2.0/23 dev br-theirs") {
+		t.Errorf("routes = %s, want theirs left alone", routes)
+	}
+	// Twice is once: what is there is not written again.
+	shell(t, "ip route del local 10.213.2.0/23 dev br-theirs")
+	for range 2 {
+		if err := (kernel{}).hold(&n, 0); err != nil {
+			t.Errorf("hold = %v", err)
+		}
+	}
+	if err := (kernel{}).letGo(&n); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestWithoutRedirect serves declared ports only, as on a kernel without nftables.
 func TestWithoutRedirect(t *testing.T) {
 	n, other := newNetwork(t, 0), newNetwork(t, 4)

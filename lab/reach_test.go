@@ -81,13 +81,13 @@ func TestReach(t *testing.T) {
 		}
 	}
 
-	end := startLoad(t, l, program, "h1", 200, 20*time.Second)
+	end := startLoad(t, l, program, "h1", 200, 14*time.Second)
 	must(t)(l.Shoal(ctx, "h2", "restart", "web"))
-	if got := end(); got.Failed > 0 || got.Sent < 2000 {
+	if got := end(); got.Failed > 0 || got.Sent < 1500 {
 		t.Errorf("%d of %d requests failed during a restart of all replicas", got.Failed, got.Sent)
 	}
 
-	end = startLoad(t, l, program, "h1", 200, 25*time.Second)
+	end = startLoad(t, l, program, "h1", 200, 18*time.Second)
 	began := time.Now()
 	ok(t, l.Kill(ctx, "h3"))
 	killed := time.Since(began)
@@ -97,7 +97,7 @@ func TestReach(t *testing.T) {
 			t.Errorf("a request sent %.1f s after the load began, %.1f s after the power cut, failed: %s", f.At, f.At-killed.Seconds(), f.Why)
 		}
 	}
-	if got.Sent < 2000 || got.Failed > got.Sent/10 {
+	if got.Sent < 1500 || got.Failed > got.Sent/10 {
 		t.Errorf("%d of %d requests failed", got.Failed, got.Sent)
 	}
 }

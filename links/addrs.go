@@ -20,8 +20,12 @@ var metadataV6 = net.ParseIP("fd00:ec2::254")
 
 // dialable reports whether a peer may be dialled at a. Records are written by
 // others: an address in one must not make us talk to services of our own machine
-// (unless we live on loopback ourselves) or of its provider (FAILURES 2.50).
+// (unless we live on loopback ourselves) or of its provider (FAILURES 2.50). A circuit
+// names a relay and no place; the gate asks whether that is a member.
 func dialable(a ma.Multiaddr, loopback bool) bool {
+	if isCircuit(a) {
+		return isPlainCircuit(a)
+	}
 	ip, err := manet.ToIP(a)
 	if err != nil {
 		return isDNS(a) // its answer is judged when it is there
@@ -101,9 +105,15 @@ const quicDelay = 300 * time.Millisecond
 // tcpStep spreads many TCP addresses of one peer a little.
 const tcpStep = 25 * time.Millisecond
 
-// preferTCP ranks addresses for dialling, and drops all above 16.
-func preferTCP(addrs []ma.Multiaddr) []network.AddrDelay {
-	out := make([]network.AddrDelay, 0, min(len(addrs), maxAddrs))
+// relayDelay is how long a circuit waits for the straight ways: a handshake over half
+// the world takes two or three round trips of 0.3 s. When all of them were refused it
+// is dialled at once.
+const relayDelay = time.Second
+
+// preferTCP ranks addresses for dialling, circuits last, and drops all above 16.
+func preferTCP(all []ma.Multiaddr) []network.AddrDelay {
+	addrs := withoutCircuits(all)
+	out := make([]network.AddrDelay, 0, min(len(all), maxAddrs))
 	tcp := 0
 	for _, a := range addrs {
 		if _, err := a.ValueForProtocol(ma.P_TCP); err == nil && len(out) < maxAddrs {
@@ -117,6 +127,15 @@ func preferTCP(addrs []ma.Multiaddr) []network.AddrDelay {
 	}
 	for _, a := range addrs {
 		if _, err := a.ValueForProtocol(ma.P_TCP); err != nil && len(out) < maxAddrs {
+			out = append(out, network.AddrDelay{Addr: a, Delay: wait})
+		}
+	}
+	wait = 0
+	if len(out) > 0 {
+		wait = relayDelay
+	}
+	for _, a := range all {
+		if isCircuit(a) && len(out) < maxAddrs+maxRelays {
 			out = append(out, network.AddrDelay{Addr: a, Delay: wait})
 		}
 	}

@@ -10,7 +10,9 @@ import (
 	"strings"
 	"time"
 
+	libp2pconfig "github.com/libp2p/go-libp2p/config"
 	"github.com/libp2p/go-libp2p/core/host"
+	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/protocol"
 	ma "github.com/multiformats/go-multiaddr"
 	manet "github.com/multiformats/go-multiaddr/net"
@@ -46,6 +48,13 @@ type Config struct {
 	Version string
 	// MDNS looks for addresses of known members on the local network.
 	MDNS bool
+	// UPnP asks the router to forward the port (UPnP or NAT-PMP), if the peer listens on
+	// a private address that is no loopback one.
+	UPnP bool
+	// Relay says whether this peer carries connections between members that cannot
+	// reach each other: "on", "off" or "auto" (also ""), once it is seen that members
+	// from elsewhere reach it. Never on loopback, unless it is "on".
+	Relay string
 	// Host, if set, is used as it is and never closed: for simulation. It listens
 	// already, and Listen and Advertise are ignored. Its key is the identity's.
 	Host host.Host
@@ -56,6 +65,9 @@ type Config struct {
 	PingTimeout time.Duration // answer to a ping on a fresh stream; handshake of a forced connection
 	FullMesh    int           // up to so many members every peer links to every other
 	Degree      int           // links each peer opens by itself in larger clusters
+
+	noWay func(peer.ID) bool       // for tests: see gate
+	nat   libp2pconfig.NATManagerC // for tests: the router; nil: the one that is found
 }
 
 // LAN returns the profile of one local network (DESIGN section 5: ping within 1 s).
@@ -63,7 +75,7 @@ func LAN() Config {
 	return Config{
 		Listen: []string{"0.0.0.0:4801"}, DialTimeout: 3 * time.Second,
 		DialMin: 100 * time.Millisecond, DialMax: 5 * time.Second, PingTimeout: time.Second,
-		FullMesh: 50, Degree: 20,
+		FullMesh: 50, Degree: 20, UPnP: true,
 	}
 }
 
@@ -77,7 +89,7 @@ func WAN() Config {
 // Sim returns the profile of the simulation; its host is injected.
 func Sim() Config {
 	c := LAN()
-	c.Listen = nil
+	c.Listen, c.UPnP, c.Relay = nil, false, relayOff
 	return c
 }
 
@@ -91,6 +103,9 @@ func (c *Config) Validate() error {
 	}
 	if _, err := expandAddrs("advertise", c.Advertise); err != nil {
 		return err
+	}
+	if !slices.Contains([]string{"", relayAuto, relayOn, relayOff}, c.Relay) {
+		return &shoal.InvalidError{Field: "relay", Why: fmt.Sprintf("must be auto, on or off, got %q", c.Relay)}
 	}
 	for _, d := range []struct {
 		field string
@@ -107,6 +122,15 @@ func (c *Config) Validate() error {
 		return &shoal.InvalidError{Field: "full mesh, degree", Why: "must be at least 1"}
 	}
 	return nil
+}
+
+// mapsPort reports whether to ask a router to forward the port: behind one a peer
+// listens on a private address, or on every address.
+func (c *Config) mapsPort(listen []ma.Multiaddr) bool {
+	return c.UPnP && slices.ContainsFunc(listen, func(a ma.Multiaddr) bool {
+		ip, err := manet.ToIP(a)
+		return err == nil && !ip.IsLoopback() && (ip.IsPrivate() || ip.IsUnspecified())
+	})
 }
 
 func (c *Config) listenAddrs() ([]ma.Multiaddr, error) { return expandAddrs("listen", c.Listen) }

@@ -15,6 +15,8 @@ import (
 
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/core/peerstore"
+	"github.com/libp2p/go-libp2p/p2p/net/swarm"
 	ma "github.com/multiformats/go-multiaddr"
 
 	"github.com/shoalnet/shoal"
@@ -40,6 +42,8 @@ type target struct {
 	up      bool
 	since   time.Duration // of up
 	dialing bool
+	tries   int            // for a straight way, while linked through a relay
+	better  time.Duration  // own clock; no such try before
 	addrs   []ma.Multiaddr // by its record and as found, to notice new ones
 }
 
@@ -47,6 +51,8 @@ type dialed struct {
 	peer peer.ID
 	err  error
 	took time.Duration
+
+	isTry bool // for a straight way beside a relayed one
 }
 
 // dialer is the state of the dial loop; only its goroutine touches it.
@@ -56,11 +62,17 @@ type dialer struct {
 	targets map[peer.ID]*target
 	busy    int
 	results chan dialed
+
+	held    map[peer.ID]*reservation
+	asked   chan reserved
+	isShort bool // some member was out of reach once
+	isLarge bool // the cluster has too many members to link to all
 }
 
 func newDialer(l *Links) *dialer {
 	return &dialer{
 		Links: l, targets: map[peer.ID]*target{}, results: make(chan dialed, maxDials),
+		held: map[peer.ID]*reservation{}, asked: make(chan reserved),
 		rand: rand.New(rand.NewPCG(l.id.Boot().Nonce, l.id.Boot().Counter)),
 	}
 }
@@ -82,6 +94,8 @@ func (l *Links) dialLoop(ctx context.Context) {
 		case <-timer.C:
 		case r := <-d.results:
 			d.finished(r)
+		case r := <-d.asked:
+			d.wasReserved(r)
 		}
 		d.cut()
 		d.tell(func(c network.Conn) { dials.Go(func() { d.tellRemoved(ctx, c) }) })
@@ -89,8 +103,24 @@ func (l *Links) dialLoop(ctx context.Context) {
 		next := d.look(func(p peer.ID, reach func(context.Context, peer.ID) dialed) {
 			dials.Go(func() { d.results <- reach(ctx, p) })
 		})
-		timer.Reset(next)
+		timer.Reset(min(next, d.detours(ctx, &dials)))
 	}
+}
+
+// detours does what is to be done about relays: offering one, reserving on others,
+// closing connections through them. It returns when to look again.
+func (d *dialer) detours(ctx context.Context, dials *sync.WaitGroup) time.Duration {
+	d.offer()
+	now := d.clock.Mono()
+	next := d.reserve(now, func(ask func(context.Context) reserved) {
+		dials.Go(func() {
+			select {
+			case d.asked <- ask(ctx):
+			case <-ctx.Done():
+			}
+		})
+	})
+	return max(min(next, d.supersede(now))-now, 0)
 }
 
 // cut closes the connections of everybody who may not be here: removed members, and
@@ -175,18 +205,26 @@ func (d *dialer) look(start func(peer.ID, func(context.Context, peer.ID) dialed)
 		}
 		d.refresh(p, t, now)
 		doubted := d.isDoubted(p)
-		if t.up && !doubted || t.dialing {
+		if t.dialing {
 			continue
 		}
-		if t.due > now || d.busy >= maxDials {
+		if t.up && !doubted {
+			if at := d.straightenAt(p, t); at > now || d.busy >= maxDials {
+				next = min(next, max(at, now+d.cfg.DialMin/2))
+				continue
+			}
+		} else if t.due > now || d.busy >= maxDials {
 			next = min(next, max(t.due, now+d.cfg.DialMin/2))
 			continue
 		}
 		t.dialing = true
 		d.busy++
 		reach := d.redial
-		if t.up {
+		switch {
+		case t.up && doubted:
 			reach = d.recheck
+		case t.up:
+			reach = d.straighten
 		}
 		start(p, reach)
 	}
@@ -199,6 +237,7 @@ func (d *dialer) refresh(p peer.ID, t *target, now time.Duration) {
 	switch {
 	case up && !t.up:
 		t.since = now
+		t.tries, t.better = 0, now+tryPause(0, d.rand.Float64())
 	case !up && t.up:
 		d.doubt(p, false)
 		if now-t.since >= stableLink {
@@ -211,8 +250,17 @@ func (d *dialer) refresh(p peer.ID, t *target, now time.Duration) {
 	t.up = up
 	addrs := pick(d.gate.loopback, maxAddrs, parseAddrs(d.recorded(p)), d.seenAt(p))
 	if !slices.EqualFunc(addrs, t.addrs, ma.Multiaddr.Equal) {
-		t.addrs, t.due = addrs, min(t.due, now)
+		t.addrs, t.due, t.better = addrs, min(t.due, now), min(t.better, now)
 	}
+}
+
+// straightenAt returns when to try for a straight way to a linked member; an hour from
+// now if it has one.
+func (d *dialer) straightenAt(p peer.ID, t *target) time.Duration {
+	if d.isStraight(p) {
+		return d.clock.Mono() + time.Hour
+	}
+	return t.better
 }
 
 func (d *dialer) finished(r dialed) {
@@ -222,6 +270,11 @@ func (d *dialer) finished(r dialed) {
 		return
 	}
 	t.dialing = false
+	if r.isTry {
+		t.tries++
+		t.better = d.clock.Mono() + tryPause(t.tries, d.rand.Float64())
+		return
+	}
 	if r.err == nil && t.up {
 		t.fails = 0 // it was doubted, and answers
 	}
@@ -257,7 +310,8 @@ func (d *dialer) choose() map[peer.ID]bool {
 	}
 	d.gate.mu.Unlock()
 	wanted := make(map[peer.ID]bool, len(all))
-	if len(all) < d.cfg.FullMesh {
+	d.isLarge = len(all) >= d.cfg.FullMesh
+	if !d.isLarge {
 		for _, p := range all {
 			wanted[p] = true
 		}
@@ -300,11 +354,14 @@ func (l *Links) recorded(p peer.ID) []string {
 	return nil
 }
 
-// addrsOf returns where a member may be, at most 16 addresses: where it was last
-// reached, what its record says, what is remembered beside the key, what identify told.
+// addrsOf returns where a member may be: where it was last reached, what its record
+// says, what is remembered beside the key, what identify told; at most 16 addresses,
+// then at most 4 circuits.
 func (l *Links) addrsOf(p peer.ID) []ma.Multiaddr {
-	return pick(l.gate.loopback, maxAddrs,
+	all := pick(l.gate.loopback, 4*maxAddrs,
 		l.seenAt(p), parseAddrs(l.recorded(p)), parseAddrs(l.id.addrsOf(shoal.PeerID(p.String()))), l.host.Peerstore().Addrs(p))
+	straight, circuits := withoutCircuits(all), slices.DeleteFunc(all, func(a ma.Multiaddr) bool { return !isCircuit(a) })
+	return append(straight[:min(len(straight), maxAddrs)], circuits[:min(len(circuits), 2*maxRelays)]...)
 }
 
 func (l *Links) seenAt(p peer.ID) []ma.Multiaddr {
@@ -324,12 +381,29 @@ func (l *Links) recheck(ctx context.Context, p peer.ID) dialed {
 }
 
 // dial tries all addresses of one peer. The swarm has a back-off of its own, which
-// would keep us from a peer that just came back: a forced dial skips it.
+// would keep us from a peer that just came back: a forced dial skips it. A forced one
+// takes no circuits, so where there are some the back-off is made to forget.
 func (l *Links) dial(ctx context.Context, p peer.ID, addrs []ma.Multiaddr) dialed {
 	start := l.clock.Mono()
 	ctx, cancel := context.WithTimeout(ctx, l.cfg.DialTimeout)
 	defer cancel()
-	ctx = network.WithForceDirectDial(ctx, "shoal")
+	if slices.ContainsFunc(addrs, isCircuit) {
+		l.locateRelays(addrs)
+		if sw, ok := l.host.Network().(interface{ Backoff() *swarm.DialBackoff }); ok {
+			sw.Backoff().Clear(p)
+		}
+	} else {
+		ctx = network.WithForceDirectDial(ctx, "shoal")
+	}
 	err := l.host.Connect(ctx, peer.AddrInfo{ID: p, Addrs: addrs})
 	return dialed{peer: p, err: err, took: l.clock.Mono() - start}
+}
+
+// locateRelays tells the swarm where the relays of circuits are.
+func (l *Links) locateRelays(addrs []ma.Multiaddr) {
+	for _, a := range addrs {
+		if relay, ok := relayOf(a); ok && relay != l.self && l.gate.isMember(relay) && !l.isStraight(relay) {
+			l.host.Peerstore().AddAddrs(relay, withoutCircuits(l.addrsOf(relay)), peerstore.TempAddrTTL)
+		}
+	}
 }

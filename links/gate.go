@@ -35,7 +35,8 @@ const doorGrace = time.Hour
 // time, to be told; whoever we are joining through may.
 type gate struct {
 	clock    shoal.Clock
-	loopback bool // we listen on loopback ourselves
+	loopback bool               // we listen on loopback ourselves
+	noWay    func(peer.ID) bool // for tests: whom no straight way leads to; nil: nobody
 
 	mu        sync.Mutex // guards the rest
 	members   map[peer.ID]bool
@@ -208,14 +209,28 @@ func (g *gate) InterceptPeerDial(p peer.ID) bool {
 }
 
 // InterceptAddrDial implements connmgr.ConnectionGater.
-func (g *gate) InterceptAddrDial(_ peer.ID, a ma.Multiaddr) bool { return dialable(a, g.loopback) }
+func (g *gate) InterceptAddrDial(p peer.ID, a ma.Multiaddr) bool {
+	return dialable(a, g.loopback) && g.mayPass(p, a)
+}
 
 // InterceptAccept implements connmgr.ConnectionGater: nobody is known by address.
 func (g *gate) InterceptAccept(network.ConnMultiaddrs) bool { return true }
 
 // InterceptSecured implements connmgr.ConnectionGater: now it is known who it is.
-func (g *gate) InterceptSecured(_ network.Direction, p peer.ID, _ network.ConnMultiaddrs) bool {
-	return g.mayStay(p)
+func (g *gate) InterceptSecured(_ network.Direction, p peer.ID, addrs network.ConnMultiaddrs) bool {
+	return g.mayPass(p, addrs.RemoteMultiaddr()) && g.mayStay(p)
+}
+
+// mayPass reports whether a may lead to p. Through a relay it may only where all are
+// members: nobody joins through one, a newcomer asks a peer that can be dialled.
+func (g *gate) mayPass(p peer.ID, a ma.Multiaddr) bool {
+	relay, isCircuit := relayOf(a)
+	if !isCircuit {
+		return g.noWay == nil || !g.noWay(p)
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.members[relay] && g.members[p]
 }
 
 // InterceptUpgraded implements connmgr.ConnectionGater.

@@ -11,9 +11,11 @@ import (
 	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/protocol"
+	basichost "github.com/libp2p/go-libp2p/p2p/host/basic"
 	rcmgr "github.com/libp2p/go-libp2p/p2p/host/resource-manager"
 	"github.com/libp2p/go-libp2p/p2p/net/connmgr"
 	"github.com/libp2p/go-libp2p/p2p/net/swarm"
+	"github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/relay"
 	"github.com/libp2p/go-libp2p/p2p/security/noise"
 	libp2ptls "github.com/libp2p/go-libp2p/p2p/security/tls"
 	libp2pquic "github.com/libp2p/go-libp2p/p2p/transport/quic"
@@ -22,8 +24,13 @@ import (
 	ma "github.com/multiformats/go-multiaddr"
 )
 
-// newHost makes the libp2p host: TCP with TLS or Noise, and QUIC; no relays, no NAT
-// services, no address discovery by strangers' words. It does not listen yet.
+// newHost makes the libp2p host: TCP with TLS or Noise, QUIC, and circuits through
+// members. It does not listen yet.
+//
+// Of libp2p's own ways to find out whether a peer can be reached it has none: AutoNAT,
+// v1 and v2, dials back from a second host with a throw-away key, whom a gate for
+// members refuses; and addresses that others observe it believes only from four of
+// them, more than many clusters have. See relay.go and punch.go for what is done instead.
 func newHost(cfg Config, id *Identity, gate *gate) (host.Host, error) {
 	limits, err := resources()
 	if err != nil {
@@ -38,7 +45,19 @@ func newHost(cfg Config, id *Identity, gate *gate) (host.Host, error) {
 	if err != nil {
 		return nil, err
 	}
+	listen, err := cfg.listenAddrs()
+	if err != nil {
+		return nil, err
+	}
+	mapping := func(*libp2p.Config) error { return nil }
+	if cfg.mapsPort(listen) {
+		mapping = libp2p.NATManager(basichost.NewNATManager)
+		if cfg.nat != nil {
+			mapping = libp2p.NATManager(cfg.nat)
+		}
+	}
 	h, err := libp2p.New(
+		mapping,
 		libp2p.Identity(id.Key()),
 		libp2p.NoListenAddrs,
 		libp2p.Transport(tcp.NewTCPTransport, tcp.DisableReuseport()),
@@ -54,12 +73,12 @@ func newHost(cfg Config, id *Identity, gate *gate) (host.Host, error) {
 			if len(advertise) > 0 {
 				return advertise
 			}
-			return pick(gate.loopback, maxAddrs, own)
+			return pick(gate.loopback, maxAddrs, withoutCircuits(own))
 		}),
 		// A dead peer must not convince us that UDP or IPv6 does not work at all.
 		libp2p.UDPBlackHoleSuccessCounter(nil),
 		libp2p.IPv6BlackHoleSuccessCounter(nil),
-		libp2p.DisableRelay(),
+		libp2p.EnableRelay(), // only the means to use one
 		libp2p.DisableIdentifyAddressDiscovery(),
 		libp2p.Ping(false), // ours is for members only
 		libp2p.DisableMetrics(),
@@ -80,6 +99,13 @@ func resources() (network.ResourceManager, error) {
 		Transient: rcmgr.ResourceLimits{Conns: 512, ConnsInbound: 256, ConnsOutbound: 512, FD: 512, Streams: 4096, StreamsInbound: 4096, StreamsOutbound: 4096, Memory: 128 * mib},
 		// One peer must not take the whole.
 		PeerDefault: rcmgr.ResourceLimits{Conns: 32, ConnsInbound: 32, ConnsOutbound: 32, FD: 32, Streams: 4096, StreamsInbound: 2048, StreamsOutbound: 4096, Memory: 256 * mib},
+		// A circuit is two streams. What the copying buffers hold is counted here, too.
+		Service: map[string]rcmgr.ResourceLimits{
+			relay.ServiceName: {Streams: 4 * maxCircuits, StreamsInbound: 2 * maxCircuits, StreamsOutbound: 2 * maxCircuits, Memory: 2 * maxCircuits * (2*relayBuffer + 8<<10)},
+		},
+		ServicePeer: map[string]rcmgr.ResourceLimits{
+			relay.ServiceName: {Streams: 4 * peerCircuits, StreamsInbound: 2 * peerCircuits, StreamsOutbound: 2 * peerCircuits, Memory: 2 * peerCircuits * (2*relayBuffer + 8<<10)},
+		},
 		Protocol: map[protocol.ID]rcmgr.ResourceLimits{
 			ProtocolJoin: {Streams: 32, StreamsInbound: 16, StreamsOutbound: 16, Memory: 32 * mib},
 		},

@@ -129,7 +129,7 @@ func ownPart(inv *shoal.Invite, author shoal.PeerID) *shoal.InviteBody {
 // entrances returns whom a newcomer may ask: this peer first, then operators it is
 // linked to, with some addresses each.
 func (l *Links) entrances(d *shoal.Desired) []TokenPeer {
-	own := l.Addrs()
+	own := addrTexts(withoutCircuits(parseAddrs(l.Addrs()))) // nobody joins through a relay
 	slices.SortStableFunc(own, func(a, b string) int { return boolRank(isTCP(a)) - boolRank(isTCP(b)) })
 	out := []TokenPeer{{Peer: l.id.Self(), Addrs: own[:min(len(own), maxTokenAddrs)]}}
 	linked := l.Connected()
@@ -138,7 +138,7 @@ func (l *Links) entrances(d *shoal.Desired) []TokenPeer {
 		if len(out) == maxTokenPeers || p.Removed || p.Role != shoal.RoleOperator || !slices.Contains(linked, p.ID) {
 			continue
 		}
-		if addrs := addrTexts(pick(l.gate.loopback, 2, parseAddrs(p.Facts.Addrs))); len(addrs) > 0 {
+		if addrs := addrTexts(pick(l.gate.loopback, 2, withoutCircuits(parseAddrs(p.Facts.Addrs)))); len(addrs) > 0 {
 			out = append(out, TokenPeer{Peer: p.ID, Addrs: addrs})
 		}
 	}

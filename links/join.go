@@ -137,7 +137,7 @@ func (l *Links) joinVia(ctx context.Context, t *Token, via TokenPeer, opts shoal
 // reach connects to a peer of a token by the token's addresses. The error is a
 // *TokenError.
 func (l *Links) reach(ctx context.Context, p peer.ID, texts []string) error {
-	addrs := pick(l.gate.loopback, maxTokenAddrs, parseAddrs(texts))
+	addrs := pick(l.gate.loopback, maxTokenAddrs, withoutCircuits(parseAddrs(texts)))
 	if len(addrs) == 0 {
 		return tokenError(TokenUnreachable, "none of its addresses may be dialled from here: %s", places(parseAddrs(texts)))
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/protocol"
+	"github.com/libp2p/go-libp2p/p2p/protocol/holepunch"
 	ma "github.com/multiformats/go-multiaddr"
 
 	"github.com/shoalnet/shoal"
@@ -45,6 +46,13 @@ type Links struct {
 	doctor  DoctorSource               // nil until ServeDoctor
 	removed RemovalSink                // nil until ServeRemoval
 	inside  Inside                     // nil until ServeInside
+	via     []peer.ID                  // relays that hold a reservation for this peer, sorted
+	sockets map[peer.ID]ma.Multiaddr   // where relays see its QUIC socket
+	punched map[peer.ID]bool           // linked through punched holes
+	pings   map[peer.ID]pingLog        // of members
+
+	carrying *carrying
+	puncher  atomic.Pointer[holepunch.Service] // nil: nothing is punched
 
 	commands  atomic.Int32 // that other members run here
 	measuring atomic.Int32 // for other members
@@ -63,7 +71,7 @@ func New(cfg Config, id *Identity, clock shoal.Clock, log *slog.Logger) (*Links,
 	l := &Links{
 		cfg: cfg, id: id, clock: clock, log: log, self: self, host: cfg.Host,
 		wake: make(chan struct{}, 1), changed: make(chan struct{}), seen: map[peer.ID][]ma.Multiaddr{},
-		doubted: map[peer.ID]bool{},
+		doubted: map[peer.ID]bool{}, sockets: map[peer.ID]ma.Multiaddr{}, punched: map[peer.ID]bool{}, pings: map[peer.ID]pingLog{},
 	}
 	if cfg.Host != nil {
 		if cfg.Host.ID() != self {
@@ -76,11 +84,13 @@ func New(cfg Config, id *Identity, clock shoal.Clock, log *slog.Logger) (*Links,
 			return nil, err
 		}
 		l.gate = newGate(clock, anyLoopback(listen))
+		l.gate.noWay = cfg.noWay
 		if l.host, err = newHost(cfg, id, l.gate); err != nil {
 			return nil, err
 		}
 		l.owned = true
 	}
+	l.carrying = &carrying{gate: l.gate, refused: l.refusedToRelay}
 	l.SetMembers(nil)
 	return l, nil
 }
@@ -102,12 +112,15 @@ func (l *Links) Handle(p protocol.ID, h network.StreamHandler) {
 	l.host.SetStreamHandler(p, l.gate.memberOnly(h))
 }
 
-// Addrs returns the multiaddresses to tell others, at most 16, sorted; empty before
-// Run listens.
+// Addrs returns the multiaddresses to tell members: at most 14 where it listens, sorted,
+// then the circuits that lead to it. Empty before Run listens.
 func (l *Links) Addrs() []string {
-	out := addrTexts(pick(l.gate.loopback, maxAddrs, l.host.Addrs()))
+	out := addrTexts(pick(l.gate.loopback, maxAddrs-maxRelays, withoutCircuits(l.host.Addrs())))
 	slices.Sort(out)
-	return out
+	for _, relay := range l.reservedOn() {
+		out = append(out, circuitVia(relay).String())
+	}
+	return out[:min(len(out), maxAddrs)]
 }
 
 // SetMembers takes the current members and open invites from the folded records,
@@ -167,6 +180,7 @@ func (l *Links) admitMembers(d *shoal.Desired) {
 		}
 	}
 	l.gate.set(members, removed, doorUntil)
+	l.forgetPings()
 	l.poke()
 	l.announce()
 }
@@ -250,6 +264,8 @@ func (l *Links) Run(ctx context.Context) (err error) {
 	}
 	l.host.Network().Notify(notify)
 	defer l.host.Network().StopNotify(notify)
+	defer l.stopRelaying()
+	defer l.stopPunching()
 	if l.cfg.MDNS {
 		stop, err := l.discover()
 		if err != nil {
@@ -355,6 +371,11 @@ func (l *Links) opened(c network.Conn) {
 }
 
 func (l *Links) closed(c network.Conn) {
+	if p := c.RemotePeer(); !l.isStraight(p) {
+		l.mu.Lock()
+		delete(l.punched, p)
+		l.mu.Unlock()
+	}
 	l.gate.ended(c, l.host.Network().Connectedness(c.RemotePeer()) != network.Connected)
 	l.poke()
 	l.announce()

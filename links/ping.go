@@ -52,6 +52,9 @@ func (l *Links) Ping(ctx context.Context, id shoal.PeerID, fresh bool) (time.Dur
 	if linked || !fresh {
 		rtt, _, err = l.pingStream(ctx, p)
 	}
+	if linked && (err == nil || ctx.Err() == nil) {
+		l.pinged(p, err == nil, rtt)
+	}
 	if err == nil {
 		l.doubt(p, false)
 	}
@@ -90,7 +93,12 @@ func (l *Links) pingStream(ctx context.Context, p peer.ID) (time.Duration, *shoa
 		return 0, nil, err
 	}
 	start := l.clock.Mono()
-	s, err := l.host.NewStream(network.WithForceDirectDial(ctx, "ping"), p, ProtocolPing)
+	if l.host.Network().Connectedness(p) != network.Connected {
+		if d := l.dial(ctx, p, l.addrsOf(p)); d.err != nil {
+			return 0, nil, d.err
+		}
+	}
+	s, err := l.host.NewStream(network.WithNoDial(ctx, "ping"), p, ProtocolPing)
 	if err != nil {
 		return 0, nil, err
 	}
@@ -134,8 +142,12 @@ func (l *Links) servePing(_ context.Context, s network.Stream) {
 	_ = s.Close()
 }
 
-// seenFrom returns where the other end of a connection is seen, as HOST:PORT.
+// seenFrom returns where the other end of a connection is seen, as HOST:PORT; "": it is
+// not seen.
 func seenFrom(c network.Conn) string {
+	if isRelayed(c) {
+		return "" // that would be the relay's
+	}
 	_, at, err := manet.DialArgs(c.RemoteMultiaddr())
 	if err != nil {
 		return ""
@@ -163,6 +175,8 @@ func (l *Links) handshake(ctx context.Context, p peer.ID) (time.Duration, error)
 		err  error
 	}
 	addrs := l.addrsOf(p)
+	l.locateRelays(addrs)
+	hasCircuit := slices.ContainsFunc(addrs, isCircuit) // nothing is known of where that ends
 	results := make(chan result, len(addrs))
 	start := l.clock.Mono()
 	for _, a := range addrs {
@@ -184,7 +198,7 @@ func (l *Links) handshake(ctx context.Context, p peer.ID) (time.Duration, error)
 			cancel()
 		}
 		if errors.Is(r.err, syscall.ECONNREFUSED) {
-			if open--; open == 0 {
+			if open--; open == 0 && !hasCircuit {
 				defer time.AfterFunc(l.cfg.PingTimeout/4, cancel).Stop()
 			}
 		}

@@ -7,6 +7,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -35,23 +36,47 @@ func (p *simPeer) info() peer.AddrInfo {
 
 // simulation is some peers on a network of 20 ms; the first one founded a cluster.
 type simulation struct {
-	peers []*simPeer
-	cut   atomic.Bool // every packet is held for an hour while set
+	peers  []*simPeer
+	relays map[int]bool
+	cut    atomic.Bool  // every packet is held for an hour while set
+	apart  atomic.Bool  // those between the second and the third are
+	down   atomic.Int32 // those from and to one peer are; 1 more than its number
 }
 
-// simulate runs fn in a bubble of virtual time.
-func simulate(t *testing.T, n int, fn func(*testing.T, *simulation)) {
+// isHeld reports whether a packet is lost.
+func (sim *simulation) isHeld(p *simnet.Packet) bool {
+	from, to := simNumber(p.From), simNumber(p.To)
+	down := int(sim.down.Load()) - 1
+	return sim.cut.Load() || sim.apart.Load() && from+to == 1+2 && from*to == 1*2 ||
+		down >= 0 && (from == down || to == down)
+}
+
+// simNumber says which peer an address is of.
+func simNumber(a net.Addr) int {
+	for i := range 20 {
+		if at, ok := a.(*net.UDPAddr); ok && at.IP.Equal(simnet.IntToPublicIPv4(i)) {
+			return i
+		}
+	}
+	return -1
+}
+
+// simulate runs fn in a bubble of virtual time; the peers of the numbers relay.
+func simulate(t *testing.T, n int, fn func(*testing.T, *simulation), relays ...int) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		sim := &simulation{}
-		net := &simnet.Simnet{LatencyFunc: func(*simnet.Packet) time.Duration {
-			if sim.cut.Load() {
+		sim := &simulation{relays: map[int]bool{}}
+		for _, i := range relays {
+			sim.relays[i] = true
+		}
+		sn := &simnet.Simnet{LatencyFunc: func(p *simnet.Packet) time.Duration {
+			if sim.isHeld(p) {
 				return time.Hour
 			}
 			return 10 * time.Millisecond
 		}}
-		net.Start()
-		defer net.Close()
+		sn.Start()
+		defer sn.Close()
 		ctx, cancel := context.WithCancel(context.Background())
 		done := make(chan error, n)
 		for i := range n {
@@ -59,7 +84,7 @@ func simulate(t *testing.T, n int, fn func(*testing.T, *simulation)) {
 			if i == 0 {
 				id = founder(t, 1)
 			}
-			p := newSimPeer(t, net, id, i)
+			p := sim.newPeer(t, sn, id, i)
 			sim.peers = append(sim.peers, p)
 			go func() { done <- p.Run(ctx) }()
 		}
@@ -74,19 +99,22 @@ func simulate(t *testing.T, n int, fn func(*testing.T, *simulation)) {
 	})
 }
 
-func newSimPeer(t *testing.T, net *simnet.Simnet, id *Identity, i int) *simPeer {
+func (sim *simulation) newPeer(t *testing.T, sn *simnet.Simnet, id *Identity, i int) *simPeer {
 	t.Helper()
 	link := simnet.LinkSettings{BitsPerSecond: 100 * simlibp2p.OneMbps}
 	h, err := libp2p.New(
 		libp2p.Identity(id.Key()),
 		libp2p.ListenAddrStrings(fmt.Sprintf("/ip4/%s/udp/4801/quic-v1", simnet.IntToPublicIPv4(i))),
-		simlibp2p.QUICSimnet(net, simnet.NodeBiDiLinkSettings{Downlink: link, Uplink: link}),
-		libp2p.DisableIdentifyAddressDiscovery(), libp2p.DisableRelay(), libp2p.DisableMetrics(),
+		simlibp2p.QUICSimnet(sn, simnet.NodeBiDiLinkSettings{Downlink: link, Uplink: link}),
+		libp2p.DisableIdentifyAddressDiscovery(), libp2p.EnableRelay(), libp2p.DisableMetrics(),
 		libp2p.ResourceManager(&network.NullResourceManager{}),
 	)
 	mustBe(t, "make simulated host", err)
 	cfg := Sim()
 	cfg.Host = h
+	if sim.relays[i] {
+		cfg.Relay = relayOn
+	}
 	l, err := New(cfg, id, shoal.NewSystemClock(), discard())
 	mustBe(t, "make links", err)
 	return &simPeer{Links: l, id: id}
@@ -94,6 +122,12 @@ func newSimPeer(t *testing.T, net *simnet.Simnet, id *Identity, i int) *simPeer 
 
 // members makes all peers of a simulation members of the first one's cluster.
 func (sim *simulation) members(t *testing.T) *shoal.Desired {
+	t.Helper()
+	return sim.memberStore(t).Desired()
+}
+
+// memberStore is members, with the store.
+func (sim *simulation) memberStore(t *testing.T) *testStore {
 	t.Helper()
 	store := newTestStore(t, sim.peers[0].id)
 	for _, p := range sim.peers[1:] {
@@ -104,7 +138,7 @@ func (sim *simulation) members(t *testing.T) *shoal.Desired {
 	for _, p := range sim.peers {
 		store.setAddrs(p.id.Self(), p.Addrs()...)
 	}
-	return store.Desired()
+	return store
 }
 
 // links counts open links between members, both directions seen.

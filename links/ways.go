@@ -33,7 +33,7 @@ const (
 	reachArea  = "reach"
 	clockArea  = "clock"
 	tokenArea  = "token"
-	addrsBound = 16
+	addrsBound = 20
 )
 
 // Ways checks every way to a member: each address it is known by, with a handshake of
@@ -51,7 +51,7 @@ func (l *Links) Ways(ctx context.Context, id shoal.PeerID, fn func(shoal.Check) 
 		})
 	}
 	if works || l.host.Network().Connectedness(p) == network.Connected {
-		checks = append(checks, l.linkChecks(ctx, p)...)
+		checks = append(append(checks, l.linkChecks(ctx, p)...), l.pathCheck(id))
 	} else {
 		checks = append(checks, shoal.Check{
 			Area: reachArea, Name: "link", State: shoal.CheckFail, Detail: "there is none", Remedy: "see the ways above; one that works is enough",
@@ -80,6 +80,7 @@ func (l *Links) dialEach(ctx context.Context, p peer.ID, addrs []ma.Multiaddr) (
 	ctx, cancel := context.WithTimeout(ctx, l.cfg.DialTimeout)
 	defer cancel()
 	addrs = addrs[:min(len(addrs), addrsBound)]
+	l.locateRelays(addrs)
 	out = make([]shoal.Check, len(addrs))
 	done := make(chan int, len(addrs))
 	for i, a := range addrs {
@@ -127,6 +128,9 @@ func dialCheck(a ma.Multiaddr, took, limit time.Duration, err error) shoal.Check
 
 // wayOf names an address for people: "192.0.2.1:4710 by tcp", and "port 4710/tcp".
 func wayOf(a ma.Multiaddr) (where, port string) {
+	if relay, ok := relayOf(a); ok {
+		return "through relay " + shoal.PeerID(relay.String()).Short(), "its port"
+	}
 	kind, at, err := manet.DialArgs(a)
 	if err != nil {
 		return a.String(), "its port"
@@ -243,7 +247,8 @@ func (l *Links) natCheck(observed string) shoal.Check {
 
 // linkAddr returns where the link in use leads, nil if there is none.
 func (l *Links) linkAddr(p peer.ID) net.IP {
-	for _, c := range l.host.Network().ConnsToPeer(p) {
+	straight, _ := l.open(p)
+	for _, c := range straight {
 		if ip, err := manet.ToIP(c.RemoteMultiaddr()); err == nil {
 			return ip
 		}

@@ -78,6 +78,7 @@ func replicaOf(m *shoalv1.ReplicaRow) Replica {
 func peerOf(m *shoalv1.PeerRow) Peer {
 	return Peer{
 		ID: m.GetId(), Name: m.GetName(), State: m.GetState(), Self: m.GetIsSelf(), Seen: m.GetSeenSeconds(), RTT: m.GetRttSeconds(),
+		Path: m.GetPath(), Pings: int(m.GetPings()), PingsLost: int(m.GetPingsLost()),
 		Role: m.GetRole(), Zone: m.GetZone(), Labels: m.GetLabels(),
 		Room: roomOf(m), CPUUsed: m.GetUsed().GetCpuMilli(), MemUsed: m.GetUsed().GetMemBytes(),
 		Replicas: int(m.GetReplicas()), Engine: m.GetEngine(), EngineAPI: m.GetEngineApi(), EngineTrouble: m.GetEngineTrouble(),

@@ -20,6 +20,17 @@ import (
 type moment struct {
 	*pane
 	explain func(service string) shoal.Explanation
+	path    func(id shoal.PeerID, name func(shoal.PeerID) string) (way string, pings, lost int) // nil: not known
+}
+
+// peer makes a member's row, with the way to it.
+func (m *moment) peer(p *shoal.Peer) *shoalv1.PeerRow {
+	row := m.pane.peer(p)
+	if m.path != nil && !row.GetIsSelf() {
+		way, pings, lost := m.path(p.ID, m.name)
+		row.Path, row.Pings, row.PingsLost = way, int32(pings), int32(lost)
+	}
+	return row
 }
 
 // moment reads the view once. Its explain asks once per service; a service that
@@ -34,7 +45,7 @@ func (s *Server) moment(ctx context.Context, c *Cluster) *moment {
 		}
 		return x
 	}
-	return &moment{pane: newPane(c.Views.View(), s.deps.Clock.Mono()), explain: explain}
+	return &moment{pane: newPane(c.Views.View(), s.deps.Clock.Mono()), explain: explain, path: s.deps.Path}
 }
 
 // want is how many replicas a service should have now: its number, or one on every

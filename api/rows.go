@@ -357,8 +357,11 @@ func plainAddrs(in []string) []string {
 	var out []string
 	for _, a := range in {
 		plain := a
-		if p := strings.Split(a, "/"); len(p) >= 5 && (p[3] == "tcp" || p[3] == "udp") { // "", ip4, HOST, tcp, PORT
+		switch p := strings.Split(a, "/"); {
+		case len(p) >= 5 && (p[3] == "tcp" || p[3] == "udp"): // "", ip4, HOST, tcp, PORT
 			plain = net.JoinHostPort(p[2], p[4])
+		case len(p) == 4 && p[3] == "p2p-circuit": // "", p2p, RELAY, p2p-circuit
+			plain = "through " + shoal.PeerID(p[2]).Short()
 		}
 		if !slices.Contains(out, plain) {
 			out = append(out, plain)

@@ -68,7 +68,7 @@ func (s *Server) measure(ctx context.Context, c *Cluster) *shoalv1.WatchUsageRes
 		}
 	}
 	asked.Wait()
-	m := &moment{pane: newPane(v, s.deps.Clock.Mono()), explain: s.moment(ctx, c).explain}
+	m := &moment{pane: newPane(v, s.deps.Clock.Mono()), explain: s.moment(ctx, c).explain, path: s.deps.Path}
 	out := &shoalv1.WatchUsageResponse{Freshness: s.freshness(m)}
 	for i := range v.Peers() {
 		p := &v.Peers()[i]

@@ -51,6 +51,8 @@ type Config struct {
 	Profile   string          // ProfileLAN or ProfileWAN
 	Docker    string          // engine's address; "": the engine's default socket
 	MDNS      bool            // look for members on the local network
+	NoUPnP    bool            // ask no router to forward the port
+	Relay     string          // carry links between members: auto, on or off; "" is auto
 	BackBy    time.Duration   // how long the others leave this peer's slots alone after it was stopped
 	Policy    string          // file in which the owner says what containers may do to the machine; "": nothing
 	Images    images.Config   // Dir is set by the daemon

@@ -60,7 +60,7 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) (err error) {
 		return err
 	}
 	server, err := api.NewServer(api.Config{Socket: cfg.Socket}, api.Deps{
-		Membership: peer, Cluster: peer.Cluster, Doctor: peer, Report: peer.Report, Clock: clock, Log: log, Open: cfg.Ready,
+		Membership: peer, Cluster: peer.Cluster, Doctor: peer, Report: peer.Report, Path: peer.path, Clock: clock, Log: log, Open: cfg.Ready,
 	})
 	if err != nil {
 		return errors.Join(err, peer.links.Close())
@@ -99,7 +99,7 @@ func (c *Config) parts(id *links.Identity, rules *owner, clock shoal.Clock, log 
 	if p.Links.Advertise, err = multiaddrs("advertise", c.Advertise); err != nil {
 		return p, err
 	}
-	p.Links.Version, p.Links.MDNS = c.Version, c.MDNS
+	p.Links.Version, p.Links.MDNS, p.Links.UPnP, p.Links.Relay = c.Version, c.MDNS, !c.NoUPnP, c.Relay
 	p.Store.Dir = filepath.Join(c.Dir, "store")
 	own := c.Images
 	own.Dir = filepath.Join(c.Dir, "images")

@@ -38,7 +38,7 @@ var _ shoal.Doctor = (*Peer)(nil)
 func (p *Peer) Machine(ctx context.Context, fn func(shoal.Check) error) error {
 	self := p.parts.Identity.Self()
 	for _, look := range []func(context.Context) []shoal.Check{
-		p.engineChecks, p.diskChecks, clockChecks, limitChecks, p.memberChecks, p.imageChecks, p.portChecks,
+		p.engineChecks, p.diskChecks, clockChecks, limitChecks, p.memberChecks, p.relayChecks, p.imageChecks, p.portChecks,
 	} {
 		for _, c := range look(ctx) {
 			c.Peer = self
@@ -52,6 +52,8 @@ func (p *Peer) Machine(ctx context.Context, fn func(shoal.Check) error) error {
 	}
 	return nil
 }
+
+func (p *Peer) relayChecks(context.Context) []shoal.Check { return p.links.RelayChecks() }
 
 // Peer implements shoal.Doctor.
 func (p *Peer) Peer(ctx context.Context, peer shoal.PeerID, fn func(shoal.Check) error) error {

@@ -8,6 +8,7 @@ import (
 	"context"
 	"maps"
 	"reflect"
+	"slices"
 	"time"
 
 	"github.com/shoalnet/shoal"
@@ -28,6 +29,7 @@ func (s *stack) tellFacts(ctx context.Context) {
 	for {
 		wait, trouble := factsEvery, ""
 		_, ruled := s.rules() // asked for before the facts, which then hold what it tells of
+		told := s.peer.links.Addrs()
 		var machine, err error
 		if s.tracker.Trouble() == "" { // two daemons with one identity would correct each other for ever
 			if !admitted {
@@ -45,14 +47,30 @@ func (s *stack) tellFacts(ctx context.Context) {
 			s.peer.parts.Log.Warn("slow facts are not complete yet", logkey.Err, err)
 		}
 		said = trouble
-		timer := time.NewTimer(wait)
+		if !s.awaitFacts(ctx, wait, told, ruled) {
+			return
+		}
+	}
+}
+
+// awaitFacts returns when the facts are to be looked at: after wait, when the owner's
+// rules or this peer's addresses (told before) changed; false when ctx ended.
+func (s *stack) awaitFacts(ctx context.Context, wait time.Duration, told []string, ruled <-chan struct{}) bool {
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	for {
+		changed := s.peer.links.Changed() // asked for before the addresses
+		if !slices.Equal(told, s.peer.links.Addrs()) {
+			return true
+		}
 		select {
 		case <-timer.C:
+			return true
 		case <-ruled:
-			timer.Stop()
+			return true
+		case <-changed:
 		case <-ctx.Done():
-			timer.Stop()
-			return
+			return false
 		}
 	}
 }

@@ -4,25 +4,19 @@
 package node
 
 import (
-	"github.com/libp2p/go-libp2p/core/peer"
+	"cmp"
 
 	"github.com/shoalnet/shoal"
 )
 
-// path says for people how a peer is connected.
-func (p *Peer) path(id shoal.PeerID) string {
-	at, err := peer.Decode(string(id))
-	if err != nil {
-		return "none"
-	}
-	conns := p.links.Host().Network().ConnsToPeer(at)
-	for _, c := range conns {
-		if !c.Stat().Limited {
-			return "direct"
-		}
-	}
-	if len(conns) > 0 {
-		return "relayed"
-	}
-	return "none"
+// path says for listings how a member is reached, with the relay by name, and how many
+// of the last pings there were lost.
+func (p *Peer) path(id shoal.PeerID, name func(shoal.PeerID) string) (way string, pings, lost int) {
+	at := p.links.Path(id)
+	return at.Text(name), at.Pings, at.Lost
+}
+
+// wayTo says for people how a member is reached.
+func (p *Peer) wayTo(id shoal.PeerID) string {
+	return cmp.Or(p.links.Path(id).Text(shoal.PeerID.Short), "none")
 }

@@ -108,6 +108,8 @@ func (a *app) peerTable() table[api.Peer] {
 				}
 				return p.ID[max(0, len(p.ID)-12):] // the beginning is the same for all
 			}},
+			{head: "PATH", wide: true, cell: func(p api.Peer) string { return p.Path }},
+			{head: "LOSS", wide: true, cell: loss},
 			{head: "PUBLISHES", wide: true, cell: func(p api.Peer) string { return p.PublishAddr }},
 			{head: "LABELS", wide: true, cell: func(p api.Peer) string { return pairs(p.Labels) }},
 		},
@@ -139,6 +141,14 @@ func rtt(p api.Peer) string {
 		return ""
 	}
 	return fmt.Sprintf("%.1fms", p.RTT*1000)
+}
+
+// loss is the share of the last pings that was lost.
+func loss(p api.Peer) string {
+	if p.Pings == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%d%%", 100*p.PingsLost/p.Pings)
 }
 
 // roomTexts say what is reserved of what a peer has; "" while that is not known.
@@ -229,6 +239,8 @@ func (a *app) describePeer(p peerJSON) error {
 		{"Edited", editsText(p.Edits)},
 		{"Seen", seen(p.Peer)},
 		{"RTT", rtt(p.Peer)},
+		{"Path", p.Path},
+		{"Loss", loss(p.Peer)},
 		{"Role", p.Role},
 		{"Labels", pairs(p.Labels)},
 		{"CPU", cmp.Or(cpu, "not known yet")},

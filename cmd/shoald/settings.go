@@ -169,6 +169,20 @@ var settings = []setting{
 		set: func(c *config, v string) (err error) { c.MDNS, err = parseTruth(v); return err },
 	},
 	{
+		key: "network.upnp", flag: "upnp", form: truth, shape: "BOOL", usage: "ask the router to forward the port (UPnP, NAT-PMP)", normal: "true", example: "false",
+		note: "Only where the daemon listens on a private address, never on loopback.",
+		set: func(c *config, v string) error {
+			wanted, err := parseTruth(v)
+			c.NoUPnP = !wanted
+			return err
+		},
+	},
+	{
+		key: "network.relay", flag: "relay", shape: "auto|on|off", usage: "carry links between members that cannot reach each other", normal: "auto", example: "on",
+		note: "`auto`: once members from another network link to this machine by themselves. `on`: for a machine that all can dial. Members only; at most 64 links of each and 512 in all.",
+		set:  setRelay,
+	},
+	{
 		key: "back-by", flag: "back-by", form: period, shape: "DURATION", usage: "how long others leave this machine's slots alone after the daemon was stopped", normal: "1m", example: "30s",
 		note: "0s to 2m. Long enough for an upgrade or a reboot; `0s` lets the others replace its replicas at once. A daemon that dies without a word gets no such time.",
 		set:  func(c *config, v string) (err error) { c.BackBy, err = parsePeriod(v); return err },
@@ -190,6 +204,15 @@ func setLabel(c *config, pair string) error {
 	}
 	c.Labels[k] = v
 	return nil
+}
+
+func setRelay(c *config, v string) error {
+	switch v {
+	case "auto", "on", "off":
+		c.Relay = v
+		return nil
+	}
+	return fmt.Errorf("must be auto, on or off, got %q", v)
 }
 
 // setRegistry takes the address of the registry; a port that somebody named is used, or

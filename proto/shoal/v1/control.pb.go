@@ -625,6 +625,9 @@ type PeerRow struct {
 	Addrs         []string               `protobuf:"bytes,22,rep,name=addrs,proto3" json:"addrs,omitempty"`
 	PublishAddr   string                 `protobuf:"bytes,23,opt,name=publish_addr,json=publishAddr,proto3" json:"publish_addr,omitempty"`
 	AllowedPolicy []string               `protobuf:"bytes,24,rep,name=allowed_policy,json=allowedPolicy,proto3" json:"allowed_policy,omitempty"` // what its owner allows
+	Path          string                 `protobuf:"bytes,25,opt,name=path,proto3" json:"path,omitempty"`                                        // how the peer asked reaches it: "direct, tcp", "relayed by NAME, tcp"; "": there is no link
+	Pings         int32                  `protobuf:"varint,26,opt,name=pings,proto3" json:"pings,omitempty"`                                     // of the last 20
+	PingsLost     int32                  `protobuf:"varint,27,opt,name=pings_lost,json=pingsLost,proto3" json:"pings_lost,omitempty"`            // of those
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -825,6 +828,27 @@ func (x *PeerRow) GetAllowedPolicy() []string {
 		return x.AllowedPolicy
 	}
 	return nil
+}
+
+func (x *PeerRow) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
+func (x *PeerRow) GetPings() int32 {
+	if x != nil {
+		return x.Pings
+	}
+	return 0
+}
+
+func (x *PeerRow) GetPingsLost() int32 {
+	if x != nil {
+		return x.PingsLost
+	}
+	return 0
 }
 
 // TokenRow is one invite; the token itself is nowhere.
@@ -8009,7 +8033,7 @@ const file_shoal_v1_control_proto_rawDesc = "" +
 	"\n" +
 	"is_current\x18\x10 \x01(\bR\tisCurrent\x124\n" +
 	"\astarted\x18\x11 \x01(\v2\x1a.google.protobuf.TimestampR\astarted\x12\x1c\n" +
-	"\tcontainer\x18\x12 \x01(\tR\tcontainer\"\xc8\x06\n" +
+	"\tcontainer\x18\x12 \x01(\tR\tcontainer\"\x91\a\n" +
 	"\aPeerRow\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x14\n" +
@@ -8039,7 +8063,11 @@ const file_shoal_v1_control_proto_rawDesc = "" +
 	"\tplatforms\x18\x15 \x03(\tR\tplatforms\x12\x14\n" +
 	"\x05addrs\x18\x16 \x03(\tR\x05addrs\x12!\n" +
 	"\fpublish_addr\x18\x17 \x01(\tR\vpublishAddr\x12%\n" +
-	"\x0eallowed_policy\x18\x18 \x03(\tR\rallowedPolicy\x1a9\n" +
+	"\x0eallowed_policy\x18\x18 \x03(\tR\rallowedPolicy\x12\x12\n" +
+	"\x04path\x18\x19 \x01(\tR\x04path\x12\x14\n" +
+	"\x05pings\x18\x1a \x01(\x05R\x05pings\x12\x1d\n" +
+	"\n" +
+	"pings_lost\x18\x1b \x01(\x05R\tpingsLost\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xdb\x01\n" +

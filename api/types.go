@@ -94,9 +94,9 @@ type Peer struct {
 	Self          bool              `json:"self"`
 	Seen          float64           `json:"seen_seconds"` // -1: never
 	RTT           float64           `json:"rtt_seconds"`
-	Path          string            `json:"path,omitempty"`  // from the peer asked; "": there is no link
-	Pings         int               `json:"pings,omitempty"` // of the last 20
-	PingsLost     int               `json:"pings_lost,omitempty"`
+	Path          string            `json:"path"`  // from the peer asked; "": there is no link
+	Pings         int               `json:"pings"` // of the last 20
+	PingsLost     int               `json:"pings_lost"`
 	Role          string            `json:"role"`
 	Zone          string            `json:"zone,omitempty"`
 	Labels        map[string]string `json:"labels,omitempty"`

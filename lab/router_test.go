@@ -42,6 +42,55 @@ func TestRouters(t *testing.T) {
 	ok(t, client(t, l, "vps").Heard(t.Context(), 3, 2*time.Minute))
 }
 
+// Hosts behind two routers, neither of which lets anybody in, reach each other: first
+// through the host outside, then straight through both routers. What runs on one is
+// served to the other, also when the host outside is gone.
+func TestBehindRouters(t *testing.T) {
+	topo := topology.LAN(0)
+	topo.Routers = []topology.Router{{Name: "r1"}, {Name: "r2"}}
+	topo.Hosts = []topology.Host{{Name: "vps"}, {Name: "a1", Behind: "r1", Zone: "a"}, {Name: "b1", Behind: "r2", Zone: "b"}}
+	l := lab.Up(t, lab.On(topo), lab.Images(hello(t)))
+	path := func(from, to string) string {
+		t.Helper()
+		for line := range strings.Lines(must(t)(l.Shoal(t.Context(), from, "peer", "ls", "-o", "template={{.name}} {{.path}}"))) {
+			if rest, found := strings.CutPrefix(strings.TrimSpace(line), to+" "); found {
+				return rest
+			}
+		}
+		return ""
+	}
+	await := func(what string, limit time.Duration, is func() bool) {
+		t.Helper()
+		from := time.Now()
+		for !is() {
+			if time.Since(from) > limit {
+				t.Fatalf("%s: not within %s; a1 to b1 %q, b1 to a1 %q\n%s", what, limit, path("a1", "b1"), path("b1", "a1"),
+					must(t)(l.Shoal(t.Context(), "a1", "doctor", "b1")))
+			}
+			time.Sleep(time.Second) // the daemons run in real time
+		}
+		t.Logf("%s after %s: a1 to b1 %q, b1 to a1 %q", what, time.Since(from).Round(time.Second), path("a1", "b1"), path("b1", "a1"))
+	}
+	await("linked", time.Minute, func() bool { return path("a1", "b1") != "" && path("b1", "a1") != "" })
+	must(t)(l.Shoal(t.Context(), "a1", "run", "--name", "web", "--constraint", "zone=b", image, "work"))
+	_, err := client(t, l, "a1").Exact(t.Context(), "web", 1, time.Minute)
+	ok(t, err)
+	must(t)(l.Shoal(t.Context(), "a1", "logs", "web"))
+	if got := must(t)(l.Shoal(t.Context(), "a1", "exec", "web/0", "--", "/hello", "shout", "--length", "9")); len(got) != 9 {
+		t.Error("a command over there says nothing")
+	}
+	await("punched", 2*time.Minute, func() bool { return path("a1", "b1") == "punched, quic" })
+	if got := path("a1", "vps"); got != "direct, tcp" {
+		t.Errorf("a1 reaches vps by %q", got)
+	}
+	ok(t, l.Kill(t.Context(), "vps"))
+	ok(t, client(t, l, "a1").Heard(t.Context(), 2, time.Minute))
+	if got := path("a1", "b1"); got != "punched, quic" {
+		t.Errorf("without the relay the path is %q", got)
+	}
+	must(t)(l.Shoal(t.Context(), "a1", "logs", "web"))
+}
+
 // The ready-made topologies with distance come up, too.
 func TestReady(t *testing.T) {
 	for _, r := range topology.ReadyNames() {

@@ -5,6 +5,7 @@ package links
 
 import (
 	"context"
+	"fmt"
 	"net"
 	"net/netip"
 	"slices"
@@ -18,6 +19,7 @@ import (
 	manet "github.com/multiformats/go-multiaddr/net"
 	mss "github.com/multiformats/go-multistream"
 
+	"github.com/shoalnet/shoal"
 	"github.com/shoalnet/shoal/internal/logkey"
 	"github.com/shoalnet/shoal/proto/frame"
 	shoalv1 "github.com/shoalnet/shoal/proto/shoal/v1"
@@ -57,6 +59,7 @@ type punched struct{ l *Links }
 
 // Trace implements holepunch.EventTracer.
 func (t punched) Trace(e *holepunch.Event) {
+	t.l.log.Debug("hole punch", logkey.Peer, shoal.PeerID(e.Remote.String()).Short(), "step", e.Type, "detail", fmt.Sprintf("%+v", e.Evt))
 	if end, ok := e.Evt.(*holepunch.EndHolePunchEvt); ok && end.Success {
 		t.l.mu.Lock()
 		t.l.punched[e.Remote] = true

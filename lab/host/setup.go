@@ -96,6 +96,9 @@ func network(s *Spec) error {
 	out, in := s.NICs[0].Name, s.NICs[1].Name
 	for _, rule := range [][]string{
 		{"-t", "nat", "-A", "POSTROUTING", "-o", out, "-j", "MASQUERADE"},
+		// As home routers do: what nobody behind it asked for is dropped before it becomes
+		// a connection of the router's own, which would take the port from those behind.
+		{"-A", "INPUT", "-i", out, "-m", "conntrack", "--ctstate", "NEW,INVALID", "-j", "DROP"},
 		{"-P", "FORWARD", "DROP"},
 		{"-A", "FORWARD", "-i", in, "-o", out, "-j", "ACCEPT"},
 		{"-A", "FORWARD", "-i", out, "-o", in, "-m", "conntrack", "--ctstate", "ESTABLISHED,RELATED", "-j", "ACCEPT"},

@@ -72,6 +72,9 @@ func TestBehindRouters(t *testing.T) {
 		t.Logf("%s after %s: a1 to b1 %q, b1 to a1 %q", what, time.Since(from).Round(time.Second), path("a1", "b1"), path("b1", "a1"))
 	}
 	await("linked", time.Minute, func() bool { return path("a1", "b1") != "" && path("b1", "a1") != "" })
+	const noUDP = "FORWARD -p udp -j DROP" // no hole without it
+	within(t, l, "r1", append([]string{"iptables", "-w", "-I"}, strings.Fields(noUDP)...)...)
+	await("relayed", 2*time.Minute, func() bool { return path("a1", "b1") == "relayed by vps, tcp" && path("b1", "a1") == "relayed by vps, tcp" })
 	must(t)(l.Shoal(t.Context(), "a1", "run", "--name", "web", "--constraint", "zone=b", image, "work"))
 	_, err := client(t, l, "a1").Exact(t.Context(), "web", 1, time.Minute)
 	ok(t, err)
@@ -79,6 +82,7 @@ func TestBehindRouters(t *testing.T) {
 	if got := must(t)(l.Shoal(t.Context(), "a1", "exec", "web/0", "--", "/hello", "shout", "--length", "9")); len(got) != 9 {
 		t.Error("a command over there says nothing")
 	}
+	within(t, l, "r1", append([]string{"iptables", "-w", "-D"}, strings.Fields(noUDP)...)...)
 	await("punched", 2*time.Minute, func() bool { return path("a1", "b1") == "punched, quic" })
 	if got := path("a1", "vps"); got != "direct, tcp" {
 		t.Errorf("a1 reaches vps by %q", got)

@@ -74,7 +74,9 @@ func TestBehindRouters(t *testing.T) {
 	await("linked", time.Minute, func() bool { return path("a1", "b1") != "" && path("b1", "a1") != "" })
 	const noUDP = "FORWARD -p udp -j DROP" // no hole without it
 	within(t, l, "r1", append([]string{"iptables", "-w", "-I"}, strings.Fields(noUDP)...)...)
-	await("relayed", 2*time.Minute, func() bool { return path("a1", "b1") == "relayed by vps, tcp" && path("b1", "a1") == "relayed by vps, tcp" })
+	await("relayed", 2*time.Minute, func() bool {
+		return path("a1", "b1") == "relayed by vps, tcp" && path("b1", "a1") == "relayed by vps, tcp"
+	})
 	must(t)(l.Shoal(t.Context(), "a1", "run", "--name", "web", "--constraint", "zone=b", image, "work"))
 	_, err := client(t, l, "a1").Exact(t.Context(), "web", 1, time.Minute)
 	ok(t, err)

@@ -209,6 +209,9 @@ func TestRelayedProtocols(t *testing.T) {
 		tellAll(store, r, a, b)
 		return linked(a, r.id.Self(), b.id.Self())() && linked(b, r.id.Self(), a.id.Self())()
 	})
+	if a.carrying.isOn.Load() || b.carrying.isOn.Load() {
+		t.Error("a peer on loopback relays without being told to")
+	}
 	if p := a.Path(b.id.Self()); p.Kind != pathRelayed || p.Via != r.id.Self() || p.Transport != "tcp" {
 		t.Errorf("the path is %+v", p)
 	}

@@ -31,6 +31,9 @@ const (
 	shortAfter = 2
 	// renewEvery heals a reservation that the relay lost, long before it ends.
 	renewEvery = 10 * time.Minute
+	// lookEvery: that a linked member begins to relay is told by identify, which wakes
+	// nobody here.
+	lookEvery = 10 * time.Second
 )
 
 // reservation is what this peer has, or wants, on one relay.
@@ -64,7 +67,11 @@ func (d *dialer) reserve(now time.Duration, start func(func(context.Context) res
 	if !d.isShort {
 		return next
 	}
-	for _, p := range chooseRelays(d.self, fit, d.usable(now), maxRelays) {
+	chosen := chooseRelays(d.self, fit, d.usable(now), maxRelays)
+	if len(chosen) < maxRelays {
+		next = now + lookEvery
+	}
+	for _, p := range chosen {
 		r := d.held[p]
 		if r == nil {
 			r = &reservation{due: now}

@@ -241,7 +241,7 @@ func (l *Links) natCheck(observed string) shoal.Check {
 		return c
 	}
 	c.State = shoal.CheckWarn
-	c.Remedy = "members cannot dial this machine, it has to dial them; or forward the port there and start shoald with --advertise " + host
+	c.Remedy = "members cannot dial this machine: it dials them, and those that cannot be dialled either reach it through one that can; for straight links forward the port there and start shoald with --advertise " + host
 	return c
 }
 

@@ -43,6 +43,9 @@ images:
   up: 10MiB
   down: 50MiB
 mdns: true
+network:
+  upnp: false
+  relay: "on"
 back-by: 1m30s
 log-level: debug
 `
@@ -54,7 +57,7 @@ log-level: debug
 		Dir: "/srv/shoal", Socket: "/run/other.sock", Listen: []string{"192.0.2.1", "192.0.2.2:4711"},
 		Advertise: []string{"203.0.113.7"}, Publish: "192.0.2.1", Name: "osaka",
 		Labels: map[string]string{"zone": "eu", "rack": "12"}, Profile: "wan",
-		Docker: "unix:///run/docker.sock", Policy: "/srv/policy.yaml", MDNS: true, BackBy: 90 * time.Second, Version: version,
+		Docker: "unix:///run/docker.sock", Policy: "/srv/policy.yaml", MDNS: true, NoUPnP: true, Relay: "on", BackBy: 90 * time.Second, Version: version,
 	}}
 	want.Reserved.CPUMilli, want.Reserved.MemBytes = 500, 3<<29
 	want.Images = node.DefaultImages()

@@ -49,6 +49,8 @@ type world struct {
 	net   *simnet.Simnet
 	peers []*peer
 
+	relays []int // peers that relay, by index
+
 	mu   sync.Mutex // guards cuts
 	cuts map[[2]string]bool
 }
@@ -73,14 +75,15 @@ type peer struct {
 }
 
 // play runs a story in a bubble: with the given seed, with SHOAL_SEED if that is set,
-// or with as many seeds as SHOAL_SEEDS says, one after the other.
-func play(t *testing.T, seed uint64, n int, story func(w *world)) {
+// or with as many seeds as SHOAL_SEEDS says, one after the other. The peers of the given
+// numbers relay.
+func play(t *testing.T, seed uint64, n int, story func(w *world), relays ...int) {
 	t.Helper()
 	if only := number(t, "SHOAL_SEED"); only != 0 {
 		seed = only
 	}
 	for i := range max(number(t, "SHOAL_SEEDS"), 1) {
-		playOnce(t, seed+1_000_000*i, n, story)
+		playOnce(t, seed+1_000_000*i, n, story, relays)
 	}
 }
 
@@ -97,11 +100,11 @@ func number(t *testing.T, name string) uint64 {
 	return n
 }
 
-func playOnce(t *testing.T, seed uint64, n int, story func(w *world)) {
+func playOnce(t *testing.T, seed uint64, n int, story func(w *world), relays []int) {
 	t.Helper()
 	t.Logf("%d peers, seed %d (replay: make sim SUITE=cluster SEED=%d)", n, seed, seed)
 	synctest.Test(t, func(t *testing.T) {
-		w := &world{t: t, seed: seed, rng: rand.New(rand.NewPCG(seed, 1)), cuts: map[[2]string]bool{}}
+		w := &world{t: t, seed: seed, rng: rand.New(rand.NewPCG(seed, 1)), cuts: map[[2]string]bool{}, relays: relays}
 		w.net = &simnet.Simnet{LatencyFunc: w.latency, Logger: slog.New(slog.DiscardHandler)}
 		w.net.Start()
 		defer func() {
@@ -205,6 +208,9 @@ func (p *peer) start() {
 	p.host = h
 	cfg := links.Sim()
 	cfg.Host = h
+	if slices.Contains(p.w.relays, p.index) {
+		cfg.Relay = "on"
+	}
 	store := gossip.Sim()
 	store.Memory = p.disk
 	clock := shoal.NewSystemClock()

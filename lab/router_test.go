@@ -84,6 +84,16 @@ func TestBehindRouters(t *testing.T) {
 	if got := must(t)(l.Shoal(t.Context(), "a1", "exec", "web/0", "--", "/hello", "shout", "--length", "9")); len(got) != 9 {
 		t.Error("a command over there says nothing")
 	}
+	must(t)(l.Shoal(t.Context(), "a1", "run", "--name", "site", "--constraint", "zone=b", "-p", "8080:80", image))
+	_, err = client(t, l, "a1").Exact(t.Context(), "site", 1, time.Minute)
+	ok(t, err)
+	served := func(host string) bool {
+		const get = `exec 3<>/dev/tcp/127.0.0.1/8080; printf 'GET / HTTP/1.0\r\n\r\n' >&3; timeout 5 head -n 1 <&3 | grep 200`
+		return l.Exec(t.Context(), host, []string{"bash", "-c", get}, lab.Streams{}) == nil
+	}
+	for _, host := range []string{"a1", "b1", "vps"} {
+		await("served to "+host, time.Minute, func() bool { return served(host) })
+	}
 	within(t, l, "r1", append([]string{"iptables", "-w", "-D"}, strings.Fields(noUDP)...)...)
 	await("punched", 2*time.Minute, func() bool { return path("a1", "b1") == "punched, quic" })
 	if got := path("a1", "vps"); got != "direct, tcp" {
@@ -95,6 +105,9 @@ func TestBehindRouters(t *testing.T) {
 		t.Errorf("without the relay the path is %q", got)
 	}
 	must(t)(l.Shoal(t.Context(), "a1", "logs", "web"))
+	if !served("a1") {
+		t.Error("without the relay a1 is not served from b1")
+	}
 }
 
 // The ready-made topologies with distance come up, too.

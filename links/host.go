@@ -97,8 +97,9 @@ func resources() (network.ResourceManager, error) {
 	limits := rcmgr.PartialLimitConfig{
 		System:    rcmgr.ResourceLimits{Conns: 4096, ConnsInbound: 4096, ConnsOutbound: 4096, FD: 4096, Streams: 65536, StreamsInbound: 65536, StreamsOutbound: 65536, Memory: 1024 * mib},
 		Transient: rcmgr.ResourceLimits{Conns: 512, ConnsInbound: 256, ConnsOutbound: 512, FD: 512, Streams: 4096, StreamsInbound: 4096, StreamsOutbound: 4096, Memory: 128 * mib},
-		// One peer must not take the whole.
-		PeerDefault: rcmgr.ResourceLimits{Conns: 32, ConnsInbound: 32, ConnsOutbound: 32, FD: 32, Streams: 4096, StreamsInbound: 2048, StreamsOutbound: 4096, Memory: 256 * mib},
+		// One peer must not take the whole. Each connection that it carries to a replica here is
+		// a stream; ingress/carry lets one peer have 8,192 of those.
+		PeerDefault: rcmgr.ResourceLimits{Conns: 32, ConnsInbound: 32, ConnsOutbound: 32, FD: 32, Streams: 20480, StreamsInbound: 10240, StreamsOutbound: 10240, Memory: 256 * mib},
 		// A circuit is two streams. What the copying buffers hold is counted here, too.
 		Service: map[string]rcmgr.ResourceLimits{
 			relay.ServiceName: {Streams: 4 * maxCircuits, StreamsInbound: 2 * maxCircuits, StreamsOutbound: 2 * maxCircuits, Memory: 2 * maxCircuits * (2*relayBuffer + 8<<10)},

@@ -7,13 +7,17 @@ import (
 	"archive/tar"
 	"io"
 	"maps"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/shoalnet/shoal/bench/figures"
+	"github.com/shoalnet/shoal/bench/reachwire"
 	"github.com/shoalnet/shoal/runtime"
 )
 
@@ -56,6 +60,44 @@ func TestOneServerIsShared(t *testing.T) {
 	// The first piece passes at once.
 	if least := time.Duration(float64(4*size-pieceBytes) / perSecond * float64(time.Second)); got.took < least {
 		t.Errorf("took %v, want %v or more", got.took, least)
+	}
+}
+
+// Every load counts each request once, whatever it takes, and ends with the first that is
+// not answered.
+func TestLoadsAskUntilTheTimeIsOver(t *testing.T) {
+	var asked atomic.Int64
+	address, stop, err := serve(t.Context(), http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		asked.Add(1)
+		if req.URL.Path != reachwire.Small {
+			http.NotFound(w, req)
+			return
+		}
+		_, _ = w.Write(make([]byte, reachwire.SmallBytes))
+	}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stop()
+	at := strings.Trim(strings.TrimPrefix(address, "http://"), "/")
+	const clients, during = 4, 50 * time.Millisecond
+	for name, l := range map[string]load{"kept": keptLoad(clients), "each": eachLoad(clients), "paced": pacedLoad(100)} {
+		var took figures.Series
+		asked.Store(0)
+		perSecond, err := l(t.Context(), at, during, &took)
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		first := 0
+		if name == "kept" { // one of each to get going
+			first = clients
+		}
+		if n := int(asked.Load()); took.Len() == 0 || took.Len()+first != n || perSecond <= 0 {
+			t.Errorf("%s: %d requests are counted of %d, %.1f a second", name, took.Len(), n, perSecond)
+		}
+	}
+	if _, err := bulk(t.Context(), at); err == nil || !strings.Contains(err.Error(), "404") {
+		t.Errorf("bulk of nothing = %v, want what the server said", err)
 	}
 }
 

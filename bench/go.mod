@@ -5,6 +5,7 @@ go 1.26.0
 require (
 	github.com/containerd/errdefs v1.0.0
 	github.com/docker/docker v28.5.2+incompatible
+	github.com/libp2p/go-libp2p v0.51.0
 	go.etcd.io/etcd/client/v3 v3.6.16
 	go.etcd.io/etcd/server/v3 v3.6.16
 	golang.org/x/sync v0.24.0
@@ -38,7 +39,6 @@ require (
 	github.com/ipfs/go-ds-pebble v0.5.12 // indirect
 	github.com/ipfs/go-ipld-format v0.6.4 // indirect
 	github.com/jonboulle/clockwork v0.5.0 // indirect
-	github.com/libp2p/go-libp2p v0.51.0 // indirect
 	github.com/libp2p/go-libp2p-pubsub v0.17.0 // indirect
 	github.com/moby/sys/sequential v0.6.0 // indirect
 	github.com/multiformats/go-multiaddr v0.16.1 // indirect

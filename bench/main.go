@@ -3,8 +3,8 @@
 
 // Command bench measures Shoal on this machine and prints one table: what a wish
 // costs, when all peers see it, what a deploy takes beside the same starts and stops
-// made straight on the engine, what a listing and an idle daemon take, and what etcd
-// takes for its durable writes. "make bench" builds and runs it; docs/bench.md says how
+// made straight on the engine, what a listing and an idle daemon take, what requests over
+// published ports take beside HAProxy, and what etcd takes for its durable writes. "make bench" builds and runs it; docs/bench.md says how
 // to read it. It is a module of its own, so that etcd is none of Shoal's dependencies.
 //
 // It refuses to compare with other machines or days: every ratio is of one run. It
@@ -59,6 +59,7 @@ type effort struct {
 	etcd    []int // members
 	moved   int64 // bytes of the layer that is moved
 	swarmed []swarmSize
+	reach   reachTime
 }
 
 var efforts = []effort{
@@ -66,11 +67,13 @@ var efforts = []effort{
 		name: "quick", writing: 15 * time.Second, shares: 100, rounds: 3, large: []int{50}, idle: 30 * time.Second,
 		lists: 200, shows: 30, etcd: []int{1, 3},
 		moved: 256 << 20, swarmed: []swarmSize{{"256 MiB", 256 << 20}},
+		reach: reachTime{rounds: 3, each: time.Second},
 	},
 	{
 		name: "full", writing: time.Minute, shares: 1000, rounds: 10, large: []int{50, 100}, idle: 2 * time.Minute,
 		lists: 1000, shows: 100, etcd: []int{1, 3, 5},
 		moved: 1 << 30, swarmed: []swarmSize{{"256 MiB", 256 << 20}, {"1 GiB", 1 << 30}},
+		reach: reachTime{rounds: 5, each: 2 * time.Second},
 	},
 }
 
@@ -102,6 +105,7 @@ var groups = []group{
 	{"deploy", true, noteDeploy, (*bench).deploys},
 	{"images", true, noteImages, (*bench).moving},
 	{"swarm", false, noteSwarm, (*bench).swarms},
+	{"reach", false, noteReach, (*bench).reaching},
 }
 
 func run(ctx context.Context, args []string) (err error) {

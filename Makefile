@@ -81,7 +81,8 @@ fuzz: ## fuzz every parser and decoder, FUZZTIME=10s each
 	scripts/fuzz.sh $(or $(FUZZTIME),10s)
 
 .PHONY: bench
-bench: engine build ## measure Shoal, and etcd beside it, in one table (BENCH=quick|full, FORMAT=table|markdown|json)
+bench: engine build ## measure Shoal, and etcd and HAProxy beside it, in one table (BENCH=quick|full, FORMAT=table|markdown|json)
+	@scripts/haproxy.sh
 	cd bench && CGO_ENABLED=0 go build -trimpath -o ../bin/ ./...
 	bin/bench -o $(FORMAT) $(BENCH)
 

@@ -15,6 +15,7 @@ import (
 	"encoding/json"
 	"flag"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os"
@@ -31,7 +32,7 @@ import (
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	err := run(ctx, os.Args[1:])
+	err := run(ctx, os.Stdout, os.Args[1:])
 	stop()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench-reach:", err)
@@ -39,7 +40,7 @@ func main() {
 	}
 }
 
-func run(ctx context.Context, args []string) error {
+func run(ctx context.Context, out io.Writer, args []string) error {
 	if len(args) == 0 {
 		return fmt.Errorf("usage: bench-reach replicas|peer [flags]")
 	}
@@ -52,18 +53,18 @@ func run(ctx context.Context, args []string) error {
 	}
 	switch args[0] {
 	case "replicas":
-		return serveReplicas(ctx, *n)
+		return serveReplicas(ctx, out, *n)
 	case "peer":
-		return servePeer(ctx, strings.Split(*replicas, ","), *holder)
+		return servePeer(ctx, out, strings.Split(*replicas, ","), *holder)
 	}
 	return fmt.Errorf("there is no %q", args[0])
 }
 
-// say tells the bench where this process answers.
-func say(at reachwire.Addresses) error { return json.NewEncoder(os.Stdout).Encode(at) }
+// say tells the bench, at out, where this process answers.
+func say(out io.Writer, at reachwire.Addresses) error { return json.NewEncoder(out).Encode(at) }
 
 // serveReplicas runs n HTTP servers on loopback until ctx ends.
-func serveReplicas(ctx context.Context, n int) error {
+func serveReplicas(ctx context.Context, out io.Writer, n int) error {
 	mux := http.NewServeMux()
 	mux.HandleFunc(reachwire.Small, func(w http.ResponseWriter, _ *http.Request) { send(w, reachwire.SmallBytes) })
 	mux.HandleFunc(reachwire.Bulk, func(w http.ResponseWriter, _ *http.Request) { send(w, reachwire.BulkBytes) })
@@ -84,7 +85,7 @@ func serveReplicas(ctx context.Context, n int) error {
 			return nil
 		})
 	}
-	if err := say(at); err != nil {
+	if err := say(out, at); err != nil {
 		return err
 	}
 	return g.Wait()

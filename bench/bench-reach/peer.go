@@ -6,6 +6,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/netip"
 
@@ -34,7 +35,7 @@ func (t targets) Target(_ context.Context, _ shoal.PeerID, a carry.Ask) (carry.P
 
 // servePeer carries to the replicas, from a door to its own and one to those of holder,
 // and for others, until ctx ends.
-func servePeer(ctx context.Context, replicas []string, holder string) error {
+func servePeer(ctx context.Context, out io.Writer, replicas []string, holder string) error {
 	h, err := reachwire.NewHost()
 	if err != nil {
 		return err
@@ -73,7 +74,7 @@ func servePeer(ctx context.Context, replicas []string, holder string) error {
 			return err
 		}
 	}
-	if err := say(at); err != nil {
+	if err := say(out, at); err != nil {
 		return err
 	}
 	return g.Wait()

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 
@@ -75,8 +76,11 @@ func (d *Docker) Create(ctx context.Context, spec shoal.ContainerSpec) (string, 
 // make asks the engine for the container, on its first network.
 func (d *Docker) make(ctx context.Context, what string, spec *shoal.ContainerSpec, labels map[string]string) (string, error) {
 	return call(ctx, d, d.cfg.Slow, what, func(ctx context.Context, c *client.Client) (string, error) {
-		cfg, host := configOf(spec, labels), hostConfigOf(spec)
-		var err error
+		apart, err := d.isApart(ctx, c, spec.Spec)
+		if err != nil {
+			return "", err
+		}
+		cfg, host := configOf(spec, labels), hostConfigOf(spec, apart)
 		if cfg.Image, err = imageOf(ctx, c, spec); err != nil {
 			return "", err
 		}
@@ -207,8 +211,27 @@ func configOf(spec *shoal.ContainerSpec, labels map[string]string) *container.Co
 	}
 }
 
+// isApart reports whether a container's ports that answer on every peer need a way in: a
+// rootless engine's, or Docker Desktop's, containers have addresses that this machine does
+// not reach.
+func (d *Docker) isApart(ctx context.Context, c *client.Client, spec *shoal.Spec) (bool, error) {
+	if !slices.ContainsFunc(spec.Ports, shoal.Port.IsIngress) {
+		return false, nil
+	}
+	if known := d.apart.Load(); known != nil {
+		return *known, nil
+	}
+	info, err := c.Info(ctx)
+	if err != nil {
+		return false, err
+	}
+	is := slices.Contains(info.SecurityOptions, "name=rootless") || info.OperatingSystem == "Docker Desktop"
+	d.apart.Store(&is)
+	return is, nil
+}
+
 // hostConfigOf translates what binds a container to this machine, but for the setup.
-func hostConfigOf(spec *shoal.ContainerSpec) *container.HostConfig {
+func hostConfigOf(spec *shoal.ContainerSpec, apart bool) *container.HostConfig {
 	s := spec.Spec
 	pids := s.PidsLimit
 	if pids == 0 {
@@ -216,10 +239,13 @@ func hostConfigOf(spec *shoal.ContainerSpec) *container.HostConfig {
 	}
 	ports := make(nat.PortMap, len(s.Ports))
 	for _, p := range s.Ports {
-		if p.IsIngress() {
-			continue // carried by every peer, to the container's own address
-		}
 		b := nat.PortBinding{HostIP: spec.Publish}
+		if p.IsIngress() { // carried by every peer, to the container's own address
+			if apart {
+				ports[portOf(p)] = append(ports[portOf(p)], nat.PortBinding{HostIP: "127.0.0.1"})
+			}
+			continue
+		}
 		if p.Published != 0 {
 			b.HostPort = strconv.Itoa(int(p.Published))
 		}

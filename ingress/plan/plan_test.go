@@ -124,8 +124,14 @@ func TestTarget(t *testing.T) {
 		want   string // the address, or a part of the error
 		is     error
 	}{
-		"published":       {func(*Question, *world) {}, "172.17.0.2:80", nil},
-		"forwarded":       {func(q *Question, _ *world) { q.Via, q.Asker, q.Port = ViaForward, "self", 5432 }, "172.17.0.2:5432", nil},
+		"published": {func(*Question, *world) {}, "172.17.0.2:80", nil},
+		"forwarded": {func(q *Question, _ *world) { q.Via, q.Asker, q.Port = ViaForward, "self", 5432 }, "172.17.0.2:5432", nil},
+		"published by the engine on loopback": {func(_ *Question, w *world) {
+			w.states["self"].Replicas[0].Ports = []shoal.PortBinding{
+				{Container: 80, Protocol: "udp", HostIP: "127.0.0.1", HostPort: 1}, {Container: 80, Protocol: "tcp", HostIP: "192.0.2.1", HostPort: 2},
+				{Container: 80, Protocol: "tcp", HostIP: "127.0.0.1", HostPort: 32768},
+			}
+		}, "127.0.0.1:32768", nil},
 		"no such service": {func(q *Question, _ *world) { q.Service = "nosuch" }, `service "nosuch"`, shoal.ErrNotFound},
 		"not published":   {func(q *Question, _ *world) { q.Port = 81 }, "publishes no port 81/tcp", shoal.ErrRefused},
 		"a host port":     {func(q *Question, _ *world) { q.Port = 90 }, "publishes no port 90/tcp", shoal.ErrRefused},

@@ -53,11 +53,11 @@ func Target(v *shoal.View, q Question) (Answer, error) {
 	case r.Phase == shoal.PhaseStopping, q.Via == ViaPublished && r.Phase != shoal.PhaseReady:
 		return Answer{}, fmt.Errorf("%s/%d is %s: %w", q.Service, r.Slot, r.Phase, shoal.ErrNotFound)
 	}
-	addr, err := netip.ParseAddr(r.Addr)
-	if err != nil {
+	addr, ok := addressOf(r, q)
+	if !ok {
 		return Answer{}, fmt.Errorf("%s/%d has no address: %w", q.Service, r.Slot, shoal.ErrNotFound)
 	}
-	return Answer{Addr: netip.AddrPortFrom(addr, q.Port), Proxy: q.Via == ViaPublished && q.Protocol == "tcp" && s.Spec.ProxyProtocol}, nil
+	return Answer{Addr: addr, Proxy: q.Via == ViaPublished && q.Protocol == "tcp" && s.Spec.ProxyProtocol}, nil
 }
 
 // may refuses who may not come this way to any replica of a service.
@@ -87,4 +87,17 @@ func holds(v *shoal.View, q Question) bool {
 		}
 	}
 	return false
+}
+
+// addressOf returns where a port of a replica is: where its engine published it on
+// loopback, if it did, for it does so where the container's own address is not reached.
+func addressOf(r *shoal.ReplicaStatus, q Question) (netip.AddrPort, bool) {
+	for _, b := range r.Ports {
+		host, err := netip.ParseAddr(b.HostIP)
+		if err == nil && host.IsLoopback() && b.HostPort != 0 && b.Container == q.Port && b.Protocol == q.Protocol {
+			return netip.AddrPortFrom(host, b.HostPort), true
+		}
+	}
+	addr, err := netip.ParseAddr(r.Addr)
+	return netip.AddrPortFrom(addr, q.Port), err == nil
 }

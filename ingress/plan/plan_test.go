@@ -128,7 +128,8 @@ func TestTarget(t *testing.T) {
 		"forwarded": {func(q *Question, _ *world) { q.Via, q.Asker, q.Port = ViaForward, "self", 5432 }, "172.17.0.2:5432", nil},
 		"published by the engine on loopback": {func(_ *Question, w *world) {
 			w.states["self"].Replicas[0].Ports = []shoal.PortBinding{
-				{Container: 80, Protocol: "udp", HostIP: "127.0.0.1", HostPort: 1}, {Container: 80, Protocol: "tcp", HostIP: "192.0.2.1", HostPort: 2},
+				{Container: 80, Protocol: "udp", HostIP: "127.0.0.1", HostPort: 1},
+				{Container: 80, Protocol: "tcp", HostIP: "192.0.2.1", HostPort: 2},
 				{Container: 80, Protocol: "tcp", HostIP: "127.0.0.1", HostPort: 32768},
 			}
 		}, "127.0.0.1:32768", nil},

@@ -212,6 +212,34 @@ func TestNewRevisionStopsFirst(t *testing.T) {
 	})
 }
 
+// TestDrainsBeforeItStops: a replica with a port of every peer says that it stops a moment
+// before it is told to, so that what was just carried to it is still taken; one without
+// stops at once.
+func TestDrainsBeforeItStops(t *testing.T) {
+	for _, c := range []struct {
+		port shoal.Port
+		want time.Duration
+	}{
+		{shoal.Port{Container: 80, Published: 8080, Protocol: "tcp"}, drainTime},
+		{shoal.Port{Container: 80, Published: 8080, Protocol: "tcp", Host: true}, 0},
+	} {
+		inSea(t, 1, func(s *sea) {
+			p := s.first()
+			oneWeb(s, 1, func(sp *shoal.Spec) { sp.Ports = []shoal.Port{c.port} })
+			s.remove("web")
+			s.until(time.Second, "it says so", func() bool { return p.replica("web", 0).Phase == shoal.PhaseStopping })
+			from := s.clock.Mono()
+			if got := kinds(p, from); c.want > 0 && len(got) > 0 {
+				t.Errorf("with %+v happened %v before it drained", c.port, got)
+			}
+			s.until(5*time.Second, "it is gone", func() bool { return p.containers() == 0 })
+			if took := s.clock.Mono() - from; took < c.want || took > c.want+200*time.Millisecond {
+				t.Errorf("with %+v it took %s, want %s", c.port, took, c.want)
+			}
+		})
+	}
+}
+
 // TestStartFirst: the old replica goes when the new one is ready; with a fixed port
 // of the host in the way it goes first all the same.
 func TestStartFirst(t *testing.T) {

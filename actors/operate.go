@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -185,7 +186,11 @@ func (a *replicaActor) operation(ctx actor.Context, f lifecycle.Effect) *operati
 			return "", d.Engine.Start(ctx, f.ID)
 		}}
 	case lifecycle.EffectStop:
-		return &operation{timeout: f.Grace + cfg.CallTimeout, call: func(ctx context.Context) (string, error) {
+		drain := a.drain()
+		return &operation{timeout: drain + f.Grace + cfg.CallTimeout, call: func(ctx context.Context) (string, error) {
+			if !sleep(ctx, drain) {
+				return "", ctx.Err()
+			}
 			return "", d.Engine.Stop(ctx, f.ID, f.Signal, f.Grace)
 		}}
 	case lifecycle.EffectRemove:
@@ -207,4 +212,19 @@ var wrapping = strings.NewReplacer(
 func oneLine(err error) string {
 	text, _, _ := strings.Cut(wrapping.Replace(err.Error()), "\n")
 	return strings.ToValidUTF8(text[:min(len(text), 200)], "")
+}
+
+// drainTime passes between the word that a replica stops and its signal. Its holder sends
+// it nothing more at once, but a connection that it was just given must still be accepted:
+// programs close their listener as soon as they are told to stop, and the kernel resets
+// what waits there.
+const drainTime = 300 * time.Millisecond
+
+// drain is how long the replica is let be before it is stopped: only connections to ports
+// that answer on every peer are steered away from it.
+func (a *replicaActor) drain() time.Duration {
+	if a.entry.spec == nil || !slices.ContainsFunc(a.entry.spec.Ports, shoal.Port.IsIngress) {
+		return 0
+	}
+	return drainTime
 }

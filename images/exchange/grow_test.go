@@ -32,7 +32,7 @@ func (m *member) grow(b []byte, from int, pause time.Duration) error {
 			return err
 		}
 		m.x.Gained(d)
-		time.Sleep(pause)
+		time.Sleep(pause) // as a registry would send it
 	}
 	return nil
 }

@@ -133,9 +133,6 @@ const maxPerConnection = 20 << 10
 // TestMemoryOfOpenConnections counts heap and stacks of connections that were used and
 // wait. Remote ones cost both peers.
 func TestMemoryOfOpenConnections(t *testing.T) {
-	if testing.Short() {
-		t.Skip("opens thousands of connections")
-	}
 	cfg := Defaults()
 	cfg.ConnsPerClient = cfg.Conns
 	everywhere(t, cfg, func(t *testing.T, here, holder *member) {

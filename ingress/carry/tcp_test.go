@@ -353,7 +353,7 @@ func TestIdle(t *testing.T) {
 			if _, err := io.ReadFull(c, make([]byte, 1)); err != nil {
 				t.Fatal(err)
 			}
-			time.Sleep(cfg.Idle / 3)
+			time.Sleep(cfg.Idle / 3) // shorter than what ends it
 		}
 		if _, err := io.ReadAll(c); !errors.Is(err, syscall.ECONNRESET) {
 			t.Errorf("the client saw %v, want a reset", err)

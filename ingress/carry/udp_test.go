@@ -131,7 +131,7 @@ func TestIdleTimer(t *testing.T) {
 		var ended atomic.Int64
 		timer := newIdleTimer(clock, time.Minute, func() { ended.Store(int64(clock.Mono())) })
 		for range 10 {
-			time.Sleep(50 * time.Second)
+			time.Sleep(50 * time.Second) // of the bubble
 			timer.touch()
 		}
 		time.Sleep(time.Hour)

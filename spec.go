@@ -137,6 +137,7 @@ type Spec struct {
 	Env        map[string]string
 	Labels     map[string]string
 	Ports      []Port
+	Networks   []Attachment // see Attachments
 
 	Limits       Resources // enforced by the engine
 	Reservations Resources // counted by placement

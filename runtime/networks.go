@@ -31,7 +31,7 @@ const subnetTries = 8
 
 // EnsureNetwork implements [shoal.Networks]. It makes one network at a time.
 func (d *Docker) EnsureNetwork(ctx context.Context, name string, taken []netip.Prefix) (shoal.Network, error) {
-	if err := checkNetworkName(name); err != nil {
+	if err := shoal.CheckNetworkName("networks", name); err != nil {
 		return shoal.Network{}, err
 	}
 	what := "make network " + name

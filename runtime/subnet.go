@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"iter"
 	"net/netip"
-	"regexp"
 	"slices"
 
 	"github.com/shoalnet/shoal"
@@ -26,16 +25,6 @@ const subnetBits = 22
 // and end theirs, and outside of what engines take by themselves (172.17.0.0/16 and up,
 // 192.168.0.0/16). What overlaps is passed over anyway.
 var defaultPool = netip.MustParsePrefix("10.213.0.0/16")
-
-// networkPattern are the names that an engine, a label and a DNS zone can all carry.
-var networkPattern = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}$`)
-
-func checkNetworkName(name string) error {
-	if networkPattern.MatchString(name) {
-		return nil
-	}
-	return &shoal.InvalidError{Field: "networks", Why: fmt.Sprintf("must be names of up to 128 letters, digits, _ . and -, got %.140q", name)}
-}
 
 func checkPool(pool netip.Prefix) error {
 	if pool.IsValid() && pool.Addr().Is4() && pool.Bits() <= subnetBits && pool.Bits() >= 8 && pool == pool.Masked() {

@@ -22,7 +22,7 @@ type twinNetwork struct {
 
 // EnsureNetwork implements [shoal.Networks].
 func (t *Twin) EnsureNetwork(ctx context.Context, name string, taken []netip.Prefix) (shoal.Network, error) {
-	if err := checkNetworkName(name); err != nil {
+	if err := shoal.CheckNetworkName("networks", name); err != nil {
 		return shoal.Network{}, err
 	}
 	what := "make network " + name

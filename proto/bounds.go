@@ -19,6 +19,9 @@ const (
 	maxPairs     = 1000 // env, labels
 	maxArgs      = 1000 // entrypoint, command, health test
 	maxPorts     = 256
+	maxNetworks  = 16  // of a service
+	maxAliases   = 32  // in each of them
+	maxNetwork   = 128 // bytes of a network's name
 	maxSelectors = 256
 	maxMounts    = 256   // mounts, devices, capabilities and the like, each
 	maxRefs      = 1000  // revisions, marks, bases that one body names
@@ -261,6 +264,11 @@ func (c *checker) spec(s *shoal.Spec) {
 	c.count("ports", len(s.Ports), maxPorts)
 	for _, p := range s.Ports {
 		c.text("ports", p.Protocol, maxWord)
+	}
+	c.count("networks", len(s.Networks), maxNetworks)
+	for _, a := range s.Networks {
+		c.text("networks", a.Network, maxNetwork)
+		c.list("networks", a.Aliases, maxAliases, maxWord)
 	}
 	c.resources("limits", s.Limits)
 	c.resources("reservations", s.Reservations)

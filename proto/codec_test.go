@@ -207,6 +207,9 @@ func TestEncodeBodyRefuses(t *testing.T) {
 		"UTF-8":        &shoal.PeerBody{Peer: "A", Facts: shoal.PeerFacts{Labels: map[string]string{"k": "\xff"}}},
 		"env":          revision(func(b *shoal.RevisionBody) { b.Spec.Env = env }),
 		"ports":        revision(func(b *shoal.RevisionBody) { b.Spec.Ports = make([]shoal.Port, maxPorts+1) }),
+		"networks":     revision(func(b *shoal.RevisionBody) { b.Spec.Networks = make([]shoal.Attachment, maxNetworks+1) }),
+		"network":      revision(func(b *shoal.RevisionBody) { b.Spec.Networks = on(strings.Repeat("a", maxNetwork+1)) }),
+		"aliases":      revision(func(b *shoal.RevisionBody) { b.Spec.Networks = on("a", slicesOf(maxAliases+1, "db")...) }),
 		"replicas":     revision(func(b *shoal.RevisionBody) { b.Spec.Replicas = -1 }),
 		"revision":     revision(func(b *shoal.RevisionBody) { b.Revision.Seq = 0 }),
 		"replaces":     revision(func(b *shoal.RevisionBody) { b.Replaces = make([]shoal.RevisionID, 1) }),
@@ -234,6 +237,10 @@ func TestEncodeBodyRefuses(t *testing.T) {
 			t.Errorf("%s: EncodeBody = %v, want an InvalidError", name, err)
 		}
 	}
+}
+
+func on(network string, aliases ...string) []shoal.Attachment {
+	return []shoal.Attachment{{Network: network, Aliases: aliases}}
 }
 
 func image(fn func(*shoal.ImageBody)) shoal.Body {
@@ -335,13 +342,18 @@ func TestLargestProposalFits(t *testing.T) {
 }
 
 func FuzzDecodeRecord(f *testing.F) {
+	bodies := []shoal.Body{&shoal.RevisionBody{
+		Revision: shoal.RevisionID{Seq: 1, Author: "A"}, Spec: shoal.Spec{Name: "web", Networks: on("shop_back", "db", "db-1")},
+	}}
 	for i, kind := range kinds {
-		b := genBody(kind).Example(i)
+		bodies = append(bodies, genBody(kind).Example(i))
+	}
+	for _, b := range bodies {
 		raw, err := EncodeBody(b)
 		if err != nil {
 			f.Fatal(err)
 		}
-		f.Add(EncodeRecord(&shoal.Record{Schema: 1, Kind: kind, Name: b.About(), Author: "A", AuthorSeq: 1, Raw: raw}))
+		f.Add(EncodeRecord(&shoal.Record{Schema: 1, Kind: b.Kind(), Name: b.About(), Author: "A", AuthorSeq: 1, Raw: raw}))
 	}
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		r, err := DecodeRecord(raw)

@@ -92,11 +92,17 @@ var genSpec = rapid.Custom(func(t *rapid.T) shoal.Spec {
 			Key: genText.Draw(t, "key"), Op: shoal.Op(genText.Draw(t, "op")), Values: sliceOf(genText, 3).Draw(t, "values"),
 		}
 	})
+	attachment := rapid.Custom(func(t *rapid.T) shoal.Attachment {
+		return shoal.Attachment{
+			Network: rapid.StringMatching(`[a-zA-Z0-9][a-zA-Z0-9_.-]{0,20}`).Draw(t, "network"), Aliases: sliceOf(genService, 3).Draw(t, "aliases"),
+		}
+	})
 	return shoal.Spec{
 		Name: genService.Draw(t, "name"), Project: genText.Draw(t, "project"), Image: genText.Draw(t, "image"),
 		Entrypoint: sliceOf(genText, 3).Draw(t, "entrypoint"), Command: sliceOf(genText, 3).Draw(t, "command"),
 		Env: genPairs.Draw(t, "env"), Labels: genPairs.Draw(t, "labels"), Ports: sliceOf(port, 3).Draw(t, "ports"),
-		Limits: genResources.Draw(t, "limits"), Reservations: genResources.Draw(t, "reservations"),
+		Networks: sliceOf(attachment, 3).Draw(t, "networks"),
+		Limits:   genResources.Draw(t, "limits"), Reservations: genResources.Draw(t, "reservations"),
 		PidsLimit: rapid.Int64Range(-1, 1000).Draw(t, "pids"), Mode: shoal.Mode(genText.Draw(t, "mode")),
 		Replicas: genCount.Draw(t, "replicas"), Constraints: sliceOf(selector, 3).Draw(t, "constraints"),
 		Strategy: shoal.Strategy(genText.Draw(t, "strategy")), MaxPerPeer: genCount.Draw(t, "max"),

@@ -27,6 +27,9 @@ func specMessage(s *shoal.Spec) *shoalv1.Spec {
 			Container: uint32(p.Container), Published: uint32(p.Published), Protocol: p.Protocol, Host: p.Host,
 		})
 	}
+	for _, a := range s.Networks {
+		m.Networks = append(m.Networks, &shoalv1.Attachment{Network: a.Network, Aliases: a.Aliases})
+	}
 	for _, c := range s.Constraints {
 		m.Constraints = append(m.Constraints, &shoalv1.Selector{Key: c.Key, Op: string(c.Op), Values: c.Values})
 	}
@@ -71,6 +74,9 @@ func specOf(m *shoalv1.Spec) (shoal.Spec, error) {
 			return s, err
 		}
 		s.Ports = append(s.Ports, shoal.Port{Container: c, Published: pub, Protocol: p.GetProtocol(), Host: p.GetHost()})
+	}
+	for _, a := range m.GetNetworks() {
+		s.Networks = append(s.Networks, shoal.Attachment{Network: a.GetNetwork(), Aliases: a.GetAliases()})
 	}
 	for _, c := range m.GetConstraints() {
 		s.Constraints = append(s.Constraints, shoal.Selector{

@@ -7723,6 +7723,328 @@ func (x *ListReachResponse) GetFreshness() *Freshness {
 	return nil
 }
 
+// NetworkRow is a network that services are on. There is nothing else to a network:
+// each peer makes a bridge for it once a replica needs it.
+type NetworkRow struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Projects      []string               `protobuf:"bytes,2,rep,name=projects,proto3" json:"projects,omitempty"` // of its services, sorted
+	Services      []*NetworkService      `protobuf:"bytes,3,rep,name=services,proto3" json:"services,omitempty"` // by name
+	Peers         []*Place               `protobuf:"bytes,4,rep,name=peers,proto3" json:"peers,omitempty"`       // that have ready replicas on it, as the asked peer believes
+	Names         []*NetworkName         `protobuf:"bytes,5,rep,name=names,proto3" json:"names,omitempty"`       // sorted
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NetworkRow) Reset() {
+	*x = NetworkRow{}
+	mi := &file_shoal_v1_control_proto_msgTypes[112]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NetworkRow) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NetworkRow) ProtoMessage() {}
+
+func (x *NetworkRow) ProtoReflect() protoreflect.Message {
+	mi := &file_shoal_v1_control_proto_msgTypes[112]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NetworkRow.ProtoReflect.Descriptor instead.
+func (*NetworkRow) Descriptor() ([]byte, []int) {
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{112}
+}
+
+func (x *NetworkRow) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *NetworkRow) GetProjects() []string {
+	if x != nil {
+		return x.Projects
+	}
+	return nil
+}
+
+func (x *NetworkRow) GetServices() []*NetworkService {
+	if x != nil {
+		return x.Services
+	}
+	return nil
+}
+
+func (x *NetworkRow) GetPeers() []*Place {
+	if x != nil {
+		return x.Peers
+	}
+	return nil
+}
+
+func (x *NetworkRow) GetNames() []*NetworkName {
+	if x != nil {
+		return x.Names
+	}
+	return nil
+}
+
+// NetworkService is a service on a network.
+type NetworkService struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Service       string                 `protobuf:"bytes,1,opt,name=service,proto3" json:"service,omitempty"`
+	Project       string                 `protobuf:"bytes,2,opt,name=project,proto3" json:"project,omitempty"`
+	Aliases       []string               `protobuf:"bytes,3,rep,name=aliases,proto3" json:"aliases,omitempty"` // as its spec has them
+	Want          int32                  `protobuf:"varint,4,opt,name=want,proto3" json:"want,omitempty"`      // replicas
+	Ready         int32                  `protobuf:"varint,5,opt,name=ready,proto3" json:"ready,omitempty"`
+	Peers         []*Place               `protobuf:"bytes,6,rep,name=peers,proto3" json:"peers,omitempty"` // that have ready replicas
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NetworkService) Reset() {
+	*x = NetworkService{}
+	mi := &file_shoal_v1_control_proto_msgTypes[113]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NetworkService) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NetworkService) ProtoMessage() {}
+
+func (x *NetworkService) ProtoReflect() protoreflect.Message {
+	mi := &file_shoal_v1_control_proto_msgTypes[113]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NetworkService.ProtoReflect.Descriptor instead.
+func (*NetworkService) Descriptor() ([]byte, []int) {
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{113}
+}
+
+func (x *NetworkService) GetService() string {
+	if x != nil {
+		return x.Service
+	}
+	return ""
+}
+
+func (x *NetworkService) GetProject() string {
+	if x != nil {
+		return x.Project
+	}
+	return ""
+}
+
+func (x *NetworkService) GetAliases() []string {
+	if x != nil {
+		return x.Aliases
+	}
+	return nil
+}
+
+func (x *NetworkService) GetWant() int32 {
+	if x != nil {
+		return x.Want
+	}
+	return 0
+}
+
+func (x *NetworkService) GetReady() int32 {
+	if x != nil {
+		return x.Ready
+	}
+	return 0
+}
+
+func (x *NetworkService) GetPeers() []*Place {
+	if x != nil {
+		return x.Peers
+	}
+	return nil
+}
+
+// NetworkName is a name that containers on a network may ask for.
+type NetworkName struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Service       string                 `protobuf:"bytes,2,opt,name=service,proto3" json:"service,omitempty"` // that it stands for
+	Losers        []string               `protobuf:"bytes,3,rep,name=losers,proto3" json:"losers,omitempty"`   // services that want it, too
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NetworkName) Reset() {
+	*x = NetworkName{}
+	mi := &file_shoal_v1_control_proto_msgTypes[114]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NetworkName) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NetworkName) ProtoMessage() {}
+
+func (x *NetworkName) ProtoReflect() protoreflect.Message {
+	mi := &file_shoal_v1_control_proto_msgTypes[114]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NetworkName.ProtoReflect.Descriptor instead.
+func (*NetworkName) Descriptor() ([]byte, []int) {
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{114}
+}
+
+func (x *NetworkName) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *NetworkName) GetService() string {
+	if x != nil {
+		return x.Service
+	}
+	return ""
+}
+
+func (x *NetworkName) GetLosers() []string {
+	if x != nil {
+		return x.Losers
+	}
+	return nil
+}
+
+// ListNetworksRequest asks for one network or, with "", for all.
+type ListNetworksRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Network       string                 `protobuf:"bytes,1,opt,name=network,proto3" json:"network,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListNetworksRequest) Reset() {
+	*x = ListNetworksRequest{}
+	mi := &file_shoal_v1_control_proto_msgTypes[115]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListNetworksRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListNetworksRequest) ProtoMessage() {}
+
+func (x *ListNetworksRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_shoal_v1_control_proto_msgTypes[115]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListNetworksRequest.ProtoReflect.Descriptor instead.
+func (*ListNetworksRequest) Descriptor() ([]byte, []int) {
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{115}
+}
+
+func (x *ListNetworksRequest) GetNetwork() string {
+	if x != nil {
+		return x.Network
+	}
+	return ""
+}
+
+// ListNetworksResponse answers ListNetworks.
+type ListNetworksResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Networks      []*NetworkRow          `protobuf:"bytes,1,rep,name=networks,proto3" json:"networks,omitempty"` // by name
+	Freshness     *Freshness             `protobuf:"bytes,2,opt,name=freshness,proto3" json:"freshness,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListNetworksResponse) Reset() {
+	*x = ListNetworksResponse{}
+	mi := &file_shoal_v1_control_proto_msgTypes[116]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListNetworksResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListNetworksResponse) ProtoMessage() {}
+
+func (x *ListNetworksResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_shoal_v1_control_proto_msgTypes[116]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListNetworksResponse.ProtoReflect.Descriptor instead.
+func (*ListNetworksResponse) Descriptor() ([]byte, []int) {
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{116}
+}
+
+func (x *ListNetworksResponse) GetNetworks() []*NetworkRow {
+	if x != nil {
+		return x.Networks
+	}
+	return nil
+}
+
+func (x *ListNetworksResponse) GetFreshness() *Freshness {
+	if x != nil {
+		return x.Freshness
+	}
+	return nil
+}
+
 // ForwardRequest is, in this order: the start, data, and its end.
 type ForwardRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -7738,7 +8060,7 @@ type ForwardRequest struct {
 
 func (x *ForwardRequest) Reset() {
 	*x = ForwardRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[112]
+	mi := &file_shoal_v1_control_proto_msgTypes[117]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7750,7 +8072,7 @@ func (x *ForwardRequest) String() string {
 func (*ForwardRequest) ProtoMessage() {}
 
 func (x *ForwardRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[112]
+	mi := &file_shoal_v1_control_proto_msgTypes[117]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7763,7 +8085,7 @@ func (x *ForwardRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForwardRequest.ProtoReflect.Descriptor instead.
 func (*ForwardRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{112}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{117}
 }
 
 func (x *ForwardRequest) GetWhat() isForwardRequest_What {
@@ -7834,7 +8156,7 @@ type ForwardStart struct {
 
 func (x *ForwardStart) Reset() {
 	*x = ForwardStart{}
-	mi := &file_shoal_v1_control_proto_msgTypes[113]
+	mi := &file_shoal_v1_control_proto_msgTypes[118]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7846,7 +8168,7 @@ func (x *ForwardStart) String() string {
 func (*ForwardStart) ProtoMessage() {}
 
 func (x *ForwardStart) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[113]
+	mi := &file_shoal_v1_control_proto_msgTypes[118]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7859,7 +8181,7 @@ func (x *ForwardStart) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForwardStart.ProtoReflect.Descriptor instead.
 func (*ForwardStart) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{113}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{118}
 }
 
 func (x *ForwardStart) GetService() string {
@@ -7897,7 +8219,7 @@ type ForwardResponse struct {
 
 func (x *ForwardResponse) Reset() {
 	*x = ForwardResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[114]
+	mi := &file_shoal_v1_control_proto_msgTypes[119]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7909,7 +8231,7 @@ func (x *ForwardResponse) String() string {
 func (*ForwardResponse) ProtoMessage() {}
 
 func (x *ForwardResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[114]
+	mi := &file_shoal_v1_control_proto_msgTypes[119]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7922,7 +8244,7 @@ func (x *ForwardResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForwardResponse.ProtoReflect.Descriptor instead.
 func (*ForwardResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{114}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{119}
 }
 
 func (x *ForwardResponse) GetWhat() isForwardResponse_What {
@@ -8576,6 +8898,29 @@ const file_shoal_v1_control_proto_rawDesc = "" +
 	"\aservice\x18\x01 \x01(\tR\aservice\"v\n" +
 	"\x11ListReachResponse\x12.\n" +
 	"\breplicas\x18\x01 \x03(\v2\x12.shoal.v1.ReachRowR\breplicas\x121\n" +
+	"\tfreshness\x18\x02 \x01(\v2\x13.shoal.v1.FreshnessR\tfreshness\"\xc6\x01\n" +
+	"\n" +
+	"NetworkRow\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1a\n" +
+	"\bprojects\x18\x02 \x03(\tR\bprojects\x124\n" +
+	"\bservices\x18\x03 \x03(\v2\x18.shoal.v1.NetworkServiceR\bservices\x12%\n" +
+	"\x05peers\x18\x04 \x03(\v2\x0f.shoal.v1.PlaceR\x05peers\x12+\n" +
+	"\x05names\x18\x05 \x03(\v2\x15.shoal.v1.NetworkNameR\x05names\"\xaf\x01\n" +
+	"\x0eNetworkService\x12\x18\n" +
+	"\aservice\x18\x01 \x01(\tR\aservice\x12\x18\n" +
+	"\aproject\x18\x02 \x01(\tR\aproject\x12\x18\n" +
+	"\aaliases\x18\x03 \x03(\tR\aaliases\x12\x12\n" +
+	"\x04want\x18\x04 \x01(\x05R\x04want\x12\x14\n" +
+	"\x05ready\x18\x05 \x01(\x05R\x05ready\x12%\n" +
+	"\x05peers\x18\x06 \x03(\v2\x0f.shoal.v1.PlaceR\x05peers\"S\n" +
+	"\vNetworkName\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
+	"\aservice\x18\x02 \x01(\tR\aservice\x12\x16\n" +
+	"\x06losers\x18\x03 \x03(\tR\x06losers\"/\n" +
+	"\x13ListNetworksRequest\x12\x18\n" +
+	"\anetwork\x18\x01 \x01(\tR\anetwork\"{\n" +
+	"\x14ListNetworksResponse\x120\n" +
+	"\bnetworks\x18\x01 \x03(\v2\x14.shoal.v1.NetworkRowR\bnetworks\x121\n" +
 	"\tfreshness\x18\x02 \x01(\v2\x13.shoal.v1.FreshnessR\tfreshness\"r\n" +
 	"\x0eForwardRequest\x12.\n" +
 	"\x05start\x18\x01 \x01(\v2\x16.shoal.v1.ForwardStartH\x00R\x05start\x12\x14\n" +
@@ -8589,7 +8934,7 @@ const file_shoal_v1_control_proto_rawDesc = "" +
 	"\x0fForwardResponse\x12\x14\n" +
 	"\x04data\x18\x01 \x01(\fH\x00R\x04data\x12\x12\n" +
 	"\x03end\x18\x02 \x01(\bH\x00R\x03endB\x06\n" +
-	"\x04what2\xe6\x17\n" +
+	"\x04what2\xb5\x18\n" +
 	"\x0eControlService\x12;\n" +
 	"\x06Deploy\x12\x17.shoal.v1.DeployRequest\x1a\x18.shoal.v1.DeployResponse\x128\n" +
 	"\x05Scale\x12\x16.shoal.v1.ScaleRequest\x1a\x17.shoal.v1.ScaleResponse\x12;\n" +
@@ -8628,7 +8973,8 @@ const file_shoal_v1_control_proto_rawDesc = "" +
 	"\vImportImage\x12\x1c.shoal.v1.ImportImageRequest\x1a\x1d.shoal.v1.ImportImageResponse(\x010\x01\x12L\n" +
 	"\vExportImage\x12\x1c.shoal.v1.ExportImageRequest\x1a\x1d.shoal.v1.ExportImageResponse0\x01\x12D\n" +
 	"\tListPorts\x12\x1a.shoal.v1.ListPortsRequest\x1a\x1b.shoal.v1.ListPortsResponse\x12D\n" +
-	"\tListReach\x12\x1a.shoal.v1.ListReachRequest\x1a\x1b.shoal.v1.ListReachResponse\x12B\n" +
+	"\tListReach\x12\x1a.shoal.v1.ListReachRequest\x1a\x1b.shoal.v1.ListReachResponse\x12M\n" +
+	"\fListNetworks\x12\x1d.shoal.v1.ListNetworksRequest\x1a\x1e.shoal.v1.ListNetworksResponse\x12B\n" +
 	"\aForward\x12\x18.shoal.v1.ForwardRequest\x1a\x19.shoal.v1.ForwardResponse(\x010\x01\x12D\n" +
 	"\tGetStatus\x12\x1a.shoal.v1.GetStatusRequest\x1a\x1b.shoal.v1.GetStatusResponse\x125\n" +
 	"\x04Init\x12\x15.shoal.v1.InitRequest\x1a\x16.shoal.v1.InitResponse\x125\n" +
@@ -8651,7 +8997,7 @@ func file_shoal_v1_control_proto_rawDescGZIP() []byte {
 	return file_shoal_v1_control_proto_rawDescData
 }
 
-var file_shoal_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 124)
+var file_shoal_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 129)
 var file_shoal_v1_control_proto_goTypes = []any{
 	(*ErrorDetail)(nil),              // 0: shoal.v1.ErrorDetail
 	(*Freshness)(nil),                // 1: shoal.v1.Freshness
@@ -8765,52 +9111,57 @@ var file_shoal_v1_control_proto_goTypes = []any{
 	(*ReachRow)(nil),                 // 109: shoal.v1.ReachRow
 	(*ListReachRequest)(nil),         // 110: shoal.v1.ListReachRequest
 	(*ListReachResponse)(nil),        // 111: shoal.v1.ListReachResponse
-	(*ForwardRequest)(nil),           // 112: shoal.v1.ForwardRequest
-	(*ForwardStart)(nil),             // 113: shoal.v1.ForwardStart
-	(*ForwardResponse)(nil),          // 114: shoal.v1.ForwardResponse
-	nil,                              // 115: shoal.v1.ServiceRow.LabelsEntry
-	nil,                              // 116: shoal.v1.PeerRow.LabelsEntry
-	nil,                              // 117: shoal.v1.DeployRequest.IfRevisionEntry
-	nil,                              // 118: shoal.v1.DeployRequest.RemoveEntry
-	nil,                              // 119: shoal.v1.ChangePeerRequest.SetLabelsEntry
-	nil,                              // 120: shoal.v1.StoreStatus.RefusedEntry
-	nil,                              // 121: shoal.v1.InitRequest.LabelsEntry
-	nil,                              // 122: shoal.v1.JoinRequest.LabelsEntry
-	nil,                              // 123: shoal.v1.PortRow.RefusedEntry
-	(*RevisionID)(nil),               // 124: shoal.v1.RevisionID
-	(*Port)(nil),                     // 125: shoal.v1.Port
-	(*timestamppb.Timestamp)(nil),    // 126: google.protobuf.Timestamp
-	(*PortBinding)(nil),              // 127: shoal.v1.PortBinding
-	(*Resources)(nil),                // 128: shoal.v1.Resources
-	(*Spec)(nil),                     // 129: shoal.v1.Spec
-	(*Target)(nil),                   // 130: shoal.v1.Target
-	(*CopyChunk)(nil),                // 131: shoal.v1.CopyChunk
-	(*CopyStart)(nil),                // 132: shoal.v1.CopyStart
-	(*DoctorCheck)(nil),              // 133: shoal.v1.DoctorCheck
-	(*ExecRequest)(nil),              // 134: shoal.v1.ExecRequest
-	(*ExecResponse)(nil),             // 135: shoal.v1.ExecResponse
+	(*NetworkRow)(nil),               // 112: shoal.v1.NetworkRow
+	(*NetworkService)(nil),           // 113: shoal.v1.NetworkService
+	(*NetworkName)(nil),              // 114: shoal.v1.NetworkName
+	(*ListNetworksRequest)(nil),      // 115: shoal.v1.ListNetworksRequest
+	(*ListNetworksResponse)(nil),     // 116: shoal.v1.ListNetworksResponse
+	(*ForwardRequest)(nil),           // 117: shoal.v1.ForwardRequest
+	(*ForwardStart)(nil),             // 118: shoal.v1.ForwardStart
+	(*ForwardResponse)(nil),          // 119: shoal.v1.ForwardResponse
+	nil,                              // 120: shoal.v1.ServiceRow.LabelsEntry
+	nil,                              // 121: shoal.v1.PeerRow.LabelsEntry
+	nil,                              // 122: shoal.v1.DeployRequest.IfRevisionEntry
+	nil,                              // 123: shoal.v1.DeployRequest.RemoveEntry
+	nil,                              // 124: shoal.v1.ChangePeerRequest.SetLabelsEntry
+	nil,                              // 125: shoal.v1.StoreStatus.RefusedEntry
+	nil,                              // 126: shoal.v1.InitRequest.LabelsEntry
+	nil,                              // 127: shoal.v1.JoinRequest.LabelsEntry
+	nil,                              // 128: shoal.v1.PortRow.RefusedEntry
+	(*RevisionID)(nil),               // 129: shoal.v1.RevisionID
+	(*Port)(nil),                     // 130: shoal.v1.Port
+	(*timestamppb.Timestamp)(nil),    // 131: google.protobuf.Timestamp
+	(*PortBinding)(nil),              // 132: shoal.v1.PortBinding
+	(*Resources)(nil),                // 133: shoal.v1.Resources
+	(*Spec)(nil),                     // 134: shoal.v1.Spec
+	(*Target)(nil),                   // 135: shoal.v1.Target
+	(*CopyChunk)(nil),                // 136: shoal.v1.CopyChunk
+	(*CopyStart)(nil),                // 137: shoal.v1.CopyStart
+	(*DoctorCheck)(nil),              // 138: shoal.v1.DoctorCheck
+	(*ExecRequest)(nil),              // 139: shoal.v1.ExecRequest
+	(*ExecResponse)(nil),             // 140: shoal.v1.ExecResponse
 }
 var file_shoal_v1_control_proto_depIdxs = []int32{
 	2,   // 0: shoal.v1.Freshness.silent:type_name -> shoal.v1.SilentPeer
-	124, // 1: shoal.v1.ServiceRow.revision:type_name -> shoal.v1.RevisionID
-	125, // 2: shoal.v1.ServiceRow.ports:type_name -> shoal.v1.Port
-	115, // 3: shoal.v1.ServiceRow.labels:type_name -> shoal.v1.ServiceRow.LabelsEntry
-	126, // 4: shoal.v1.ServiceRow.accepted:type_name -> google.protobuf.Timestamp
-	127, // 5: shoal.v1.ReplicaRow.ports:type_name -> shoal.v1.PortBinding
-	124, // 6: shoal.v1.ReplicaRow.revision:type_name -> shoal.v1.RevisionID
-	126, // 7: shoal.v1.ReplicaRow.started:type_name -> google.protobuf.Timestamp
-	116, // 8: shoal.v1.PeerRow.labels:type_name -> shoal.v1.PeerRow.LabelsEntry
-	128, // 9: shoal.v1.PeerRow.capacity:type_name -> shoal.v1.Resources
-	128, // 10: shoal.v1.PeerRow.allocatable:type_name -> shoal.v1.Resources
-	128, // 11: shoal.v1.PeerRow.free:type_name -> shoal.v1.Resources
-	128, // 12: shoal.v1.PeerRow.used:type_name -> shoal.v1.Resources
-	126, // 13: shoal.v1.TokenRow.expires:type_name -> google.protobuf.Timestamp
-	124, // 14: shoal.v1.PlanChange.revision:type_name -> shoal.v1.RevisionID
+	129, // 1: shoal.v1.ServiceRow.revision:type_name -> shoal.v1.RevisionID
+	130, // 2: shoal.v1.ServiceRow.ports:type_name -> shoal.v1.Port
+	120, // 3: shoal.v1.ServiceRow.labels:type_name -> shoal.v1.ServiceRow.LabelsEntry
+	131, // 4: shoal.v1.ServiceRow.accepted:type_name -> google.protobuf.Timestamp
+	132, // 5: shoal.v1.ReplicaRow.ports:type_name -> shoal.v1.PortBinding
+	129, // 6: shoal.v1.ReplicaRow.revision:type_name -> shoal.v1.RevisionID
+	131, // 7: shoal.v1.ReplicaRow.started:type_name -> google.protobuf.Timestamp
+	121, // 8: shoal.v1.PeerRow.labels:type_name -> shoal.v1.PeerRow.LabelsEntry
+	133, // 9: shoal.v1.PeerRow.capacity:type_name -> shoal.v1.Resources
+	133, // 10: shoal.v1.PeerRow.allocatable:type_name -> shoal.v1.Resources
+	133, // 11: shoal.v1.PeerRow.free:type_name -> shoal.v1.Resources
+	133, // 12: shoal.v1.PeerRow.used:type_name -> shoal.v1.Resources
+	131, // 13: shoal.v1.TokenRow.expires:type_name -> google.protobuf.Timestamp
+	129, // 14: shoal.v1.PlanChange.revision:type_name -> shoal.v1.RevisionID
 	7,   // 15: shoal.v1.PlanChange.places:type_name -> shoal.v1.Place
 	8,   // 16: shoal.v1.WishOutcome.changes:type_name -> shoal.v1.PlanChange
-	129, // 17: shoal.v1.DeployRequest.specs:type_name -> shoal.v1.Spec
-	117, // 18: shoal.v1.DeployRequest.if_revision:type_name -> shoal.v1.DeployRequest.IfRevisionEntry
-	118, // 19: shoal.v1.DeployRequest.remove:type_name -> shoal.v1.DeployRequest.RemoveEntry
+	134, // 17: shoal.v1.DeployRequest.specs:type_name -> shoal.v1.Spec
+	122, // 18: shoal.v1.DeployRequest.if_revision:type_name -> shoal.v1.DeployRequest.IfRevisionEntry
+	123, // 19: shoal.v1.DeployRequest.remove:type_name -> shoal.v1.DeployRequest.RemoveEntry
 	9,   // 20: shoal.v1.DeployResponse.outcome:type_name -> shoal.v1.WishOutcome
 	1,   // 21: shoal.v1.DeployResponse.freshness:type_name -> shoal.v1.Freshness
 	12,  // 22: shoal.v1.ScaleRequest.targets:type_name -> shoal.v1.ScaleTarget
@@ -8820,7 +9171,7 @@ var file_shoal_v1_control_proto_depIdxs = []int32{
 	1,   // 26: shoal.v1.RemoveResponse.freshness:type_name -> shoal.v1.Freshness
 	9,   // 27: shoal.v1.OperateResponse.outcome:type_name -> shoal.v1.WishOutcome
 	1,   // 28: shoal.v1.OperateResponse.freshness:type_name -> shoal.v1.Freshness
-	119, // 29: shoal.v1.ChangePeerRequest.set_labels:type_name -> shoal.v1.ChangePeerRequest.SetLabelsEntry
+	124, // 29: shoal.v1.ChangePeerRequest.set_labels:type_name -> shoal.v1.ChangePeerRequest.SetLabelsEntry
 	9,   // 30: shoal.v1.ChangePeerResponse.outcome:type_name -> shoal.v1.WishOutcome
 	1,   // 31: shoal.v1.ChangePeerResponse.freshness:type_name -> shoal.v1.Freshness
 	5,   // 32: shoal.v1.WatchPeerResponse.peer:type_name -> shoal.v1.PeerRow
@@ -8834,29 +9185,29 @@ var file_shoal_v1_control_proto_depIdxs = []int32{
 	7,   // 40: shoal.v1.ExplainedSlot.proposed:type_name -> shoal.v1.Place
 	4,   // 41: shoal.v1.ExplainedSlot.holders:type_name -> shoal.v1.ReplicaRow
 	7,   // 42: shoal.v1.ExplainedSlot.home:type_name -> shoal.v1.Place
-	130, // 43: shoal.v1.CopyFromRequest.target:type_name -> shoal.v1.Target
-	131, // 44: shoal.v1.CopyFromResponse.chunk:type_name -> shoal.v1.CopyChunk
-	132, // 45: shoal.v1.CopyToRequest.start:type_name -> shoal.v1.CopyStart
+	135, // 43: shoal.v1.CopyFromRequest.target:type_name -> shoal.v1.Target
+	136, // 44: shoal.v1.CopyFromResponse.chunk:type_name -> shoal.v1.CopyChunk
+	137, // 45: shoal.v1.CopyToRequest.start:type_name -> shoal.v1.CopyStart
 	33,  // 46: shoal.v1.WatchUsageResponse.peers:type_name -> shoal.v1.PeerUsage
 	3,   // 47: shoal.v1.WatchUsageResponse.services:type_name -> shoal.v1.ServiceRow
 	1,   // 48: shoal.v1.WatchUsageResponse.freshness:type_name -> shoal.v1.Freshness
 	5,   // 49: shoal.v1.PeerUsage.peer:type_name -> shoal.v1.PeerRow
 	34,  // 50: shoal.v1.PeerUsage.replicas:type_name -> shoal.v1.UsedReplica
 	4,   // 51: shoal.v1.UsedReplica.replica:type_name -> shoal.v1.ReplicaRow
-	133, // 52: shoal.v1.RunDoctorResponse.check:type_name -> shoal.v1.DoctorCheck
+	138, // 52: shoal.v1.RunDoctorResponse.check:type_name -> shoal.v1.DoctorCheck
 	3,   // 53: shoal.v1.ListServicesResponse.services:type_name -> shoal.v1.ServiceRow
 	1,   // 54: shoal.v1.ListServicesResponse.freshness:type_name -> shoal.v1.Freshness
 	4,   // 55: shoal.v1.ListReplicasResponse.replicas:type_name -> shoal.v1.ReplicaRow
 	1,   // 56: shoal.v1.ListReplicasResponse.freshness:type_name -> shoal.v1.Freshness
 	3,   // 57: shoal.v1.InspectServiceResponse.service:type_name -> shoal.v1.ServiceRow
-	129, // 58: shoal.v1.InspectServiceResponse.spec:type_name -> shoal.v1.Spec
+	134, // 58: shoal.v1.InspectServiceResponse.spec:type_name -> shoal.v1.Spec
 	4,   // 59: shoal.v1.InspectServiceResponse.replicas:type_name -> shoal.v1.ReplicaRow
-	124, // 60: shoal.v1.InspectServiceResponse.heads:type_name -> shoal.v1.RevisionID
+	129, // 60: shoal.v1.InspectServiceResponse.heads:type_name -> shoal.v1.RevisionID
 	45,  // 61: shoal.v1.InspectServiceResponse.conflicts:type_name -> shoal.v1.WishConflict
 	46,  // 62: shoal.v1.InspectServiceResponse.verdicts:type_name -> shoal.v1.Verdict
 	1,   // 63: shoal.v1.InspectServiceResponse.freshness:type_name -> shoal.v1.Freshness
-	124, // 64: shoal.v1.WishConflict.loser:type_name -> shoal.v1.RevisionID
-	124, // 65: shoal.v1.WishConflict.winner:type_name -> shoal.v1.RevisionID
+	129, // 64: shoal.v1.WishConflict.loser:type_name -> shoal.v1.RevisionID
+	129, // 65: shoal.v1.WishConflict.winner:type_name -> shoal.v1.RevisionID
 	5,   // 66: shoal.v1.ListPeersResponse.peers:type_name -> shoal.v1.PeerRow
 	1,   // 67: shoal.v1.ListPeersResponse.freshness:type_name -> shoal.v1.Freshness
 	5,   // 68: shoal.v1.InspectPeerResponse.peer:type_name -> shoal.v1.PeerRow
@@ -8870,23 +9221,23 @@ var file_shoal_v1_control_proto_depIdxs = []int32{
 	1,   // 76: shoal.v1.WatchResponse.freshness:type_name -> shoal.v1.Freshness
 	3,   // 77: shoal.v1.ServiceProgress.service:type_name -> shoal.v1.ServiceRow
 	4,   // 78: shoal.v1.ServiceProgress.replicas:type_name -> shoal.v1.ReplicaRow
-	126, // 79: shoal.v1.StreamLogsRequest.since:type_name -> google.protobuf.Timestamp
-	126, // 80: shoal.v1.StreamLogsRequest.until:type_name -> google.protobuf.Timestamp
+	131, // 79: shoal.v1.StreamLogsRequest.since:type_name -> google.protobuf.Timestamp
+	131, // 80: shoal.v1.StreamLogsRequest.until:type_name -> google.protobuf.Timestamp
 	58,  // 81: shoal.v1.StreamLogsResponse.line:type_name -> shoal.v1.LogRow
 	59,  // 82: shoal.v1.StreamLogsResponse.lost:type_name -> shoal.v1.LostHolder
-	126, // 83: shoal.v1.LogRow.time:type_name -> google.protobuf.Timestamp
-	126, // 84: shoal.v1.StreamEventsRequest.since:type_name -> google.protobuf.Timestamp
+	131, // 83: shoal.v1.LogRow.time:type_name -> google.protobuf.Timestamp
+	131, // 84: shoal.v1.StreamEventsRequest.since:type_name -> google.protobuf.Timestamp
 	62,  // 85: shoal.v1.StreamEventsResponse.event:type_name -> shoal.v1.EventRow
-	126, // 86: shoal.v1.EventRow.time:type_name -> google.protobuf.Timestamp
+	131, // 86: shoal.v1.EventRow.time:type_name -> google.protobuf.Timestamp
 	1,   // 87: shoal.v1.GetStatusResponse.freshness:type_name -> shoal.v1.Freshness
 	65,  // 88: shoal.v1.GetStatusResponse.store:type_name -> shoal.v1.StoreStatus
-	120, // 89: shoal.v1.StoreStatus.refused:type_name -> shoal.v1.StoreStatus.RefusedEntry
-	121, // 90: shoal.v1.InitRequest.labels:type_name -> shoal.v1.InitRequest.LabelsEntry
-	122, // 91: shoal.v1.JoinRequest.labels:type_name -> shoal.v1.JoinRequest.LabelsEntry
+	125, // 89: shoal.v1.StoreStatus.refused:type_name -> shoal.v1.StoreStatus.RefusedEntry
+	126, // 90: shoal.v1.InitRequest.labels:type_name -> shoal.v1.InitRequest.LabelsEntry
+	127, // 91: shoal.v1.JoinRequest.labels:type_name -> shoal.v1.JoinRequest.LabelsEntry
 	6,   // 92: shoal.v1.ListTokensResponse.tokens:type_name -> shoal.v1.TokenRow
 	1,   // 93: shoal.v1.ListTokensResponse.freshness:type_name -> shoal.v1.Freshness
 	7,   // 94: shoal.v1.ImageRow.author:type_name -> shoal.v1.Place
-	126, // 95: shoal.v1.ImageRow.since:type_name -> google.protobuf.Timestamp
+	131, // 95: shoal.v1.ImageRow.since:type_name -> google.protobuf.Timestamp
 	7,   // 96: shoal.v1.ImageBlob.holders:type_name -> shoal.v1.Place
 	7,   // 97: shoal.v1.ImageBlob.partial:type_name -> shoal.v1.Place
 	78,  // 98: shoal.v1.MovedImages.images:type_name -> shoal.v1.ImageRow
@@ -8898,7 +9249,7 @@ var file_shoal_v1_control_proto_depIdxs = []int32{
 	1,   // 104: shoal.v1.InspectImageResponse.freshness:type_name -> shoal.v1.Freshness
 	78,  // 105: shoal.v1.ChangeImageResponse.image:type_name -> shoal.v1.ImageRow
 	7,   // 106: shoal.v1.ImagePolicy.author:type_name -> shoal.v1.Place
-	126, // 107: shoal.v1.ImagePolicy.since:type_name -> google.protobuf.Timestamp
+	131, // 107: shoal.v1.ImagePolicy.since:type_name -> google.protobuf.Timestamp
 	90,  // 108: shoal.v1.GetImagePolicyResponse.policy:type_name -> shoal.v1.ImagePolicy
 	1,   // 109: shoal.v1.GetImagePolicyResponse.freshness:type_name -> shoal.v1.Freshness
 	90,  // 110: shoal.v1.SetImagePolicyResponse.policy:type_name -> shoal.v1.ImagePolicy
@@ -8910,102 +9261,110 @@ var file_shoal_v1_control_proto_depIdxs = []int32{
 	80,  // 116: shoal.v1.ImportImageResponse.progress:type_name -> shoal.v1.MoveProgress
 	81,  // 117: shoal.v1.ImportImageResponse.end:type_name -> shoal.v1.MovedImages
 	80,  // 118: shoal.v1.ExportImageResponse.progress:type_name -> shoal.v1.MoveProgress
-	123, // 119: shoal.v1.PortRow.refused:type_name -> shoal.v1.PortRow.RefusedEntry
+	128, // 119: shoal.v1.PortRow.refused:type_name -> shoal.v1.PortRow.RefusedEntry
 	106, // 120: shoal.v1.ListPortsResponse.ports:type_name -> shoal.v1.PortRow
 	1,   // 121: shoal.v1.ListPortsResponse.freshness:type_name -> shoal.v1.Freshness
 	7,   // 122: shoal.v1.ReachRow.holder:type_name -> shoal.v1.Place
 	109, // 123: shoal.v1.ListReachResponse.replicas:type_name -> shoal.v1.ReachRow
 	1,   // 124: shoal.v1.ListReachResponse.freshness:type_name -> shoal.v1.Freshness
-	113, // 125: shoal.v1.ForwardRequest.start:type_name -> shoal.v1.ForwardStart
-	10,  // 126: shoal.v1.ControlService.Deploy:input_type -> shoal.v1.DeployRequest
-	13,  // 127: shoal.v1.ControlService.Scale:input_type -> shoal.v1.ScaleRequest
-	15,  // 128: shoal.v1.ControlService.Remove:input_type -> shoal.v1.RemoveRequest
-	17,  // 129: shoal.v1.ControlService.Operate:input_type -> shoal.v1.OperateRequest
-	19,  // 130: shoal.v1.ControlService.ChangePeer:input_type -> shoal.v1.ChangePeerRequest
-	21,  // 131: shoal.v1.ControlService.WatchPeer:input_type -> shoal.v1.WatchPeerRequest
-	39,  // 132: shoal.v1.ControlService.ListServices:input_type -> shoal.v1.ListServicesRequest
-	41,  // 133: shoal.v1.ControlService.ListReplicas:input_type -> shoal.v1.ListReplicasRequest
-	43,  // 134: shoal.v1.ControlService.InspectService:input_type -> shoal.v1.InspectServiceRequest
-	24,  // 135: shoal.v1.ControlService.ExplainService:input_type -> shoal.v1.ExplainServiceRequest
-	47,  // 136: shoal.v1.ControlService.ListPeers:input_type -> shoal.v1.ListPeersRequest
-	49,  // 137: shoal.v1.ControlService.InspectPeer:input_type -> shoal.v1.InspectPeerRequest
-	53,  // 138: shoal.v1.ControlService.Watch:input_type -> shoal.v1.WatchRequest
-	56,  // 139: shoal.v1.ControlService.StreamLogs:input_type -> shoal.v1.StreamLogsRequest
-	60,  // 140: shoal.v1.ControlService.StreamEvents:input_type -> shoal.v1.StreamEventsRequest
-	134, // 141: shoal.v1.ControlService.Exec:input_type -> shoal.v1.ExecRequest
-	27,  // 142: shoal.v1.ControlService.CopyFrom:input_type -> shoal.v1.CopyFromRequest
-	29,  // 143: shoal.v1.ControlService.CopyTo:input_type -> shoal.v1.CopyToRequest
-	31,  // 144: shoal.v1.ControlService.WatchUsage:input_type -> shoal.v1.WatchUsageRequest
-	35,  // 145: shoal.v1.ControlService.RunDoctor:input_type -> shoal.v1.RunDoctorRequest
-	37,  // 146: shoal.v1.ControlService.GetDebug:input_type -> shoal.v1.GetDebugRequest
-	82,  // 147: shoal.v1.ControlService.ListImages:input_type -> shoal.v1.ListImagesRequest
-	84,  // 148: shoal.v1.ControlService.InspectImage:input_type -> shoal.v1.InspectImageRequest
-	86,  // 149: shoal.v1.ControlService.ChangeImage:input_type -> shoal.v1.ChangeImageRequest
-	88,  // 150: shoal.v1.ControlService.CollectImages:input_type -> shoal.v1.CollectImagesRequest
-	91,  // 151: shoal.v1.ControlService.GetImagePolicy:input_type -> shoal.v1.GetImagePolicyRequest
-	93,  // 152: shoal.v1.ControlService.SetImagePolicy:input_type -> shoal.v1.SetImagePolicyRequest
-	95,  // 153: shoal.v1.ControlService.GetRegistryLogin:input_type -> shoal.v1.GetRegistryLoginRequest
-	97,  // 154: shoal.v1.ControlService.PushImage:input_type -> shoal.v1.PushImageRequest
-	99,  // 155: shoal.v1.ControlService.PullImage:input_type -> shoal.v1.PullImageRequest
-	101, // 156: shoal.v1.ControlService.ImportImage:input_type -> shoal.v1.ImportImageRequest
-	104, // 157: shoal.v1.ControlService.ExportImage:input_type -> shoal.v1.ExportImageRequest
-	107, // 158: shoal.v1.ControlService.ListPorts:input_type -> shoal.v1.ListPortsRequest
-	110, // 159: shoal.v1.ControlService.ListReach:input_type -> shoal.v1.ListReachRequest
-	112, // 160: shoal.v1.ControlService.Forward:input_type -> shoal.v1.ForwardRequest
-	63,  // 161: shoal.v1.ControlService.GetStatus:input_type -> shoal.v1.GetStatusRequest
-	66,  // 162: shoal.v1.ControlService.Init:input_type -> shoal.v1.InitRequest
-	68,  // 163: shoal.v1.ControlService.Join:input_type -> shoal.v1.JoinRequest
-	70,  // 164: shoal.v1.ControlService.Leave:input_type -> shoal.v1.LeaveRequest
-	72,  // 165: shoal.v1.ControlService.CreateToken:input_type -> shoal.v1.CreateTokenRequest
-	74,  // 166: shoal.v1.ControlService.ListTokens:input_type -> shoal.v1.ListTokensRequest
-	76,  // 167: shoal.v1.ControlService.RevokeToken:input_type -> shoal.v1.RevokeTokenRequest
-	11,  // 168: shoal.v1.ControlService.Deploy:output_type -> shoal.v1.DeployResponse
-	14,  // 169: shoal.v1.ControlService.Scale:output_type -> shoal.v1.ScaleResponse
-	16,  // 170: shoal.v1.ControlService.Remove:output_type -> shoal.v1.RemoveResponse
-	18,  // 171: shoal.v1.ControlService.Operate:output_type -> shoal.v1.OperateResponse
-	20,  // 172: shoal.v1.ControlService.ChangePeer:output_type -> shoal.v1.ChangePeerResponse
-	22,  // 173: shoal.v1.ControlService.WatchPeer:output_type -> shoal.v1.WatchPeerResponse
-	40,  // 174: shoal.v1.ControlService.ListServices:output_type -> shoal.v1.ListServicesResponse
-	42,  // 175: shoal.v1.ControlService.ListReplicas:output_type -> shoal.v1.ListReplicasResponse
-	44,  // 176: shoal.v1.ControlService.InspectService:output_type -> shoal.v1.InspectServiceResponse
-	25,  // 177: shoal.v1.ControlService.ExplainService:output_type -> shoal.v1.ExplainServiceResponse
-	48,  // 178: shoal.v1.ControlService.ListPeers:output_type -> shoal.v1.ListPeersResponse
-	50,  // 179: shoal.v1.ControlService.InspectPeer:output_type -> shoal.v1.InspectPeerResponse
-	54,  // 180: shoal.v1.ControlService.Watch:output_type -> shoal.v1.WatchResponse
-	57,  // 181: shoal.v1.ControlService.StreamLogs:output_type -> shoal.v1.StreamLogsResponse
-	61,  // 182: shoal.v1.ControlService.StreamEvents:output_type -> shoal.v1.StreamEventsResponse
-	135, // 183: shoal.v1.ControlService.Exec:output_type -> shoal.v1.ExecResponse
-	28,  // 184: shoal.v1.ControlService.CopyFrom:output_type -> shoal.v1.CopyFromResponse
-	30,  // 185: shoal.v1.ControlService.CopyTo:output_type -> shoal.v1.CopyToResponse
-	32,  // 186: shoal.v1.ControlService.WatchUsage:output_type -> shoal.v1.WatchUsageResponse
-	36,  // 187: shoal.v1.ControlService.RunDoctor:output_type -> shoal.v1.RunDoctorResponse
-	38,  // 188: shoal.v1.ControlService.GetDebug:output_type -> shoal.v1.GetDebugResponse
-	83,  // 189: shoal.v1.ControlService.ListImages:output_type -> shoal.v1.ListImagesResponse
-	85,  // 190: shoal.v1.ControlService.InspectImage:output_type -> shoal.v1.InspectImageResponse
-	87,  // 191: shoal.v1.ControlService.ChangeImage:output_type -> shoal.v1.ChangeImageResponse
-	89,  // 192: shoal.v1.ControlService.CollectImages:output_type -> shoal.v1.CollectImagesResponse
-	92,  // 193: shoal.v1.ControlService.GetImagePolicy:output_type -> shoal.v1.GetImagePolicyResponse
-	94,  // 194: shoal.v1.ControlService.SetImagePolicy:output_type -> shoal.v1.SetImagePolicyResponse
-	96,  // 195: shoal.v1.ControlService.GetRegistryLogin:output_type -> shoal.v1.GetRegistryLoginResponse
-	98,  // 196: shoal.v1.ControlService.PushImage:output_type -> shoal.v1.PushImageResponse
-	100, // 197: shoal.v1.ControlService.PullImage:output_type -> shoal.v1.PullImageResponse
-	103, // 198: shoal.v1.ControlService.ImportImage:output_type -> shoal.v1.ImportImageResponse
-	105, // 199: shoal.v1.ControlService.ExportImage:output_type -> shoal.v1.ExportImageResponse
-	108, // 200: shoal.v1.ControlService.ListPorts:output_type -> shoal.v1.ListPortsResponse
-	111, // 201: shoal.v1.ControlService.ListReach:output_type -> shoal.v1.ListReachResponse
-	114, // 202: shoal.v1.ControlService.Forward:output_type -> shoal.v1.ForwardResponse
-	64,  // 203: shoal.v1.ControlService.GetStatus:output_type -> shoal.v1.GetStatusResponse
-	67,  // 204: shoal.v1.ControlService.Init:output_type -> shoal.v1.InitResponse
-	69,  // 205: shoal.v1.ControlService.Join:output_type -> shoal.v1.JoinResponse
-	71,  // 206: shoal.v1.ControlService.Leave:output_type -> shoal.v1.LeaveResponse
-	73,  // 207: shoal.v1.ControlService.CreateToken:output_type -> shoal.v1.CreateTokenResponse
-	75,  // 208: shoal.v1.ControlService.ListTokens:output_type -> shoal.v1.ListTokensResponse
-	77,  // 209: shoal.v1.ControlService.RevokeToken:output_type -> shoal.v1.RevokeTokenResponse
-	168, // [168:210] is the sub-list for method output_type
-	126, // [126:168] is the sub-list for method input_type
-	126, // [126:126] is the sub-list for extension type_name
-	126, // [126:126] is the sub-list for extension extendee
-	0,   // [0:126] is the sub-list for field type_name
+	113, // 125: shoal.v1.NetworkRow.services:type_name -> shoal.v1.NetworkService
+	7,   // 126: shoal.v1.NetworkRow.peers:type_name -> shoal.v1.Place
+	114, // 127: shoal.v1.NetworkRow.names:type_name -> shoal.v1.NetworkName
+	7,   // 128: shoal.v1.NetworkService.peers:type_name -> shoal.v1.Place
+	112, // 129: shoal.v1.ListNetworksResponse.networks:type_name -> shoal.v1.NetworkRow
+	1,   // 130: shoal.v1.ListNetworksResponse.freshness:type_name -> shoal.v1.Freshness
+	118, // 131: shoal.v1.ForwardRequest.start:type_name -> shoal.v1.ForwardStart
+	10,  // 132: shoal.v1.ControlService.Deploy:input_type -> shoal.v1.DeployRequest
+	13,  // 133: shoal.v1.ControlService.Scale:input_type -> shoal.v1.ScaleRequest
+	15,  // 134: shoal.v1.ControlService.Remove:input_type -> shoal.v1.RemoveRequest
+	17,  // 135: shoal.v1.ControlService.Operate:input_type -> shoal.v1.OperateRequest
+	19,  // 136: shoal.v1.ControlService.ChangePeer:input_type -> shoal.v1.ChangePeerRequest
+	21,  // 137: shoal.v1.ControlService.WatchPeer:input_type -> shoal.v1.WatchPeerRequest
+	39,  // 138: shoal.v1.ControlService.ListServices:input_type -> shoal.v1.ListServicesRequest
+	41,  // 139: shoal.v1.ControlService.ListReplicas:input_type -> shoal.v1.ListReplicasRequest
+	43,  // 140: shoal.v1.ControlService.InspectService:input_type -> shoal.v1.InspectServiceRequest
+	24,  // 141: shoal.v1.ControlService.ExplainService:input_type -> shoal.v1.ExplainServiceRequest
+	47,  // 142: shoal.v1.ControlService.ListPeers:input_type -> shoal.v1.ListPeersRequest
+	49,  // 143: shoal.v1.ControlService.InspectPeer:input_type -> shoal.v1.InspectPeerRequest
+	53,  // 144: shoal.v1.ControlService.Watch:input_type -> shoal.v1.WatchRequest
+	56,  // 145: shoal.v1.ControlService.StreamLogs:input_type -> shoal.v1.StreamLogsRequest
+	60,  // 146: shoal.v1.ControlService.StreamEvents:input_type -> shoal.v1.StreamEventsRequest
+	139, // 147: shoal.v1.ControlService.Exec:input_type -> shoal.v1.ExecRequest
+	27,  // 148: shoal.v1.ControlService.CopyFrom:input_type -> shoal.v1.CopyFromRequest
+	29,  // 149: shoal.v1.ControlService.CopyTo:input_type -> shoal.v1.CopyToRequest
+	31,  // 150: shoal.v1.ControlService.WatchUsage:input_type -> shoal.v1.WatchUsageRequest
+	35,  // 151: shoal.v1.ControlService.RunDoctor:input_type -> shoal.v1.RunDoctorRequest
+	37,  // 152: shoal.v1.ControlService.GetDebug:input_type -> shoal.v1.GetDebugRequest
+	82,  // 153: shoal.v1.ControlService.ListImages:input_type -> shoal.v1.ListImagesRequest
+	84,  // 154: shoal.v1.ControlService.InspectImage:input_type -> shoal.v1.InspectImageRequest
+	86,  // 155: shoal.v1.ControlService.ChangeImage:input_type -> shoal.v1.ChangeImageRequest
+	88,  // 156: shoal.v1.ControlService.CollectImages:input_type -> shoal.v1.CollectImagesRequest
+	91,  // 157: shoal.v1.ControlService.GetImagePolicy:input_type -> shoal.v1.GetImagePolicyRequest
+	93,  // 158: shoal.v1.ControlService.SetImagePolicy:input_type -> shoal.v1.SetImagePolicyRequest
+	95,  // 159: shoal.v1.ControlService.GetRegistryLogin:input_type -> shoal.v1.GetRegistryLoginRequest
+	97,  // 160: shoal.v1.ControlService.PushImage:input_type -> shoal.v1.PushImageRequest
+	99,  // 161: shoal.v1.ControlService.PullImage:input_type -> shoal.v1.PullImageRequest
+	101, // 162: shoal.v1.ControlService.ImportImage:input_type -> shoal.v1.ImportImageRequest
+	104, // 163: shoal.v1.ControlService.ExportImage:input_type -> shoal.v1.ExportImageRequest
+	107, // 164: shoal.v1.ControlService.ListPorts:input_type -> shoal.v1.ListPortsRequest
+	110, // 165: shoal.v1.ControlService.ListReach:input_type -> shoal.v1.ListReachRequest
+	115, // 166: shoal.v1.ControlService.ListNetworks:input_type -> shoal.v1.ListNetworksRequest
+	117, // 167: shoal.v1.ControlService.Forward:input_type -> shoal.v1.ForwardRequest
+	63,  // 168: shoal.v1.ControlService.GetStatus:input_type -> shoal.v1.GetStatusRequest
+	66,  // 169: shoal.v1.ControlService.Init:input_type -> shoal.v1.InitRequest
+	68,  // 170: shoal.v1.ControlService.Join:input_type -> shoal.v1.JoinRequest
+	70,  // 171: shoal.v1.ControlService.Leave:input_type -> shoal.v1.LeaveRequest
+	72,  // 172: shoal.v1.ControlService.CreateToken:input_type -> shoal.v1.CreateTokenRequest
+	74,  // 173: shoal.v1.ControlService.ListTokens:input_type -> shoal.v1.ListTokensRequest
+	76,  // 174: shoal.v1.ControlService.RevokeToken:input_type -> shoal.v1.RevokeTokenRequest
+	11,  // 175: shoal.v1.ControlService.Deploy:output_type -> shoal.v1.DeployResponse
+	14,  // 176: shoal.v1.ControlService.Scale:output_type -> shoal.v1.ScaleResponse
+	16,  // 177: shoal.v1.ControlService.Remove:output_type -> shoal.v1.RemoveResponse
+	18,  // 178: shoal.v1.ControlService.Operate:output_type -> shoal.v1.OperateResponse
+	20,  // 179: shoal.v1.ControlService.ChangePeer:output_type -> shoal.v1.ChangePeerResponse
+	22,  // 180: shoal.v1.ControlService.WatchPeer:output_type -> shoal.v1.WatchPeerResponse
+	40,  // 181: shoal.v1.ControlService.ListServices:output_type -> shoal.v1.ListServicesResponse
+	42,  // 182: shoal.v1.ControlService.ListReplicas:output_type -> shoal.v1.ListReplicasResponse
+	44,  // 183: shoal.v1.ControlService.InspectService:output_type -> shoal.v1.InspectServiceResponse
+	25,  // 184: shoal.v1.ControlService.ExplainService:output_type -> shoal.v1.ExplainServiceResponse
+	48,  // 185: shoal.v1.ControlService.ListPeers:output_type -> shoal.v1.ListPeersResponse
+	50,  // 186: shoal.v1.ControlService.InspectPeer:output_type -> shoal.v1.InspectPeerResponse
+	54,  // 187: shoal.v1.ControlService.Watch:output_type -> shoal.v1.WatchResponse
+	57,  // 188: shoal.v1.ControlService.StreamLogs:output_type -> shoal.v1.StreamLogsResponse
+	61,  // 189: shoal.v1.ControlService.StreamEvents:output_type -> shoal.v1.StreamEventsResponse
+	140, // 190: shoal.v1.ControlService.Exec:output_type -> shoal.v1.ExecResponse
+	28,  // 191: shoal.v1.ControlService.CopyFrom:output_type -> shoal.v1.CopyFromResponse
+	30,  // 192: shoal.v1.ControlService.CopyTo:output_type -> shoal.v1.CopyToResponse
+	32,  // 193: shoal.v1.ControlService.WatchUsage:output_type -> shoal.v1.WatchUsageResponse
+	36,  // 194: shoal.v1.ControlService.RunDoctor:output_type -> shoal.v1.RunDoctorResponse
+	38,  // 195: shoal.v1.ControlService.GetDebug:output_type -> shoal.v1.GetDebugResponse
+	83,  // 196: shoal.v1.ControlService.ListImages:output_type -> shoal.v1.ListImagesResponse
+	85,  // 197: shoal.v1.ControlService.InspectImage:output_type -> shoal.v1.InspectImageResponse
+	87,  // 198: shoal.v1.ControlService.ChangeImage:output_type -> shoal.v1.ChangeImageResponse
+	89,  // 199: shoal.v1.ControlService.CollectImages:output_type -> shoal.v1.CollectImagesResponse
+	92,  // 200: shoal.v1.ControlService.GetImagePolicy:output_type -> shoal.v1.GetImagePolicyResponse
+	94,  // 201: shoal.v1.ControlService.SetImagePolicy:output_type -> shoal.v1.SetImagePolicyResponse
+	96,  // 202: shoal.v1.ControlService.GetRegistryLogin:output_type -> shoal.v1.GetRegistryLoginResponse
+	98,  // 203: shoal.v1.ControlService.PushImage:output_type -> shoal.v1.PushImageResponse
+	100, // 204: shoal.v1.ControlService.PullImage:output_type -> shoal.v1.PullImageResponse
+	103, // 205: shoal.v1.ControlService.ImportImage:output_type -> shoal.v1.ImportImageResponse
+	105, // 206: shoal.v1.ControlService.ExportImage:output_type -> shoal.v1.ExportImageResponse
+	108, // 207: shoal.v1.ControlService.ListPorts:output_type -> shoal.v1.ListPortsResponse
+	111, // 208: shoal.v1.ControlService.ListReach:output_type -> shoal.v1.ListReachResponse
+	116, // 209: shoal.v1.ControlService.ListNetworks:output_type -> shoal.v1.ListNetworksResponse
+	119, // 210: shoal.v1.ControlService.Forward:output_type -> shoal.v1.ForwardResponse
+	64,  // 211: shoal.v1.ControlService.GetStatus:output_type -> shoal.v1.GetStatusResponse
+	67,  // 212: shoal.v1.ControlService.Init:output_type -> shoal.v1.InitResponse
+	69,  // 213: shoal.v1.ControlService.Join:output_type -> shoal.v1.JoinResponse
+	71,  // 214: shoal.v1.ControlService.Leave:output_type -> shoal.v1.LeaveResponse
+	73,  // 215: shoal.v1.ControlService.CreateToken:output_type -> shoal.v1.CreateTokenResponse
+	75,  // 216: shoal.v1.ControlService.ListTokens:output_type -> shoal.v1.ListTokensResponse
+	77,  // 217: shoal.v1.ControlService.RevokeToken:output_type -> shoal.v1.RevokeTokenResponse
+	175, // [175:218] is the sub-list for method output_type
+	132, // [132:175] is the sub-list for method input_type
+	132, // [132:132] is the sub-list for extension type_name
+	132, // [132:132] is the sub-list for extension extendee
+	0,   // [0:132] is the sub-list for field type_name
 }
 
 func init() { file_shoal_v1_control_proto_init() }
@@ -9055,12 +9414,12 @@ func file_shoal_v1_control_proto_init() {
 		(*ExportImageResponse_Data)(nil),
 		(*ExportImageResponse_End)(nil),
 	}
-	file_shoal_v1_control_proto_msgTypes[112].OneofWrappers = []any{
+	file_shoal_v1_control_proto_msgTypes[117].OneofWrappers = []any{
 		(*ForwardRequest_Start)(nil),
 		(*ForwardRequest_Data)(nil),
 		(*ForwardRequest_End)(nil),
 	}
-	file_shoal_v1_control_proto_msgTypes[114].OneofWrappers = []any{
+	file_shoal_v1_control_proto_msgTypes[119].OneofWrappers = []any{
 		(*ForwardResponse_Data)(nil),
 		(*ForwardResponse_End)(nil),
 	}
@@ -9070,7 +9429,7 @@ func file_shoal_v1_control_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_shoal_v1_control_proto_rawDesc), len(file_shoal_v1_control_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   124,
+			NumMessages:   129,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -1798,6 +1798,7 @@ type Spec struct {
 	Lb              string                 `protobuf:"bytes,30,opt,name=lb,proto3" json:"lb,omitempty"`
 	Prefer          string                 `protobuf:"bytes,31,opt,name=prefer,proto3" json:"prefer,omitempty"`
 	ProxyProtocol   bool                   `protobuf:"varint,32,opt,name=proxy_protocol,json=proxyProtocol,proto3" json:"proxy_protocol,omitempty"`
+	Networks        []*Attachment          `protobuf:"bytes,33,rep,name=networks,proto3" json:"networks,omitempty"` // none: the default network
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
@@ -2056,6 +2057,66 @@ func (x *Spec) GetProxyProtocol() bool {
 	return false
 }
 
+func (x *Spec) GetNetworks() []*Attachment {
+	if x != nil {
+		return x.Networks
+	}
+	return nil
+}
+
+// Attachment is a network that a service is on.
+type Attachment struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Network       string                 `protobuf:"bytes,1,opt,name=network,proto3" json:"network,omitempty"` // the cluster's name for it
+	Aliases       []string               `protobuf:"bytes,2,rep,name=aliases,proto3" json:"aliases,omitempty"` // what else the service is called there
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Attachment) Reset() {
+	*x = Attachment{}
+	mi := &file_shoal_v1_state_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Attachment) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Attachment) ProtoMessage() {}
+
+func (x *Attachment) ProtoReflect() protoreflect.Message {
+	mi := &file_shoal_v1_state_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Attachment.ProtoReflect.Descriptor instead.
+func (*Attachment) Descriptor() ([]byte, []int) {
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *Attachment) GetNetwork() string {
+	if x != nil {
+		return x.Network
+	}
+	return ""
+}
+
+func (x *Attachment) GetAliases() []string {
+	if x != nil {
+		return x.Aliases
+	}
+	return nil
+}
+
 // Setup is how a replica's container is set up beyond image and command.
 type Setup struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -2090,7 +2151,7 @@ type Setup struct {
 
 func (x *Setup) Reset() {
 	*x = Setup{}
-	mi := &file_shoal_v1_state_proto_msgTypes[25]
+	mi := &file_shoal_v1_state_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2102,7 +2163,7 @@ func (x *Setup) String() string {
 func (*Setup) ProtoMessage() {}
 
 func (x *Setup) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[25]
+	mi := &file_shoal_v1_state_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2115,7 +2176,7 @@ func (x *Setup) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Setup.ProtoReflect.Descriptor instead.
 func (*Setup) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{25}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Setup) GetUser() string {
@@ -2312,7 +2373,7 @@ type Mount struct {
 
 func (x *Mount) Reset() {
 	*x = Mount{}
-	mi := &file_shoal_v1_state_proto_msgTypes[26]
+	mi := &file_shoal_v1_state_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2324,7 +2385,7 @@ func (x *Mount) String() string {
 func (*Mount) ProtoMessage() {}
 
 func (x *Mount) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[26]
+	mi := &file_shoal_v1_state_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2337,7 +2398,7 @@ func (x *Mount) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Mount.ProtoReflect.Descriptor instead.
 func (*Mount) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{26}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Mount) GetKind() string {
@@ -2422,7 +2483,7 @@ type Device struct {
 
 func (x *Device) Reset() {
 	*x = Device{}
-	mi := &file_shoal_v1_state_proto_msgTypes[27]
+	mi := &file_shoal_v1_state_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2434,7 +2495,7 @@ func (x *Device) String() string {
 func (*Device) ProtoMessage() {}
 
 func (x *Device) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[27]
+	mi := &file_shoal_v1_state_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2447,7 +2508,7 @@ func (x *Device) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Device.ProtoReflect.Descriptor instead.
 func (*Device) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{27}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Device) GetHost() string {
@@ -2483,7 +2544,7 @@ type Ulimit struct {
 
 func (x *Ulimit) Reset() {
 	*x = Ulimit{}
-	mi := &file_shoal_v1_state_proto_msgTypes[28]
+	mi := &file_shoal_v1_state_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2495,7 +2556,7 @@ func (x *Ulimit) String() string {
 func (*Ulimit) ProtoMessage() {}
 
 func (x *Ulimit) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[28]
+	mi := &file_shoal_v1_state_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2508,7 +2569,7 @@ func (x *Ulimit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ulimit.ProtoReflect.Descriptor instead.
 func (*Ulimit) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{28}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Ulimit) GetName() string {
@@ -2543,7 +2604,7 @@ type Logging struct {
 
 func (x *Logging) Reset() {
 	*x = Logging{}
-	mi := &file_shoal_v1_state_proto_msgTypes[29]
+	mi := &file_shoal_v1_state_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2555,7 +2616,7 @@ func (x *Logging) String() string {
 func (*Logging) ProtoMessage() {}
 
 func (x *Logging) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[29]
+	mi := &file_shoal_v1_state_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2568,7 +2629,7 @@ func (x *Logging) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Logging.ProtoReflect.Descriptor instead.
 func (*Logging) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{29}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Logging) GetDriver() string {
@@ -2598,7 +2659,7 @@ type Port struct {
 
 func (x *Port) Reset() {
 	*x = Port{}
-	mi := &file_shoal_v1_state_proto_msgTypes[30]
+	mi := &file_shoal_v1_state_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2610,7 +2671,7 @@ func (x *Port) String() string {
 func (*Port) ProtoMessage() {}
 
 func (x *Port) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[30]
+	mi := &file_shoal_v1_state_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2623,7 +2684,7 @@ func (x *Port) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Port.ProtoReflect.Descriptor instead.
 func (*Port) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{30}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Port) GetContainer() uint32 {
@@ -2666,7 +2727,7 @@ type Selector struct {
 
 func (x *Selector) Reset() {
 	*x = Selector{}
-	mi := &file_shoal_v1_state_proto_msgTypes[31]
+	mi := &file_shoal_v1_state_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2678,7 +2739,7 @@ func (x *Selector) String() string {
 func (*Selector) ProtoMessage() {}
 
 func (x *Selector) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[31]
+	mi := &file_shoal_v1_state_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2691,7 +2752,7 @@ func (x *Selector) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Selector.ProtoReflect.Descriptor instead.
 func (*Selector) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{31}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *Selector) GetKey() string {
@@ -2730,7 +2791,7 @@ type Health struct {
 
 func (x *Health) Reset() {
 	*x = Health{}
-	mi := &file_shoal_v1_state_proto_msgTypes[32]
+	mi := &file_shoal_v1_state_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2742,7 +2803,7 @@ func (x *Health) String() string {
 func (*Health) ProtoMessage() {}
 
 func (x *Health) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[32]
+	mi := &file_shoal_v1_state_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2755,7 +2816,7 @@ func (x *Health) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Health.ProtoReflect.Descriptor instead.
 func (*Health) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{32}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *Health) GetDisable() bool {
@@ -2813,7 +2874,7 @@ type Restart struct {
 
 func (x *Restart) Reset() {
 	*x = Restart{}
-	mi := &file_shoal_v1_state_proto_msgTypes[33]
+	mi := &file_shoal_v1_state_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2825,7 +2886,7 @@ func (x *Restart) String() string {
 func (*Restart) ProtoMessage() {}
 
 func (x *Restart) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[33]
+	mi := &file_shoal_v1_state_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2838,7 +2899,7 @@ func (x *Restart) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Restart.ProtoReflect.Descriptor instead.
 func (*Restart) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{33}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *Restart) GetCondition() string {
@@ -2880,7 +2941,7 @@ type Rollout struct {
 
 func (x *Rollout) Reset() {
 	*x = Rollout{}
-	mi := &file_shoal_v1_state_proto_msgTypes[34]
+	mi := &file_shoal_v1_state_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2892,7 +2953,7 @@ func (x *Rollout) String() string {
 func (*Rollout) ProtoMessage() {}
 
 func (x *Rollout) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[34]
+	mi := &file_shoal_v1_state_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2905,7 +2966,7 @@ func (x *Rollout) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Rollout.ProtoReflect.Descriptor instead.
 func (*Rollout) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{34}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *Rollout) GetParallelism() int32 {
@@ -3074,7 +3135,7 @@ const file_shoal_v1_state_proto_rawDesc = "" +
 	"PolicyBody\x12$\n" +
 	"\x02id\x18\x01 \x01(\v2\x14.shoal.v1.RevisionIDR\x02id\x120\n" +
 	"\breplaces\x18\x02 \x03(\v2\x14.shoal.v1.RevisionIDR\breplaces\x12\x1a\n" +
-	"\bupstream\x18\x03 \x01(\tR\bupstream\"\xbd\t\n" +
+	"\bupstream\x18\x03 \x01(\tR\bupstream\"\xef\t\n" +
 	"\x04Spec\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\aproject\x18\x02 \x01(\tR\aproject\x12\x14\n" +
@@ -3113,13 +3174,18 @@ const file_shoal_v1_state_proto_rawDesc = "" +
 	"\tplatforms\x18\x1d \x03(\tR\tplatforms\x12\x0e\n" +
 	"\x02lb\x18\x1e \x01(\tR\x02lb\x12\x16\n" +
 	"\x06prefer\x18\x1f \x01(\tR\x06prefer\x12%\n" +
-	"\x0eproxy_protocol\x18  \x01(\bR\rproxyProtocol\x1a6\n" +
+	"\x0eproxy_protocol\x18  \x01(\bR\rproxyProtocol\x120\n" +
+	"\bnetworks\x18! \x03(\v2\x14.shoal.v1.AttachmentR\bnetworks\x1a6\n" +
 	"\bEnvEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xcf\x06\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"@\n" +
+	"\n" +
+	"Attachment\x12\x18\n" +
+	"\anetwork\x18\x01 \x01(\tR\anetwork\x12\x18\n" +
+	"\aaliases\x18\x02 \x03(\tR\aaliases\"\xcf\x06\n" +
 	"\x05Setup\x12\x12\n" +
 	"\x04user\x18\x01 \x01(\tR\x04user\x12\x19\n" +
 	"\bwork_dir\x18\x02 \x01(\tR\aworkDir\x12\x1a\n" +
@@ -3220,7 +3286,7 @@ func file_shoal_v1_state_proto_rawDescGZIP() []byte {
 	return file_shoal_v1_state_proto_rawDescData
 }
 
-var file_shoal_v1_state_proto_msgTypes = make([]protoimpl.MessageInfo, 40)
+var file_shoal_v1_state_proto_msgTypes = make([]protoimpl.MessageInfo, 41)
 var file_shoal_v1_state_proto_goTypes = []any{
 	(*Record)(nil),       // 0: shoal.v1.Record
 	(*Hlc)(nil),          // 1: shoal.v1.Hlc
@@ -3247,25 +3313,26 @@ var file_shoal_v1_state_proto_goTypes = []any{
 	(*ImageBody)(nil),    // 22: shoal.v1.ImageBody
 	(*PolicyBody)(nil),   // 23: shoal.v1.PolicyBody
 	(*Spec)(nil),         // 24: shoal.v1.Spec
-	(*Setup)(nil),        // 25: shoal.v1.Setup
-	(*Mount)(nil),        // 26: shoal.v1.Mount
-	(*Device)(nil),       // 27: shoal.v1.Device
-	(*Ulimit)(nil),       // 28: shoal.v1.Ulimit
-	(*Logging)(nil),      // 29: shoal.v1.Logging
-	(*Port)(nil),         // 30: shoal.v1.Port
-	(*Selector)(nil),     // 31: shoal.v1.Selector
-	(*Health)(nil),       // 32: shoal.v1.Health
-	(*Restart)(nil),      // 33: shoal.v1.Restart
-	(*Rollout)(nil),      // 34: shoal.v1.Rollout
-	nil,                  // 35: shoal.v1.PeerFacts.LabelsEntry
-	nil,                  // 36: shoal.v1.Spec.EnvEntry
-	nil,                  // 37: shoal.v1.Spec.LabelsEntry
-	nil,                  // 38: shoal.v1.Setup.SysctlsEntry
-	nil,                  // 39: shoal.v1.Logging.OptionsEntry
+	(*Attachment)(nil),   // 25: shoal.v1.Attachment
+	(*Setup)(nil),        // 26: shoal.v1.Setup
+	(*Mount)(nil),        // 27: shoal.v1.Mount
+	(*Device)(nil),       // 28: shoal.v1.Device
+	(*Ulimit)(nil),       // 29: shoal.v1.Ulimit
+	(*Logging)(nil),      // 30: shoal.v1.Logging
+	(*Port)(nil),         // 31: shoal.v1.Port
+	(*Selector)(nil),     // 32: shoal.v1.Selector
+	(*Health)(nil),       // 33: shoal.v1.Health
+	(*Restart)(nil),      // 34: shoal.v1.Restart
+	(*Rollout)(nil),      // 35: shoal.v1.Rollout
+	nil,                  // 36: shoal.v1.PeerFacts.LabelsEntry
+	nil,                  // 37: shoal.v1.Spec.EnvEntry
+	nil,                  // 38: shoal.v1.Spec.LabelsEntry
+	nil,                  // 39: shoal.v1.Setup.SysctlsEntry
+	nil,                  // 40: shoal.v1.Logging.OptionsEntry
 }
 var file_shoal_v1_state_proto_depIdxs = []int32{
 	6,  // 0: shoal.v1.PeerBody.facts:type_name -> shoal.v1.PeerFacts
-	35, // 1: shoal.v1.PeerFacts.labels:type_name -> shoal.v1.PeerFacts.LabelsEntry
+	36, // 1: shoal.v1.PeerFacts.labels:type_name -> shoal.v1.PeerFacts.LabelsEntry
 	3,  // 2: shoal.v1.PeerFacts.capacity:type_name -> shoal.v1.Resources
 	3,  // 3: shoal.v1.PeerFacts.reserved:type_name -> shoal.v1.Resources
 	7,  // 4: shoal.v1.MarkBody.laid:type_name -> shoal.v1.Mark
@@ -3291,27 +3358,28 @@ var file_shoal_v1_state_proto_depIdxs = []int32{
 	21, // 24: shoal.v1.ImageBody.blobs:type_name -> shoal.v1.BlobRef
 	2,  // 25: shoal.v1.PolicyBody.id:type_name -> shoal.v1.RevisionID
 	2,  // 26: shoal.v1.PolicyBody.replaces:type_name -> shoal.v1.RevisionID
-	36, // 27: shoal.v1.Spec.env:type_name -> shoal.v1.Spec.EnvEntry
-	37, // 28: shoal.v1.Spec.labels:type_name -> shoal.v1.Spec.LabelsEntry
-	30, // 29: shoal.v1.Spec.ports:type_name -> shoal.v1.Port
+	37, // 27: shoal.v1.Spec.env:type_name -> shoal.v1.Spec.EnvEntry
+	38, // 28: shoal.v1.Spec.labels:type_name -> shoal.v1.Spec.LabelsEntry
+	31, // 29: shoal.v1.Spec.ports:type_name -> shoal.v1.Port
 	3,  // 30: shoal.v1.Spec.limits:type_name -> shoal.v1.Resources
 	3,  // 31: shoal.v1.Spec.reservations:type_name -> shoal.v1.Resources
-	31, // 32: shoal.v1.Spec.constraints:type_name -> shoal.v1.Selector
-	32, // 33: shoal.v1.Spec.health:type_name -> shoal.v1.Health
-	33, // 34: shoal.v1.Spec.restart:type_name -> shoal.v1.Restart
-	34, // 35: shoal.v1.Spec.rollout:type_name -> shoal.v1.Rollout
-	25, // 36: shoal.v1.Spec.setup:type_name -> shoal.v1.Setup
-	26, // 37: shoal.v1.Setup.mounts:type_name -> shoal.v1.Mount
-	28, // 38: shoal.v1.Setup.ulimits:type_name -> shoal.v1.Ulimit
-	38, // 39: shoal.v1.Setup.sysctls:type_name -> shoal.v1.Setup.SysctlsEntry
-	29, // 40: shoal.v1.Setup.logging:type_name -> shoal.v1.Logging
-	27, // 41: shoal.v1.Setup.devices:type_name -> shoal.v1.Device
-	39, // 42: shoal.v1.Logging.options:type_name -> shoal.v1.Logging.OptionsEntry
-	43, // [43:43] is the sub-list for method output_type
-	43, // [43:43] is the sub-list for method input_type
-	43, // [43:43] is the sub-list for extension type_name
-	43, // [43:43] is the sub-list for extension extendee
-	0,  // [0:43] is the sub-list for field type_name
+	32, // 32: shoal.v1.Spec.constraints:type_name -> shoal.v1.Selector
+	33, // 33: shoal.v1.Spec.health:type_name -> shoal.v1.Health
+	34, // 34: shoal.v1.Spec.restart:type_name -> shoal.v1.Restart
+	35, // 35: shoal.v1.Spec.rollout:type_name -> shoal.v1.Rollout
+	26, // 36: shoal.v1.Spec.setup:type_name -> shoal.v1.Setup
+	25, // 37: shoal.v1.Spec.networks:type_name -> shoal.v1.Attachment
+	27, // 38: shoal.v1.Setup.mounts:type_name -> shoal.v1.Mount
+	29, // 39: shoal.v1.Setup.ulimits:type_name -> shoal.v1.Ulimit
+	39, // 40: shoal.v1.Setup.sysctls:type_name -> shoal.v1.Setup.SysctlsEntry
+	30, // 41: shoal.v1.Setup.logging:type_name -> shoal.v1.Logging
+	28, // 42: shoal.v1.Setup.devices:type_name -> shoal.v1.Device
+	40, // 43: shoal.v1.Logging.options:type_name -> shoal.v1.Logging.OptionsEntry
+	44, // [44:44] is the sub-list for method output_type
+	44, // [44:44] is the sub-list for method input_type
+	44, // [44:44] is the sub-list for extension type_name
+	44, // [44:44] is the sub-list for extension extendee
+	0,  // [0:44] is the sub-list for field type_name
 }
 
 func init() { file_shoal_v1_state_proto_init() }
@@ -3325,7 +3393,7 @@ func file_shoal_v1_state_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_shoal_v1_state_proto_rawDesc), len(file_shoal_v1_state_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   40,
+			NumMessages:   41,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -138,6 +138,9 @@ const (
 	// ControlServiceListReachProcedure is the fully-qualified name of the ControlService's ListReach
 	// RPC.
 	ControlServiceListReachProcedure = "/shoal.v1.ControlService/ListReach"
+	// ControlServiceListNetworksProcedure is the fully-qualified name of the ControlService's
+	// ListNetworks RPC.
+	ControlServiceListNetworksProcedure = "/shoal.v1.ControlService/ListNetworks"
 	// ControlServiceForwardProcedure is the fully-qualified name of the ControlService's Forward RPC.
 	ControlServiceForwardProcedure = "/shoal.v1.ControlService/Forward"
 	// ControlServiceGetStatusProcedure is the fully-qualified name of the ControlService's GetStatus
@@ -231,6 +234,8 @@ type ControlServiceClient interface {
 	ListPorts(context.Context, *connect.Request[v1.ListPortsRequest]) (*connect.Response[v1.ListPortsResponse], error)
 	// ListReach says how the asked peer reaches each replica of a service.
 	ListReach(context.Context, *connect.Request[v1.ListReachRequest]) (*connect.Response[v1.ListReachResponse], error)
+	// ListNetworks lists the networks that services are on.
+	ListNetworks(context.Context, *connect.Request[v1.ListNetworksRequest]) (*connect.Response[v1.ListNetworksResponse], error)
 	// Forward carries one connection to a replica. It needs HTTP/2.
 	Forward(context.Context) *connect.BidiStreamForClient[v1.ForwardRequest, v1.ForwardResponse]
 	// GetStatus says where this daemon stands; it works before init and join.
@@ -464,6 +469,12 @@ func NewControlServiceClient(httpClient connect.HTTPClient, baseURL string, opts
 			connect.WithSchema(controlServiceMethods.ByName("ListReach")),
 			connect.WithClientOptions(opts...),
 		),
+		listNetworks: connect.NewClient[v1.ListNetworksRequest, v1.ListNetworksResponse](
+			httpClient,
+			baseURL+ControlServiceListNetworksProcedure,
+			connect.WithSchema(controlServiceMethods.ByName("ListNetworks")),
+			connect.WithClientOptions(opts...),
+		),
 		forward: connect.NewClient[v1.ForwardRequest, v1.ForwardResponse](
 			httpClient,
 			baseURL+ControlServiceForwardProcedure,
@@ -551,6 +562,7 @@ type controlServiceClient struct {
 	exportImage      *connect.Client[v1.ExportImageRequest, v1.ExportImageResponse]
 	listPorts        *connect.Client[v1.ListPortsRequest, v1.ListPortsResponse]
 	listReach        *connect.Client[v1.ListReachRequest, v1.ListReachResponse]
+	listNetworks     *connect.Client[v1.ListNetworksRequest, v1.ListNetworksResponse]
 	forward          *connect.Client[v1.ForwardRequest, v1.ForwardResponse]
 	getStatus        *connect.Client[v1.GetStatusRequest, v1.GetStatusResponse]
 	init             *connect.Client[v1.InitRequest, v1.InitResponse]
@@ -731,6 +743,11 @@ func (c *controlServiceClient) ListReach(ctx context.Context, req *connect.Reque
 	return c.listReach.CallUnary(ctx, req)
 }
 
+// ListNetworks calls shoal.v1.ControlService.ListNetworks.
+func (c *controlServiceClient) ListNetworks(ctx context.Context, req *connect.Request[v1.ListNetworksRequest]) (*connect.Response[v1.ListNetworksResponse], error) {
+	return c.listNetworks.CallUnary(ctx, req)
+}
+
 // Forward calls shoal.v1.ControlService.Forward.
 func (c *controlServiceClient) Forward(ctx context.Context) *connect.BidiStreamForClient[v1.ForwardRequest, v1.ForwardResponse] {
 	return c.forward.CallBidiStream(ctx)
@@ -842,6 +859,8 @@ type ControlServiceHandler interface {
 	ListPorts(context.Context, *connect.Request[v1.ListPortsRequest]) (*connect.Response[v1.ListPortsResponse], error)
 	// ListReach says how the asked peer reaches each replica of a service.
 	ListReach(context.Context, *connect.Request[v1.ListReachRequest]) (*connect.Response[v1.ListReachResponse], error)
+	// ListNetworks lists the networks that services are on.
+	ListNetworks(context.Context, *connect.Request[v1.ListNetworksRequest]) (*connect.Response[v1.ListNetworksResponse], error)
 	// Forward carries one connection to a replica. It needs HTTP/2.
 	Forward(context.Context, *connect.BidiStream[v1.ForwardRequest, v1.ForwardResponse]) error
 	// GetStatus says where this daemon stands; it works before init and join.
@@ -1071,6 +1090,12 @@ func NewControlServiceHandler(svc ControlServiceHandler, opts ...connect.Handler
 		connect.WithSchema(controlServiceMethods.ByName("ListReach")),
 		connect.WithHandlerOptions(opts...),
 	)
+	controlServiceListNetworksHandler := connect.NewUnaryHandler(
+		ControlServiceListNetworksProcedure,
+		svc.ListNetworks,
+		connect.WithSchema(controlServiceMethods.ByName("ListNetworks")),
+		connect.WithHandlerOptions(opts...),
+	)
 	controlServiceForwardHandler := connect.NewBidiStreamHandler(
 		ControlServiceForwardProcedure,
 		svc.Forward,
@@ -1189,6 +1214,8 @@ func NewControlServiceHandler(svc ControlServiceHandler, opts ...connect.Handler
 			controlServiceListPortsHandler.ServeHTTP(w, r)
 		case ControlServiceListReachProcedure:
 			controlServiceListReachHandler.ServeHTTP(w, r)
+		case ControlServiceListNetworksProcedure:
+			controlServiceListNetworksHandler.ServeHTTP(w, r)
 		case ControlServiceForwardProcedure:
 			controlServiceForwardHandler.ServeHTTP(w, r)
 		case ControlServiceGetStatusProcedure:
@@ -1348,6 +1375,10 @@ func (UnimplementedControlServiceHandler) ListPorts(context.Context, *connect.Re
 
 func (UnimplementedControlServiceHandler) ListReach(context.Context, *connect.Request[v1.ListReachRequest]) (*connect.Response[v1.ListReachResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("shoal.v1.ControlService.ListReach is not implemented"))
+}
+
+func (UnimplementedControlServiceHandler) ListNetworks(context.Context, *connect.Request[v1.ListNetworksRequest]) (*connect.Response[v1.ListNetworksResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("shoal.v1.ControlService.ListNetworks is not implemented"))
 }
 
 func (UnimplementedControlServiceHandler) Forward(context.Context, *connect.BidiStream[v1.ForwardRequest, v1.ForwardResponse]) error {

@@ -28,6 +28,9 @@ func (c *converter) deploy() {
 	default:
 		c.bad("deploy.mode", "must be replicated or global, got %q", d.Mode)
 	}
+	if why := isEndpoint(d.EndpointMode); why != "" {
+		c.bad("deploy.endpoint_mode", "%s", why)
+	}
 	if d.Replicas != nil {
 		if scale := c.service.Scale; scale != nil && *scale != *d.Replicas {
 			c.bad("scale", "is %d, and deploy.replicas is %d; keep one of them", *scale, *d.Replicas)

@@ -41,6 +41,7 @@ var forms = func() map[string]form {
 		{oneOf("start-first", "stop-first"), "deploy.update_config.order"},
 		{oneOf("any", "on-failure", "none"), "deploy.restart_policy.condition"},
 		{oneOf("replicated", "global"), "deploy.mode"},
+		{isEndpoint, "deploy.endpoint_mode"},
 		{oneOf("volume", "bind", "tmpfs"), "volumes.type"},
 	} {
 		for path := range strings.FieldsSeq(f.paths) {
@@ -148,4 +149,11 @@ func oneOf(words ...string) form {
 		}
 		return fmt.Sprintf("must be %s, got %q", strings.Join(words, " or "), text)
 	}
+}
+
+func isEndpoint(text string) string {
+	if text != "" && text != "vip" {
+		return fmt.Sprintf("must be vip, got %q: a service has one address in each network; for those of its replicas ask for tasks.SERVICE", text)
+	}
+	return ""
 }

@@ -23,7 +23,8 @@ type row struct {
 
 // Sentences that several rows share.
 const (
-	noNetworks  = "networks between services are not there; publish ports, or use network_mode: host"
+	ownAddress  = "each peer gives out addresses of its own; remove it, and use names"
+	noLinks     = "services that share a network know each other by name; for another name give the other one an alias (networks: NETWORK: aliases)"
 	noFiles     = "configs and secrets are not handed to containers; use environment, or a bind mount of a file on the machines"
 	noHooks     = "nothing is run beside the container; put it into the image's entrypoint"
 	noBuild     = "images are not built here; build it with docker, give it to all with shoal image push, and name it with image"
@@ -51,7 +52,18 @@ var rows = []row{
 	{"volumes.*.driver", supported, "`local` only"},
 	{"volumes.*.driver_opts", refused, swarmVolume},
 	{"volumes.*.labels", harmless, "volumes get Shoal's own labels only"},
-	{"networks", refused, noNetworks},
+	{"networks", supported, "each peer makes a bridge where a replica needs one, and carries connections to replicas elsewhere; in the cluster it is called PROJECT_NAME. `default` is the network of services that name none"},
+	{"networks.*.name", supported, "its name in the cluster, in place of PROJECT_NAME"},
+	{"networks.*.external", supported, "its name is used as it is: so services of several projects are on one network. Nothing has to be there before"},
+	{"networks.*.external.name", refused, "write name beside external: true"},
+	{"networks.*.driver", supported, "`bridge`, `overlay` or `default`, which are the same here"},
+	{"networks.*.internal", supported, "`false` only"},
+	{"networks.*.enable_ipv4", supported, "`true` only"},
+	{"networks.*.enable_ipv6", supported, "`false` only"},
+	{"networks.*.attachable", harmless, "only services are on networks"},
+	{"networks.*.labels", harmless, "networks get Shoal's own labels only"},
+	{"networks.*.driver_opts", refused, "bridges are all made alike; remove it"},
+	{"networks.*.ipam", refused, ownAddress},
 	{"secrets", refused, noFiles},
 	{"configs", refused, noFiles},
 	{"include", refused, "files are not included; name them all with -f"},
@@ -66,6 +78,17 @@ var rows = []row{
 	{"services.*.labels", inner, "of the service and its containers; `net.shoal.*` is Shoal's own"},
 	{"services.*.label_file", inner, "read when deploying; `labels` counts more"},
 	{"services.*.ports", inner, "short and long; a published port answers on every peer, `mode: host` only on the one that holds the replica, so one replica a peer; no host address"},
+	{"services.*.networks", supported, "a list or a mapping; a service reaches those that share a network with it, by name. Where nothing is said it is on `default`"},
+	{"services.*.networks.*.aliases", inner, "other names that it has there: labels of DNS, at most 32"},
+	{"services.*.networks.*.priority", inner, "the highest goes first, and without any they go by name"},
+	{"services.*.networks.*.use_service_name_alias", supported, "`true` only"},
+	{"services.*.networks.*.ipv4_address", refused, ownAddress},
+	{"services.*.networks.*.ipv6_address", refused, ownAddress},
+	{"services.*.networks.*.link_local_ips", refused, ownAddress},
+	{"services.*.networks.*.mac_address", refused, "the engine chooses it; remove it"},
+	{"services.*.networks.*.driver_opts", refused, "bridges are all made alike; remove it"},
+	{"services.*.networks.*.interface_name", refused, "the engine names interfaces; remove it"},
+	{"services.*.networks.*.gw_priority", refused, "the engine chooses the way outside; remove it"},
 	{"services.*.volumes", supported, "short and long; a relative path means that of this directory, on the machine of the replica, and its files are not copied there"},
 	{"services.*.volumes.type", supported, "`volume`, `bind` or `tmpfs`"},
 	{"services.*.volumes.source", supported, ""},
@@ -132,7 +155,7 @@ var rows = []row{
 	{"services.*.extends", inner, "a service of this file or of another beside it"},
 	{"services.*.scale", supported, "the same as deploy.replicas"},
 	{"services.*.container_name", harmless, "containers are named SERVICE-SLOT-ID, since there may be several"},
-	{"services.*.expose", harmless, "it only documents which ports there are"},
+	{"services.*.expose", harmless, "in its networks every TCP port answers; of UDP those that ports names"},
 	{"services.*.attach", harmless, localOnly},
 	{"services.*.develop", harmless, localOnly},
 	{"services.*.annotations", harmless, "they are hints to engines that read them; nothing here does"},
@@ -169,7 +192,7 @@ var rows = []row{
 	{"services.*.deploy.update_config.monitor", refused, noRollout},
 	{"services.*.deploy.update_config.max_failure_ratio", refused, noRollout},
 	{"services.*.deploy.rollback_config", refused, noRollback},
-	{"services.*.deploy.endpoint_mode", refused, noNetworks},
+	{"services.*.deploy.endpoint_mode", supported, "`vip` only: a service has one address in each network; tasks.SERVICE asks for those of its replicas"},
 
 	{"services.*.x-shoal", supported, "what Compose has no word for"},
 	{"services.*.x-shoal.on_partition", supported, "`available`: each side of a split restores all replicas; `sticky`: nothing is replaced elsewhere by itself"},
@@ -183,9 +206,8 @@ var rows = []row{
 
 	{"services.*.depends_on", refused, noOrder},
 	{"services.*.build", refused, noBuild},
-	{"services.*.networks", refused, noNetworks},
-	{"services.*.links", refused, noNetworks},
-	{"services.*.external_links", refused, noNetworks},
+	{"services.*.links", refused, noLinks},
+	{"services.*.external_links", refused, "join the other one's network (networks: NAME: external: true), where it is known by name"},
 	{"services.*.net", refused, "Compose calls it network_mode now; use that"},
 	{"services.*.configs", refused, noFiles},
 	{"services.*.secrets", refused, noFiles},

@@ -221,7 +221,7 @@ func (l *load) judge(active []string, err error) []Problem {
 
 // How compose-go names what it complains of.
 var (
-	composePath    = regexp.MustCompile(`\b(services|volumes)\.[A-Za-z0-9_.\[\]-]+[A-Za-z0-9_\]]`)
+	composePath    = regexp.MustCompile(`\b(services|volumes|networks)\.[A-Za-z0-9_.\[\]-]+[A-Za-z0-9_\]]`)
 	composeValue   = regexp.MustCompile(`'services\[([^\]]+)\]\.([^']+)' ([^']+)`)
 	composeService = regexp.MustCompile(`\bservice "([^"]+)"`)
 )

@@ -111,9 +111,9 @@ func TestLoadDefaults(t *testing.T) {
 func TestLoadRefuses(t *testing.T) {
 	for name, c := range map[string]struct{ text, want string }{
 		"all unsupported keys at once": {
-			"services:\n  web:\n    image: hello\n    links: [db]\n    depends_on: [db]\n  db:\n    image: hello\nnetworks:\n  data: {driver: local}\n",
-			"stdin:4: services.web.links: is not supported: " + noNetworks + "\nstdin:5: services.web.depends_on: is not supported: " + noOrder +
-				"\nstdin:8: networks: is not supported: " + noNetworks,
+			"services:\n  web:\n    image: hello\n    links: [db]\n    depends_on: [db]\n  db:\n    image: hello\nnetworks:\n  data:\n    driver_opts: {mtu: 9000}\n",
+			"stdin:4: services.web.links: is not supported: " + noLinks + "\nstdin:5: services.web.depends_on: is not supported: " + noOrder +
+				"\nstdin:10: networks.data.driver_opts: is not supported: bridges are all made alike; remove it",
 		},
 		"misspelt key":        {"services:\n  web:\n    image: hello\n    replcias: 3\n", "stdin:4: services.web.replcias: is no key that Shoal knows"},
 		"unknown x-shoal":     {"services: {web: {image: hello, x-shoal: {colour: red}}}", "services.web.x-shoal.colour"},
@@ -287,7 +287,7 @@ func TestLoadFindsAndMergesFiles(t *testing.T) {
 // FuzzLoad: whatever the text, loading ends soon and without a panic; what is
 // accepted is valid and survives rendering.
 func FuzzLoad(f *testing.F) {
-	for _, name := range []string{"redis", "traefik", "anchors", "wordpress-order", "shoal", "minio"} {
+	for _, name := range []string{"redis", "traefik", "anchors", "wordpress-order", "shoal", "minio", "networks", "swarm-networks"} {
 		text, err := os.ReadFile("testdata/corpus/" + name + ".yaml")
 		if err != nil {
 			f.Fatal(err)

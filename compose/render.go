@@ -24,47 +24,56 @@ type (
 		Name     string                 `yaml:"name,omitempty"`
 		Services map[string]serviceYAML `yaml:"services"`
 		Volumes  map[string]volumeYAML  `yaml:"volumes,omitempty"`
+		Networks map[string]networkYAML `yaml:"networks,omitempty"`
 	}
 	volumeYAML struct {
 		Name     string `yaml:"name"`
 		External bool   `yaml:"external,omitempty"`
 	}
+	networkYAML struct {
+		Name string `yaml:"name"`
+	}
+	attachmentYAML struct {
+		Aliases  []string `yaml:"aliases,omitempty"`
+		Priority int      `yaml:"priority,omitempty"`
+	}
 	serviceYAML struct {
-		Image       string                `yaml:"image"`
-		Entrypoint  []string              `yaml:"entrypoint,omitempty"`
-		Command     []string              `yaml:"command,omitempty"`
-		Environment map[string]string     `yaml:"environment,omitempty"`
-		Labels      map[string]string     `yaml:"labels,omitempty"`
-		Ports       []portYAML            `yaml:"ports,omitempty"`
-		Volumes     []mountYAML           `yaml:"volumes,omitempty"`
-		HealthCheck *healthYAML           `yaml:"healthcheck,omitempty"`
-		StopSignal  string                `yaml:"stop_signal,omitempty"`
-		StopGrace   string                `yaml:"stop_grace_period,omitempty"`
-		User        string                `yaml:"user,omitempty"`
-		WorkingDir  string                `yaml:"working_dir,omitempty"`
-		Hostname    string                `yaml:"hostname,omitempty"`
-		Init        bool                  `yaml:"init,omitempty"`
-		TTY         bool                  `yaml:"tty,omitempty"`
-		StdinOpen   bool                  `yaml:"stdin_open,omitempty"`
-		ReadOnly    bool                  `yaml:"read_only,omitempty"`
-		ShmSize     string                `yaml:"shm_size,omitempty"`
-		ExtraHosts  []string              `yaml:"extra_hosts,omitempty"`
-		Ulimits     map[string]ulimitYAML `yaml:"ulimits,omitempty"`
-		Sysctls     map[string]string     `yaml:"sysctls,omitempty"`
-		Logging     *loggingYAML          `yaml:"logging,omitempty"`
-		Privileged  bool                  `yaml:"privileged,omitempty"`
-		CapAdd      []string              `yaml:"cap_add,omitempty"`
-		CapDrop     []string              `yaml:"cap_drop,omitempty"`
-		Devices     []deviceYAML          `yaml:"devices,omitempty"`
-		GroupAdd    []string              `yaml:"group_add,omitempty"`
-		SecurityOpt []string              `yaml:"security_opt,omitempty"`
-		NetworkMode string                `yaml:"network_mode,omitempty"`
-		PID         string                `yaml:"pid,omitempty"`
-		IPC         string                `yaml:"ipc,omitempty"`
-		UTS         string                `yaml:"uts,omitempty"`
-		UserNS      string                `yaml:"userns_mode,omitempty"`
-		Deploy      deployYAML            `yaml:"deploy"`
-		Shoal       extensionYAML         `yaml:"x-shoal,omitempty"`
+		Image       string                    `yaml:"image"`
+		Entrypoint  []string                  `yaml:"entrypoint,omitempty"`
+		Command     []string                  `yaml:"command,omitempty"`
+		Environment map[string]string         `yaml:"environment,omitempty"`
+		Labels      map[string]string         `yaml:"labels,omitempty"`
+		Ports       []portYAML                `yaml:"ports,omitempty"`
+		Networks    map[string]attachmentYAML `yaml:"networks,omitempty"`
+		Volumes     []mountYAML               `yaml:"volumes,omitempty"`
+		HealthCheck *healthYAML               `yaml:"healthcheck,omitempty"`
+		StopSignal  string                    `yaml:"stop_signal,omitempty"`
+		StopGrace   string                    `yaml:"stop_grace_period,omitempty"`
+		User        string                    `yaml:"user,omitempty"`
+		WorkingDir  string                    `yaml:"working_dir,omitempty"`
+		Hostname    string                    `yaml:"hostname,omitempty"`
+		Init        bool                      `yaml:"init,omitempty"`
+		TTY         bool                      `yaml:"tty,omitempty"`
+		StdinOpen   bool                      `yaml:"stdin_open,omitempty"`
+		ReadOnly    bool                      `yaml:"read_only,omitempty"`
+		ShmSize     string                    `yaml:"shm_size,omitempty"`
+		ExtraHosts  []string                  `yaml:"extra_hosts,omitempty"`
+		Ulimits     map[string]ulimitYAML     `yaml:"ulimits,omitempty"`
+		Sysctls     map[string]string         `yaml:"sysctls,omitempty"`
+		Logging     *loggingYAML              `yaml:"logging,omitempty"`
+		Privileged  bool                      `yaml:"privileged,omitempty"`
+		CapAdd      []string                  `yaml:"cap_add,omitempty"`
+		CapDrop     []string                  `yaml:"cap_drop,omitempty"`
+		Devices     []deviceYAML              `yaml:"devices,omitempty"`
+		GroupAdd    []string                  `yaml:"group_add,omitempty"`
+		SecurityOpt []string                  `yaml:"security_opt,omitempty"`
+		NetworkMode string                    `yaml:"network_mode,omitempty"`
+		PID         string                    `yaml:"pid,omitempty"`
+		IPC         string                    `yaml:"ipc,omitempty"`
+		UTS         string                    `yaml:"uts,omitempty"`
+		UserNS      string                    `yaml:"userns_mode,omitempty"`
+		Deploy      deployYAML                `yaml:"deploy"`
+		Shoal       extensionYAML             `yaml:"x-shoal,omitempty"`
 	}
 	portYAML struct {
 		Target    uint16 `yaml:"target"`
@@ -126,7 +135,7 @@ type (
 // specs. With mask the values of the environment are left to variables of the same
 // names, which whoever deploys the file has to set.
 func Render(w io.Writer, specs []shoal.Spec, mask bool) error {
-	out := fileYAML{Services: map[string]serviceYAML{}, Volumes: map[string]volumeYAML{}}
+	out := fileYAML{Services: map[string]serviceYAML{}, Volumes: map[string]volumeYAML{}, Networks: map[string]networkYAML{}}
 	for i := range specs {
 		s := &specs[i]
 		if i == 0 {
@@ -138,6 +147,11 @@ func Render(w io.Writer, specs []shoal.Spec, mask bool) error {
 		for _, m := range s.Setup.Mounts {
 			if m.Kind == shoal.MountVolume && m.Source != "" {
 				out.Volumes[m.Source] = volumeYAML{m.Source, m.External}
+			}
+		}
+		for _, a := range s.Attachments() {
+			if len(s.Networks) > 0 || s.Project == "" { // else it is what Compose takes it to be, too
+				out.Networks[networkKey(s.Project, a.Network)] = networkYAML{a.Network}
 			}
 		}
 		out.Services[s.Name] = serviceOf(s, mask)
@@ -218,6 +232,13 @@ func serviceOf(s *shoal.Spec, mask bool) serviceYAML {
 		}
 		out.Ports = append(out.Ports, y)
 	}
+	for i, a := range s.Networks {
+		y := attachmentYAML{Aliases: a.Aliases}
+		if len(s.Networks) > 1 {
+			y.Priority = len(s.Networks) - i
+		}
+		out.Networks = set(out.Networks, networkKey(s.Project, a.Network), y)
+	}
 	for i := range c.Mounts {
 		out.Volumes = append(out.Volumes, mountOf(&c.Mounts[i]))
 	}
@@ -225,10 +246,7 @@ func serviceOf(s *shoal.Spec, mask bool) serviceYAML {
 		out.HealthCheck = &healthYAML{h.Disable, h.Test, period(h.Interval), period(h.Timeout), period(h.StartPeriod), h.Retries}
 	}
 	for _, u := range c.Ulimits {
-		if out.Ulimits == nil {
-			out.Ulimits = map[string]ulimitYAML{}
-		}
-		out.Ulimits[u.Name] = ulimitYAML{u.Soft, u.Hard}
+		out.Ulimits = set(out.Ulimits, u.Name, ulimitYAML{u.Soft, u.Hard})
 	}
 	if l := c.Logging; l != nil {
 		out.Logging = &loggingYAML{l.Driver, l.Options}
@@ -294,6 +312,15 @@ func deployOf(s *shoal.Spec) deployYAML {
 		out.Update["order"] = "start-first"
 	}
 	return out
+}
+
+// set sets a key of a map that may not be there yet.
+func set[T any](m map[string]T, key string, v T) map[string]T {
+	if m == nil {
+		m = map[string]T{}
+	}
+	m[key] = v
+	return m
 }
 
 // put sets a key unless the value says nothing.

@@ -25,6 +25,7 @@ type converter struct {
 	service  *types.ServiceConfig
 	where    *where
 	out      shoal.Spec
+	keys     []string // of out.Networks in the file
 	found    []Problem
 	warnings []Problem
 }
@@ -69,6 +70,7 @@ func (c *converter) spec() shoal.Spec {
 	c.limits()
 	c.platform()
 	c.setup()
+	c.networks()
 	c.deploy()
 	c.extension()
 	c.validate()
@@ -85,15 +87,10 @@ func (c *converter) validate() {
 	if invalid, ok := errors.AsType[*shoal.InvalidError](err); ok {
 		field, why = invalid.Field, invalid.Why
 	}
-	if i, ok := strings.CutPrefix(field, "volumes["); ok { // mounts are the volumes, then tmpfs
-		n, rest, _ := strings.Cut(i, "]")
-		if at, err := strconv.Atoi(n); err == nil && at >= len(c.service.Volumes) {
-			field = fmt.Sprintf("tmpfs[%d]%s", at-len(c.service.Volumes), rest)
-		}
-	}
-	at := c.where.at(field)
+	at := c.place(field)
 	if !slices.ContainsFunc(c.found, func(p Problem) bool { return p.Key == at.Key }) {
-		c.bad(field, "%s", why)
+		at.Why = why
+		c.found = append(c.found, at)
 	}
 }
 

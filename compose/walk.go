@@ -90,7 +90,7 @@ func (w *walker) level(o owner, n *yaml.Node, pattern, path string) {
 	pairs(n, func(key, value *yaml.Node) {
 		name := key.Value
 		switch {
-		case pattern == "" && (name == "services" || name == "volumes"):
+		case pattern == "" && (name == "services" || name == "volumes" || name == "networks"):
 			pairs(value, func(k, v *yaml.Node) {
 				inner := o
 				if name == "services" {
@@ -99,6 +99,8 @@ func (w *walker) level(o owner, n *yaml.Node, pattern, path string) {
 				}
 				w.value(inner, v, name+".*", name+"."+k.Value)
 			})
+		case pattern == "services.*.networks":
+			w.value(o, value, pattern+".*", join(path, name))
 		case strings.HasPrefix(name, "x-") && name != "x-shoal":
 			// an extension of somebody else: Compose says to ignore it
 		default:

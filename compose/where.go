@@ -4,6 +4,7 @@
 package compose
 
 import (
+	"fmt"
 	"strconv"
 	"strings"
 
@@ -14,7 +15,7 @@ import (
 type where struct {
 	*walker
 	section string         // "": services
-	service string         // or volume
+	service string         // or volume, or network
 	lengths map[string]int // of lists as they were read: where a file's own differ, an index says nothing
 }
 
@@ -48,7 +49,7 @@ func (w *where) at(field string) Problem {
 		section = "services"
 	}
 	names := fields[field]
-	if names == nil {
+	if names == nil || w.section != "" {
 		names = []string{field}
 	}
 	best, depth := Problem{File: w.main[len(w.main)-1].name}, -1
@@ -132,16 +133,11 @@ func index(step string) (int, bool) {
 // or none that can be found there.
 func (w *where) bindIsAbsolute(i int) bool {
 	for _, o := range w.chain(w.service) {
-		n := o.file.root
-		for _, s := range []string{"services", o.service, "volumes"} {
-			if _, n = child(n, s); n == nil {
-				break
-			}
-		}
+		n := said(o, "volumes")
 		if n == nil {
 			continue
 		}
-		if n = follow(n); n.Kind != yaml.SequenceNode || w.lengths["volumes"] != len(n.Content) {
+		if n.Kind != yaml.SequenceNode || w.lengths["volumes"] != len(n.Content) {
 			return true
 		}
 		item := follow(n.Content[i])
@@ -151,4 +147,44 @@ func (w *where) bindIsAbsolute(i int) bool {
 		return !strings.HasPrefix(item.Value, ".")
 	}
 	return true
+}
+
+// said is what one file says of a key of a service; nil if nothing.
+func said(o owner, key string) *yaml.Node {
+	n := o.file.root
+	for _, s := range []string{"services", o.service, key} {
+		if _, n = child(n, s); n == nil {
+			return nil
+		}
+	}
+	return follow(n)
+}
+
+// network returns the place where the service names a network, as an item of a list or
+// as a key, or that of a field below the key.
+func (w *where) network(name string, below ...string) Problem {
+	for _, o := range w.chain(w.service) {
+		n := said(o, "networks")
+		if n == nil {
+			continue
+		}
+		p := Problem{File: o.file.name, Key: "services." + w.service + ".networks"}
+		for i, item := range n.Content {
+			if n.Kind == yaml.SequenceNode && follow(item).Value == name {
+				p.Line, p.Key = item.Line, fmt.Sprintf("%s[%d]", p.Key, i)
+				return p
+			}
+		}
+		if key, value := child(n, name); key != nil {
+			p.Line, p.Key = key.Line, p.Key+"."+name
+			for _, field := range below {
+				p.Key = strings.TrimSuffix(p.Key+"."+field, ".")
+				if line, depth := w.descend(value, stepsOf(field)); depth > 0 {
+					p.Line = line
+				}
+			}
+			return p
+		}
+	}
+	return w.at("networks")
 }

@@ -126,9 +126,9 @@ func (p *pane) service(s *shoal.Service, want int) *shoalv1.ServiceRow {
 			continue
 		}
 		held[c.Slot] = true
-		if r, ok := p.view.Replica(c.Replica); ok && r.Phase == shoal.PhaseReady {
-			ready[c.Slot] = true
-		}
+	}
+	for _, c := range p.ready(s.Spec.Name) {
+		ready[c.Slot] = true
 	}
 	row.Ready = int32(min(want, len(ready)))
 	row.Unplaced = int32(max(0, want-len(held)))

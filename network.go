@@ -96,6 +96,36 @@ func (s *Spec) SharesNetwork(o *Spec) bool {
 	})
 }
 
+// NetworkNames returns the short names that containers on a network may ask for, each with
+// the services that want it; the first of them has it. A service's name goes before an
+// alias, and of several with one alias the first by name has it (package ingress/names).
+func NetworkNames(network string, services []Service) map[string][]string {
+	out := map[string][]string{}
+	var on []*Spec
+	var aliases [][]string // by the same index
+	for i := range services {
+		s := &services[i].Spec
+		at := s.Attachments()
+		if j := slices.IndexFunc(at, func(a Attachment) bool { return a.Network == network }); j >= 0 {
+			on, aliases = append(on, s), append(aliases, at[j].Aliases)
+			out[s.Name] = []string{s.Name}
+		}
+	}
+	wanted := map[string][]string{}
+	for i, s := range on {
+		for _, alias := range aliases[i] {
+			if alias != s.Name {
+				wanted[alias] = append(wanted[alias], s.Name)
+			}
+		}
+	}
+	for alias, by := range wanted {
+		slices.Sort(by)
+		out[alias] = append(out[alias], by...)
+	}
+	return out
+}
+
 func (s *Spec) checkNetworks() error {
 	if len(s.Networks) == 0 {
 		return nil

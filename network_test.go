@@ -5,6 +5,7 @@ package shoal
 
 import (
 	"errors"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -33,6 +34,24 @@ func TestAttachments(t *testing.T) {
 	web, db, other := Spec{Networks: back}, Spec{Networks: front}, Spec{Project: "shop"}
 	if !web.SharesNetwork(&db) || !db.SharesNetwork(&web) || db.SharesNetwork(&other) {
 		t.Error("services share a network exactly if both are on it")
+	}
+}
+
+func TestNetworkNames(t *testing.T) {
+	service := func(name string, networks ...Attachment) Service {
+		return Service{Spec: Spec{Name: name, Project: "shop", Networks: networks}}
+	}
+	got := NetworkNames("back", []Service{
+		service("web", Attachment{Network: "back", Aliases: []string{"web", "sql", "www"}}),
+		service("db", Attachment{Network: "front", Aliases: []string{"www"}}, Attachment{Network: "back", Aliases: []string{"sql", "web"}}),
+		service("other"),
+	})
+	want := map[string][]string{"web": {"web", "db"}, "db": {"db"}, "sql": {"db", "web"}, "www": {"web"}}
+	if !maps.EqualFunc(got, want, slices.Equal[[]string]) {
+		t.Errorf("NetworkNames(back) = %v, want %v", got, want)
+	}
+	if got := NetworkNames("shop_default", []Service{service("other")}); len(got) != 1 || len(got["other"]) != 1 {
+		t.Errorf("NetworkNames(shop_default) = %v, want other", got)
 	}
 }
 

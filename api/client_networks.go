@@ -15,7 +15,6 @@ type Network struct {
 	Projects []string         `json:"projects"` // of its services
 	Services []NetworkService `json:"services"` // by name
 	Peers    []Place          `json:"peers"`    // that have ready replicas on it, as the asked peer believes
-	Names    []NetworkName    `json:"names"`    // sorted
 }
 
 // NetworkService is a service on a network.
@@ -23,17 +22,10 @@ type NetworkService struct {
 	Service  string   `json:"service"`
 	Project  string   `json:"project,omitempty"`
 	Aliases  []string `json:"aliases,omitempty"`
+	Names    []string `json:"names"`    // that stand for it; besides there are NAME.PROJECT, tasks.NAME and SLOT.NAME
 	Replicas int      `json:"replicas"` // wanted
 	Ready    int      `json:"ready"`
 	Peers    []Place  `json:"peers"` // that have ready replicas
-}
-
-// NetworkName is a name that containers on a network may ask for. Besides it there are
-// NAME.PROJECT, tasks.NAME and SLOT.NAME.
-type NetworkName struct {
-	Name    string   `json:"name"`
-	Service string   `json:"service"`          // that it stands for
-	Losers  []string `json:"losers,omitempty"` // services that want it, too
 }
 
 // Networks lists the networks that services are on, or the one with that name, "" being
@@ -48,12 +40,9 @@ func networkOf(m *shoalv1.NetworkRow) Network {
 		Name: m.GetName(), Projects: append([]string{}, m.GetProjects()...), Peers: all(m.GetPeers(), placeOf),
 		Services: all(m.GetServices(), func(s *shoalv1.NetworkService) NetworkService {
 			return NetworkService{
-				Service: s.GetService(), Project: s.GetProject(), Aliases: s.GetAliases(),
+				Service: s.GetService(), Project: s.GetProject(), Aliases: s.GetAliases(), Names: s.GetNames(),
 				Replicas: int(s.GetWant()), Ready: int(s.GetReady()), Peers: all(s.GetPeers(), placeOf),
 			}
-		}),
-		Names: all(m.GetNames(), func(n *shoalv1.NetworkName) NetworkName {
-			return NetworkName{Name: n.GetName(), Service: n.GetService(), Losers: n.GetLosers()}
 		}),
 	}
 }

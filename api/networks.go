@@ -47,6 +47,7 @@ func (s *Server) ListNetworks(ctx context.Context, req *connect.Request[shoalv1.
 // names it.
 func (m *moment) members() map[string][]*shoalv1.NetworkService {
 	out := map[string][]*shoalv1.NetworkService{}
+	names := map[string]map[string][]string{} // that stand for a service, by network and service
 	for i := range m.view.Services() {
 		svc := &m.view.Services()[i]
 		want := m.want(svc)
@@ -58,11 +59,24 @@ func (m *moment) members() map[string][]*shoalv1.NetworkService {
 		}
 		peers = places(peers)
 		for _, a := range svc.Spec.Attachments() {
+			if names[a.Network] == nil {
+				names[a.Network] = meanings(a.Network, m.view.Services())
+			}
 			out[a.Network] = append(out[a.Network], &shoalv1.NetworkService{
 				Service: svc.Spec.Name, Project: svc.Spec.Project, Aliases: a.Aliases,
-				Want: int32(want), Ready: int32(min(want, len(ready))), Peers: peers,
+				Names: names[a.Network][svc.Spec.Name], Want: int32(want), Ready: int32(min(want, len(ready))), Peers: peers,
 			})
 		}
+	}
+	return out
+}
+
+// meanings returns the names that stand for each service of a network, sorted.
+func meanings(network string, services []shoal.Service) map[string][]string {
+	out := map[string][]string{}
+	wants := shoal.NetworkNames(network, services)
+	for _, name := range slices.Sorted(maps.Keys(wants)) {
+		out[wants[name][0]] = append(out[wants[name][0]], name)
 	}
 	return out
 }
@@ -81,7 +95,7 @@ func (p *pane) ready(service string) []shoal.Claim {
 
 // network makes a row of the services that are on one, which are sorted by name.
 func network(name string, on []*shoalv1.NetworkService) *shoalv1.NetworkRow {
-	row := &shoalv1.NetworkRow{Name: name, Services: on, Names: meanings(on)}
+	row := &shoalv1.NetworkRow{Name: name, Services: on}
 	for _, s := range on {
 		if p := s.GetProject(); p != "" && !slices.Contains(row.Projects, p) {
 			row.Projects = append(row.Projects, p)
@@ -104,26 +118,4 @@ func places(in []*shoalv1.Place) []*shoalv1.Place {
 		sorted = append(sorted, out[key])
 	}
 	return sorted
-}
-
-// meanings says what the short names of a network stand for, by the rules of
-// ingress/names: a name goes before an alias, and of several services with one alias the
-// first by name has it.
-func meanings(on []*shoalv1.NetworkService) []*shoalv1.NetworkName {
-	wants := map[string][]string{}
-	for _, s := range on {
-		wants[s.GetService()] = []string{s.GetService()}
-	}
-	for _, s := range on {
-		for _, alias := range s.GetAliases() {
-			if !slices.Contains(wants[alias], s.GetService()) {
-				wants[alias] = append(wants[alias], s.GetService())
-			}
-		}
-	}
-	var out []*shoalv1.NetworkName
-	for _, name := range slices.Sorted(maps.Keys(wants)) {
-		out = append(out, &shoalv1.NetworkName{Name: name, Service: wants[name][0], Losers: wants[name][1:]})
-	}
-	return out
 }

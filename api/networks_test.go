@@ -59,11 +59,11 @@ func TestNetworks(t *testing.T) {
 	if err != nil || len(one.Items) != 1 {
 		t.Fatalf("Networks(back) = %+v, %v, want one", one.Items, err)
 	}
-	names := []api.NetworkName{
-		{Name: "db", Service: "db", Losers: []string{"web2"}}, {Name: "sql", Service: "db", Losers: []string{"web2"}},
-		{Name: "web", Service: "db"}, {Name: "web2", Service: "web2"},
+	names := map[string][]string{}
+	for _, s := range one.Items[0].Services {
+		names[s.Service] = s.Names
 	}
-	if diff := cmp.Diff(names, one.Items[0].Names); diff != "" {
+	if diff := cmp.Diff(map[string][]string{"db": {"db", "sql", "web"}, "web2": {"web2"}}, names); diff != "" {
 		t.Errorf("names of back differ (-want +got):\n%s", diff)
 	}
 	if s := one.Items[0].Services[0]; s.Ready != 0 || s.Replicas != 1 || s.Project != "shop" || len(s.Peers) != 0 {

@@ -7731,7 +7731,6 @@ type NetworkRow struct {
 	Projects      []string               `protobuf:"bytes,2,rep,name=projects,proto3" json:"projects,omitempty"` // of its services, sorted
 	Services      []*NetworkService      `protobuf:"bytes,3,rep,name=services,proto3" json:"services,omitempty"` // by name
 	Peers         []*Place               `protobuf:"bytes,4,rep,name=peers,proto3" json:"peers,omitempty"`       // that have ready replicas on it, as the asked peer believes
-	Names         []*NetworkName         `protobuf:"bytes,5,rep,name=names,proto3" json:"names,omitempty"`       // sorted
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -7794,22 +7793,16 @@ func (x *NetworkRow) GetPeers() []*Place {
 	return nil
 }
 
-func (x *NetworkRow) GetNames() []*NetworkName {
-	if x != nil {
-		return x.Names
-	}
-	return nil
-}
-
 // NetworkService is a service on a network.
 type NetworkService struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Service       string                 `protobuf:"bytes,1,opt,name=service,proto3" json:"service,omitempty"`
 	Project       string                 `protobuf:"bytes,2,opt,name=project,proto3" json:"project,omitempty"`
 	Aliases       []string               `protobuf:"bytes,3,rep,name=aliases,proto3" json:"aliases,omitempty"` // as its spec has them
-	Want          int32                  `protobuf:"varint,4,opt,name=want,proto3" json:"want,omitempty"`      // replicas
-	Ready         int32                  `protobuf:"varint,5,opt,name=ready,proto3" json:"ready,omitempty"`
-	Peers         []*Place               `protobuf:"bytes,6,rep,name=peers,proto3" json:"peers,omitempty"` // that have ready replicas
+	Names         []string               `protobuf:"bytes,4,rep,name=names,proto3" json:"names,omitempty"`     // short ones that stand for it, sorted
+	Want          int32                  `protobuf:"varint,5,opt,name=want,proto3" json:"want,omitempty"`      // replicas
+	Ready         int32                  `protobuf:"varint,6,opt,name=ready,proto3" json:"ready,omitempty"`
+	Peers         []*Place               `protobuf:"bytes,7,rep,name=peers,proto3" json:"peers,omitempty"` // that have ready replicas
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -7865,6 +7858,13 @@ func (x *NetworkService) GetAliases() []string {
 	return nil
 }
 
+func (x *NetworkService) GetNames() []string {
+	if x != nil {
+		return x.Names
+	}
+	return nil
+}
+
 func (x *NetworkService) GetWant() int32 {
 	if x != nil {
 		return x.Want
@@ -7886,67 +7886,6 @@ func (x *NetworkService) GetPeers() []*Place {
 	return nil
 }
 
-// NetworkName is a name that containers on a network may ask for.
-type NetworkName struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	Service       string                 `protobuf:"bytes,2,opt,name=service,proto3" json:"service,omitempty"` // that it stands for
-	Losers        []string               `protobuf:"bytes,3,rep,name=losers,proto3" json:"losers,omitempty"`   // services that want it, too
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *NetworkName) Reset() {
-	*x = NetworkName{}
-	mi := &file_shoal_v1_control_proto_msgTypes[114]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *NetworkName) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*NetworkName) ProtoMessage() {}
-
-func (x *NetworkName) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[114]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use NetworkName.ProtoReflect.Descriptor instead.
-func (*NetworkName) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{114}
-}
-
-func (x *NetworkName) GetName() string {
-	if x != nil {
-		return x.Name
-	}
-	return ""
-}
-
-func (x *NetworkName) GetService() string {
-	if x != nil {
-		return x.Service
-	}
-	return ""
-}
-
-func (x *NetworkName) GetLosers() []string {
-	if x != nil {
-		return x.Losers
-	}
-	return nil
-}
-
 // ListNetworksRequest asks for one network or, with "", for all.
 type ListNetworksRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -7957,7 +7896,7 @@ type ListNetworksRequest struct {
 
 func (x *ListNetworksRequest) Reset() {
 	*x = ListNetworksRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[115]
+	mi := &file_shoal_v1_control_proto_msgTypes[114]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7969,7 +7908,7 @@ func (x *ListNetworksRequest) String() string {
 func (*ListNetworksRequest) ProtoMessage() {}
 
 func (x *ListNetworksRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[115]
+	mi := &file_shoal_v1_control_proto_msgTypes[114]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7982,7 +7921,7 @@ func (x *ListNetworksRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListNetworksRequest.ProtoReflect.Descriptor instead.
 func (*ListNetworksRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{115}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{114}
 }
 
 func (x *ListNetworksRequest) GetNetwork() string {
@@ -8003,7 +7942,7 @@ type ListNetworksResponse struct {
 
 func (x *ListNetworksResponse) Reset() {
 	*x = ListNetworksResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[116]
+	mi := &file_shoal_v1_control_proto_msgTypes[115]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8015,7 +7954,7 @@ func (x *ListNetworksResponse) String() string {
 func (*ListNetworksResponse) ProtoMessage() {}
 
 func (x *ListNetworksResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[116]
+	mi := &file_shoal_v1_control_proto_msgTypes[115]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8028,7 +7967,7 @@ func (x *ListNetworksResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListNetworksResponse.ProtoReflect.Descriptor instead.
 func (*ListNetworksResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{116}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{115}
 }
 
 func (x *ListNetworksResponse) GetNetworks() []*NetworkRow {
@@ -8060,7 +7999,7 @@ type ForwardRequest struct {
 
 func (x *ForwardRequest) Reset() {
 	*x = ForwardRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[117]
+	mi := &file_shoal_v1_control_proto_msgTypes[116]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8072,7 +8011,7 @@ func (x *ForwardRequest) String() string {
 func (*ForwardRequest) ProtoMessage() {}
 
 func (x *ForwardRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[117]
+	mi := &file_shoal_v1_control_proto_msgTypes[116]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8085,7 +8024,7 @@ func (x *ForwardRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForwardRequest.ProtoReflect.Descriptor instead.
 func (*ForwardRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{117}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{116}
 }
 
 func (x *ForwardRequest) GetWhat() isForwardRequest_What {
@@ -8156,7 +8095,7 @@ type ForwardStart struct {
 
 func (x *ForwardStart) Reset() {
 	*x = ForwardStart{}
-	mi := &file_shoal_v1_control_proto_msgTypes[118]
+	mi := &file_shoal_v1_control_proto_msgTypes[117]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8168,7 +8107,7 @@ func (x *ForwardStart) String() string {
 func (*ForwardStart) ProtoMessage() {}
 
 func (x *ForwardStart) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[118]
+	mi := &file_shoal_v1_control_proto_msgTypes[117]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8181,7 +8120,7 @@ func (x *ForwardStart) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForwardStart.ProtoReflect.Descriptor instead.
 func (*ForwardStart) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{118}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{117}
 }
 
 func (x *ForwardStart) GetService() string {
@@ -8219,7 +8158,7 @@ type ForwardResponse struct {
 
 func (x *ForwardResponse) Reset() {
 	*x = ForwardResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[119]
+	mi := &file_shoal_v1_control_proto_msgTypes[118]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8231,7 +8170,7 @@ func (x *ForwardResponse) String() string {
 func (*ForwardResponse) ProtoMessage() {}
 
 func (x *ForwardResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[119]
+	mi := &file_shoal_v1_control_proto_msgTypes[118]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8244,7 +8183,7 @@ func (x *ForwardResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForwardResponse.ProtoReflect.Descriptor instead.
 func (*ForwardResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{119}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{118}
 }
 
 func (x *ForwardResponse) GetWhat() isForwardResponse_What {
@@ -8898,25 +8837,21 @@ const file_shoal_v1_control_proto_rawDesc = "" +
 	"\aservice\x18\x01 \x01(\tR\aservice\"v\n" +
 	"\x11ListReachResponse\x12.\n" +
 	"\breplicas\x18\x01 \x03(\v2\x12.shoal.v1.ReachRowR\breplicas\x121\n" +
-	"\tfreshness\x18\x02 \x01(\v2\x13.shoal.v1.FreshnessR\tfreshness\"\xc6\x01\n" +
+	"\tfreshness\x18\x02 \x01(\v2\x13.shoal.v1.FreshnessR\tfreshness\"\x99\x01\n" +
 	"\n" +
 	"NetworkRow\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1a\n" +
 	"\bprojects\x18\x02 \x03(\tR\bprojects\x124\n" +
 	"\bservices\x18\x03 \x03(\v2\x18.shoal.v1.NetworkServiceR\bservices\x12%\n" +
-	"\x05peers\x18\x04 \x03(\v2\x0f.shoal.v1.PlaceR\x05peers\x12+\n" +
-	"\x05names\x18\x05 \x03(\v2\x15.shoal.v1.NetworkNameR\x05names\"\xaf\x01\n" +
+	"\x05peers\x18\x04 \x03(\v2\x0f.shoal.v1.PlaceR\x05peers\"\xc5\x01\n" +
 	"\x0eNetworkService\x12\x18\n" +
 	"\aservice\x18\x01 \x01(\tR\aservice\x12\x18\n" +
 	"\aproject\x18\x02 \x01(\tR\aproject\x12\x18\n" +
-	"\aaliases\x18\x03 \x03(\tR\aaliases\x12\x12\n" +
-	"\x04want\x18\x04 \x01(\x05R\x04want\x12\x14\n" +
-	"\x05ready\x18\x05 \x01(\x05R\x05ready\x12%\n" +
-	"\x05peers\x18\x06 \x03(\v2\x0f.shoal.v1.PlaceR\x05peers\"S\n" +
-	"\vNetworkName\x12\x12\n" +
-	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
-	"\aservice\x18\x02 \x01(\tR\aservice\x12\x16\n" +
-	"\x06losers\x18\x03 \x03(\tR\x06losers\"/\n" +
+	"\aaliases\x18\x03 \x03(\tR\aaliases\x12\x14\n" +
+	"\x05names\x18\x04 \x03(\tR\x05names\x12\x12\n" +
+	"\x04want\x18\x05 \x01(\x05R\x04want\x12\x14\n" +
+	"\x05ready\x18\x06 \x01(\x05R\x05ready\x12%\n" +
+	"\x05peers\x18\a \x03(\v2\x0f.shoal.v1.PlaceR\x05peers\"/\n" +
 	"\x13ListNetworksRequest\x12\x18\n" +
 	"\anetwork\x18\x01 \x01(\tR\anetwork\"{\n" +
 	"\x14ListNetworksResponse\x120\n" +
@@ -8997,7 +8932,7 @@ func file_shoal_v1_control_proto_rawDescGZIP() []byte {
 	return file_shoal_v1_control_proto_rawDescData
 }
 
-var file_shoal_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 129)
+var file_shoal_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 128)
 var file_shoal_v1_control_proto_goTypes = []any{
 	(*ErrorDetail)(nil),              // 0: shoal.v1.ErrorDetail
 	(*Freshness)(nil),                // 1: shoal.v1.Freshness
@@ -9113,55 +9048,54 @@ var file_shoal_v1_control_proto_goTypes = []any{
 	(*ListReachResponse)(nil),        // 111: shoal.v1.ListReachResponse
 	(*NetworkRow)(nil),               // 112: shoal.v1.NetworkRow
 	(*NetworkService)(nil),           // 113: shoal.v1.NetworkService
-	(*NetworkName)(nil),              // 114: shoal.v1.NetworkName
-	(*ListNetworksRequest)(nil),      // 115: shoal.v1.ListNetworksRequest
-	(*ListNetworksResponse)(nil),     // 116: shoal.v1.ListNetworksResponse
-	(*ForwardRequest)(nil),           // 117: shoal.v1.ForwardRequest
-	(*ForwardStart)(nil),             // 118: shoal.v1.ForwardStart
-	(*ForwardResponse)(nil),          // 119: shoal.v1.ForwardResponse
-	nil,                              // 120: shoal.v1.ServiceRow.LabelsEntry
-	nil,                              // 121: shoal.v1.PeerRow.LabelsEntry
-	nil,                              // 122: shoal.v1.DeployRequest.IfRevisionEntry
-	nil,                              // 123: shoal.v1.DeployRequest.RemoveEntry
-	nil,                              // 124: shoal.v1.ChangePeerRequest.SetLabelsEntry
-	nil,                              // 125: shoal.v1.StoreStatus.RefusedEntry
-	nil,                              // 126: shoal.v1.InitRequest.LabelsEntry
-	nil,                              // 127: shoal.v1.JoinRequest.LabelsEntry
-	nil,                              // 128: shoal.v1.PortRow.RefusedEntry
-	(*RevisionID)(nil),               // 129: shoal.v1.RevisionID
-	(*Port)(nil),                     // 130: shoal.v1.Port
-	(*timestamppb.Timestamp)(nil),    // 131: google.protobuf.Timestamp
-	(*PortBinding)(nil),              // 132: shoal.v1.PortBinding
-	(*Resources)(nil),                // 133: shoal.v1.Resources
-	(*Spec)(nil),                     // 134: shoal.v1.Spec
-	(*Target)(nil),                   // 135: shoal.v1.Target
-	(*CopyChunk)(nil),                // 136: shoal.v1.CopyChunk
-	(*CopyStart)(nil),                // 137: shoal.v1.CopyStart
-	(*DoctorCheck)(nil),              // 138: shoal.v1.DoctorCheck
-	(*ExecRequest)(nil),              // 139: shoal.v1.ExecRequest
-	(*ExecResponse)(nil),             // 140: shoal.v1.ExecResponse
+	(*ListNetworksRequest)(nil),      // 114: shoal.v1.ListNetworksRequest
+	(*ListNetworksResponse)(nil),     // 115: shoal.v1.ListNetworksResponse
+	(*ForwardRequest)(nil),           // 116: shoal.v1.ForwardRequest
+	(*ForwardStart)(nil),             // 117: shoal.v1.ForwardStart
+	(*ForwardResponse)(nil),          // 118: shoal.v1.ForwardResponse
+	nil,                              // 119: shoal.v1.ServiceRow.LabelsEntry
+	nil,                              // 120: shoal.v1.PeerRow.LabelsEntry
+	nil,                              // 121: shoal.v1.DeployRequest.IfRevisionEntry
+	nil,                              // 122: shoal.v1.DeployRequest.RemoveEntry
+	nil,                              // 123: shoal.v1.ChangePeerRequest.SetLabelsEntry
+	nil,                              // 124: shoal.v1.StoreStatus.RefusedEntry
+	nil,                              // 125: shoal.v1.InitRequest.LabelsEntry
+	nil,                              // 126: shoal.v1.JoinRequest.LabelsEntry
+	nil,                              // 127: shoal.v1.PortRow.RefusedEntry
+	(*RevisionID)(nil),               // 128: shoal.v1.RevisionID
+	(*Port)(nil),                     // 129: shoal.v1.Port
+	(*timestamppb.Timestamp)(nil),    // 130: google.protobuf.Timestamp
+	(*PortBinding)(nil),              // 131: shoal.v1.PortBinding
+	(*Resources)(nil),                // 132: shoal.v1.Resources
+	(*Spec)(nil),                     // 133: shoal.v1.Spec
+	(*Target)(nil),                   // 134: shoal.v1.Target
+	(*CopyChunk)(nil),                // 135: shoal.v1.CopyChunk
+	(*CopyStart)(nil),                // 136: shoal.v1.CopyStart
+	(*DoctorCheck)(nil),              // 137: shoal.v1.DoctorCheck
+	(*ExecRequest)(nil),              // 138: shoal.v1.ExecRequest
+	(*ExecResponse)(nil),             // 139: shoal.v1.ExecResponse
 }
 var file_shoal_v1_control_proto_depIdxs = []int32{
 	2,   // 0: shoal.v1.Freshness.silent:type_name -> shoal.v1.SilentPeer
-	129, // 1: shoal.v1.ServiceRow.revision:type_name -> shoal.v1.RevisionID
-	130, // 2: shoal.v1.ServiceRow.ports:type_name -> shoal.v1.Port
-	120, // 3: shoal.v1.ServiceRow.labels:type_name -> shoal.v1.ServiceRow.LabelsEntry
-	131, // 4: shoal.v1.ServiceRow.accepted:type_name -> google.protobuf.Timestamp
-	132, // 5: shoal.v1.ReplicaRow.ports:type_name -> shoal.v1.PortBinding
-	129, // 6: shoal.v1.ReplicaRow.revision:type_name -> shoal.v1.RevisionID
-	131, // 7: shoal.v1.ReplicaRow.started:type_name -> google.protobuf.Timestamp
-	121, // 8: shoal.v1.PeerRow.labels:type_name -> shoal.v1.PeerRow.LabelsEntry
-	133, // 9: shoal.v1.PeerRow.capacity:type_name -> shoal.v1.Resources
-	133, // 10: shoal.v1.PeerRow.allocatable:type_name -> shoal.v1.Resources
-	133, // 11: shoal.v1.PeerRow.free:type_name -> shoal.v1.Resources
-	133, // 12: shoal.v1.PeerRow.used:type_name -> shoal.v1.Resources
-	131, // 13: shoal.v1.TokenRow.expires:type_name -> google.protobuf.Timestamp
-	129, // 14: shoal.v1.PlanChange.revision:type_name -> shoal.v1.RevisionID
+	128, // 1: shoal.v1.ServiceRow.revision:type_name -> shoal.v1.RevisionID
+	129, // 2: shoal.v1.ServiceRow.ports:type_name -> shoal.v1.Port
+	119, // 3: shoal.v1.ServiceRow.labels:type_name -> shoal.v1.ServiceRow.LabelsEntry
+	130, // 4: shoal.v1.ServiceRow.accepted:type_name -> google.protobuf.Timestamp
+	131, // 5: shoal.v1.ReplicaRow.ports:type_name -> shoal.v1.PortBinding
+	128, // 6: shoal.v1.ReplicaRow.revision:type_name -> shoal.v1.RevisionID
+	130, // 7: shoal.v1.ReplicaRow.started:type_name -> google.protobuf.Timestamp
+	120, // 8: shoal.v1.PeerRow.labels:type_name -> shoal.v1.PeerRow.LabelsEntry
+	132, // 9: shoal.v1.PeerRow.capacity:type_name -> shoal.v1.Resources
+	132, // 10: shoal.v1.PeerRow.allocatable:type_name -> shoal.v1.Resources
+	132, // 11: shoal.v1.PeerRow.free:type_name -> shoal.v1.Resources
+	132, // 12: shoal.v1.PeerRow.used:type_name -> shoal.v1.Resources
+	130, // 13: shoal.v1.TokenRow.expires:type_name -> google.protobuf.Timestamp
+	128, // 14: shoal.v1.PlanChange.revision:type_name -> shoal.v1.RevisionID
 	7,   // 15: shoal.v1.PlanChange.places:type_name -> shoal.v1.Place
 	8,   // 16: shoal.v1.WishOutcome.changes:type_name -> shoal.v1.PlanChange
-	134, // 17: shoal.v1.DeployRequest.specs:type_name -> shoal.v1.Spec
-	122, // 18: shoal.v1.DeployRequest.if_revision:type_name -> shoal.v1.DeployRequest.IfRevisionEntry
-	123, // 19: shoal.v1.DeployRequest.remove:type_name -> shoal.v1.DeployRequest.RemoveEntry
+	133, // 17: shoal.v1.DeployRequest.specs:type_name -> shoal.v1.Spec
+	121, // 18: shoal.v1.DeployRequest.if_revision:type_name -> shoal.v1.DeployRequest.IfRevisionEntry
+	122, // 19: shoal.v1.DeployRequest.remove:type_name -> shoal.v1.DeployRequest.RemoveEntry
 	9,   // 20: shoal.v1.DeployResponse.outcome:type_name -> shoal.v1.WishOutcome
 	1,   // 21: shoal.v1.DeployResponse.freshness:type_name -> shoal.v1.Freshness
 	12,  // 22: shoal.v1.ScaleRequest.targets:type_name -> shoal.v1.ScaleTarget
@@ -9171,7 +9105,7 @@ var file_shoal_v1_control_proto_depIdxs = []int32{
 	1,   // 26: shoal.v1.RemoveResponse.freshness:type_name -> shoal.v1.Freshness
 	9,   // 27: shoal.v1.OperateResponse.outcome:type_name -> shoal.v1.WishOutcome
 	1,   // 28: shoal.v1.OperateResponse.freshness:type_name -> shoal.v1.Freshness
-	124, // 29: shoal.v1.ChangePeerRequest.set_labels:type_name -> shoal.v1.ChangePeerRequest.SetLabelsEntry
+	123, // 29: shoal.v1.ChangePeerRequest.set_labels:type_name -> shoal.v1.ChangePeerRequest.SetLabelsEntry
 	9,   // 30: shoal.v1.ChangePeerResponse.outcome:type_name -> shoal.v1.WishOutcome
 	1,   // 31: shoal.v1.ChangePeerResponse.freshness:type_name -> shoal.v1.Freshness
 	5,   // 32: shoal.v1.WatchPeerResponse.peer:type_name -> shoal.v1.PeerRow
@@ -9185,29 +9119,29 @@ var file_shoal_v1_control_proto_depIdxs = []int32{
 	7,   // 40: shoal.v1.ExplainedSlot.proposed:type_name -> shoal.v1.Place
 	4,   // 41: shoal.v1.ExplainedSlot.holders:type_name -> shoal.v1.ReplicaRow
 	7,   // 42: shoal.v1.ExplainedSlot.home:type_name -> shoal.v1.Place
-	135, // 43: shoal.v1.CopyFromRequest.target:type_name -> shoal.v1.Target
-	136, // 44: shoal.v1.CopyFromResponse.chunk:type_name -> shoal.v1.CopyChunk
-	137, // 45: shoal.v1.CopyToRequest.start:type_name -> shoal.v1.CopyStart
+	134, // 43: shoal.v1.CopyFromRequest.target:type_name -> shoal.v1.Target
+	135, // 44: shoal.v1.CopyFromResponse.chunk:type_name -> shoal.v1.CopyChunk
+	136, // 45: shoal.v1.CopyToRequest.start:type_name -> shoal.v1.CopyStart
 	33,  // 46: shoal.v1.WatchUsageResponse.peers:type_name -> shoal.v1.PeerUsage
 	3,   // 47: shoal.v1.WatchUsageResponse.services:type_name -> shoal.v1.ServiceRow
 	1,   // 48: shoal.v1.WatchUsageResponse.freshness:type_name -> shoal.v1.Freshness
 	5,   // 49: shoal.v1.PeerUsage.peer:type_name -> shoal.v1.PeerRow
 	34,  // 50: shoal.v1.PeerUsage.replicas:type_name -> shoal.v1.UsedReplica
 	4,   // 51: shoal.v1.UsedReplica.replica:type_name -> shoal.v1.ReplicaRow
-	138, // 52: shoal.v1.RunDoctorResponse.check:type_name -> shoal.v1.DoctorCheck
+	137, // 52: shoal.v1.RunDoctorResponse.check:type_name -> shoal.v1.DoctorCheck
 	3,   // 53: shoal.v1.ListServicesResponse.services:type_name -> shoal.v1.ServiceRow
 	1,   // 54: shoal.v1.ListServicesResponse.freshness:type_name -> shoal.v1.Freshness
 	4,   // 55: shoal.v1.ListReplicasResponse.replicas:type_name -> shoal.v1.ReplicaRow
 	1,   // 56: shoal.v1.ListReplicasResponse.freshness:type_name -> shoal.v1.Freshness
 	3,   // 57: shoal.v1.InspectServiceResponse.service:type_name -> shoal.v1.ServiceRow
-	134, // 58: shoal.v1.InspectServiceResponse.spec:type_name -> shoal.v1.Spec
+	133, // 58: shoal.v1.InspectServiceResponse.spec:type_name -> shoal.v1.Spec
 	4,   // 59: shoal.v1.InspectServiceResponse.replicas:type_name -> shoal.v1.ReplicaRow
-	129, // 60: shoal.v1.InspectServiceResponse.heads:type_name -> shoal.v1.RevisionID
+	128, // 60: shoal.v1.InspectServiceResponse.heads:type_name -> shoal.v1.RevisionID
 	45,  // 61: shoal.v1.InspectServiceResponse.conflicts:type_name -> shoal.v1.WishConflict
 	46,  // 62: shoal.v1.InspectServiceResponse.verdicts:type_name -> shoal.v1.Verdict
 	1,   // 63: shoal.v1.InspectServiceResponse.freshness:type_name -> shoal.v1.Freshness
-	129, // 64: shoal.v1.WishConflict.loser:type_name -> shoal.v1.RevisionID
-	129, // 65: shoal.v1.WishConflict.winner:type_name -> shoal.v1.RevisionID
+	128, // 64: shoal.v1.WishConflict.loser:type_name -> shoal.v1.RevisionID
+	128, // 65: shoal.v1.WishConflict.winner:type_name -> shoal.v1.RevisionID
 	5,   // 66: shoal.v1.ListPeersResponse.peers:type_name -> shoal.v1.PeerRow
 	1,   // 67: shoal.v1.ListPeersResponse.freshness:type_name -> shoal.v1.Freshness
 	5,   // 68: shoal.v1.InspectPeerResponse.peer:type_name -> shoal.v1.PeerRow
@@ -9221,23 +9155,23 @@ var file_shoal_v1_control_proto_depIdxs = []int32{
 	1,   // 76: shoal.v1.WatchResponse.freshness:type_name -> shoal.v1.Freshness
 	3,   // 77: shoal.v1.ServiceProgress.service:type_name -> shoal.v1.ServiceRow
 	4,   // 78: shoal.v1.ServiceProgress.replicas:type_name -> shoal.v1.ReplicaRow
-	131, // 79: shoal.v1.StreamLogsRequest.since:type_name -> google.protobuf.Timestamp
-	131, // 80: shoal.v1.StreamLogsRequest.until:type_name -> google.protobuf.Timestamp
+	130, // 79: shoal.v1.StreamLogsRequest.since:type_name -> google.protobuf.Timestamp
+	130, // 80: shoal.v1.StreamLogsRequest.until:type_name -> google.protobuf.Timestamp
 	58,  // 81: shoal.v1.StreamLogsResponse.line:type_name -> shoal.v1.LogRow
 	59,  // 82: shoal.v1.StreamLogsResponse.lost:type_name -> shoal.v1.LostHolder
-	131, // 83: shoal.v1.LogRow.time:type_name -> google.protobuf.Timestamp
-	131, // 84: shoal.v1.StreamEventsRequest.since:type_name -> google.protobuf.Timestamp
+	130, // 83: shoal.v1.LogRow.time:type_name -> google.protobuf.Timestamp
+	130, // 84: shoal.v1.StreamEventsRequest.since:type_name -> google.protobuf.Timestamp
 	62,  // 85: shoal.v1.StreamEventsResponse.event:type_name -> shoal.v1.EventRow
-	131, // 86: shoal.v1.EventRow.time:type_name -> google.protobuf.Timestamp
+	130, // 86: shoal.v1.EventRow.time:type_name -> google.protobuf.Timestamp
 	1,   // 87: shoal.v1.GetStatusResponse.freshness:type_name -> shoal.v1.Freshness
 	65,  // 88: shoal.v1.GetStatusResponse.store:type_name -> shoal.v1.StoreStatus
-	125, // 89: shoal.v1.StoreStatus.refused:type_name -> shoal.v1.StoreStatus.RefusedEntry
-	126, // 90: shoal.v1.InitRequest.labels:type_name -> shoal.v1.InitRequest.LabelsEntry
-	127, // 91: shoal.v1.JoinRequest.labels:type_name -> shoal.v1.JoinRequest.LabelsEntry
+	124, // 89: shoal.v1.StoreStatus.refused:type_name -> shoal.v1.StoreStatus.RefusedEntry
+	125, // 90: shoal.v1.InitRequest.labels:type_name -> shoal.v1.InitRequest.LabelsEntry
+	126, // 91: shoal.v1.JoinRequest.labels:type_name -> shoal.v1.JoinRequest.LabelsEntry
 	6,   // 92: shoal.v1.ListTokensResponse.tokens:type_name -> shoal.v1.TokenRow
 	1,   // 93: shoal.v1.ListTokensResponse.freshness:type_name -> shoal.v1.Freshness
 	7,   // 94: shoal.v1.ImageRow.author:type_name -> shoal.v1.Place
-	131, // 95: shoal.v1.ImageRow.since:type_name -> google.protobuf.Timestamp
+	130, // 95: shoal.v1.ImageRow.since:type_name -> google.protobuf.Timestamp
 	7,   // 96: shoal.v1.ImageBlob.holders:type_name -> shoal.v1.Place
 	7,   // 97: shoal.v1.ImageBlob.partial:type_name -> shoal.v1.Place
 	78,  // 98: shoal.v1.MovedImages.images:type_name -> shoal.v1.ImageRow
@@ -9249,7 +9183,7 @@ var file_shoal_v1_control_proto_depIdxs = []int32{
 	1,   // 104: shoal.v1.InspectImageResponse.freshness:type_name -> shoal.v1.Freshness
 	78,  // 105: shoal.v1.ChangeImageResponse.image:type_name -> shoal.v1.ImageRow
 	7,   // 106: shoal.v1.ImagePolicy.author:type_name -> shoal.v1.Place
-	131, // 107: shoal.v1.ImagePolicy.since:type_name -> google.protobuf.Timestamp
+	130, // 107: shoal.v1.ImagePolicy.since:type_name -> google.protobuf.Timestamp
 	90,  // 108: shoal.v1.GetImagePolicyResponse.policy:type_name -> shoal.v1.ImagePolicy
 	1,   // 109: shoal.v1.GetImagePolicyResponse.freshness:type_name -> shoal.v1.Freshness
 	90,  // 110: shoal.v1.SetImagePolicyResponse.policy:type_name -> shoal.v1.ImagePolicy
@@ -9261,7 +9195,7 @@ var file_shoal_v1_control_proto_depIdxs = []int32{
 	80,  // 116: shoal.v1.ImportImageResponse.progress:type_name -> shoal.v1.MoveProgress
 	81,  // 117: shoal.v1.ImportImageResponse.end:type_name -> shoal.v1.MovedImages
 	80,  // 118: shoal.v1.ExportImageResponse.progress:type_name -> shoal.v1.MoveProgress
-	128, // 119: shoal.v1.PortRow.refused:type_name -> shoal.v1.PortRow.RefusedEntry
+	127, // 119: shoal.v1.PortRow.refused:type_name -> shoal.v1.PortRow.RefusedEntry
 	106, // 120: shoal.v1.ListPortsResponse.ports:type_name -> shoal.v1.PortRow
 	1,   // 121: shoal.v1.ListPortsResponse.freshness:type_name -> shoal.v1.Freshness
 	7,   // 122: shoal.v1.ReachRow.holder:type_name -> shoal.v1.Place
@@ -9269,102 +9203,101 @@ var file_shoal_v1_control_proto_depIdxs = []int32{
 	1,   // 124: shoal.v1.ListReachResponse.freshness:type_name -> shoal.v1.Freshness
 	113, // 125: shoal.v1.NetworkRow.services:type_name -> shoal.v1.NetworkService
 	7,   // 126: shoal.v1.NetworkRow.peers:type_name -> shoal.v1.Place
-	114, // 127: shoal.v1.NetworkRow.names:type_name -> shoal.v1.NetworkName
-	7,   // 128: shoal.v1.NetworkService.peers:type_name -> shoal.v1.Place
-	112, // 129: shoal.v1.ListNetworksResponse.networks:type_name -> shoal.v1.NetworkRow
-	1,   // 130: shoal.v1.ListNetworksResponse.freshness:type_name -> shoal.v1.Freshness
-	118, // 131: shoal.v1.ForwardRequest.start:type_name -> shoal.v1.ForwardStart
-	10,  // 132: shoal.v1.ControlService.Deploy:input_type -> shoal.v1.DeployRequest
-	13,  // 133: shoal.v1.ControlService.Scale:input_type -> shoal.v1.ScaleRequest
-	15,  // 134: shoal.v1.ControlService.Remove:input_type -> shoal.v1.RemoveRequest
-	17,  // 135: shoal.v1.ControlService.Operate:input_type -> shoal.v1.OperateRequest
-	19,  // 136: shoal.v1.ControlService.ChangePeer:input_type -> shoal.v1.ChangePeerRequest
-	21,  // 137: shoal.v1.ControlService.WatchPeer:input_type -> shoal.v1.WatchPeerRequest
-	39,  // 138: shoal.v1.ControlService.ListServices:input_type -> shoal.v1.ListServicesRequest
-	41,  // 139: shoal.v1.ControlService.ListReplicas:input_type -> shoal.v1.ListReplicasRequest
-	43,  // 140: shoal.v1.ControlService.InspectService:input_type -> shoal.v1.InspectServiceRequest
-	24,  // 141: shoal.v1.ControlService.ExplainService:input_type -> shoal.v1.ExplainServiceRequest
-	47,  // 142: shoal.v1.ControlService.ListPeers:input_type -> shoal.v1.ListPeersRequest
-	49,  // 143: shoal.v1.ControlService.InspectPeer:input_type -> shoal.v1.InspectPeerRequest
-	53,  // 144: shoal.v1.ControlService.Watch:input_type -> shoal.v1.WatchRequest
-	56,  // 145: shoal.v1.ControlService.StreamLogs:input_type -> shoal.v1.StreamLogsRequest
-	60,  // 146: shoal.v1.ControlService.StreamEvents:input_type -> shoal.v1.StreamEventsRequest
-	139, // 147: shoal.v1.ControlService.Exec:input_type -> shoal.v1.ExecRequest
-	27,  // 148: shoal.v1.ControlService.CopyFrom:input_type -> shoal.v1.CopyFromRequest
-	29,  // 149: shoal.v1.ControlService.CopyTo:input_type -> shoal.v1.CopyToRequest
-	31,  // 150: shoal.v1.ControlService.WatchUsage:input_type -> shoal.v1.WatchUsageRequest
-	35,  // 151: shoal.v1.ControlService.RunDoctor:input_type -> shoal.v1.RunDoctorRequest
-	37,  // 152: shoal.v1.ControlService.GetDebug:input_type -> shoal.v1.GetDebugRequest
-	82,  // 153: shoal.v1.ControlService.ListImages:input_type -> shoal.v1.ListImagesRequest
-	84,  // 154: shoal.v1.ControlService.InspectImage:input_type -> shoal.v1.InspectImageRequest
-	86,  // 155: shoal.v1.ControlService.ChangeImage:input_type -> shoal.v1.ChangeImageRequest
-	88,  // 156: shoal.v1.ControlService.CollectImages:input_type -> shoal.v1.CollectImagesRequest
-	91,  // 157: shoal.v1.ControlService.GetImagePolicy:input_type -> shoal.v1.GetImagePolicyRequest
-	93,  // 158: shoal.v1.ControlService.SetImagePolicy:input_type -> shoal.v1.SetImagePolicyRequest
-	95,  // 159: shoal.v1.ControlService.GetRegistryLogin:input_type -> shoal.v1.GetRegistryLoginRequest
-	97,  // 160: shoal.v1.ControlService.PushImage:input_type -> shoal.v1.PushImageRequest
-	99,  // 161: shoal.v1.ControlService.PullImage:input_type -> shoal.v1.PullImageRequest
-	101, // 162: shoal.v1.ControlService.ImportImage:input_type -> shoal.v1.ImportImageRequest
-	104, // 163: shoal.v1.ControlService.ExportImage:input_type -> shoal.v1.ExportImageRequest
-	107, // 164: shoal.v1.ControlService.ListPorts:input_type -> shoal.v1.ListPortsRequest
-	110, // 165: shoal.v1.ControlService.ListReach:input_type -> shoal.v1.ListReachRequest
-	115, // 166: shoal.v1.ControlService.ListNetworks:input_type -> shoal.v1.ListNetworksRequest
-	117, // 167: shoal.v1.ControlService.Forward:input_type -> shoal.v1.ForwardRequest
-	63,  // 168: shoal.v1.ControlService.GetStatus:input_type -> shoal.v1.GetStatusRequest
-	66,  // 169: shoal.v1.ControlService.Init:input_type -> shoal.v1.InitRequest
-	68,  // 170: shoal.v1.ControlService.Join:input_type -> shoal.v1.JoinRequest
-	70,  // 171: shoal.v1.ControlService.Leave:input_type -> shoal.v1.LeaveRequest
-	72,  // 172: shoal.v1.ControlService.CreateToken:input_type -> shoal.v1.CreateTokenRequest
-	74,  // 173: shoal.v1.ControlService.ListTokens:input_type -> shoal.v1.ListTokensRequest
-	76,  // 174: shoal.v1.ControlService.RevokeToken:input_type -> shoal.v1.RevokeTokenRequest
-	11,  // 175: shoal.v1.ControlService.Deploy:output_type -> shoal.v1.DeployResponse
-	14,  // 176: shoal.v1.ControlService.Scale:output_type -> shoal.v1.ScaleResponse
-	16,  // 177: shoal.v1.ControlService.Remove:output_type -> shoal.v1.RemoveResponse
-	18,  // 178: shoal.v1.ControlService.Operate:output_type -> shoal.v1.OperateResponse
-	20,  // 179: shoal.v1.ControlService.ChangePeer:output_type -> shoal.v1.ChangePeerResponse
-	22,  // 180: shoal.v1.ControlService.WatchPeer:output_type -> shoal.v1.WatchPeerResponse
-	40,  // 181: shoal.v1.ControlService.ListServices:output_type -> shoal.v1.ListServicesResponse
-	42,  // 182: shoal.v1.ControlService.ListReplicas:output_type -> shoal.v1.ListReplicasResponse
-	44,  // 183: shoal.v1.ControlService.InspectService:output_type -> shoal.v1.InspectServiceResponse
-	25,  // 184: shoal.v1.ControlService.ExplainService:output_type -> shoal.v1.ExplainServiceResponse
-	48,  // 185: shoal.v1.ControlService.ListPeers:output_type -> shoal.v1.ListPeersResponse
-	50,  // 186: shoal.v1.ControlService.InspectPeer:output_type -> shoal.v1.InspectPeerResponse
-	54,  // 187: shoal.v1.ControlService.Watch:output_type -> shoal.v1.WatchResponse
-	57,  // 188: shoal.v1.ControlService.StreamLogs:output_type -> shoal.v1.StreamLogsResponse
-	61,  // 189: shoal.v1.ControlService.StreamEvents:output_type -> shoal.v1.StreamEventsResponse
-	140, // 190: shoal.v1.ControlService.Exec:output_type -> shoal.v1.ExecResponse
-	28,  // 191: shoal.v1.ControlService.CopyFrom:output_type -> shoal.v1.CopyFromResponse
-	30,  // 192: shoal.v1.ControlService.CopyTo:output_type -> shoal.v1.CopyToResponse
-	32,  // 193: shoal.v1.ControlService.WatchUsage:output_type -> shoal.v1.WatchUsageResponse
-	36,  // 194: shoal.v1.ControlService.RunDoctor:output_type -> shoal.v1.RunDoctorResponse
-	38,  // 195: shoal.v1.ControlService.GetDebug:output_type -> shoal.v1.GetDebugResponse
-	83,  // 196: shoal.v1.ControlService.ListImages:output_type -> shoal.v1.ListImagesResponse
-	85,  // 197: shoal.v1.ControlService.InspectImage:output_type -> shoal.v1.InspectImageResponse
-	87,  // 198: shoal.v1.ControlService.ChangeImage:output_type -> shoal.v1.ChangeImageResponse
-	89,  // 199: shoal.v1.ControlService.CollectImages:output_type -> shoal.v1.CollectImagesResponse
-	92,  // 200: shoal.v1.ControlService.GetImagePolicy:output_type -> shoal.v1.GetImagePolicyResponse
-	94,  // 201: shoal.v1.ControlService.SetImagePolicy:output_type -> shoal.v1.SetImagePolicyResponse
-	96,  // 202: shoal.v1.ControlService.GetRegistryLogin:output_type -> shoal.v1.GetRegistryLoginResponse
-	98,  // 203: shoal.v1.ControlService.PushImage:output_type -> shoal.v1.PushImageResponse
-	100, // 204: shoal.v1.ControlService.PullImage:output_type -> shoal.v1.PullImageResponse
-	103, // 205: shoal.v1.ControlService.ImportImage:output_type -> shoal.v1.ImportImageResponse
-	105, // 206: shoal.v1.ControlService.ExportImage:output_type -> shoal.v1.ExportImageResponse
-	108, // 207: shoal.v1.ControlService.ListPorts:output_type -> shoal.v1.ListPortsResponse
-	111, // 208: shoal.v1.ControlService.ListReach:output_type -> shoal.v1.ListReachResponse
-	116, // 209: shoal.v1.ControlService.ListNetworks:output_type -> shoal.v1.ListNetworksResponse
-	119, // 210: shoal.v1.ControlService.Forward:output_type -> shoal.v1.ForwardResponse
-	64,  // 211: shoal.v1.ControlService.GetStatus:output_type -> shoal.v1.GetStatusResponse
-	67,  // 212: shoal.v1.ControlService.Init:output_type -> shoal.v1.InitResponse
-	69,  // 213: shoal.v1.ControlService.Join:output_type -> shoal.v1.JoinResponse
-	71,  // 214: shoal.v1.ControlService.Leave:output_type -> shoal.v1.LeaveResponse
-	73,  // 215: shoal.v1.ControlService.CreateToken:output_type -> shoal.v1.CreateTokenResponse
-	75,  // 216: shoal.v1.ControlService.ListTokens:output_type -> shoal.v1.ListTokensResponse
-	77,  // 217: shoal.v1.ControlService.RevokeToken:output_type -> shoal.v1.RevokeTokenResponse
-	175, // [175:218] is the sub-list for method output_type
-	132, // [132:175] is the sub-list for method input_type
-	132, // [132:132] is the sub-list for extension type_name
-	132, // [132:132] is the sub-list for extension extendee
-	0,   // [0:132] is the sub-list for field type_name
+	7,   // 127: shoal.v1.NetworkService.peers:type_name -> shoal.v1.Place
+	112, // 128: shoal.v1.ListNetworksResponse.networks:type_name -> shoal.v1.NetworkRow
+	1,   // 129: shoal.v1.ListNetworksResponse.freshness:type_name -> shoal.v1.Freshness
+	117, // 130: shoal.v1.ForwardRequest.start:type_name -> shoal.v1.ForwardStart
+	10,  // 131: shoal.v1.ControlService.Deploy:input_type -> shoal.v1.DeployRequest
+	13,  // 132: shoal.v1.ControlService.Scale:input_type -> shoal.v1.ScaleRequest
+	15,  // 133: shoal.v1.ControlService.Remove:input_type -> shoal.v1.RemoveRequest
+	17,  // 134: shoal.v1.ControlService.Operate:input_type -> shoal.v1.OperateRequest
+	19,  // 135: shoal.v1.ControlService.ChangePeer:input_type -> shoal.v1.ChangePeerRequest
+	21,  // 136: shoal.v1.ControlService.WatchPeer:input_type -> shoal.v1.WatchPeerRequest
+	39,  // 137: shoal.v1.ControlService.ListServices:input_type -> shoal.v1.ListServicesRequest
+	41,  // 138: shoal.v1.ControlService.ListReplicas:input_type -> shoal.v1.ListReplicasRequest
+	43,  // 139: shoal.v1.ControlService.InspectService:input_type -> shoal.v1.InspectServiceRequest
+	24,  // 140: shoal.v1.ControlService.ExplainService:input_type -> shoal.v1.ExplainServiceRequest
+	47,  // 141: shoal.v1.ControlService.ListPeers:input_type -> shoal.v1.ListPeersRequest
+	49,  // 142: shoal.v1.ControlService.InspectPeer:input_type -> shoal.v1.InspectPeerRequest
+	53,  // 143: shoal.v1.ControlService.Watch:input_type -> shoal.v1.WatchRequest
+	56,  // 144: shoal.v1.ControlService.StreamLogs:input_type -> shoal.v1.StreamLogsRequest
+	60,  // 145: shoal.v1.ControlService.StreamEvents:input_type -> shoal.v1.StreamEventsRequest
+	138, // 146: shoal.v1.ControlService.Exec:input_type -> shoal.v1.ExecRequest
+	27,  // 147: shoal.v1.ControlService.CopyFrom:input_type -> shoal.v1.CopyFromRequest
+	29,  // 148: shoal.v1.ControlService.CopyTo:input_type -> shoal.v1.CopyToRequest
+	31,  // 149: shoal.v1.ControlService.WatchUsage:input_type -> shoal.v1.WatchUsageRequest
+	35,  // 150: shoal.v1.ControlService.RunDoctor:input_type -> shoal.v1.RunDoctorRequest
+	37,  // 151: shoal.v1.ControlService.GetDebug:input_type -> shoal.v1.GetDebugRequest
+	82,  // 152: shoal.v1.ControlService.ListImages:input_type -> shoal.v1.ListImagesRequest
+	84,  // 153: shoal.v1.ControlService.InspectImage:input_type -> shoal.v1.InspectImageRequest
+	86,  // 154: shoal.v1.ControlService.ChangeImage:input_type -> shoal.v1.ChangeImageRequest
+	88,  // 155: shoal.v1.ControlService.CollectImages:input_type -> shoal.v1.CollectImagesRequest
+	91,  // 156: shoal.v1.ControlService.GetImagePolicy:input_type -> shoal.v1.GetImagePolicyRequest
+	93,  // 157: shoal.v1.ControlService.SetImagePolicy:input_type -> shoal.v1.SetImagePolicyRequest
+	95,  // 158: shoal.v1.ControlService.GetRegistryLogin:input_type -> shoal.v1.GetRegistryLoginRequest
+	97,  // 159: shoal.v1.ControlService.PushImage:input_type -> shoal.v1.PushImageRequest
+	99,  // 160: shoal.v1.ControlService.PullImage:input_type -> shoal.v1.PullImageRequest
+	101, // 161: shoal.v1.ControlService.ImportImage:input_type -> shoal.v1.ImportImageRequest
+	104, // 162: shoal.v1.ControlService.ExportImage:input_type -> shoal.v1.ExportImageRequest
+	107, // 163: shoal.v1.ControlService.ListPorts:input_type -> shoal.v1.ListPortsRequest
+	110, // 164: shoal.v1.ControlService.ListReach:input_type -> shoal.v1.ListReachRequest
+	114, // 165: shoal.v1.ControlService.ListNetworks:input_type -> shoal.v1.ListNetworksRequest
+	116, // 166: shoal.v1.ControlService.Forward:input_type -> shoal.v1.ForwardRequest
+	63,  // 167: shoal.v1.ControlService.GetStatus:input_type -> shoal.v1.GetStatusRequest
+	66,  // 168: shoal.v1.ControlService.Init:input_type -> shoal.v1.InitRequest
+	68,  // 169: shoal.v1.ControlService.Join:input_type -> shoal.v1.JoinRequest
+	70,  // 170: shoal.v1.ControlService.Leave:input_type -> shoal.v1.LeaveRequest
+	72,  // 171: shoal.v1.ControlService.CreateToken:input_type -> shoal.v1.CreateTokenRequest
+	74,  // 172: shoal.v1.ControlService.ListTokens:input_type -> shoal.v1.ListTokensRequest
+	76,  // 173: shoal.v1.ControlService.RevokeToken:input_type -> shoal.v1.RevokeTokenRequest
+	11,  // 174: shoal.v1.ControlService.Deploy:output_type -> shoal.v1.DeployResponse
+	14,  // 175: shoal.v1.ControlService.Scale:output_type -> shoal.v1.ScaleResponse
+	16,  // 176: shoal.v1.ControlService.Remove:output_type -> shoal.v1.RemoveResponse
+	18,  // 177: shoal.v1.ControlService.Operate:output_type -> shoal.v1.OperateResponse
+	20,  // 178: shoal.v1.ControlService.ChangePeer:output_type -> shoal.v1.ChangePeerResponse
+	22,  // 179: shoal.v1.ControlService.WatchPeer:output_type -> shoal.v1.WatchPeerResponse
+	40,  // 180: shoal.v1.ControlService.ListServices:output_type -> shoal.v1.ListServicesResponse
+	42,  // 181: shoal.v1.ControlService.ListReplicas:output_type -> shoal.v1.ListReplicasResponse
+	44,  // 182: shoal.v1.ControlService.InspectService:output_type -> shoal.v1.InspectServiceResponse
+	25,  // 183: shoal.v1.ControlService.ExplainService:output_type -> shoal.v1.ExplainServiceResponse
+	48,  // 184: shoal.v1.ControlService.ListPeers:output_type -> shoal.v1.ListPeersResponse
+	50,  // 185: shoal.v1.ControlService.InspectPeer:output_type -> shoal.v1.InspectPeerResponse
+	54,  // 186: shoal.v1.ControlService.Watch:output_type -> shoal.v1.WatchResponse
+	57,  // 187: shoal.v1.ControlService.StreamLogs:output_type -> shoal.v1.StreamLogsResponse
+	61,  // 188: shoal.v1.ControlService.StreamEvents:output_type -> shoal.v1.StreamEventsResponse
+	139, // 189: shoal.v1.ControlService.Exec:output_type -> shoal.v1.ExecResponse
+	28,  // 190: shoal.v1.ControlService.CopyFrom:output_type -> shoal.v1.CopyFromResponse
+	30,  // 191: shoal.v1.ControlService.CopyTo:output_type -> shoal.v1.CopyToResponse
+	32,  // 192: shoal.v1.ControlService.WatchUsage:output_type -> shoal.v1.WatchUsageResponse
+	36,  // 193: shoal.v1.ControlService.RunDoctor:output_type -> shoal.v1.RunDoctorResponse
+	38,  // 194: shoal.v1.ControlService.GetDebug:output_type -> shoal.v1.GetDebugResponse
+	83,  // 195: shoal.v1.ControlService.ListImages:output_type -> shoal.v1.ListImagesResponse
+	85,  // 196: shoal.v1.ControlService.InspectImage:output_type -> shoal.v1.InspectImageResponse
+	87,  // 197: shoal.v1.ControlService.ChangeImage:output_type -> shoal.v1.ChangeImageResponse
+	89,  // 198: shoal.v1.ControlService.CollectImages:output_type -> shoal.v1.CollectImagesResponse
+	92,  // 199: shoal.v1.ControlService.GetImagePolicy:output_type -> shoal.v1.GetImagePolicyResponse
+	94,  // 200: shoal.v1.ControlService.SetImagePolicy:output_type -> shoal.v1.SetImagePolicyResponse
+	96,  // 201: shoal.v1.ControlService.GetRegistryLogin:output_type -> shoal.v1.GetRegistryLoginResponse
+	98,  // 202: shoal.v1.ControlService.PushImage:output_type -> shoal.v1.PushImageResponse
+	100, // 203: shoal.v1.ControlService.PullImage:output_type -> shoal.v1.PullImageResponse
+	103, // 204: shoal.v1.ControlService.ImportImage:output_type -> shoal.v1.ImportImageResponse
+	105, // 205: shoal.v1.ControlService.ExportImage:output_type -> shoal.v1.ExportImageResponse
+	108, // 206: shoal.v1.ControlService.ListPorts:output_type -> shoal.v1.ListPortsResponse
+	111, // 207: shoal.v1.ControlService.ListReach:output_type -> shoal.v1.ListReachResponse
+	115, // 208: shoal.v1.ControlService.ListNetworks:output_type -> shoal.v1.ListNetworksResponse
+	118, // 209: shoal.v1.ControlService.Forward:output_type -> shoal.v1.ForwardResponse
+	64,  // 210: shoal.v1.ControlService.GetStatus:output_type -> shoal.v1.GetStatusResponse
+	67,  // 211: shoal.v1.ControlService.Init:output_type -> shoal.v1.InitResponse
+	69,  // 212: shoal.v1.ControlService.Join:output_type -> shoal.v1.JoinResponse
+	71,  // 213: shoal.v1.ControlService.Leave:output_type -> shoal.v1.LeaveResponse
+	73,  // 214: shoal.v1.ControlService.CreateToken:output_type -> shoal.v1.CreateTokenResponse
+	75,  // 215: shoal.v1.ControlService.ListTokens:output_type -> shoal.v1.ListTokensResponse
+	77,  // 216: shoal.v1.ControlService.RevokeToken:output_type -> shoal.v1.RevokeTokenResponse
+	174, // [174:217] is the sub-list for method output_type
+	131, // [131:174] is the sub-list for method input_type
+	131, // [131:131] is the sub-list for extension type_name
+	131, // [131:131] is the sub-list for extension extendee
+	0,   // [0:131] is the sub-list for field type_name
 }
 
 func init() { file_shoal_v1_control_proto_init() }
@@ -9414,12 +9347,12 @@ func file_shoal_v1_control_proto_init() {
 		(*ExportImageResponse_Data)(nil),
 		(*ExportImageResponse_End)(nil),
 	}
-	file_shoal_v1_control_proto_msgTypes[117].OneofWrappers = []any{
+	file_shoal_v1_control_proto_msgTypes[116].OneofWrappers = []any{
 		(*ForwardRequest_Start)(nil),
 		(*ForwardRequest_Data)(nil),
 		(*ForwardRequest_End)(nil),
 	}
-	file_shoal_v1_control_proto_msgTypes[119].OneofWrappers = []any{
+	file_shoal_v1_control_proto_msgTypes[118].OneofWrappers = []any{
 		(*ForwardResponse_Data)(nil),
 		(*ForwardResponse_End)(nil),
 	}
@@ -9429,7 +9362,7 @@ func file_shoal_v1_control_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_shoal_v1_control_proto_rawDesc), len(file_shoal_v1_control_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   129,
+			NumMessages:   128,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -106,9 +106,11 @@ func (k *Desk) prepare(d *shoal.Desired, w shoal.Wish, images findings) ([]*step
 	if err != nil {
 		return nil, err
 	}
-	if err := freePorts(d, steps); err != nil {
+	after := afterwards(d, steps)
+	if err := freePorts(d, after, steps); err != nil {
 		return nil, err
 	}
+	noteNames(after, steps)
 	k.propose(d, steps)
 	return steps, nil
 }

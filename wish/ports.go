@@ -10,9 +10,8 @@ import (
 	"github.com/shoalnet/shoal"
 )
 
-// freePorts refuses steps by which a service comes to want a port of every peer that
-// another one wants. Who wanted it before, because of a split, may go on.
-func freePorts(d *shoal.Desired, steps []*step) error {
+// afterwards returns the services as they would be after the steps.
+func afterwards(d *shoal.Desired, steps []*step) *shoal.Desired {
 	after := &shoal.Desired{}
 	for i := range d.Services {
 		if !slices.ContainsFunc(steps, func(s *step) bool { return s.change.Service == d.Services[i].Spec.Name }) {
@@ -24,6 +23,12 @@ func freePorts(d *shoal.Desired, steps []*step) error {
 			after.Services = append(after.Services, shoal.Service{Spec: *s.spec})
 		}
 	}
+	return after
+}
+
+// freePorts refuses steps by which a service comes to want a port of every peer that
+// another one wants. Who wanted it before, because of a split, may go on.
+func freePorts(d, after *shoal.Desired, steps []*step) error {
 	for _, p := range shoal.PublishedPorts(after) {
 		all := append([]string{p.Service}, p.Losers...)
 		for _, s := range steps {

@@ -28,10 +28,10 @@ func (a *app) complete(root *cobra.Command) {
 	known := map[string]completer{
 		"SERVICE": a.services, "SERVICE=N|SERVICE+N|SERVICE-N": a.scales, "SERVICE[/SLOT]": a.slots,
 		"PEER": a.peers, "ID": a.tokens, "CONTEXT": a.contextNames,
-		"IMAGE": a.images,
+		"IMAGE": a.images, "NETWORK": a.networks,
 	}
 	flags := map[string]completer{
-		"peer": a.peers, "image": a.images, "format": oneOf(shoal.FormatOCI, shoal.FormatDocker), "role": oneOf(string(shoal.RoleOperator), string(shoal.RolePeer)),
+		"peer": a.peers, "image": a.images, "network": a.networks, "format": oneOf(shoal.FormatOCI, shoal.FormatDocker), "role": oneOf(string(shoal.RoleOperator), string(shoal.RolePeer)),
 		"restart": oneOf("no", "on-failure", "always"), "sort": oneOf("cpu", "mem", "name"),
 	}
 	var each func(*cobra.Command)
@@ -166,6 +166,12 @@ func (a *app) peers(cmd *cobra.Command, args []string, _ string) ([]cobra.Comple
 
 func (a *app) images(cmd *cobra.Command, args []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
 	return asked(a, cmd, args, (*api.Client).Images, func(x api.Image) (string, string) { return x.Name, size(x.Size) })
+}
+
+func (a *app) networks(cmd *cobra.Command, args []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
+	return asked(a, cmd, args, func(c *api.Client, ctx context.Context) (api.Listing[api.Network], error) {
+		return c.Networks(ctx, "")
+	}, func(n api.Network) (string, string) { return n.Name, count(len(n.Services), "service") })
 }
 
 func (a *app) tokens(cmd *cobra.Command, args []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {

@@ -166,7 +166,7 @@ type runFlags struct {
 	spread                                 string
 	lb, prefer                             string
 	publish, env, constraints, labels      []string
-	volumes                                []string
+	volumes, networks, aliases             []string
 }
 
 func (a *app) runCmd() *cobra.Command {
@@ -179,6 +179,7 @@ A service of that name must not exist.`,
 		Example: `  shoal run --replicas 3 -p 80 hello:1
   shoal run --name web -p 8080:80 -e MODE=fast --cpus 0.5 --memory 64m hello:1
   shoal run --name db -v dbdata:/data -v /etc/db.conf:/etc/db.conf:ro db:1
+  shoal run --name cache --network back --network-alias redis cache:1
   shoal run --constraint zone=a --label tier=back worker:2 -- --queue mail`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if r.global && cmd.Flags().Changed("replicas") {
@@ -204,6 +205,8 @@ A service of that name must not exist.`,
 	f.StringVar(&r.prefer, "prefer", "", "which replicas go first: any (the default), zone or local")
 	f.StringArrayVarP(&r.env, "env", "e", nil, "KEY=VALUE, or KEY to pass on this shell's")
 	f.StringArrayVarP(&r.volumes, "volume", "v", nil, "[VOLUME|/PATH:]TARGET[:ro]; a path is the machine's, and its owner has to allow it")
+	f.StringArrayVar(&r.networks, "network", nil, "network that it is on, and reaches others there by name; host or none instead (default: the network default)")
+	f.StringArrayVar(&r.aliases, "network-alias", nil, "another name that it has on all its networks")
 	f.StringVar(&r.cpus, "cpus", "", "limit, in cores, like 0.5")
 	f.StringVar(&r.memory, "memory", "", "limit, like 64m or 1g")
 	f.StringVar(&r.spread, "spread", "", "label whose values replicas are spread over first (default: zone)")
@@ -270,5 +273,40 @@ func (a *app) specOfRun(r *runFlags, args []string) (shoal.Spec, error) {
 		}
 		spec.Setup.Mounts = append(spec.Setup.Mounts, m)
 	}
+	if err := attach(&spec, r.networks, r.aliases); err != nil {
+		return spec, err
+	}
 	return spec, spec.Validate()
+}
+
+// attach puts a service on the networks that --network names, in their order, and under
+// the aliases on all of them.
+func attach(spec *shoal.Spec, networks, aliases []string) error {
+	if err := shoal.CheckAliases("--network-alias", aliases); err != nil {
+		return err
+	}
+	for _, name := range networks {
+		switch {
+		case name == "bridge":
+			return usage("--network: bridge is the engine's own; without --network a service is on the network default")
+		case name != "host" && name != "none":
+		case len(networks) > 1 || len(aliases) > 0:
+			return usage("--network: %s excludes other networks, and --network-alias", name)
+		default:
+			spec.Setup.HostNetwork, spec.Setup.NoNetwork = name == "host", name == "none"
+			return nil
+		}
+		if err := shoal.CheckNetworkName("--network", name); err != nil {
+			return err
+		}
+		spec.Networks = append(spec.Networks, shoal.Attachment{Network: name, Aliases: aliases})
+	}
+	usual := (&shoal.Spec{}).Attachments()[0].Network
+	switch {
+	case len(networks) == 0 && len(aliases) > 0:
+		spec.Networks = []shoal.Attachment{{Network: usual, Aliases: aliases}}
+	case len(networks) == 1 && networks[0] == usual && len(aliases) == 0:
+		spec.Networks = nil // it says the same
+	}
+	return nil
 }

@@ -28,6 +28,7 @@ var values = []struct {
 	{"`image inspect`, `image who`", api.ImageDetail{}},
 	{"`image gc`", api.Collected{}},
 	{"`image policy`", api.ImagePolicy{}},
+	{"`network ls`, `network inspect`", api.Network{}},
 	{"`ports`", api.PublishedPort{}},
 	{"`explain --reach`", api.ReachedReplica{}},
 	{"`doctor`, `join --dry-run`", api.Check{}},

@@ -20,7 +20,6 @@ var verbHabits = map[string]string{
 	"export":       `"shoal image export" does that for images, "shoal cp" for files of replicas`,
 	"kill":         `"shoal stop", "shoal restart" or "shoal rm" does that`,
 	"load":         `"shoal image import" does that`,
-	"network":      "networks between services are not there; publish ports",
 	"node":         `machines are called peers: "shoal peer ls", "shoal drain PEER"`,
 	"nodes":        `"shoal peer ls" lists machines`,
 	"plan":         `"shoal deploy --plan" does that, and so does --plan of every verb that changes something`,
@@ -48,6 +47,14 @@ var verbHabits = map[string]string{
 	"swarm":        `"shoal init" and "shoal join TOKEN" do that`,
 	"up":           `"shoal deploy" does that`,
 	"volume":       `volumes are listed by docker, on the machines: docker volume ls --filter label=net.shoal.cluster`,
+
+	"network create":     noMaking,
+	"network rm":         noMaking,
+	"network remove":     noMaking,
+	"network prune":      noMaking,
+	"network connect":    noJoining,
+	"network disconnect": noJoining,
+	"network list":       `"shoal network ls" does that`,
 
 	"image build":   "docker builds images; \"shoal image push IMAGE\" takes one into the cluster",
 	"image list":    `"shoal image ls" does that`,
@@ -92,7 +99,7 @@ var flagHabits = map[string]map[string]string{
 		"i": inExec, "t": inExec, "interactive": inExec, "tty": inExec,
 		"job":   "--restart no runs a command once",
 		"rm":    "a service is there until \"shoal rm\"; --restart no runs a command once",
-		"mount": inFile, "network": inFile, "net": inFile, "privileged": inFile, "u": inFile, "user": inFile,
+		"mount": inFile, "net": "--network does that", "privileged": inFile, "u": inFile, "user": inFile,
 		"w": inFile, "workdir": inFile, "entrypoint": inFile, "hostname": inFile, "cap-add": inFile, "device": inFile, "tmpfs": inFile,
 		"env-file": inFile, "health-cmd": inFile, "init": inFile, "read-only": inFile, "l": "--label does that", "mode": "--global is one on every peer",
 	},
@@ -102,14 +109,16 @@ var flagHabits = map[string]map[string]string{
 	"update": {
 		"args": "write -- COMMAND", "env-add": "--env sets one", "label-add": "--label sets one", "constraint-add": "--constraint adds one",
 		"force": `"shoal restart" does that`, "limit-cpu": "--cpus does that", "limit-memory": "--memory does that",
-		"publish-add": inFile, "mount-add": inFile, "replicas": `"shoal scale SERVICE=N" does that`,
+		"publish-add": inFile, "mount-add": inFile, "network-add": inFile, "network-rm": inFile, "replicas": `"shoal scale SERVICE=N" does that`,
 	},
 }
 
 // What flagHabits say more than once.
 const (
-	inExec = `run starts it in the background; "shoal exec -it SERVICE sh" gives a terminal`
-	inFile = `write it in a Compose file, for "shoal deploy"`
+	inExec    = `run starts it in the background; "shoal exec -it SERVICE sh" gives a terminal`
+	noMaking  = "a network is there as long as services name it: in a Compose file, or with \"shoal run --network\""
+	noJoining = "a service is on the networks that its spec names: change its Compose file, and deploy it"
+	inFile    = `write it in a Compose file, for "shoal deploy"`
 )
 
 // verbHint returns "; ..." for a verb that is of another tool, "" for any other.

@@ -109,6 +109,7 @@ func (a *app) describeService(s serviceJSON) error {
 		{"Environment", pairs(s.Spec.Env)},
 		{"Labels", pairs(s.Labels)},
 		{"Ports", ports(s.Ports)},
+		{"Networks", joined(s.Spec.Networks, networkJSON.text)},
 		{"Volumes", mounts(s.Spec.Setup)},
 		{"Set-up", s.Spec.Setup.words()},
 		{"Demands", strings.Join(s.Spec.Demands, ", ")},

@@ -23,6 +23,7 @@ type specJSON struct {
 	Env          map[string]string `json:"environment,omitempty"`
 	Labels       map[string]string `json:"labels,omitempty"`
 	Ports        []api.Port        `json:"ports,omitempty"`
+	Networks     []networkJSON     `json:"networks,omitempty"` // none with network_mode host or none
 	LimitCPU     int64             `json:"limit_cpu_milli,omitempty"`
 	LimitMem     int64             `json:"limit_mem_bytes,omitempty"`
 	ReserveCPU   int64             `json:"reserve_cpu_milli,omitempty"`
@@ -77,6 +78,11 @@ type setupJSON struct {
 	IPC         string            `json:"ipc,omitempty"`
 	UTS         string            `json:"uts,omitempty"`
 	UserNS      string            `json:"userns_mode,omitempty"`
+}
+
+type networkJSON struct {
+	Name    string   `json:"name"`
+	Aliases []string `json:"aliases,omitempty"`
 }
 
 type mountJSON struct {
@@ -138,6 +144,9 @@ func specOf(s *shoal.Spec) specJSON {
 	for _, p := range s.Ports {
 		out.Ports = append(out.Ports, api.Port{Container: p.Container, Protocol: p.Protocol, HostPort: p.Published, Host: p.Host})
 	}
+	for _, a := range s.Attachments() {
+		out.Networks = append(out.Networks, networkJSON{a.Network, a.Aliases})
+	}
 	for _, c := range s.Constraints {
 		out.Constraints = append(out.Constraints, c.String())
 	}
@@ -153,6 +162,14 @@ func (r restartJSON) text() string {
 		return fmt.Sprintf("%s, at most %s", r.Condition, count(r.MaxAttempts, "time"))
 	}
 	return r.Condition
+}
+
+// text is the network, and what the service is called there.
+func (n networkJSON) text() string {
+	if len(n.Aliases) == 0 {
+		return n.Name
+	}
+	return fmt.Sprintf("%s (as %s)", n.Name, strings.Join(n.Aliases, ", "))
 }
 
 // setupOf returns nil for a set-up that says nothing.

@@ -38,6 +38,8 @@ var allListings = []listing{
 	{args: "top peers --once", keys: []string{"name", "state", "replicas", "phases"}},
 	{args: "top services --sort name", keys: []string{"name", "replicas", "phases"}},
 	{args: "inspect web api", keys: []string{"name", "project", "mode", "ports", "unplaced"}},
+	{args: "network ls", keys: []string{"name", "projects", "services", "peers"}},
+	{args: "network inspect shop_back", keys: []string{"name", "services.service", "services.aliases", "services.names"}},
 	{args: "token ls", keys: []string{"id", "issuer", "role", "expires", "uses", "used", "state"}},
 	{args: "events", keys: []string{"kind", "service"}, own: "  web "},
 	{args: "events --since 1h -n 2 --filter service=web", keys: []string{"kind", "service"}, own: "  web "},

@@ -7,6 +7,7 @@ import (
 	"cmp"
 	"context"
 	"io"
+	"maps"
 	"slices"
 	"strconv"
 	"time"
@@ -137,12 +138,63 @@ func PublishedPorts(d *Desired) []PublishedPort {
 	return out
 }
 
+// Histogram counts durations by how long they were. The zero value counted none.
+type Histogram struct {
+	Bounds []time.Duration // where buckets end, rising; shared, nobody writes to it
+	Counts []uint64        // of each bucket those shorter than its bound and in none before; one more for the rest
+	Sum    time.Duration
+}
+
+// Count returns how many durations there are.
+func (h Histogram) Count() (n uint64) {
+	for _, c := range h.Counts {
+		n += c
+	}
+	return n
+}
+
+// Plus returns what both counted, which have the same bounds unless one counted none.
+func (h Histogram) Plus(o Histogram) Histogram {
+	switch {
+	case len(h.Counts) == 0:
+		return o
+	case len(o.Counts) == 0:
+		return h
+	}
+	out := Histogram{Bounds: h.Bounds, Counts: slices.Clone(h.Counts), Sum: h.Sum + o.Sum}
+	for i, n := range o.Counts {
+		out.Counts[i] += n
+	}
+	return out
+}
+
 // Traffic counts what was carried since the daemon started.
 type Traffic struct {
-	Open    int               // connections now; of UDP: clients that sent something lately
-	Total   uint64            // connections
-	In, Out uint64            // bytes from clients, and to them
-	Refused map[string]uint64 // connections that no replica got, by reason
+	Open      int               // connections now; of UDP: clients that sent something lately
+	Total     uint64            // connections
+	In, Out   uint64            // bytes from clients, and to them
+	Refused   map[string]uint64 // what went wrong, by reason; also where another replica made it good
+	Retries   uint64            // tries on one more replica
+	Connect   Histogram         // from the first try to the connected replica
+	FirstByte Histogram         // from the client's first byte to that of the answer
+}
+
+// Plus returns what both counted.
+func (t Traffic) Plus(o Traffic) Traffic {
+	out := Traffic{
+		Open: t.Open + o.Open, Total: t.Total + o.Total, In: t.In + o.In, Out: t.Out + o.Out, Retries: t.Retries + o.Retries,
+		Connect: t.Connect.Plus(o.Connect), FirstByte: t.FirstByte.Plus(o.FirstByte),
+	}
+	if len(t.Refused)+len(o.Refused) > 0 {
+		out.Refused = maps.Clone(t.Refused)
+		if out.Refused == nil {
+			out.Refused = map[string]uint64{}
+		}
+		for why, n := range o.Refused {
+			out.Refused[why] += n
+		}
+	}
+	return out
 }
 
 // PortState is a published port as one peer serves it.

@@ -28,7 +28,7 @@ type PublishedPort struct {
 	Total    uint64            `json:"connections"`
 	In       uint64            `json:"in_bytes"`
 	Out      uint64            `json:"out_bytes"`
-	Refused  map[string]uint64 `json:"refused,omitempty"` // connections that no replica got, by reason
+	Refused  map[string]uint64 `json:"refused,omitempty"` // what went wrong, by reason
 }
 
 // ReachedReplica is a replica as the asked peer sees it when it chooses.

@@ -76,7 +76,9 @@ func (r *Room) Ports() []shoal.PortState {
 }
 
 func traffic(s carry.Stats) shoal.Traffic {
-	out := shoal.Traffic{Open: int(s.Open), Total: s.Total, In: s.In, Out: s.Out}
+	out := shoal.Traffic{
+		Open: int(s.Open), Total: s.Total, In: s.In, Out: s.Out, Retries: s.Retries, Connect: s.Connect, FirstByte: s.FirstByte,
+	}
 	for reason, n := range s.Errors {
 		if n == 0 {
 			continue

@@ -229,17 +229,14 @@ func TestHistogram(t *testing.T) {
 		h.add(d)
 	}
 	got := h.read()
-	if got[0] != 3 || got[1] != 1 || got[6] != 1 || got[buckets-1] != 1 || got.Count() != 6 {
+	if c := got.Counts; c[0] != 3 || c[1] != 1 || c[6] != 1 || c[buckets-1] != 1 || got.Count() != 6 {
 		t.Errorf("histogram = %v", got)
 	}
-	if q := got.Quantile(0.5); q != BucketBound(0) {
-		t.Errorf("Quantile(0.5) = %v, want %v", q, BucketBound(0))
+	if len(got.Bounds) != len(got.Counts)-1 || got.Bounds[0] != 16*time.Microsecond || got.Bounds[6] != 1024*time.Microsecond {
+		t.Errorf("bounds = %v, want 16µs, twice as much each time, and one fewer than buckets", got.Bounds)
 	}
-	if q := got.Quantile(0.8); q != 1024*time.Microsecond {
-		t.Errorf("Quantile(0.8) = %v, want 1.024ms", q)
-	}
-	if q := (Histogram{}).Quantile(0.5); q != 0 {
-		t.Errorf("Quantile of nothing = %v, want 0", q)
+	if want := time.Hour + time.Millisecond + 31*time.Microsecond; got.Sum != want { // what is below 0 took no time
+		t.Errorf("sum = %v, want %v", got.Sum, want)
 	}
 }
 

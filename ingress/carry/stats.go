@@ -7,49 +7,28 @@ import (
 	"math/bits"
 	"sync/atomic"
 	"time"
+
+	"github.com/shoalnet/shoal"
 )
 
-// buckets of a [Histogram]: the last bounded one ends at 134 s.
+// Buckets of histograms: the first ends at 16 µs, each further one at twice as much, the
+// last bounded one at 134 s.
 const (
 	buckets     = 25
 	firstBucket = 16 * time.Microsecond
 )
 
-// Histogram counts durations. Bucket i has those below [BucketBound](i) that are in no
-// bucket before; the last has the rest.
-type Histogram [buckets]uint64
-
-// BucketBound returns where bucket i of a histogram ends: 16 µs for the first, twice as
-// much for each further one. The last has no end.
-func BucketBound(i int) time.Duration { return firstBucket << i }
+// bounds are where all buckets but the last end.
+var bounds = func() (out []time.Duration) {
+	for i := range buckets - 1 {
+		out = append(out, firstBucket<<i)
+	}
+	return out
+}()
 
 // bucketOf returns the bucket of a duration.
 func bucketOf(d time.Duration) int {
 	return min(bits.Len64(uint64(max(d, 0)/firstBucket)), buckets-1)
-}
-
-// Count returns how many durations there are.
-func (h Histogram) Count() (n uint64) {
-	for _, c := range h {
-		n += c
-	}
-	return n
-}
-
-// Quantile returns the bound below which a part q, 0 to 1, of the durations lies; 0 if
-// there are none.
-func (h Histogram) Quantile(q float64) time.Duration {
-	n := h.Count()
-	if n == 0 {
-		return 0
-	}
-	var sum uint64
-	for i, c := range h {
-		if sum += c; sum > 0 && float64(sum) >= q*float64(n) {
-			return BucketBound(i)
-		}
-	}
-	return BucketBound(buckets - 1)
 }
 
 // Stats are what was counted of one service since this peer started.
@@ -58,8 +37,8 @@ type Stats struct {
 	In, Out     uint64          // bytes: from clients, to clients
 	Errors      [reasons]uint64 // by Reason; also those that another replica made good
 	Retries     uint64          // tries on one more replica
-	Connect     Histogram       // from the first try to the connected replica
-	FirstByte   Histogram       // from the client's first byte to the answer's
+	Connect     shoal.Histogram // from the first try to the connected replica
+	FirstByte   shoal.Histogram // from the client's first byte to the answer's
 }
 
 // Served are what was counted of connections that this peer made for others.
@@ -69,13 +48,20 @@ type Served struct {
 	Errors      [reasons]uint64 // by Reason
 }
 
-type atomicHistogram [buckets]atomic.Uint64
+type atomicHistogram struct {
+	counts [buckets]atomic.Uint64
+	sum    atomic.Int64 // nanoseconds
+}
 
-func (h *atomicHistogram) add(d time.Duration) { h[bucketOf(d)].Add(1) }
+func (h *atomicHistogram) add(d time.Duration) {
+	h.counts[bucketOf(d)].Add(1)
+	h.sum.Add(int64(max(d, 0)))
+}
 
-func (h *atomicHistogram) read() (out Histogram) {
-	for i := range h {
-		out[i] = h[i].Load()
+func (h *atomicHistogram) read() shoal.Histogram {
+	out := shoal.Histogram{Bounds: bounds, Counts: make([]uint64, buckets), Sum: time.Duration(h.sum.Load())}
+	for i := range h.counts {
+		out.Counts[i] = h.counts[i].Load()
 	}
 	return out
 }

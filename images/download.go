@@ -35,6 +35,7 @@ func (r *Room) download(ctx context.Context, b exchange.Blob, ref string, isMani
 		if err != nil {
 			return err
 		}
+		r.fetched.Add(int64(len(raw)))
 		_, err = r.store.Put(raw)
 		return err
 	}
@@ -134,7 +135,8 @@ func (d *download) apart(ctx context.Context) error {
 		return err
 	}
 	defer func() { _ = up.Cancel() }() // after Commit it does nothing
-	if d.wrote, err = io.Copy(up, io.LimitReader(in, d.b.Size)); err != nil {
+	d.wrote, err = io.Copy(up, io.LimitReader(in, d.b.Size))
+	if d.r.fetched.Add(d.wrote); err != nil {
 		return err
 	}
 	return up.Commit(d.b.Digest)
@@ -207,6 +209,7 @@ func (d *download) write(i int, chunk []byte) (isWhole bool, err error) {
 	d.r.exchange.Gained(d.b.Digest)
 	if err == nil || errors.Is(err, blobs.ErrMismatch) {
 		d.wrote += int64(len(chunk))
+		d.r.fetched.Add(int64(len(chunk)))
 	}
 	return isWhole, err
 }

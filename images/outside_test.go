@@ -191,6 +191,18 @@ func TestOutsideOnce(t *testing.T) {
 	if blobs != 4 {
 		t.Errorf("%d blobs were asked for, want a configuration and three layers", blobs)
 	}
+	var outside, members int64
+	for _, m := range w.members {
+		st, err := m.room.Stats()
+		if err != nil || st.Used < 6<<20 {
+			t.Errorf("Stats = %+v, %v; want three layers of 2 MiB in use", st, err)
+		}
+		outside += st.FromOutside
+		members += st.FromMembers
+	}
+	if outside < 6<<20 || outside > 7<<20 || members < 12<<20 {
+		t.Errorf("counted %d bytes from outside and %d from members, want the image once from outside and twice from members", outside, members)
+	}
 }
 
 // TestOutsideRefuses: a registry that refuses is named, with when it may be asked again,

@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	goruntime "runtime"
 	"sync"
+	"sync/atomic"
 
 	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/network"
@@ -58,8 +59,9 @@ type Room struct {
 	feeding   flights[string, string] // by reference
 	bringing  flights[blobs.Digest, struct{}]
 	downloads downloads
-	tidying   sync.Mutex // one collection at a time
-	reach     reach      // whether the engine reaches the registry
+	fetched   atomic.Int64 // bytes of blobs from registries outside
+	tidying   sync.Mutex   // one collection at a time
+	reach     reach        // whether the engine reaches the registry
 }
 
 var (

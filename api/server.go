@@ -75,6 +75,9 @@ type Deps struct {
 	// Report calls fn for each file that the daemon itself adds to a report of a fault;
 	// nil: it adds none.
 	Report func(ctx context.Context, fn func(name string, data []byte) error) error
+	// Metrics returns what this peer counts, in Prometheus' text format; it must not
+	// block. nil: nothing is counted.
+	Metrics func() ([]byte, error)
 	// Path says how this peer reaches a member, with the relay by name, and how many of
 	// the last pings there were lost; nil: nobody knows.
 	Path func(id shoal.PeerID, name func(shoal.PeerID) string) (way string, pings, lost int)

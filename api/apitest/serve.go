@@ -134,10 +134,18 @@ func (c *Cluster) RevokeToken(_ context.Context, id string) error {
 	return err
 }
 
+// Metrics says how many members there are.
+func (c *Cluster) Metrics() ([]byte, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	const head = "# HELP shoal_members Peers that this cluster in memory has.\n# TYPE shoal_members gauge\n"
+	return fmt.Appendf(nil, head+"shoal_members %d\n", len(c.peers)), nil
+}
+
 // Deps are what an api.Server in front of this cluster needs.
 func (c *Cluster) Deps() api.Deps {
 	return api.Deps{
-		Membership: c, Doctor: c, Clock: c.clock, Log: slog.New(slog.DiscardHandler),
+		Membership: c, Doctor: c, Clock: c.clock, Log: slog.New(slog.DiscardHandler), Metrics: c.Metrics,
 		Cluster: func() (*api.Cluster, bool) {
 			c.mu.Lock()
 			defer c.mu.Unlock()

@@ -3025,6 +3025,88 @@ func (x *GetDebugResponse) GetData() []byte {
 	return nil
 }
 
+// GetMetricsRequest asks for all metrics.
+type GetMetricsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetMetricsRequest) Reset() {
+	*x = GetMetricsRequest{}
+	mi := &file_shoal_v1_control_proto_msgTypes[39]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetMetricsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetMetricsRequest) ProtoMessage() {}
+
+func (x *GetMetricsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_shoal_v1_control_proto_msgTypes[39]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetMetricsRequest.ProtoReflect.Descriptor instead.
+func (*GetMetricsRequest) Descriptor() ([]byte, []int) {
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{39}
+}
+
+// GetMetricsResponse has all metrics.
+type GetMetricsResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Text          []byte                 `protobuf:"bytes,1,opt,name=text,proto3" json:"text,omitempty"` // Prometheus' text format, version 0.0.4
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetMetricsResponse) Reset() {
+	*x = GetMetricsResponse{}
+	mi := &file_shoal_v1_control_proto_msgTypes[40]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetMetricsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetMetricsResponse) ProtoMessage() {}
+
+func (x *GetMetricsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_shoal_v1_control_proto_msgTypes[40]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetMetricsResponse.ProtoReflect.Descriptor instead.
+func (*GetMetricsResponse) Descriptor() ([]byte, []int) {
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{40}
+}
+
+func (x *GetMetricsResponse) GetText() []byte {
+	if x != nil {
+		return x.Text
+	}
+	return nil
+}
+
 // ListServicesRequest asks for all services.
 type ListServicesRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -3034,7 +3116,7 @@ type ListServicesRequest struct {
 
 func (x *ListServicesRequest) Reset() {
 	*x = ListServicesRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[39]
+	mi := &file_shoal_v1_control_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3046,7 +3128,7 @@ func (x *ListServicesRequest) String() string {
 func (*ListServicesRequest) ProtoMessage() {}
 
 func (x *ListServicesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[39]
+	mi := &file_shoal_v1_control_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3059,7 +3141,7 @@ func (x *ListServicesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListServicesRequest.ProtoReflect.Descriptor instead.
 func (*ListServicesRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{39}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{41}
 }
 
 // ListServicesResponse answers ListServices.
@@ -3073,7 +3155,7 @@ type ListServicesResponse struct {
 
 func (x *ListServicesResponse) Reset() {
 	*x = ListServicesResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[40]
+	mi := &file_shoal_v1_control_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3085,7 +3167,7 @@ func (x *ListServicesResponse) String() string {
 func (*ListServicesResponse) ProtoMessage() {}
 
 func (x *ListServicesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[40]
+	mi := &file_shoal_v1_control_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3098,7 +3180,7 @@ func (x *ListServicesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListServicesResponse.ProtoReflect.Descriptor instead.
 func (*ListServicesResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{40}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *ListServicesResponse) GetServices() []*ServiceRow {
@@ -3125,7 +3207,7 @@ type ListReplicasRequest struct {
 
 func (x *ListReplicasRequest) Reset() {
 	*x = ListReplicasRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[41]
+	mi := &file_shoal_v1_control_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3137,7 +3219,7 @@ func (x *ListReplicasRequest) String() string {
 func (*ListReplicasRequest) ProtoMessage() {}
 
 func (x *ListReplicasRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[41]
+	mi := &file_shoal_v1_control_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3150,7 +3232,7 @@ func (x *ListReplicasRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListReplicasRequest.ProtoReflect.Descriptor instead.
 func (*ListReplicasRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{41}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *ListReplicasRequest) GetServices() []string {
@@ -3171,7 +3253,7 @@ type ListReplicasResponse struct {
 
 func (x *ListReplicasResponse) Reset() {
 	*x = ListReplicasResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[42]
+	mi := &file_shoal_v1_control_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3183,7 +3265,7 @@ func (x *ListReplicasResponse) String() string {
 func (*ListReplicasResponse) ProtoMessage() {}
 
 func (x *ListReplicasResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[42]
+	mi := &file_shoal_v1_control_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3196,7 +3278,7 @@ func (x *ListReplicasResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListReplicasResponse.ProtoReflect.Descriptor instead.
 func (*ListReplicasResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{42}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *ListReplicasResponse) GetReplicas() []*ReplicaRow {
@@ -3224,7 +3306,7 @@ type InspectServiceRequest struct {
 
 func (x *InspectServiceRequest) Reset() {
 	*x = InspectServiceRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[43]
+	mi := &file_shoal_v1_control_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3236,7 +3318,7 @@ func (x *InspectServiceRequest) String() string {
 func (*InspectServiceRequest) ProtoMessage() {}
 
 func (x *InspectServiceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[43]
+	mi := &file_shoal_v1_control_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3249,7 +3331,7 @@ func (x *InspectServiceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InspectServiceRequest.ProtoReflect.Descriptor instead.
 func (*InspectServiceRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{43}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *InspectServiceRequest) GetService() string {
@@ -3282,7 +3364,7 @@ type InspectServiceResponse struct {
 
 func (x *InspectServiceResponse) Reset() {
 	*x = InspectServiceResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[44]
+	mi := &file_shoal_v1_control_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3294,7 +3376,7 @@ func (x *InspectServiceResponse) String() string {
 func (*InspectServiceResponse) ProtoMessage() {}
 
 func (x *InspectServiceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[44]
+	mi := &file_shoal_v1_control_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3307,7 +3389,7 @@ func (x *InspectServiceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InspectServiceResponse.ProtoReflect.Descriptor instead.
 func (*InspectServiceResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{44}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *InspectServiceResponse) GetService() *ServiceRow {
@@ -3371,7 +3453,7 @@ type WishConflict struct {
 
 func (x *WishConflict) Reset() {
 	*x = WishConflict{}
-	mi := &file_shoal_v1_control_proto_msgTypes[45]
+	mi := &file_shoal_v1_control_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3383,7 +3465,7 @@ func (x *WishConflict) String() string {
 func (*WishConflict) ProtoMessage() {}
 
 func (x *WishConflict) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[45]
+	mi := &file_shoal_v1_control_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3396,7 +3478,7 @@ func (x *WishConflict) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WishConflict.ProtoReflect.Descriptor instead.
 func (*WishConflict) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{45}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *WishConflict) GetLoser() *RevisionID {
@@ -3435,7 +3517,7 @@ type Verdict struct {
 
 func (x *Verdict) Reset() {
 	*x = Verdict{}
-	mi := &file_shoal_v1_control_proto_msgTypes[46]
+	mi := &file_shoal_v1_control_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3447,7 +3529,7 @@ func (x *Verdict) String() string {
 func (*Verdict) ProtoMessage() {}
 
 func (x *Verdict) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[46]
+	mi := &file_shoal_v1_control_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3460,7 +3542,7 @@ func (x *Verdict) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Verdict.ProtoReflect.Descriptor instead.
 func (*Verdict) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{46}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *Verdict) GetSlot() int32 {
@@ -3515,7 +3597,7 @@ type ListPeersRequest struct {
 
 func (x *ListPeersRequest) Reset() {
 	*x = ListPeersRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[47]
+	mi := &file_shoal_v1_control_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3527,7 +3609,7 @@ func (x *ListPeersRequest) String() string {
 func (*ListPeersRequest) ProtoMessage() {}
 
 func (x *ListPeersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[47]
+	mi := &file_shoal_v1_control_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3540,7 +3622,7 @@ func (x *ListPeersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPeersRequest.ProtoReflect.Descriptor instead.
 func (*ListPeersRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{47}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *ListPeersRequest) GetIncludeRemoved() bool {
@@ -3561,7 +3643,7 @@ type ListPeersResponse struct {
 
 func (x *ListPeersResponse) Reset() {
 	*x = ListPeersResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[48]
+	mi := &file_shoal_v1_control_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3573,7 +3655,7 @@ func (x *ListPeersResponse) String() string {
 func (*ListPeersResponse) ProtoMessage() {}
 
 func (x *ListPeersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[48]
+	mi := &file_shoal_v1_control_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3586,7 +3668,7 @@ func (x *ListPeersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPeersResponse.ProtoReflect.Descriptor instead.
 func (*ListPeersResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{48}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *ListPeersResponse) GetPeers() []*PeerRow {
@@ -3613,7 +3695,7 @@ type InspectPeerRequest struct {
 
 func (x *InspectPeerRequest) Reset() {
 	*x = InspectPeerRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[49]
+	mi := &file_shoal_v1_control_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3625,7 +3707,7 @@ func (x *InspectPeerRequest) String() string {
 func (*InspectPeerRequest) ProtoMessage() {}
 
 func (x *InspectPeerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[49]
+	mi := &file_shoal_v1_control_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3638,7 +3720,7 @@ func (x *InspectPeerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InspectPeerRequest.ProtoReflect.Descriptor instead.
 func (*InspectPeerRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{49}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *InspectPeerRequest) GetPeer() string {
@@ -3664,7 +3746,7 @@ type InspectPeerResponse struct {
 
 func (x *InspectPeerResponse) Reset() {
 	*x = InspectPeerResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[50]
+	mi := &file_shoal_v1_control_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3676,7 +3758,7 @@ func (x *InspectPeerResponse) String() string {
 func (*InspectPeerResponse) ProtoMessage() {}
 
 func (x *InspectPeerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[50]
+	mi := &file_shoal_v1_control_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3689,7 +3771,7 @@ func (x *InspectPeerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InspectPeerResponse.ProtoReflect.Descriptor instead.
 func (*InspectPeerResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{50}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *InspectPeerResponse) GetPeer() *PeerRow {
@@ -3752,7 +3834,7 @@ type PeerMark struct {
 
 func (x *PeerMark) Reset() {
 	*x = PeerMark{}
-	mi := &file_shoal_v1_control_proto_msgTypes[51]
+	mi := &file_shoal_v1_control_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3764,7 +3846,7 @@ func (x *PeerMark) String() string {
 func (*PeerMark) ProtoMessage() {}
 
 func (x *PeerMark) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[51]
+	mi := &file_shoal_v1_control_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3777,7 +3859,7 @@ func (x *PeerMark) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PeerMark.ProtoReflect.Descriptor instead.
 func (*PeerMark) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{51}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *PeerMark) GetDrain() bool {
@@ -3808,7 +3890,7 @@ type PeerEdit struct {
 
 func (x *PeerEdit) Reset() {
 	*x = PeerEdit{}
-	mi := &file_shoal_v1_control_proto_msgTypes[52]
+	mi := &file_shoal_v1_control_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3820,7 +3902,7 @@ func (x *PeerEdit) String() string {
 func (*PeerEdit) ProtoMessage() {}
 
 func (x *PeerEdit) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[52]
+	mi := &file_shoal_v1_control_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3833,7 +3915,7 @@ func (x *PeerEdit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PeerEdit.ProtoReflect.Descriptor instead.
 func (*PeerEdit) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{52}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *PeerEdit) GetLabel() string {
@@ -3881,7 +3963,7 @@ type WatchRequest struct {
 
 func (x *WatchRequest) Reset() {
 	*x = WatchRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[53]
+	mi := &file_shoal_v1_control_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3893,7 +3975,7 @@ func (x *WatchRequest) String() string {
 func (*WatchRequest) ProtoMessage() {}
 
 func (x *WatchRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[53]
+	mi := &file_shoal_v1_control_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3906,7 +3988,7 @@ func (x *WatchRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchRequest.ProtoReflect.Descriptor instead.
 func (*WatchRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{53}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *WatchRequest) GetServices() []string {
@@ -3927,7 +4009,7 @@ type WatchResponse struct {
 
 func (x *WatchResponse) Reset() {
 	*x = WatchResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[54]
+	mi := &file_shoal_v1_control_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3939,7 +4021,7 @@ func (x *WatchResponse) String() string {
 func (*WatchResponse) ProtoMessage() {}
 
 func (x *WatchResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[54]
+	mi := &file_shoal_v1_control_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3952,7 +4034,7 @@ func (x *WatchResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchResponse.ProtoReflect.Descriptor instead.
 func (*WatchResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{54}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *WatchResponse) GetServices() []*ServiceProgress {
@@ -3986,7 +4068,7 @@ type ServiceProgress struct {
 
 func (x *ServiceProgress) Reset() {
 	*x = ServiceProgress{}
-	mi := &file_shoal_v1_control_proto_msgTypes[55]
+	mi := &file_shoal_v1_control_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3998,7 +4080,7 @@ func (x *ServiceProgress) String() string {
 func (*ServiceProgress) ProtoMessage() {}
 
 func (x *ServiceProgress) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[55]
+	mi := &file_shoal_v1_control_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4011,7 +4093,7 @@ func (x *ServiceProgress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ServiceProgress.ProtoReflect.Descriptor instead.
 func (*ServiceProgress) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{55}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *ServiceProgress) GetService() *ServiceRow {
@@ -4072,7 +4154,7 @@ type StreamLogsRequest struct {
 
 func (x *StreamLogsRequest) Reset() {
 	*x = StreamLogsRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[56]
+	mi := &file_shoal_v1_control_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4084,7 +4166,7 @@ func (x *StreamLogsRequest) String() string {
 func (*StreamLogsRequest) ProtoMessage() {}
 
 func (x *StreamLogsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[56]
+	mi := &file_shoal_v1_control_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4097,7 +4179,7 @@ func (x *StreamLogsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamLogsRequest.ProtoReflect.Descriptor instead.
 func (*StreamLogsRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{56}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *StreamLogsRequest) GetService() string {
@@ -4163,7 +4245,7 @@ type StreamLogsResponse struct {
 
 func (x *StreamLogsResponse) Reset() {
 	*x = StreamLogsResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[57]
+	mi := &file_shoal_v1_control_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4175,7 +4257,7 @@ func (x *StreamLogsResponse) String() string {
 func (*StreamLogsResponse) ProtoMessage() {}
 
 func (x *StreamLogsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[57]
+	mi := &file_shoal_v1_control_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4188,7 +4270,7 @@ func (x *StreamLogsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamLogsResponse.ProtoReflect.Descriptor instead.
 func (*StreamLogsResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{57}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *StreamLogsResponse) GetWhat() isStreamLogsResponse_What {
@@ -4249,7 +4331,7 @@ type LogRow struct {
 
 func (x *LogRow) Reset() {
 	*x = LogRow{}
-	mi := &file_shoal_v1_control_proto_msgTypes[58]
+	mi := &file_shoal_v1_control_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4261,7 +4343,7 @@ func (x *LogRow) String() string {
 func (*LogRow) ProtoMessage() {}
 
 func (x *LogRow) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[58]
+	mi := &file_shoal_v1_control_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4274,7 +4356,7 @@ func (x *LogRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogRow.ProtoReflect.Descriptor instead.
 func (*LogRow) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{58}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *LogRow) GetPeer() string {
@@ -4345,7 +4427,7 @@ type LostHolder struct {
 
 func (x *LostHolder) Reset() {
 	*x = LostHolder{}
-	mi := &file_shoal_v1_control_proto_msgTypes[59]
+	mi := &file_shoal_v1_control_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4357,7 +4439,7 @@ func (x *LostHolder) String() string {
 func (*LostHolder) ProtoMessage() {}
 
 func (x *LostHolder) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[59]
+	mi := &file_shoal_v1_control_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4370,7 +4452,7 @@ func (x *LostHolder) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LostHolder.ProtoReflect.Descriptor instead.
 func (*LostHolder) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{59}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *LostHolder) GetPeer() string {
@@ -4406,7 +4488,7 @@ type StreamEventsRequest struct {
 
 func (x *StreamEventsRequest) Reset() {
 	*x = StreamEventsRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[60]
+	mi := &file_shoal_v1_control_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4418,7 +4500,7 @@ func (x *StreamEventsRequest) String() string {
 func (*StreamEventsRequest) ProtoMessage() {}
 
 func (x *StreamEventsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[60]
+	mi := &file_shoal_v1_control_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4431,7 +4513,7 @@ func (x *StreamEventsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamEventsRequest.ProtoReflect.Descriptor instead.
 func (*StreamEventsRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{60}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *StreamEventsRequest) GetFollow() bool {
@@ -4465,7 +4547,7 @@ type StreamEventsResponse struct {
 
 func (x *StreamEventsResponse) Reset() {
 	*x = StreamEventsResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[61]
+	mi := &file_shoal_v1_control_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4477,7 +4559,7 @@ func (x *StreamEventsResponse) String() string {
 func (*StreamEventsResponse) ProtoMessage() {}
 
 func (x *StreamEventsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[61]
+	mi := &file_shoal_v1_control_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4490,7 +4572,7 @@ func (x *StreamEventsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamEventsResponse.ProtoReflect.Descriptor instead.
 func (*StreamEventsResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{61}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *StreamEventsResponse) GetEvent() *EventRow {
@@ -4516,7 +4598,7 @@ type EventRow struct {
 
 func (x *EventRow) Reset() {
 	*x = EventRow{}
-	mi := &file_shoal_v1_control_proto_msgTypes[62]
+	mi := &file_shoal_v1_control_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4528,7 +4610,7 @@ func (x *EventRow) String() string {
 func (*EventRow) ProtoMessage() {}
 
 func (x *EventRow) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[62]
+	mi := &file_shoal_v1_control_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4541,7 +4623,7 @@ func (x *EventRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventRow.ProtoReflect.Descriptor instead.
 func (*EventRow) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{62}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *EventRow) GetTime() *timestamppb.Timestamp {
@@ -4602,7 +4684,7 @@ type GetStatusRequest struct {
 
 func (x *GetStatusRequest) Reset() {
 	*x = GetStatusRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[63]
+	mi := &file_shoal_v1_control_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4614,7 +4696,7 @@ func (x *GetStatusRequest) String() string {
 func (*GetStatusRequest) ProtoMessage() {}
 
 func (x *GetStatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[63]
+	mi := &file_shoal_v1_control_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4627,7 +4709,7 @@ func (x *GetStatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStatusRequest.ProtoReflect.Descriptor instead.
 func (*GetStatusRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{63}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{65}
 }
 
 // GetStatusResponse answers GetStatus.
@@ -4648,7 +4730,7 @@ type GetStatusResponse struct {
 
 func (x *GetStatusResponse) Reset() {
 	*x = GetStatusResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[64]
+	mi := &file_shoal_v1_control_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4660,7 +4742,7 @@ func (x *GetStatusResponse) String() string {
 func (*GetStatusResponse) ProtoMessage() {}
 
 func (x *GetStatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[64]
+	mi := &file_shoal_v1_control_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4673,7 +4755,7 @@ func (x *GetStatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStatusResponse.ProtoReflect.Descriptor instead.
 func (*GetStatusResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{64}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *GetStatusResponse) GetSelf() string {
@@ -4753,7 +4835,7 @@ type StoreStatus struct {
 
 func (x *StoreStatus) Reset() {
 	*x = StoreStatus{}
-	mi := &file_shoal_v1_control_proto_msgTypes[65]
+	mi := &file_shoal_v1_control_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4765,7 +4847,7 @@ func (x *StoreStatus) String() string {
 func (*StoreStatus) ProtoMessage() {}
 
 func (x *StoreStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[65]
+	mi := &file_shoal_v1_control_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4778,7 +4860,7 @@ func (x *StoreStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StoreStatus.ProtoReflect.Descriptor instead.
 func (*StoreStatus) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{65}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *StoreStatus) GetDigest() string {
@@ -4827,7 +4909,7 @@ type InitRequest struct {
 
 func (x *InitRequest) Reset() {
 	*x = InitRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[66]
+	mi := &file_shoal_v1_control_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4839,7 +4921,7 @@ func (x *InitRequest) String() string {
 func (*InitRequest) ProtoMessage() {}
 
 func (x *InitRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[66]
+	mi := &file_shoal_v1_control_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4852,7 +4934,7 @@ func (x *InitRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InitRequest.ProtoReflect.Descriptor instead.
 func (*InitRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{66}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *InitRequest) GetName() string {
@@ -4881,7 +4963,7 @@ type InitResponse struct {
 
 func (x *InitResponse) Reset() {
 	*x = InitResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[67]
+	mi := &file_shoal_v1_control_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4893,7 +4975,7 @@ func (x *InitResponse) String() string {
 func (*InitResponse) ProtoMessage() {}
 
 func (x *InitResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[67]
+	mi := &file_shoal_v1_control_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4906,7 +4988,7 @@ func (x *InitResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InitResponse.ProtoReflect.Descriptor instead.
 func (*InitResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{67}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *InitResponse) GetToken() string {
@@ -4943,7 +5025,7 @@ type JoinRequest struct {
 
 func (x *JoinRequest) Reset() {
 	*x = JoinRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[68]
+	mi := &file_shoal_v1_control_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4955,7 +5037,7 @@ func (x *JoinRequest) String() string {
 func (*JoinRequest) ProtoMessage() {}
 
 func (x *JoinRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[68]
+	mi := &file_shoal_v1_control_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4968,7 +5050,7 @@ func (x *JoinRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinRequest.ProtoReflect.Descriptor instead.
 func (*JoinRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{68}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *JoinRequest) GetToken() string {
@@ -5010,7 +5092,7 @@ type JoinResponse struct {
 
 func (x *JoinResponse) Reset() {
 	*x = JoinResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[69]
+	mi := &file_shoal_v1_control_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5022,7 +5104,7 @@ func (x *JoinResponse) String() string {
 func (*JoinResponse) ProtoMessage() {}
 
 func (x *JoinResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[69]
+	mi := &file_shoal_v1_control_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5035,7 +5117,7 @@ func (x *JoinResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinResponse.ProtoReflect.Descriptor instead.
 func (*JoinResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{69}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *JoinResponse) GetSelf() string {
@@ -5063,7 +5145,7 @@ type LeaveRequest struct {
 
 func (x *LeaveRequest) Reset() {
 	*x = LeaveRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[70]
+	mi := &file_shoal_v1_control_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5075,7 +5157,7 @@ func (x *LeaveRequest) String() string {
 func (*LeaveRequest) ProtoMessage() {}
 
 func (x *LeaveRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[70]
+	mi := &file_shoal_v1_control_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5088,7 +5170,7 @@ func (x *LeaveRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeaveRequest.ProtoReflect.Descriptor instead.
 func (*LeaveRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{70}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *LeaveRequest) GetTimeoutSeconds() float64 {
@@ -5114,7 +5196,7 @@ type LeaveResponse struct {
 
 func (x *LeaveResponse) Reset() {
 	*x = LeaveResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[71]
+	mi := &file_shoal_v1_control_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5126,7 +5208,7 @@ func (x *LeaveResponse) String() string {
 func (*LeaveResponse) ProtoMessage() {}
 
 func (x *LeaveResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[71]
+	mi := &file_shoal_v1_control_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5139,7 +5221,7 @@ func (x *LeaveResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeaveResponse.ProtoReflect.Descriptor instead.
 func (*LeaveResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{71}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{73}
 }
 
 // CreateTokenRequest asks for an invite.
@@ -5154,7 +5236,7 @@ type CreateTokenRequest struct {
 
 func (x *CreateTokenRequest) Reset() {
 	*x = CreateTokenRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[72]
+	mi := &file_shoal_v1_control_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5166,7 +5248,7 @@ func (x *CreateTokenRequest) String() string {
 func (*CreateTokenRequest) ProtoMessage() {}
 
 func (x *CreateTokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[72]
+	mi := &file_shoal_v1_control_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5179,7 +5261,7 @@ func (x *CreateTokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTokenRequest.ProtoReflect.Descriptor instead.
 func (*CreateTokenRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{72}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{74}
 }
 
 func (x *CreateTokenRequest) GetTtlSeconds() float64 {
@@ -5213,7 +5295,7 @@ type CreateTokenResponse struct {
 
 func (x *CreateTokenResponse) Reset() {
 	*x = CreateTokenResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[73]
+	mi := &file_shoal_v1_control_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5225,7 +5307,7 @@ func (x *CreateTokenResponse) String() string {
 func (*CreateTokenResponse) ProtoMessage() {}
 
 func (x *CreateTokenResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[73]
+	mi := &file_shoal_v1_control_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5238,7 +5320,7 @@ func (x *CreateTokenResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTokenResponse.ProtoReflect.Descriptor instead.
 func (*CreateTokenResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{73}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{75}
 }
 
 func (x *CreateTokenResponse) GetToken() string {
@@ -5257,7 +5339,7 @@ type ListTokensRequest struct {
 
 func (x *ListTokensRequest) Reset() {
 	*x = ListTokensRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[74]
+	mi := &file_shoal_v1_control_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5269,7 +5351,7 @@ func (x *ListTokensRequest) String() string {
 func (*ListTokensRequest) ProtoMessage() {}
 
 func (x *ListTokensRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[74]
+	mi := &file_shoal_v1_control_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5282,7 +5364,7 @@ func (x *ListTokensRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTokensRequest.ProtoReflect.Descriptor instead.
 func (*ListTokensRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{74}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{76}
 }
 
 // ListTokensResponse answers ListTokens.
@@ -5296,7 +5378,7 @@ type ListTokensResponse struct {
 
 func (x *ListTokensResponse) Reset() {
 	*x = ListTokensResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[75]
+	mi := &file_shoal_v1_control_proto_msgTypes[77]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5308,7 +5390,7 @@ func (x *ListTokensResponse) String() string {
 func (*ListTokensResponse) ProtoMessage() {}
 
 func (x *ListTokensResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[75]
+	mi := &file_shoal_v1_control_proto_msgTypes[77]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5321,7 +5403,7 @@ func (x *ListTokensResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTokensResponse.ProtoReflect.Descriptor instead.
 func (*ListTokensResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{75}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{77}
 }
 
 func (x *ListTokensResponse) GetTokens() []*TokenRow {
@@ -5348,7 +5430,7 @@ type RevokeTokenRequest struct {
 
 func (x *RevokeTokenRequest) Reset() {
 	*x = RevokeTokenRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[76]
+	mi := &file_shoal_v1_control_proto_msgTypes[78]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5360,7 +5442,7 @@ func (x *RevokeTokenRequest) String() string {
 func (*RevokeTokenRequest) ProtoMessage() {}
 
 func (x *RevokeTokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[76]
+	mi := &file_shoal_v1_control_proto_msgTypes[78]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5373,7 +5455,7 @@ func (x *RevokeTokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeTokenRequest.ProtoReflect.Descriptor instead.
 func (*RevokeTokenRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{76}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{78}
 }
 
 func (x *RevokeTokenRequest) GetId() string {
@@ -5392,7 +5474,7 @@ type RevokeTokenResponse struct {
 
 func (x *RevokeTokenResponse) Reset() {
 	*x = RevokeTokenResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[77]
+	mi := &file_shoal_v1_control_proto_msgTypes[79]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5404,7 +5486,7 @@ func (x *RevokeTokenResponse) String() string {
 func (*RevokeTokenResponse) ProtoMessage() {}
 
 func (x *RevokeTokenResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[77]
+	mi := &file_shoal_v1_control_proto_msgTypes[79]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5417,7 +5499,7 @@ func (x *RevokeTokenResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeTokenResponse.ProtoReflect.Descriptor instead.
 func (*RevokeTokenResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{77}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{79}
 }
 
 // ImageRow is one name of an image in a listing.
@@ -5441,7 +5523,7 @@ type ImageRow struct {
 
 func (x *ImageRow) Reset() {
 	*x = ImageRow{}
-	mi := &file_shoal_v1_control_proto_msgTypes[78]
+	mi := &file_shoal_v1_control_proto_msgTypes[80]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5453,7 +5535,7 @@ func (x *ImageRow) String() string {
 func (*ImageRow) ProtoMessage() {}
 
 func (x *ImageRow) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[78]
+	mi := &file_shoal_v1_control_proto_msgTypes[80]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5466,7 +5548,7 @@ func (x *ImageRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImageRow.ProtoReflect.Descriptor instead.
 func (*ImageRow) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{78}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{80}
 }
 
 func (x *ImageRow) GetName() string {
@@ -5569,7 +5651,7 @@ type ImageBlob struct {
 
 func (x *ImageBlob) Reset() {
 	*x = ImageBlob{}
-	mi := &file_shoal_v1_control_proto_msgTypes[79]
+	mi := &file_shoal_v1_control_proto_msgTypes[81]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5581,7 +5663,7 @@ func (x *ImageBlob) String() string {
 func (*ImageBlob) ProtoMessage() {}
 
 func (x *ImageBlob) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[79]
+	mi := &file_shoal_v1_control_proto_msgTypes[81]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5594,7 +5676,7 @@ func (x *ImageBlob) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImageBlob.ProtoReflect.Descriptor instead.
 func (*ImageBlob) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{79}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{81}
 }
 
 func (x *ImageBlob) GetDigest() string {
@@ -5661,7 +5743,7 @@ type MoveProgress struct {
 
 func (x *MoveProgress) Reset() {
 	*x = MoveProgress{}
-	mi := &file_shoal_v1_control_proto_msgTypes[80]
+	mi := &file_shoal_v1_control_proto_msgTypes[82]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5673,7 +5755,7 @@ func (x *MoveProgress) String() string {
 func (*MoveProgress) ProtoMessage() {}
 
 func (x *MoveProgress) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[80]
+	mi := &file_shoal_v1_control_proto_msgTypes[82]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5686,7 +5768,7 @@ func (x *MoveProgress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MoveProgress.ProtoReflect.Descriptor instead.
 func (*MoveProgress) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{80}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{82}
 }
 
 func (x *MoveProgress) GetWhat() string {
@@ -5741,7 +5823,7 @@ type MovedImages struct {
 
 func (x *MovedImages) Reset() {
 	*x = MovedImages{}
-	mi := &file_shoal_v1_control_proto_msgTypes[81]
+	mi := &file_shoal_v1_control_proto_msgTypes[83]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5753,7 +5835,7 @@ func (x *MovedImages) String() string {
 func (*MovedImages) ProtoMessage() {}
 
 func (x *MovedImages) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[81]
+	mi := &file_shoal_v1_control_proto_msgTypes[83]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5766,7 +5848,7 @@ func (x *MovedImages) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MovedImages.ProtoReflect.Descriptor instead.
 func (*MovedImages) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{81}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{83}
 }
 
 func (x *MovedImages) GetImages() []*ImageRow {
@@ -5785,7 +5867,7 @@ type ListImagesRequest struct {
 
 func (x *ListImagesRequest) Reset() {
 	*x = ListImagesRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[82]
+	mi := &file_shoal_v1_control_proto_msgTypes[84]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5797,7 +5879,7 @@ func (x *ListImagesRequest) String() string {
 func (*ListImagesRequest) ProtoMessage() {}
 
 func (x *ListImagesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[82]
+	mi := &file_shoal_v1_control_proto_msgTypes[84]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5810,7 +5892,7 @@ func (x *ListImagesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListImagesRequest.ProtoReflect.Descriptor instead.
 func (*ListImagesRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{82}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{84}
 }
 
 // ListImagesResponse answers ListImages.
@@ -5824,7 +5906,7 @@ type ListImagesResponse struct {
 
 func (x *ListImagesResponse) Reset() {
 	*x = ListImagesResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[83]
+	mi := &file_shoal_v1_control_proto_msgTypes[85]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5836,7 +5918,7 @@ func (x *ListImagesResponse) String() string {
 func (*ListImagesResponse) ProtoMessage() {}
 
 func (x *ListImagesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[83]
+	mi := &file_shoal_v1_control_proto_msgTypes[85]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5849,7 +5931,7 @@ func (x *ListImagesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListImagesResponse.ProtoReflect.Descriptor instead.
 func (*ListImagesResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{83}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{85}
 }
 
 func (x *ListImagesResponse) GetImages() []*ImageRow {
@@ -5876,7 +5958,7 @@ type InspectImageRequest struct {
 
 func (x *InspectImageRequest) Reset() {
 	*x = InspectImageRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[84]
+	mi := &file_shoal_v1_control_proto_msgTypes[86]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5888,7 +5970,7 @@ func (x *InspectImageRequest) String() string {
 func (*InspectImageRequest) ProtoMessage() {}
 
 func (x *InspectImageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[84]
+	mi := &file_shoal_v1_control_proto_msgTypes[86]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5901,7 +5983,7 @@ func (x *InspectImageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InspectImageRequest.ProtoReflect.Descriptor instead.
 func (*InspectImageRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{84}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{86}
 }
 
 func (x *InspectImageRequest) GetRef() string {
@@ -5925,7 +6007,7 @@ type InspectImageResponse struct {
 
 func (x *InspectImageResponse) Reset() {
 	*x = InspectImageResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[85]
+	mi := &file_shoal_v1_control_proto_msgTypes[87]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5937,7 +6019,7 @@ func (x *InspectImageResponse) String() string {
 func (*InspectImageResponse) ProtoMessage() {}
 
 func (x *InspectImageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[85]
+	mi := &file_shoal_v1_control_proto_msgTypes[87]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5950,7 +6032,7 @@ func (x *InspectImageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InspectImageResponse.ProtoReflect.Descriptor instead.
 func (*InspectImageResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{85}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{87}
 }
 
 func (x *InspectImageResponse) GetImage() *ImageRow {
@@ -6005,7 +6087,7 @@ type ChangeImageRequest struct {
 
 func (x *ChangeImageRequest) Reset() {
 	*x = ChangeImageRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[86]
+	mi := &file_shoal_v1_control_proto_msgTypes[88]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6017,7 +6099,7 @@ func (x *ChangeImageRequest) String() string {
 func (*ChangeImageRequest) ProtoMessage() {}
 
 func (x *ChangeImageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[86]
+	mi := &file_shoal_v1_control_proto_msgTypes[88]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6030,7 +6112,7 @@ func (x *ChangeImageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChangeImageRequest.ProtoReflect.Descriptor instead.
 func (*ChangeImageRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{86}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{88}
 }
 
 func (x *ChangeImageRequest) GetName() string {
@@ -6121,7 +6203,7 @@ type ChangeImageResponse struct {
 
 func (x *ChangeImageResponse) Reset() {
 	*x = ChangeImageResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[87]
+	mi := &file_shoal_v1_control_proto_msgTypes[89]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6133,7 +6215,7 @@ func (x *ChangeImageResponse) String() string {
 func (*ChangeImageResponse) ProtoMessage() {}
 
 func (x *ChangeImageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[87]
+	mi := &file_shoal_v1_control_proto_msgTypes[89]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6146,7 +6228,7 @@ func (x *ChangeImageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChangeImageResponse.ProtoReflect.Descriptor instead.
 func (*ChangeImageResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{87}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{89}
 }
 
 func (x *ChangeImageResponse) GetImage() *ImageRow {
@@ -6168,7 +6250,7 @@ type CollectImagesRequest struct {
 
 func (x *CollectImagesRequest) Reset() {
 	*x = CollectImagesRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[88]
+	mi := &file_shoal_v1_control_proto_msgTypes[90]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6180,7 +6262,7 @@ func (x *CollectImagesRequest) String() string {
 func (*CollectImagesRequest) ProtoMessage() {}
 
 func (x *CollectImagesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[88]
+	mi := &file_shoal_v1_control_proto_msgTypes[90]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6193,7 +6275,7 @@ func (x *CollectImagesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CollectImagesRequest.ProtoReflect.Descriptor instead.
 func (*CollectImagesRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{88}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{90}
 }
 
 func (x *CollectImagesRequest) GetAll() bool {
@@ -6230,7 +6312,7 @@ type CollectImagesResponse struct {
 
 func (x *CollectImagesResponse) Reset() {
 	*x = CollectImagesResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[89]
+	mi := &file_shoal_v1_control_proto_msgTypes[91]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6242,7 +6324,7 @@ func (x *CollectImagesResponse) String() string {
 func (*CollectImagesResponse) ProtoMessage() {}
 
 func (x *CollectImagesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[89]
+	mi := &file_shoal_v1_control_proto_msgTypes[91]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6255,7 +6337,7 @@ func (x *CollectImagesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CollectImagesResponse.ProtoReflect.Descriptor instead.
 func (*CollectImagesResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{89}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{91}
 }
 
 func (x *CollectImagesResponse) GetBlobs() int32 {
@@ -6298,7 +6380,7 @@ type ImagePolicy struct {
 
 func (x *ImagePolicy) Reset() {
 	*x = ImagePolicy{}
-	mi := &file_shoal_v1_control_proto_msgTypes[90]
+	mi := &file_shoal_v1_control_proto_msgTypes[92]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6310,7 +6392,7 @@ func (x *ImagePolicy) String() string {
 func (*ImagePolicy) ProtoMessage() {}
 
 func (x *ImagePolicy) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[90]
+	mi := &file_shoal_v1_control_proto_msgTypes[92]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6323,7 +6405,7 @@ func (x *ImagePolicy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImagePolicy.ProtoReflect.Descriptor instead.
 func (*ImagePolicy) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{90}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{92}
 }
 
 func (x *ImagePolicy) GetUpstream() string {
@@ -6356,7 +6438,7 @@ type GetImagePolicyRequest struct {
 
 func (x *GetImagePolicyRequest) Reset() {
 	*x = GetImagePolicyRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[91]
+	mi := &file_shoal_v1_control_proto_msgTypes[93]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6368,7 +6450,7 @@ func (x *GetImagePolicyRequest) String() string {
 func (*GetImagePolicyRequest) ProtoMessage() {}
 
 func (x *GetImagePolicyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[91]
+	mi := &file_shoal_v1_control_proto_msgTypes[93]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6381,7 +6463,7 @@ func (x *GetImagePolicyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetImagePolicyRequest.ProtoReflect.Descriptor instead.
 func (*GetImagePolicyRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{91}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{93}
 }
 
 // GetImagePolicyResponse answers GetImagePolicy.
@@ -6395,7 +6477,7 @@ type GetImagePolicyResponse struct {
 
 func (x *GetImagePolicyResponse) Reset() {
 	*x = GetImagePolicyResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[92]
+	mi := &file_shoal_v1_control_proto_msgTypes[94]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6407,7 +6489,7 @@ func (x *GetImagePolicyResponse) String() string {
 func (*GetImagePolicyResponse) ProtoMessage() {}
 
 func (x *GetImagePolicyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[92]
+	mi := &file_shoal_v1_control_proto_msgTypes[94]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6420,7 +6502,7 @@ func (x *GetImagePolicyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetImagePolicyResponse.ProtoReflect.Descriptor instead.
 func (*GetImagePolicyResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{92}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{94}
 }
 
 func (x *GetImagePolicyResponse) GetPolicy() *ImagePolicy {
@@ -6447,7 +6529,7 @@ type SetImagePolicyRequest struct {
 
 func (x *SetImagePolicyRequest) Reset() {
 	*x = SetImagePolicyRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[93]
+	mi := &file_shoal_v1_control_proto_msgTypes[95]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6459,7 +6541,7 @@ func (x *SetImagePolicyRequest) String() string {
 func (*SetImagePolicyRequest) ProtoMessage() {}
 
 func (x *SetImagePolicyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[93]
+	mi := &file_shoal_v1_control_proto_msgTypes[95]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6472,7 +6554,7 @@ func (x *SetImagePolicyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetImagePolicyRequest.ProtoReflect.Descriptor instead.
 func (*SetImagePolicyRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{93}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{95}
 }
 
 func (x *SetImagePolicyRequest) GetUpstream() string {
@@ -6492,7 +6574,7 @@ type SetImagePolicyResponse struct {
 
 func (x *SetImagePolicyResponse) Reset() {
 	*x = SetImagePolicyResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[94]
+	mi := &file_shoal_v1_control_proto_msgTypes[96]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6504,7 +6586,7 @@ func (x *SetImagePolicyResponse) String() string {
 func (*SetImagePolicyResponse) ProtoMessage() {}
 
 func (x *SetImagePolicyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[94]
+	mi := &file_shoal_v1_control_proto_msgTypes[96]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6517,7 +6599,7 @@ func (x *SetImagePolicyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetImagePolicyResponse.ProtoReflect.Descriptor instead.
 func (*SetImagePolicyResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{94}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{96}
 }
 
 func (x *SetImagePolicyResponse) GetPolicy() *ImagePolicy {
@@ -6536,7 +6618,7 @@ type GetRegistryLoginRequest struct {
 
 func (x *GetRegistryLoginRequest) Reset() {
 	*x = GetRegistryLoginRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[95]
+	mi := &file_shoal_v1_control_proto_msgTypes[97]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6548,7 +6630,7 @@ func (x *GetRegistryLoginRequest) String() string {
 func (*GetRegistryLoginRequest) ProtoMessage() {}
 
 func (x *GetRegistryLoginRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[95]
+	mi := &file_shoal_v1_control_proto_msgTypes[97]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6561,7 +6643,7 @@ func (x *GetRegistryLoginRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetRegistryLoginRequest.ProtoReflect.Descriptor instead.
 func (*GetRegistryLoginRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{95}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{97}
 }
 
 // GetRegistryLoginResponse answers GetRegistryLogin.
@@ -6576,7 +6658,7 @@ type GetRegistryLoginResponse struct {
 
 func (x *GetRegistryLoginResponse) Reset() {
 	*x = GetRegistryLoginResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[96]
+	mi := &file_shoal_v1_control_proto_msgTypes[98]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6588,7 +6670,7 @@ func (x *GetRegistryLoginResponse) String() string {
 func (*GetRegistryLoginResponse) ProtoMessage() {}
 
 func (x *GetRegistryLoginResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[96]
+	mi := &file_shoal_v1_control_proto_msgTypes[98]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6601,7 +6683,7 @@ func (x *GetRegistryLoginResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetRegistryLoginResponse.ProtoReflect.Descriptor instead.
 func (*GetRegistryLoginResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{96}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{98}
 }
 
 func (x *GetRegistryLoginResponse) GetAddress() string {
@@ -6636,7 +6718,7 @@ type PushImageRequest struct {
 
 func (x *PushImageRequest) Reset() {
 	*x = PushImageRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[97]
+	mi := &file_shoal_v1_control_proto_msgTypes[99]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6648,7 +6730,7 @@ func (x *PushImageRequest) String() string {
 func (*PushImageRequest) ProtoMessage() {}
 
 func (x *PushImageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[97]
+	mi := &file_shoal_v1_control_proto_msgTypes[99]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6661,7 +6743,7 @@ func (x *PushImageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PushImageRequest.ProtoReflect.Descriptor instead.
 func (*PushImageRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{97}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{99}
 }
 
 func (x *PushImageRequest) GetRef() string {
@@ -6692,7 +6774,7 @@ type PushImageResponse struct {
 
 func (x *PushImageResponse) Reset() {
 	*x = PushImageResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[98]
+	mi := &file_shoal_v1_control_proto_msgTypes[100]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6704,7 +6786,7 @@ func (x *PushImageResponse) String() string {
 func (*PushImageResponse) ProtoMessage() {}
 
 func (x *PushImageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[98]
+	mi := &file_shoal_v1_control_proto_msgTypes[100]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6717,7 +6799,7 @@ func (x *PushImageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PushImageResponse.ProtoReflect.Descriptor instead.
 func (*PushImageResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{98}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{100}
 }
 
 func (x *PushImageResponse) GetWhat() isPushImageResponse_What {
@@ -6771,7 +6853,7 @@ type PullImageRequest struct {
 
 func (x *PullImageRequest) Reset() {
 	*x = PullImageRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[99]
+	mi := &file_shoal_v1_control_proto_msgTypes[101]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6783,7 +6865,7 @@ func (x *PullImageRequest) String() string {
 func (*PullImageRequest) ProtoMessage() {}
 
 func (x *PullImageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[99]
+	mi := &file_shoal_v1_control_proto_msgTypes[101]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6796,7 +6878,7 @@ func (x *PullImageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PullImageRequest.ProtoReflect.Descriptor instead.
 func (*PullImageRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{99}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{101}
 }
 
 func (x *PullImageRequest) GetRef() string {
@@ -6820,7 +6902,7 @@ type PullImageResponse struct {
 
 func (x *PullImageResponse) Reset() {
 	*x = PullImageResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[100]
+	mi := &file_shoal_v1_control_proto_msgTypes[102]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6832,7 +6914,7 @@ func (x *PullImageResponse) String() string {
 func (*PullImageResponse) ProtoMessage() {}
 
 func (x *PullImageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[100]
+	mi := &file_shoal_v1_control_proto_msgTypes[102]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6845,7 +6927,7 @@ func (x *PullImageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PullImageResponse.ProtoReflect.Descriptor instead.
 func (*PullImageResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{100}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{102}
 }
 
 func (x *PullImageResponse) GetWhat() isPullImageResponse_What {
@@ -6905,7 +6987,7 @@ type ImportImageRequest struct {
 
 func (x *ImportImageRequest) Reset() {
 	*x = ImportImageRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[101]
+	mi := &file_shoal_v1_control_proto_msgTypes[103]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6917,7 +6999,7 @@ func (x *ImportImageRequest) String() string {
 func (*ImportImageRequest) ProtoMessage() {}
 
 func (x *ImportImageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[101]
+	mi := &file_shoal_v1_control_proto_msgTypes[103]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6930,7 +7012,7 @@ func (x *ImportImageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImportImageRequest.ProtoReflect.Descriptor instead.
 func (*ImportImageRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{101}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{103}
 }
 
 func (x *ImportImageRequest) GetWhat() isImportImageRequest_What {
@@ -6999,7 +7081,7 @@ type ImportStart struct {
 
 func (x *ImportStart) Reset() {
 	*x = ImportStart{}
-	mi := &file_shoal_v1_control_proto_msgTypes[102]
+	mi := &file_shoal_v1_control_proto_msgTypes[104]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7011,7 +7093,7 @@ func (x *ImportStart) String() string {
 func (*ImportStart) ProtoMessage() {}
 
 func (x *ImportStart) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[102]
+	mi := &file_shoal_v1_control_proto_msgTypes[104]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7024,7 +7106,7 @@ func (x *ImportStart) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImportStart.ProtoReflect.Descriptor instead.
 func (*ImportStart) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{102}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{104}
 }
 
 func (x *ImportStart) GetAs() string {
@@ -7048,7 +7130,7 @@ type ImportImageResponse struct {
 
 func (x *ImportImageResponse) Reset() {
 	*x = ImportImageResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[103]
+	mi := &file_shoal_v1_control_proto_msgTypes[105]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7060,7 +7142,7 @@ func (x *ImportImageResponse) String() string {
 func (*ImportImageResponse) ProtoMessage() {}
 
 func (x *ImportImageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[103]
+	mi := &file_shoal_v1_control_proto_msgTypes[105]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7073,7 +7155,7 @@ func (x *ImportImageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImportImageResponse.ProtoReflect.Descriptor instead.
 func (*ImportImageResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{103}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{105}
 }
 
 func (x *ImportImageResponse) GetWhat() isImportImageResponse_What {
@@ -7129,7 +7211,7 @@ type ExportImageRequest struct {
 
 func (x *ExportImageRequest) Reset() {
 	*x = ExportImageRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[104]
+	mi := &file_shoal_v1_control_proto_msgTypes[106]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7141,7 +7223,7 @@ func (x *ExportImageRequest) String() string {
 func (*ExportImageRequest) ProtoMessage() {}
 
 func (x *ExportImageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[104]
+	mi := &file_shoal_v1_control_proto_msgTypes[106]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7154,7 +7236,7 @@ func (x *ExportImageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExportImageRequest.ProtoReflect.Descriptor instead.
 func (*ExportImageRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{104}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{106}
 }
 
 func (x *ExportImageRequest) GetRef() string {
@@ -7193,7 +7275,7 @@ type ExportImageResponse struct {
 
 func (x *ExportImageResponse) Reset() {
 	*x = ExportImageResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[105]
+	mi := &file_shoal_v1_control_proto_msgTypes[107]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7205,7 +7287,7 @@ func (x *ExportImageResponse) String() string {
 func (*ExportImageResponse) ProtoMessage() {}
 
 func (x *ExportImageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[105]
+	mi := &file_shoal_v1_control_proto_msgTypes[107]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7218,7 +7300,7 @@ func (x *ExportImageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExportImageResponse.ProtoReflect.Descriptor instead.
 func (*ExportImageResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{105}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{107}
 }
 
 func (x *ExportImageResponse) GetWhat() isExportImageResponse_What {
@@ -7299,7 +7381,7 @@ type PortRow struct {
 
 func (x *PortRow) Reset() {
 	*x = PortRow{}
-	mi := &file_shoal_v1_control_proto_msgTypes[106]
+	mi := &file_shoal_v1_control_proto_msgTypes[108]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7311,7 +7393,7 @@ func (x *PortRow) String() string {
 func (*PortRow) ProtoMessage() {}
 
 func (x *PortRow) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[106]
+	mi := &file_shoal_v1_control_proto_msgTypes[108]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7324,7 +7406,7 @@ func (x *PortRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PortRow.ProtoReflect.Descriptor instead.
 func (*PortRow) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{106}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{108}
 }
 
 func (x *PortRow) GetPort() uint32 {
@@ -7427,7 +7509,7 @@ type ListPortsRequest struct {
 
 func (x *ListPortsRequest) Reset() {
 	*x = ListPortsRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[107]
+	mi := &file_shoal_v1_control_proto_msgTypes[109]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7439,7 +7521,7 @@ func (x *ListPortsRequest) String() string {
 func (*ListPortsRequest) ProtoMessage() {}
 
 func (x *ListPortsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[107]
+	mi := &file_shoal_v1_control_proto_msgTypes[109]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7452,7 +7534,7 @@ func (x *ListPortsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPortsRequest.ProtoReflect.Descriptor instead.
 func (*ListPortsRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{107}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{109}
 }
 
 // ListPortsResponse answers ListPorts.
@@ -7466,7 +7548,7 @@ type ListPortsResponse struct {
 
 func (x *ListPortsResponse) Reset() {
 	*x = ListPortsResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[108]
+	mi := &file_shoal_v1_control_proto_msgTypes[110]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7478,7 +7560,7 @@ func (x *ListPortsResponse) String() string {
 func (*ListPortsResponse) ProtoMessage() {}
 
 func (x *ListPortsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[108]
+	mi := &file_shoal_v1_control_proto_msgTypes[110]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7491,7 +7573,7 @@ func (x *ListPortsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPortsResponse.ProtoReflect.Descriptor instead.
 func (*ListPortsResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{108}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{110}
 }
 
 func (x *ListPortsResponse) GetPorts() []*PortRow {
@@ -7527,7 +7609,7 @@ type ReachRow struct {
 
 func (x *ReachRow) Reset() {
 	*x = ReachRow{}
-	mi := &file_shoal_v1_control_proto_msgTypes[109]
+	mi := &file_shoal_v1_control_proto_msgTypes[111]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7539,7 +7621,7 @@ func (x *ReachRow) String() string {
 func (*ReachRow) ProtoMessage() {}
 
 func (x *ReachRow) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[109]
+	mi := &file_shoal_v1_control_proto_msgTypes[111]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7552,7 +7634,7 @@ func (x *ReachRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReachRow.ProtoReflect.Descriptor instead.
 func (*ReachRow) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{109}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{111}
 }
 
 func (x *ReachRow) GetReplica() string {
@@ -7635,7 +7717,7 @@ type ListReachRequest struct {
 
 func (x *ListReachRequest) Reset() {
 	*x = ListReachRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[110]
+	mi := &file_shoal_v1_control_proto_msgTypes[112]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7647,7 +7729,7 @@ func (x *ListReachRequest) String() string {
 func (*ListReachRequest) ProtoMessage() {}
 
 func (x *ListReachRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[110]
+	mi := &file_shoal_v1_control_proto_msgTypes[112]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7660,7 +7742,7 @@ func (x *ListReachRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListReachRequest.ProtoReflect.Descriptor instead.
 func (*ListReachRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{110}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{112}
 }
 
 func (x *ListReachRequest) GetService() string {
@@ -7681,7 +7763,7 @@ type ListReachResponse struct {
 
 func (x *ListReachResponse) Reset() {
 	*x = ListReachResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[111]
+	mi := &file_shoal_v1_control_proto_msgTypes[113]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7693,7 +7775,7 @@ func (x *ListReachResponse) String() string {
 func (*ListReachResponse) ProtoMessage() {}
 
 func (x *ListReachResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[111]
+	mi := &file_shoal_v1_control_proto_msgTypes[113]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7706,7 +7788,7 @@ func (x *ListReachResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListReachResponse.ProtoReflect.Descriptor instead.
 func (*ListReachResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{111}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{113}
 }
 
 func (x *ListReachResponse) GetReplicas() []*ReachRow {
@@ -7737,7 +7819,7 @@ type NetworkRow struct {
 
 func (x *NetworkRow) Reset() {
 	*x = NetworkRow{}
-	mi := &file_shoal_v1_control_proto_msgTypes[112]
+	mi := &file_shoal_v1_control_proto_msgTypes[114]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7749,7 +7831,7 @@ func (x *NetworkRow) String() string {
 func (*NetworkRow) ProtoMessage() {}
 
 func (x *NetworkRow) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[112]
+	mi := &file_shoal_v1_control_proto_msgTypes[114]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7762,7 +7844,7 @@ func (x *NetworkRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NetworkRow.ProtoReflect.Descriptor instead.
 func (*NetworkRow) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{112}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{114}
 }
 
 func (x *NetworkRow) GetName() string {
@@ -7809,7 +7891,7 @@ type NetworkService struct {
 
 func (x *NetworkService) Reset() {
 	*x = NetworkService{}
-	mi := &file_shoal_v1_control_proto_msgTypes[113]
+	mi := &file_shoal_v1_control_proto_msgTypes[115]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7821,7 +7903,7 @@ func (x *NetworkService) String() string {
 func (*NetworkService) ProtoMessage() {}
 
 func (x *NetworkService) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[113]
+	mi := &file_shoal_v1_control_proto_msgTypes[115]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7834,7 +7916,7 @@ func (x *NetworkService) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NetworkService.ProtoReflect.Descriptor instead.
 func (*NetworkService) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{113}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{115}
 }
 
 func (x *NetworkService) GetService() string {
@@ -7896,7 +7978,7 @@ type ListNetworksRequest struct {
 
 func (x *ListNetworksRequest) Reset() {
 	*x = ListNetworksRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[114]
+	mi := &file_shoal_v1_control_proto_msgTypes[116]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7908,7 +7990,7 @@ func (x *ListNetworksRequest) String() string {
 func (*ListNetworksRequest) ProtoMessage() {}
 
 func (x *ListNetworksRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[114]
+	mi := &file_shoal_v1_control_proto_msgTypes[116]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7921,7 +8003,7 @@ func (x *ListNetworksRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListNetworksRequest.ProtoReflect.Descriptor instead.
 func (*ListNetworksRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{114}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{116}
 }
 
 func (x *ListNetworksRequest) GetNetwork() string {
@@ -7942,7 +8024,7 @@ type ListNetworksResponse struct {
 
 func (x *ListNetworksResponse) Reset() {
 	*x = ListNetworksResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[115]
+	mi := &file_shoal_v1_control_proto_msgTypes[117]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7954,7 +8036,7 @@ func (x *ListNetworksResponse) String() string {
 func (*ListNetworksResponse) ProtoMessage() {}
 
 func (x *ListNetworksResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[115]
+	mi := &file_shoal_v1_control_proto_msgTypes[117]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7967,7 +8049,7 @@ func (x *ListNetworksResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListNetworksResponse.ProtoReflect.Descriptor instead.
 func (*ListNetworksResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{115}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{117}
 }
 
 func (x *ListNetworksResponse) GetNetworks() []*NetworkRow {
@@ -7999,7 +8081,7 @@ type ForwardRequest struct {
 
 func (x *ForwardRequest) Reset() {
 	*x = ForwardRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[116]
+	mi := &file_shoal_v1_control_proto_msgTypes[118]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8011,7 +8093,7 @@ func (x *ForwardRequest) String() string {
 func (*ForwardRequest) ProtoMessage() {}
 
 func (x *ForwardRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[116]
+	mi := &file_shoal_v1_control_proto_msgTypes[118]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8024,7 +8106,7 @@ func (x *ForwardRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForwardRequest.ProtoReflect.Descriptor instead.
 func (*ForwardRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{116}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{118}
 }
 
 func (x *ForwardRequest) GetWhat() isForwardRequest_What {
@@ -8095,7 +8177,7 @@ type ForwardStart struct {
 
 func (x *ForwardStart) Reset() {
 	*x = ForwardStart{}
-	mi := &file_shoal_v1_control_proto_msgTypes[117]
+	mi := &file_shoal_v1_control_proto_msgTypes[119]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8107,7 +8189,7 @@ func (x *ForwardStart) String() string {
 func (*ForwardStart) ProtoMessage() {}
 
 func (x *ForwardStart) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[117]
+	mi := &file_shoal_v1_control_proto_msgTypes[119]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8120,7 +8202,7 @@ func (x *ForwardStart) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForwardStart.ProtoReflect.Descriptor instead.
 func (*ForwardStart) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{117}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{119}
 }
 
 func (x *ForwardStart) GetService() string {
@@ -8158,7 +8240,7 @@ type ForwardResponse struct {
 
 func (x *ForwardResponse) Reset() {
 	*x = ForwardResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[118]
+	mi := &file_shoal_v1_control_proto_msgTypes[120]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8170,7 +8252,7 @@ func (x *ForwardResponse) String() string {
 func (*ForwardResponse) ProtoMessage() {}
 
 func (x *ForwardResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[118]
+	mi := &file_shoal_v1_control_proto_msgTypes[120]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8183,7 +8265,7 @@ func (x *ForwardResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForwardResponse.ProtoReflect.Descriptor instead.
 func (*ForwardResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{118}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{120}
 }
 
 func (x *ForwardResponse) GetWhat() isForwardResponse_What {
@@ -8502,7 +8584,10 @@ const file_shoal_v1_control_proto_rawDesc = "" +
 	"\x0fGetDebugRequest\":\n" +
 	"\x10GetDebugResponse\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
-	"\x04data\x18\x02 \x01(\fR\x04data\"\x15\n" +
+	"\x04data\x18\x02 \x01(\fR\x04data\"\x13\n" +
+	"\x11GetMetricsRequest\"(\n" +
+	"\x12GetMetricsResponse\x12\x12\n" +
+	"\x04text\x18\x01 \x01(\fR\x04text\"\x15\n" +
 	"\x13ListServicesRequest\"{\n" +
 	"\x14ListServicesResponse\x120\n" +
 	"\bservices\x18\x01 \x03(\v2\x14.shoal.v1.ServiceRowR\bservices\x121\n" +
@@ -8869,7 +8954,7 @@ const file_shoal_v1_control_proto_rawDesc = "" +
 	"\x0fForwardResponse\x12\x14\n" +
 	"\x04data\x18\x01 \x01(\fH\x00R\x04data\x12\x12\n" +
 	"\x03end\x18\x02 \x01(\bH\x00R\x03endB\x06\n" +
-	"\x04what2\xb5\x18\n" +
+	"\x04what2\xfe\x18\n" +
 	"\x0eControlService\x12;\n" +
 	"\x06Deploy\x12\x17.shoal.v1.DeployRequest\x1a\x18.shoal.v1.DeployResponse\x128\n" +
 	"\x05Scale\x12\x16.shoal.v1.ScaleRequest\x1a\x17.shoal.v1.ScaleResponse\x12;\n" +
@@ -8895,6 +8980,8 @@ const file_shoal_v1_control_proto_rawDesc = "" +
 	"WatchUsage\x12\x1b.shoal.v1.WatchUsageRequest\x1a\x1c.shoal.v1.WatchUsageResponse0\x01\x12F\n" +
 	"\tRunDoctor\x12\x1a.shoal.v1.RunDoctorRequest\x1a\x1b.shoal.v1.RunDoctorResponse0\x01\x12C\n" +
 	"\bGetDebug\x12\x19.shoal.v1.GetDebugRequest\x1a\x1a.shoal.v1.GetDebugResponse0\x01\x12G\n" +
+	"\n" +
+	"GetMetrics\x12\x1b.shoal.v1.GetMetricsRequest\x1a\x1c.shoal.v1.GetMetricsResponse\x12G\n" +
 	"\n" +
 	"ListImages\x12\x1b.shoal.v1.ListImagesRequest\x1a\x1c.shoal.v1.ListImagesResponse\x12M\n" +
 	"\fInspectImage\x12\x1d.shoal.v1.InspectImageRequest\x1a\x1e.shoal.v1.InspectImageResponse\x12J\n" +
@@ -8932,7 +9019,7 @@ func file_shoal_v1_control_proto_rawDescGZIP() []byte {
 	return file_shoal_v1_control_proto_rawDescData
 }
 
-var file_shoal_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 128)
+var file_shoal_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 130)
 var file_shoal_v1_control_proto_goTypes = []any{
 	(*ErrorDetail)(nil),              // 0: shoal.v1.ErrorDetail
 	(*Freshness)(nil),                // 1: shoal.v1.Freshness
@@ -8973,129 +9060,131 @@ var file_shoal_v1_control_proto_goTypes = []any{
 	(*RunDoctorResponse)(nil),        // 36: shoal.v1.RunDoctorResponse
 	(*GetDebugRequest)(nil),          // 37: shoal.v1.GetDebugRequest
 	(*GetDebugResponse)(nil),         // 38: shoal.v1.GetDebugResponse
-	(*ListServicesRequest)(nil),      // 39: shoal.v1.ListServicesRequest
-	(*ListServicesResponse)(nil),     // 40: shoal.v1.ListServicesResponse
-	(*ListReplicasRequest)(nil),      // 41: shoal.v1.ListReplicasRequest
-	(*ListReplicasResponse)(nil),     // 42: shoal.v1.ListReplicasResponse
-	(*InspectServiceRequest)(nil),    // 43: shoal.v1.InspectServiceRequest
-	(*InspectServiceResponse)(nil),   // 44: shoal.v1.InspectServiceResponse
-	(*WishConflict)(nil),             // 45: shoal.v1.WishConflict
-	(*Verdict)(nil),                  // 46: shoal.v1.Verdict
-	(*ListPeersRequest)(nil),         // 47: shoal.v1.ListPeersRequest
-	(*ListPeersResponse)(nil),        // 48: shoal.v1.ListPeersResponse
-	(*InspectPeerRequest)(nil),       // 49: shoal.v1.InspectPeerRequest
-	(*InspectPeerResponse)(nil),      // 50: shoal.v1.InspectPeerResponse
-	(*PeerMark)(nil),                 // 51: shoal.v1.PeerMark
-	(*PeerEdit)(nil),                 // 52: shoal.v1.PeerEdit
-	(*WatchRequest)(nil),             // 53: shoal.v1.WatchRequest
-	(*WatchResponse)(nil),            // 54: shoal.v1.WatchResponse
-	(*ServiceProgress)(nil),          // 55: shoal.v1.ServiceProgress
-	(*StreamLogsRequest)(nil),        // 56: shoal.v1.StreamLogsRequest
-	(*StreamLogsResponse)(nil),       // 57: shoal.v1.StreamLogsResponse
-	(*LogRow)(nil),                   // 58: shoal.v1.LogRow
-	(*LostHolder)(nil),               // 59: shoal.v1.LostHolder
-	(*StreamEventsRequest)(nil),      // 60: shoal.v1.StreamEventsRequest
-	(*StreamEventsResponse)(nil),     // 61: shoal.v1.StreamEventsResponse
-	(*EventRow)(nil),                 // 62: shoal.v1.EventRow
-	(*GetStatusRequest)(nil),         // 63: shoal.v1.GetStatusRequest
-	(*GetStatusResponse)(nil),        // 64: shoal.v1.GetStatusResponse
-	(*StoreStatus)(nil),              // 65: shoal.v1.StoreStatus
-	(*InitRequest)(nil),              // 66: shoal.v1.InitRequest
-	(*InitResponse)(nil),             // 67: shoal.v1.InitResponse
-	(*JoinRequest)(nil),              // 68: shoal.v1.JoinRequest
-	(*JoinResponse)(nil),             // 69: shoal.v1.JoinResponse
-	(*LeaveRequest)(nil),             // 70: shoal.v1.LeaveRequest
-	(*LeaveResponse)(nil),            // 71: shoal.v1.LeaveResponse
-	(*CreateTokenRequest)(nil),       // 72: shoal.v1.CreateTokenRequest
-	(*CreateTokenResponse)(nil),      // 73: shoal.v1.CreateTokenResponse
-	(*ListTokensRequest)(nil),        // 74: shoal.v1.ListTokensRequest
-	(*ListTokensResponse)(nil),       // 75: shoal.v1.ListTokensResponse
-	(*RevokeTokenRequest)(nil),       // 76: shoal.v1.RevokeTokenRequest
-	(*RevokeTokenResponse)(nil),      // 77: shoal.v1.RevokeTokenResponse
-	(*ImageRow)(nil),                 // 78: shoal.v1.ImageRow
-	(*ImageBlob)(nil),                // 79: shoal.v1.ImageBlob
-	(*MoveProgress)(nil),             // 80: shoal.v1.MoveProgress
-	(*MovedImages)(nil),              // 81: shoal.v1.MovedImages
-	(*ListImagesRequest)(nil),        // 82: shoal.v1.ListImagesRequest
-	(*ListImagesResponse)(nil),       // 83: shoal.v1.ListImagesResponse
-	(*InspectImageRequest)(nil),      // 84: shoal.v1.InspectImageRequest
-	(*InspectImageResponse)(nil),     // 85: shoal.v1.InspectImageResponse
-	(*ChangeImageRequest)(nil),       // 86: shoal.v1.ChangeImageRequest
-	(*ChangeImageResponse)(nil),      // 87: shoal.v1.ChangeImageResponse
-	(*CollectImagesRequest)(nil),     // 88: shoal.v1.CollectImagesRequest
-	(*CollectImagesResponse)(nil),    // 89: shoal.v1.CollectImagesResponse
-	(*ImagePolicy)(nil),              // 90: shoal.v1.ImagePolicy
-	(*GetImagePolicyRequest)(nil),    // 91: shoal.v1.GetImagePolicyRequest
-	(*GetImagePolicyResponse)(nil),   // 92: shoal.v1.GetImagePolicyResponse
-	(*SetImagePolicyRequest)(nil),    // 93: shoal.v1.SetImagePolicyRequest
-	(*SetImagePolicyResponse)(nil),   // 94: shoal.v1.SetImagePolicyResponse
-	(*GetRegistryLoginRequest)(nil),  // 95: shoal.v1.GetRegistryLoginRequest
-	(*GetRegistryLoginResponse)(nil), // 96: shoal.v1.GetRegistryLoginResponse
-	(*PushImageRequest)(nil),         // 97: shoal.v1.PushImageRequest
-	(*PushImageResponse)(nil),        // 98: shoal.v1.PushImageResponse
-	(*PullImageRequest)(nil),         // 99: shoal.v1.PullImageRequest
-	(*PullImageResponse)(nil),        // 100: shoal.v1.PullImageResponse
-	(*ImportImageRequest)(nil),       // 101: shoal.v1.ImportImageRequest
-	(*ImportStart)(nil),              // 102: shoal.v1.ImportStart
-	(*ImportImageResponse)(nil),      // 103: shoal.v1.ImportImageResponse
-	(*ExportImageRequest)(nil),       // 104: shoal.v1.ExportImageRequest
-	(*ExportImageResponse)(nil),      // 105: shoal.v1.ExportImageResponse
-	(*PortRow)(nil),                  // 106: shoal.v1.PortRow
-	(*ListPortsRequest)(nil),         // 107: shoal.v1.ListPortsRequest
-	(*ListPortsResponse)(nil),        // 108: shoal.v1.ListPortsResponse
-	(*ReachRow)(nil),                 // 109: shoal.v1.ReachRow
-	(*ListReachRequest)(nil),         // 110: shoal.v1.ListReachRequest
-	(*ListReachResponse)(nil),        // 111: shoal.v1.ListReachResponse
-	(*NetworkRow)(nil),               // 112: shoal.v1.NetworkRow
-	(*NetworkService)(nil),           // 113: shoal.v1.NetworkService
-	(*ListNetworksRequest)(nil),      // 114: shoal.v1.ListNetworksRequest
-	(*ListNetworksResponse)(nil),     // 115: shoal.v1.ListNetworksResponse
-	(*ForwardRequest)(nil),           // 116: shoal.v1.ForwardRequest
-	(*ForwardStart)(nil),             // 117: shoal.v1.ForwardStart
-	(*ForwardResponse)(nil),          // 118: shoal.v1.ForwardResponse
-	nil,                              // 119: shoal.v1.ServiceRow.LabelsEntry
-	nil,                              // 120: shoal.v1.PeerRow.LabelsEntry
-	nil,                              // 121: shoal.v1.DeployRequest.IfRevisionEntry
-	nil,                              // 122: shoal.v1.DeployRequest.RemoveEntry
-	nil,                              // 123: shoal.v1.ChangePeerRequest.SetLabelsEntry
-	nil,                              // 124: shoal.v1.StoreStatus.RefusedEntry
-	nil,                              // 125: shoal.v1.InitRequest.LabelsEntry
-	nil,                              // 126: shoal.v1.JoinRequest.LabelsEntry
-	nil,                              // 127: shoal.v1.PortRow.RefusedEntry
-	(*RevisionID)(nil),               // 128: shoal.v1.RevisionID
-	(*Port)(nil),                     // 129: shoal.v1.Port
-	(*timestamppb.Timestamp)(nil),    // 130: google.protobuf.Timestamp
-	(*PortBinding)(nil),              // 131: shoal.v1.PortBinding
-	(*Resources)(nil),                // 132: shoal.v1.Resources
-	(*Spec)(nil),                     // 133: shoal.v1.Spec
-	(*Target)(nil),                   // 134: shoal.v1.Target
-	(*CopyChunk)(nil),                // 135: shoal.v1.CopyChunk
-	(*CopyStart)(nil),                // 136: shoal.v1.CopyStart
-	(*DoctorCheck)(nil),              // 137: shoal.v1.DoctorCheck
-	(*ExecRequest)(nil),              // 138: shoal.v1.ExecRequest
-	(*ExecResponse)(nil),             // 139: shoal.v1.ExecResponse
+	(*GetMetricsRequest)(nil),        // 39: shoal.v1.GetMetricsRequest
+	(*GetMetricsResponse)(nil),       // 40: shoal.v1.GetMetricsResponse
+	(*ListServicesRequest)(nil),      // 41: shoal.v1.ListServicesRequest
+	(*ListServicesResponse)(nil),     // 42: shoal.v1.ListServicesResponse
+	(*ListReplicasRequest)(nil),      // 43: shoal.v1.ListReplicasRequest
+	(*ListReplicasResponse)(nil),     // 44: shoal.v1.ListReplicasResponse
+	(*InspectServiceRequest)(nil),    // 45: shoal.v1.InspectServiceRequest
+	(*InspectServiceResponse)(nil),   // 46: shoal.v1.InspectServiceResponse
+	(*WishConflict)(nil),             // 47: shoal.v1.WishConflict
+	(*Verdict)(nil),                  // 48: shoal.v1.Verdict
+	(*ListPeersRequest)(nil),         // 49: shoal.v1.ListPeersRequest
+	(*ListPeersResponse)(nil),        // 50: shoal.v1.ListPeersResponse
+	(*InspectPeerRequest)(nil),       // 51: shoal.v1.InspectPeerRequest
+	(*InspectPeerResponse)(nil),      // 52: shoal.v1.InspectPeerResponse
+	(*PeerMark)(nil),                 // 53: shoal.v1.PeerMark
+	(*PeerEdit)(nil),                 // 54: shoal.v1.PeerEdit
+	(*WatchRequest)(nil),             // 55: shoal.v1.WatchRequest
+	(*WatchResponse)(nil),            // 56: shoal.v1.WatchResponse
+	(*ServiceProgress)(nil),          // 57: shoal.v1.ServiceProgress
+	(*StreamLogsRequest)(nil),        // 58: shoal.v1.StreamLogsRequest
+	(*StreamLogsResponse)(nil),       // 59: shoal.v1.StreamLogsResponse
+	(*LogRow)(nil),                   // 60: shoal.v1.LogRow
+	(*LostHolder)(nil),               // 61: shoal.v1.LostHolder
+	(*StreamEventsRequest)(nil),      // 62: shoal.v1.StreamEventsRequest
+	(*StreamEventsResponse)(nil),     // 63: shoal.v1.StreamEventsResponse
+	(*EventRow)(nil),                 // 64: shoal.v1.EventRow
+	(*GetStatusRequest)(nil),         // 65: shoal.v1.GetStatusRequest
+	(*GetStatusResponse)(nil),        // 66: shoal.v1.GetStatusResponse
+	(*StoreStatus)(nil),              // 67: shoal.v1.StoreStatus
+	(*InitRequest)(nil),              // 68: shoal.v1.InitRequest
+	(*InitResponse)(nil),             // 69: shoal.v1.InitResponse
+	(*JoinRequest)(nil),              // 70: shoal.v1.JoinRequest
+	(*JoinResponse)(nil),             // 71: shoal.v1.JoinResponse
+	(*LeaveRequest)(nil),             // 72: shoal.v1.LeaveRequest
+	(*LeaveResponse)(nil),            // 73: shoal.v1.LeaveResponse
+	(*CreateTokenRequest)(nil),       // 74: shoal.v1.CreateTokenRequest
+	(*CreateTokenResponse)(nil),      // 75: shoal.v1.CreateTokenResponse
+	(*ListTokensRequest)(nil),        // 76: shoal.v1.ListTokensRequest
+	(*ListTokensResponse)(nil),       // 77: shoal.v1.ListTokensResponse
+	(*RevokeTokenRequest)(nil),       // 78: shoal.v1.RevokeTokenRequest
+	(*RevokeTokenResponse)(nil),      // 79: shoal.v1.RevokeTokenResponse
+	(*ImageRow)(nil),                 // 80: shoal.v1.ImageRow
+	(*ImageBlob)(nil),                // 81: shoal.v1.ImageBlob
+	(*MoveProgress)(nil),             // 82: shoal.v1.MoveProgress
+	(*MovedImages)(nil),              // 83: shoal.v1.MovedImages
+	(*ListImagesRequest)(nil),        // 84: shoal.v1.ListImagesRequest
+	(*ListImagesResponse)(nil),       // 85: shoal.v1.ListImagesResponse
+	(*InspectImageRequest)(nil),      // 86: shoal.v1.InspectImageRequest
+	(*InspectImageResponse)(nil),     // 87: shoal.v1.InspectImageResponse
+	(*ChangeImageRequest)(nil),       // 88: shoal.v1.ChangeImageRequest
+	(*ChangeImageResponse)(nil),      // 89: shoal.v1.ChangeImageResponse
+	(*CollectImagesRequest)(nil),     // 90: shoal.v1.CollectImagesRequest
+	(*CollectImagesResponse)(nil),    // 91: shoal.v1.CollectImagesResponse
+	(*ImagePolicy)(nil),              // 92: shoal.v1.ImagePolicy
+	(*GetImagePolicyRequest)(nil),    // 93: shoal.v1.GetImagePolicyRequest
+	(*GetImagePolicyResponse)(nil),   // 94: shoal.v1.GetImagePolicyResponse
+	(*SetImagePolicyRequest)(nil),    // 95: shoal.v1.SetImagePolicyRequest
+	(*SetImagePolicyResponse)(nil),   // 96: shoal.v1.SetImagePolicyResponse
+	(*GetRegistryLoginRequest)(nil),  // 97: shoal.v1.GetRegistryLoginRequest
+	(*GetRegistryLoginResponse)(nil), // 98: shoal.v1.GetRegistryLoginResponse
+	(*PushImageRequest)(nil),         // 99: shoal.v1.PushImageRequest
+	(*PushImageResponse)(nil),        // 100: shoal.v1.PushImageResponse
+	(*PullImageRequest)(nil),         // 101: shoal.v1.PullImageRequest
+	(*PullImageResponse)(nil),        // 102: shoal.v1.PullImageResponse
+	(*ImportImageRequest)(nil),       // 103: shoal.v1.ImportImageRequest
+	(*ImportStart)(nil),              // 104: shoal.v1.ImportStart
+	(*ImportImageResponse)(nil),      // 105: shoal.v1.ImportImageResponse
+	(*ExportImageRequest)(nil),       // 106: shoal.v1.ExportImageRequest
+	(*ExportImageResponse)(nil),      // 107: shoal.v1.ExportImageResponse
+	(*PortRow)(nil),                  // 108: shoal.v1.PortRow
+	(*ListPortsRequest)(nil),         // 109: shoal.v1.ListPortsRequest
+	(*ListPortsResponse)(nil),        // 110: shoal.v1.ListPortsResponse
+	(*ReachRow)(nil),                 // 111: shoal.v1.ReachRow
+	(*ListReachRequest)(nil),         // 112: shoal.v1.ListReachRequest
+	(*ListReachResponse)(nil),        // 113: shoal.v1.ListReachResponse
+	(*NetworkRow)(nil),               // 114: shoal.v1.NetworkRow
+	(*NetworkService)(nil),           // 115: shoal.v1.NetworkService
+	(*ListNetworksRequest)(nil),      // 116: shoal.v1.ListNetworksRequest
+	(*ListNetworksResponse)(nil),     // 117: shoal.v1.ListNetworksResponse
+	(*ForwardRequest)(nil),           // 118: shoal.v1.ForwardRequest
+	(*ForwardStart)(nil),             // 119: shoal.v1.ForwardStart
+	(*ForwardResponse)(nil),          // 120: shoal.v1.ForwardResponse
+	nil,                              // 121: shoal.v1.ServiceRow.LabelsEntry
+	nil,                              // 122: shoal.v1.PeerRow.LabelsEntry
+	nil,                              // 123: shoal.v1.DeployRequest.IfRevisionEntry
+	nil,                              // 124: shoal.v1.DeployRequest.RemoveEntry
+	nil,                              // 125: shoal.v1.ChangePeerRequest.SetLabelsEntry
+	nil,                              // 126: shoal.v1.StoreStatus.RefusedEntry
+	nil,                              // 127: shoal.v1.InitRequest.LabelsEntry
+	nil,                              // 128: shoal.v1.JoinRequest.LabelsEntry
+	nil,                              // 129: shoal.v1.PortRow.RefusedEntry
+	(*RevisionID)(nil),               // 130: shoal.v1.RevisionID
+	(*Port)(nil),                     // 131: shoal.v1.Port
+	(*timestamppb.Timestamp)(nil),    // 132: google.protobuf.Timestamp
+	(*PortBinding)(nil),              // 133: shoal.v1.PortBinding
+	(*Resources)(nil),                // 134: shoal.v1.Resources
+	(*Spec)(nil),                     // 135: shoal.v1.Spec
+	(*Target)(nil),                   // 136: shoal.v1.Target
+	(*CopyChunk)(nil),                // 137: shoal.v1.CopyChunk
+	(*CopyStart)(nil),                // 138: shoal.v1.CopyStart
+	(*DoctorCheck)(nil),              // 139: shoal.v1.DoctorCheck
+	(*ExecRequest)(nil),              // 140: shoal.v1.ExecRequest
+	(*ExecResponse)(nil),             // 141: shoal.v1.ExecResponse
 }
 var file_shoal_v1_control_proto_depIdxs = []int32{
 	2,   // 0: shoal.v1.Freshness.silent:type_name -> shoal.v1.SilentPeer
-	128, // 1: shoal.v1.ServiceRow.revision:type_name -> shoal.v1.RevisionID
-	129, // 2: shoal.v1.ServiceRow.ports:type_name -> shoal.v1.Port
-	119, // 3: shoal.v1.ServiceRow.labels:type_name -> shoal.v1.ServiceRow.LabelsEntry
-	130, // 4: shoal.v1.ServiceRow.accepted:type_name -> google.protobuf.Timestamp
-	131, // 5: shoal.v1.ReplicaRow.ports:type_name -> shoal.v1.PortBinding
-	128, // 6: shoal.v1.ReplicaRow.revision:type_name -> shoal.v1.RevisionID
-	130, // 7: shoal.v1.ReplicaRow.started:type_name -> google.protobuf.Timestamp
-	120, // 8: shoal.v1.PeerRow.labels:type_name -> shoal.v1.PeerRow.LabelsEntry
-	132, // 9: shoal.v1.PeerRow.capacity:type_name -> shoal.v1.Resources
-	132, // 10: shoal.v1.PeerRow.allocatable:type_name -> shoal.v1.Resources
-	132, // 11: shoal.v1.PeerRow.free:type_name -> shoal.v1.Resources
-	132, // 12: shoal.v1.PeerRow.used:type_name -> shoal.v1.Resources
-	130, // 13: shoal.v1.TokenRow.expires:type_name -> google.protobuf.Timestamp
-	128, // 14: shoal.v1.PlanChange.revision:type_name -> shoal.v1.RevisionID
+	130, // 1: shoal.v1.ServiceRow.revision:type_name -> shoal.v1.RevisionID
+	131, // 2: shoal.v1.ServiceRow.ports:type_name -> shoal.v1.Port
+	121, // 3: shoal.v1.ServiceRow.labels:type_name -> shoal.v1.ServiceRow.LabelsEntry
+	132, // 4: shoal.v1.ServiceRow.accepted:type_name -> google.protobuf.Timestamp
+	133, // 5: shoal.v1.ReplicaRow.ports:type_name -> shoal.v1.PortBinding
+	130, // 6: shoal.v1.ReplicaRow.revision:type_name -> shoal.v1.RevisionID
+	132, // 7: shoal.v1.ReplicaRow.started:type_name -> google.protobuf.Timestamp
+	122, // 8: shoal.v1.PeerRow.labels:type_name -> shoal.v1.PeerRow.LabelsEntry
+	134, // 9: shoal.v1.PeerRow.capacity:type_name -> shoal.v1.Resources
+	134, // 10: shoal.v1.PeerRow.allocatable:type_name -> shoal.v1.Resources
+	134, // 11: shoal.v1.PeerRow.free:type_name -> shoal.v1.Resources
+	134, // 12: shoal.v1.PeerRow.used:type_name -> shoal.v1.Resources
+	132, // 13: shoal.v1.TokenRow.expires:type_name -> google.protobuf.Timestamp
+	130, // 14: shoal.v1.PlanChange.revision:type_name -> shoal.v1.RevisionID
 	7,   // 15: shoal.v1.PlanChange.places:type_name -> shoal.v1.Place
 	8,   // 16: shoal.v1.WishOutcome.changes:type_name -> shoal.v1.PlanChange
-	133, // 17: shoal.v1.DeployRequest.specs:type_name -> shoal.v1.Spec
-	121, // 18: shoal.v1.DeployRequest.if_revision:type_name -> shoal.v1.DeployRequest.IfRevisionEntry
-	122, // 19: shoal.v1.DeployRequest.remove:type_name -> shoal.v1.DeployRequest.RemoveEntry
+	135, // 17: shoal.v1.DeployRequest.specs:type_name -> shoal.v1.Spec
+	123, // 18: shoal.v1.DeployRequest.if_revision:type_name -> shoal.v1.DeployRequest.IfRevisionEntry
+	124, // 19: shoal.v1.DeployRequest.remove:type_name -> shoal.v1.DeployRequest.RemoveEntry
 	9,   // 20: shoal.v1.DeployResponse.outcome:type_name -> shoal.v1.WishOutcome
 	1,   // 21: shoal.v1.DeployResponse.freshness:type_name -> shoal.v1.Freshness
 	12,  // 22: shoal.v1.ScaleRequest.targets:type_name -> shoal.v1.ScaleTarget
@@ -9105,7 +9194,7 @@ var file_shoal_v1_control_proto_depIdxs = []int32{
 	1,   // 26: shoal.v1.RemoveResponse.freshness:type_name -> shoal.v1.Freshness
 	9,   // 27: shoal.v1.OperateResponse.outcome:type_name -> shoal.v1.WishOutcome
 	1,   // 28: shoal.v1.OperateResponse.freshness:type_name -> shoal.v1.Freshness
-	123, // 29: shoal.v1.ChangePeerRequest.set_labels:type_name -> shoal.v1.ChangePeerRequest.SetLabelsEntry
+	125, // 29: shoal.v1.ChangePeerRequest.set_labels:type_name -> shoal.v1.ChangePeerRequest.SetLabelsEntry
 	9,   // 30: shoal.v1.ChangePeerResponse.outcome:type_name -> shoal.v1.WishOutcome
 	1,   // 31: shoal.v1.ChangePeerResponse.freshness:type_name -> shoal.v1.Freshness
 	5,   // 32: shoal.v1.WatchPeerResponse.peer:type_name -> shoal.v1.PeerRow
@@ -9114,187 +9203,189 @@ var file_shoal_v1_control_proto_depIdxs = []int32{
 	4,   // 35: shoal.v1.HeldSlot.replica:type_name -> shoal.v1.ReplicaRow
 	3,   // 36: shoal.v1.ExplainServiceResponse.service:type_name -> shoal.v1.ServiceRow
 	26,  // 37: shoal.v1.ExplainServiceResponse.slots:type_name -> shoal.v1.ExplainedSlot
-	46,  // 38: shoal.v1.ExplainServiceResponse.verdicts:type_name -> shoal.v1.Verdict
+	48,  // 38: shoal.v1.ExplainServiceResponse.verdicts:type_name -> shoal.v1.Verdict
 	1,   // 39: shoal.v1.ExplainServiceResponse.freshness:type_name -> shoal.v1.Freshness
 	7,   // 40: shoal.v1.ExplainedSlot.proposed:type_name -> shoal.v1.Place
 	4,   // 41: shoal.v1.ExplainedSlot.holders:type_name -> shoal.v1.ReplicaRow
 	7,   // 42: shoal.v1.ExplainedSlot.home:type_name -> shoal.v1.Place
-	134, // 43: shoal.v1.CopyFromRequest.target:type_name -> shoal.v1.Target
-	135, // 44: shoal.v1.CopyFromResponse.chunk:type_name -> shoal.v1.CopyChunk
-	136, // 45: shoal.v1.CopyToRequest.start:type_name -> shoal.v1.CopyStart
+	136, // 43: shoal.v1.CopyFromRequest.target:type_name -> shoal.v1.Target
+	137, // 44: shoal.v1.CopyFromResponse.chunk:type_name -> shoal.v1.CopyChunk
+	138, // 45: shoal.v1.CopyToRequest.start:type_name -> shoal.v1.CopyStart
 	33,  // 46: shoal.v1.WatchUsageResponse.peers:type_name -> shoal.v1.PeerUsage
 	3,   // 47: shoal.v1.WatchUsageResponse.services:type_name -> shoal.v1.ServiceRow
 	1,   // 48: shoal.v1.WatchUsageResponse.freshness:type_name -> shoal.v1.Freshness
 	5,   // 49: shoal.v1.PeerUsage.peer:type_name -> shoal.v1.PeerRow
 	34,  // 50: shoal.v1.PeerUsage.replicas:type_name -> shoal.v1.UsedReplica
 	4,   // 51: shoal.v1.UsedReplica.replica:type_name -> shoal.v1.ReplicaRow
-	137, // 52: shoal.v1.RunDoctorResponse.check:type_name -> shoal.v1.DoctorCheck
+	139, // 52: shoal.v1.RunDoctorResponse.check:type_name -> shoal.v1.DoctorCheck
 	3,   // 53: shoal.v1.ListServicesResponse.services:type_name -> shoal.v1.ServiceRow
 	1,   // 54: shoal.v1.ListServicesResponse.freshness:type_name -> shoal.v1.Freshness
 	4,   // 55: shoal.v1.ListReplicasResponse.replicas:type_name -> shoal.v1.ReplicaRow
 	1,   // 56: shoal.v1.ListReplicasResponse.freshness:type_name -> shoal.v1.Freshness
 	3,   // 57: shoal.v1.InspectServiceResponse.service:type_name -> shoal.v1.ServiceRow
-	133, // 58: shoal.v1.InspectServiceResponse.spec:type_name -> shoal.v1.Spec
+	135, // 58: shoal.v1.InspectServiceResponse.spec:type_name -> shoal.v1.Spec
 	4,   // 59: shoal.v1.InspectServiceResponse.replicas:type_name -> shoal.v1.ReplicaRow
-	128, // 60: shoal.v1.InspectServiceResponse.heads:type_name -> shoal.v1.RevisionID
-	45,  // 61: shoal.v1.InspectServiceResponse.conflicts:type_name -> shoal.v1.WishConflict
-	46,  // 62: shoal.v1.InspectServiceResponse.verdicts:type_name -> shoal.v1.Verdict
+	130, // 60: shoal.v1.InspectServiceResponse.heads:type_name -> shoal.v1.RevisionID
+	47,  // 61: shoal.v1.InspectServiceResponse.conflicts:type_name -> shoal.v1.WishConflict
+	48,  // 62: shoal.v1.InspectServiceResponse.verdicts:type_name -> shoal.v1.Verdict
 	1,   // 63: shoal.v1.InspectServiceResponse.freshness:type_name -> shoal.v1.Freshness
-	128, // 64: shoal.v1.WishConflict.loser:type_name -> shoal.v1.RevisionID
-	128, // 65: shoal.v1.WishConflict.winner:type_name -> shoal.v1.RevisionID
+	130, // 64: shoal.v1.WishConflict.loser:type_name -> shoal.v1.RevisionID
+	130, // 65: shoal.v1.WishConflict.winner:type_name -> shoal.v1.RevisionID
 	5,   // 66: shoal.v1.ListPeersResponse.peers:type_name -> shoal.v1.PeerRow
 	1,   // 67: shoal.v1.ListPeersResponse.freshness:type_name -> shoal.v1.Freshness
 	5,   // 68: shoal.v1.InspectPeerResponse.peer:type_name -> shoal.v1.PeerRow
 	4,   // 69: shoal.v1.InspectPeerResponse.replicas:type_name -> shoal.v1.ReplicaRow
 	1,   // 70: shoal.v1.InspectPeerResponse.freshness:type_name -> shoal.v1.Freshness
-	51,  // 71: shoal.v1.InspectPeerResponse.marks:type_name -> shoal.v1.PeerMark
-	52,  // 72: shoal.v1.InspectPeerResponse.edits:type_name -> shoal.v1.PeerEdit
+	53,  // 71: shoal.v1.InspectPeerResponse.marks:type_name -> shoal.v1.PeerMark
+	54,  // 72: shoal.v1.InspectPeerResponse.edits:type_name -> shoal.v1.PeerEdit
 	7,   // 73: shoal.v1.PeerMark.by:type_name -> shoal.v1.Place
 	7,   // 74: shoal.v1.PeerEdit.by:type_name -> shoal.v1.Place
-	55,  // 75: shoal.v1.WatchResponse.services:type_name -> shoal.v1.ServiceProgress
+	57,  // 75: shoal.v1.WatchResponse.services:type_name -> shoal.v1.ServiceProgress
 	1,   // 76: shoal.v1.WatchResponse.freshness:type_name -> shoal.v1.Freshness
 	3,   // 77: shoal.v1.ServiceProgress.service:type_name -> shoal.v1.ServiceRow
 	4,   // 78: shoal.v1.ServiceProgress.replicas:type_name -> shoal.v1.ReplicaRow
-	130, // 79: shoal.v1.StreamLogsRequest.since:type_name -> google.protobuf.Timestamp
-	130, // 80: shoal.v1.StreamLogsRequest.until:type_name -> google.protobuf.Timestamp
-	58,  // 81: shoal.v1.StreamLogsResponse.line:type_name -> shoal.v1.LogRow
-	59,  // 82: shoal.v1.StreamLogsResponse.lost:type_name -> shoal.v1.LostHolder
-	130, // 83: shoal.v1.LogRow.time:type_name -> google.protobuf.Timestamp
-	130, // 84: shoal.v1.StreamEventsRequest.since:type_name -> google.protobuf.Timestamp
-	62,  // 85: shoal.v1.StreamEventsResponse.event:type_name -> shoal.v1.EventRow
-	130, // 86: shoal.v1.EventRow.time:type_name -> google.protobuf.Timestamp
+	132, // 79: shoal.v1.StreamLogsRequest.since:type_name -> google.protobuf.Timestamp
+	132, // 80: shoal.v1.StreamLogsRequest.until:type_name -> google.protobuf.Timestamp
+	60,  // 81: shoal.v1.StreamLogsResponse.line:type_name -> shoal.v1.LogRow
+	61,  // 82: shoal.v1.StreamLogsResponse.lost:type_name -> shoal.v1.LostHolder
+	132, // 83: shoal.v1.LogRow.time:type_name -> google.protobuf.Timestamp
+	132, // 84: shoal.v1.StreamEventsRequest.since:type_name -> google.protobuf.Timestamp
+	64,  // 85: shoal.v1.StreamEventsResponse.event:type_name -> shoal.v1.EventRow
+	132, // 86: shoal.v1.EventRow.time:type_name -> google.protobuf.Timestamp
 	1,   // 87: shoal.v1.GetStatusResponse.freshness:type_name -> shoal.v1.Freshness
-	65,  // 88: shoal.v1.GetStatusResponse.store:type_name -> shoal.v1.StoreStatus
-	124, // 89: shoal.v1.StoreStatus.refused:type_name -> shoal.v1.StoreStatus.RefusedEntry
-	125, // 90: shoal.v1.InitRequest.labels:type_name -> shoal.v1.InitRequest.LabelsEntry
-	126, // 91: shoal.v1.JoinRequest.labels:type_name -> shoal.v1.JoinRequest.LabelsEntry
+	67,  // 88: shoal.v1.GetStatusResponse.store:type_name -> shoal.v1.StoreStatus
+	126, // 89: shoal.v1.StoreStatus.refused:type_name -> shoal.v1.StoreStatus.RefusedEntry
+	127, // 90: shoal.v1.InitRequest.labels:type_name -> shoal.v1.InitRequest.LabelsEntry
+	128, // 91: shoal.v1.JoinRequest.labels:type_name -> shoal.v1.JoinRequest.LabelsEntry
 	6,   // 92: shoal.v1.ListTokensResponse.tokens:type_name -> shoal.v1.TokenRow
 	1,   // 93: shoal.v1.ListTokensResponse.freshness:type_name -> shoal.v1.Freshness
 	7,   // 94: shoal.v1.ImageRow.author:type_name -> shoal.v1.Place
-	130, // 95: shoal.v1.ImageRow.since:type_name -> google.protobuf.Timestamp
+	132, // 95: shoal.v1.ImageRow.since:type_name -> google.protobuf.Timestamp
 	7,   // 96: shoal.v1.ImageBlob.holders:type_name -> shoal.v1.Place
 	7,   // 97: shoal.v1.ImageBlob.partial:type_name -> shoal.v1.Place
-	78,  // 98: shoal.v1.MovedImages.images:type_name -> shoal.v1.ImageRow
-	78,  // 99: shoal.v1.ListImagesResponse.images:type_name -> shoal.v1.ImageRow
+	80,  // 98: shoal.v1.MovedImages.images:type_name -> shoal.v1.ImageRow
+	80,  // 99: shoal.v1.ListImagesResponse.images:type_name -> shoal.v1.ImageRow
 	1,   // 100: shoal.v1.ListImagesResponse.freshness:type_name -> shoal.v1.Freshness
-	78,  // 101: shoal.v1.InspectImageResponse.image:type_name -> shoal.v1.ImageRow
-	79,  // 102: shoal.v1.InspectImageResponse.blobs:type_name -> shoal.v1.ImageBlob
+	80,  // 101: shoal.v1.InspectImageResponse.image:type_name -> shoal.v1.ImageRow
+	81,  // 102: shoal.v1.InspectImageResponse.blobs:type_name -> shoal.v1.ImageBlob
 	7,   // 103: shoal.v1.InspectImageResponse.silent:type_name -> shoal.v1.Place
 	1,   // 104: shoal.v1.InspectImageResponse.freshness:type_name -> shoal.v1.Freshness
-	78,  // 105: shoal.v1.ChangeImageResponse.image:type_name -> shoal.v1.ImageRow
+	80,  // 105: shoal.v1.ChangeImageResponse.image:type_name -> shoal.v1.ImageRow
 	7,   // 106: shoal.v1.ImagePolicy.author:type_name -> shoal.v1.Place
-	130, // 107: shoal.v1.ImagePolicy.since:type_name -> google.protobuf.Timestamp
-	90,  // 108: shoal.v1.GetImagePolicyResponse.policy:type_name -> shoal.v1.ImagePolicy
+	132, // 107: shoal.v1.ImagePolicy.since:type_name -> google.protobuf.Timestamp
+	92,  // 108: shoal.v1.GetImagePolicyResponse.policy:type_name -> shoal.v1.ImagePolicy
 	1,   // 109: shoal.v1.GetImagePolicyResponse.freshness:type_name -> shoal.v1.Freshness
-	90,  // 110: shoal.v1.SetImagePolicyResponse.policy:type_name -> shoal.v1.ImagePolicy
-	80,  // 111: shoal.v1.PushImageResponse.progress:type_name -> shoal.v1.MoveProgress
-	81,  // 112: shoal.v1.PushImageResponse.end:type_name -> shoal.v1.MovedImages
-	80,  // 113: shoal.v1.PullImageResponse.progress:type_name -> shoal.v1.MoveProgress
-	81,  // 114: shoal.v1.PullImageResponse.end:type_name -> shoal.v1.MovedImages
-	102, // 115: shoal.v1.ImportImageRequest.start:type_name -> shoal.v1.ImportStart
-	80,  // 116: shoal.v1.ImportImageResponse.progress:type_name -> shoal.v1.MoveProgress
-	81,  // 117: shoal.v1.ImportImageResponse.end:type_name -> shoal.v1.MovedImages
-	80,  // 118: shoal.v1.ExportImageResponse.progress:type_name -> shoal.v1.MoveProgress
-	127, // 119: shoal.v1.PortRow.refused:type_name -> shoal.v1.PortRow.RefusedEntry
-	106, // 120: shoal.v1.ListPortsResponse.ports:type_name -> shoal.v1.PortRow
+	92,  // 110: shoal.v1.SetImagePolicyResponse.policy:type_name -> shoal.v1.ImagePolicy
+	82,  // 111: shoal.v1.PushImageResponse.progress:type_name -> shoal.v1.MoveProgress
+	83,  // 112: shoal.v1.PushImageResponse.end:type_name -> shoal.v1.MovedImages
+	82,  // 113: shoal.v1.PullImageResponse.progress:type_name -> shoal.v1.MoveProgress
+	83,  // 114: shoal.v1.PullImageResponse.end:type_name -> shoal.v1.MovedImages
+	104, // 115: shoal.v1.ImportImageRequest.start:type_name -> shoal.v1.ImportStart
+	82,  // 116: shoal.v1.ImportImageResponse.progress:type_name -> shoal.v1.MoveProgress
+	83,  // 117: shoal.v1.ImportImageResponse.end:type_name -> shoal.v1.MovedImages
+	82,  // 118: shoal.v1.ExportImageResponse.progress:type_name -> shoal.v1.MoveProgress
+	129, // 119: shoal.v1.PortRow.refused:type_name -> shoal.v1.PortRow.RefusedEntry
+	108, // 120: shoal.v1.ListPortsResponse.ports:type_name -> shoal.v1.PortRow
 	1,   // 121: shoal.v1.ListPortsResponse.freshness:type_name -> shoal.v1.Freshness
 	7,   // 122: shoal.v1.ReachRow.holder:type_name -> shoal.v1.Place
-	109, // 123: shoal.v1.ListReachResponse.replicas:type_name -> shoal.v1.ReachRow
+	111, // 123: shoal.v1.ListReachResponse.replicas:type_name -> shoal.v1.ReachRow
 	1,   // 124: shoal.v1.ListReachResponse.freshness:type_name -> shoal.v1.Freshness
-	113, // 125: shoal.v1.NetworkRow.services:type_name -> shoal.v1.NetworkService
+	115, // 125: shoal.v1.NetworkRow.services:type_name -> shoal.v1.NetworkService
 	7,   // 126: shoal.v1.NetworkRow.peers:type_name -> shoal.v1.Place
 	7,   // 127: shoal.v1.NetworkService.peers:type_name -> shoal.v1.Place
-	112, // 128: shoal.v1.ListNetworksResponse.networks:type_name -> shoal.v1.NetworkRow
+	114, // 128: shoal.v1.ListNetworksResponse.networks:type_name -> shoal.v1.NetworkRow
 	1,   // 129: shoal.v1.ListNetworksResponse.freshness:type_name -> shoal.v1.Freshness
-	117, // 130: shoal.v1.ForwardRequest.start:type_name -> shoal.v1.ForwardStart
+	119, // 130: shoal.v1.ForwardRequest.start:type_name -> shoal.v1.ForwardStart
 	10,  // 131: shoal.v1.ControlService.Deploy:input_type -> shoal.v1.DeployRequest
 	13,  // 132: shoal.v1.ControlService.Scale:input_type -> shoal.v1.ScaleRequest
 	15,  // 133: shoal.v1.ControlService.Remove:input_type -> shoal.v1.RemoveRequest
 	17,  // 134: shoal.v1.ControlService.Operate:input_type -> shoal.v1.OperateRequest
 	19,  // 135: shoal.v1.ControlService.ChangePeer:input_type -> shoal.v1.ChangePeerRequest
 	21,  // 136: shoal.v1.ControlService.WatchPeer:input_type -> shoal.v1.WatchPeerRequest
-	39,  // 137: shoal.v1.ControlService.ListServices:input_type -> shoal.v1.ListServicesRequest
-	41,  // 138: shoal.v1.ControlService.ListReplicas:input_type -> shoal.v1.ListReplicasRequest
-	43,  // 139: shoal.v1.ControlService.InspectService:input_type -> shoal.v1.InspectServiceRequest
+	41,  // 137: shoal.v1.ControlService.ListServices:input_type -> shoal.v1.ListServicesRequest
+	43,  // 138: shoal.v1.ControlService.ListReplicas:input_type -> shoal.v1.ListReplicasRequest
+	45,  // 139: shoal.v1.ControlService.InspectService:input_type -> shoal.v1.InspectServiceRequest
 	24,  // 140: shoal.v1.ControlService.ExplainService:input_type -> shoal.v1.ExplainServiceRequest
-	47,  // 141: shoal.v1.ControlService.ListPeers:input_type -> shoal.v1.ListPeersRequest
-	49,  // 142: shoal.v1.ControlService.InspectPeer:input_type -> shoal.v1.InspectPeerRequest
-	53,  // 143: shoal.v1.ControlService.Watch:input_type -> shoal.v1.WatchRequest
-	56,  // 144: shoal.v1.ControlService.StreamLogs:input_type -> shoal.v1.StreamLogsRequest
-	60,  // 145: shoal.v1.ControlService.StreamEvents:input_type -> shoal.v1.StreamEventsRequest
-	138, // 146: shoal.v1.ControlService.Exec:input_type -> shoal.v1.ExecRequest
+	49,  // 141: shoal.v1.ControlService.ListPeers:input_type -> shoal.v1.ListPeersRequest
+	51,  // 142: shoal.v1.ControlService.InspectPeer:input_type -> shoal.v1.InspectPeerRequest
+	55,  // 143: shoal.v1.ControlService.Watch:input_type -> shoal.v1.WatchRequest
+	58,  // 144: shoal.v1.ControlService.StreamLogs:input_type -> shoal.v1.StreamLogsRequest
+	62,  // 145: shoal.v1.ControlService.StreamEvents:input_type -> shoal.v1.StreamEventsRequest
+	140, // 146: shoal.v1.ControlService.Exec:input_type -> shoal.v1.ExecRequest
 	27,  // 147: shoal.v1.ControlService.CopyFrom:input_type -> shoal.v1.CopyFromRequest
 	29,  // 148: shoal.v1.ControlService.CopyTo:input_type -> shoal.v1.CopyToRequest
 	31,  // 149: shoal.v1.ControlService.WatchUsage:input_type -> shoal.v1.WatchUsageRequest
 	35,  // 150: shoal.v1.ControlService.RunDoctor:input_type -> shoal.v1.RunDoctorRequest
 	37,  // 151: shoal.v1.ControlService.GetDebug:input_type -> shoal.v1.GetDebugRequest
-	82,  // 152: shoal.v1.ControlService.ListImages:input_type -> shoal.v1.ListImagesRequest
-	84,  // 153: shoal.v1.ControlService.InspectImage:input_type -> shoal.v1.InspectImageRequest
-	86,  // 154: shoal.v1.ControlService.ChangeImage:input_type -> shoal.v1.ChangeImageRequest
-	88,  // 155: shoal.v1.ControlService.CollectImages:input_type -> shoal.v1.CollectImagesRequest
-	91,  // 156: shoal.v1.ControlService.GetImagePolicy:input_type -> shoal.v1.GetImagePolicyRequest
-	93,  // 157: shoal.v1.ControlService.SetImagePolicy:input_type -> shoal.v1.SetImagePolicyRequest
-	95,  // 158: shoal.v1.ControlService.GetRegistryLogin:input_type -> shoal.v1.GetRegistryLoginRequest
-	97,  // 159: shoal.v1.ControlService.PushImage:input_type -> shoal.v1.PushImageRequest
-	99,  // 160: shoal.v1.ControlService.PullImage:input_type -> shoal.v1.PullImageRequest
-	101, // 161: shoal.v1.ControlService.ImportImage:input_type -> shoal.v1.ImportImageRequest
-	104, // 162: shoal.v1.ControlService.ExportImage:input_type -> shoal.v1.ExportImageRequest
-	107, // 163: shoal.v1.ControlService.ListPorts:input_type -> shoal.v1.ListPortsRequest
-	110, // 164: shoal.v1.ControlService.ListReach:input_type -> shoal.v1.ListReachRequest
-	114, // 165: shoal.v1.ControlService.ListNetworks:input_type -> shoal.v1.ListNetworksRequest
-	116, // 166: shoal.v1.ControlService.Forward:input_type -> shoal.v1.ForwardRequest
-	63,  // 167: shoal.v1.ControlService.GetStatus:input_type -> shoal.v1.GetStatusRequest
-	66,  // 168: shoal.v1.ControlService.Init:input_type -> shoal.v1.InitRequest
-	68,  // 169: shoal.v1.ControlService.Join:input_type -> shoal.v1.JoinRequest
-	70,  // 170: shoal.v1.ControlService.Leave:input_type -> shoal.v1.LeaveRequest
-	72,  // 171: shoal.v1.ControlService.CreateToken:input_type -> shoal.v1.CreateTokenRequest
-	74,  // 172: shoal.v1.ControlService.ListTokens:input_type -> shoal.v1.ListTokensRequest
-	76,  // 173: shoal.v1.ControlService.RevokeToken:input_type -> shoal.v1.RevokeTokenRequest
-	11,  // 174: shoal.v1.ControlService.Deploy:output_type -> shoal.v1.DeployResponse
-	14,  // 175: shoal.v1.ControlService.Scale:output_type -> shoal.v1.ScaleResponse
-	16,  // 176: shoal.v1.ControlService.Remove:output_type -> shoal.v1.RemoveResponse
-	18,  // 177: shoal.v1.ControlService.Operate:output_type -> shoal.v1.OperateResponse
-	20,  // 178: shoal.v1.ControlService.ChangePeer:output_type -> shoal.v1.ChangePeerResponse
-	22,  // 179: shoal.v1.ControlService.WatchPeer:output_type -> shoal.v1.WatchPeerResponse
-	40,  // 180: shoal.v1.ControlService.ListServices:output_type -> shoal.v1.ListServicesResponse
-	42,  // 181: shoal.v1.ControlService.ListReplicas:output_type -> shoal.v1.ListReplicasResponse
-	44,  // 182: shoal.v1.ControlService.InspectService:output_type -> shoal.v1.InspectServiceResponse
-	25,  // 183: shoal.v1.ControlService.ExplainService:output_type -> shoal.v1.ExplainServiceResponse
-	48,  // 184: shoal.v1.ControlService.ListPeers:output_type -> shoal.v1.ListPeersResponse
-	50,  // 185: shoal.v1.ControlService.InspectPeer:output_type -> shoal.v1.InspectPeerResponse
-	54,  // 186: shoal.v1.ControlService.Watch:output_type -> shoal.v1.WatchResponse
-	57,  // 187: shoal.v1.ControlService.StreamLogs:output_type -> shoal.v1.StreamLogsResponse
-	61,  // 188: shoal.v1.ControlService.StreamEvents:output_type -> shoal.v1.StreamEventsResponse
-	139, // 189: shoal.v1.ControlService.Exec:output_type -> shoal.v1.ExecResponse
-	28,  // 190: shoal.v1.ControlService.CopyFrom:output_type -> shoal.v1.CopyFromResponse
-	30,  // 191: shoal.v1.ControlService.CopyTo:output_type -> shoal.v1.CopyToResponse
-	32,  // 192: shoal.v1.ControlService.WatchUsage:output_type -> shoal.v1.WatchUsageResponse
-	36,  // 193: shoal.v1.ControlService.RunDoctor:output_type -> shoal.v1.RunDoctorResponse
-	38,  // 194: shoal.v1.ControlService.GetDebug:output_type -> shoal.v1.GetDebugResponse
-	83,  // 195: shoal.v1.ControlService.ListImages:output_type -> shoal.v1.ListImagesResponse
-	85,  // 196: shoal.v1.ControlService.InspectImage:output_type -> shoal.v1.InspectImageResponse
-	87,  // 197: shoal.v1.ControlService.ChangeImage:output_type -> shoal.v1.ChangeImageResponse
-	89,  // 198: shoal.v1.ControlService.CollectImages:output_type -> shoal.v1.CollectImagesResponse
-	92,  // 199: shoal.v1.ControlService.GetImagePolicy:output_type -> shoal.v1.GetImagePolicyResponse
-	94,  // 200: shoal.v1.ControlService.SetImagePolicy:output_type -> shoal.v1.SetImagePolicyResponse
-	96,  // 201: shoal.v1.ControlService.GetRegistryLogin:output_type -> shoal.v1.GetRegistryLoginResponse
-	98,  // 202: shoal.v1.ControlService.PushImage:output_type -> shoal.v1.PushImageResponse
-	100, // 203: shoal.v1.ControlService.PullImage:output_type -> shoal.v1.PullImageResponse
-	103, // 204: shoal.v1.ControlService.ImportImage:output_type -> shoal.v1.ImportImageResponse
-	105, // 205: shoal.v1.ControlService.ExportImage:output_type -> shoal.v1.ExportImageResponse
-	108, // 206: shoal.v1.ControlService.ListPorts:output_type -> shoal.v1.ListPortsResponse
-	111, // 207: shoal.v1.ControlService.ListReach:output_type -> shoal.v1.ListReachResponse
-	115, // 208: shoal.v1.ControlService.ListNetworks:output_type -> shoal.v1.ListNetworksResponse
-	118, // 209: shoal.v1.ControlService.Forward:output_type -> shoal.v1.ForwardResponse
-	64,  // 210: shoal.v1.ControlService.GetStatus:output_type -> shoal.v1.GetStatusResponse
-	67,  // 211: shoal.v1.ControlService.Init:output_type -> shoal.v1.InitResponse
-	69,  // 212: shoal.v1.ControlService.Join:output_type -> shoal.v1.JoinResponse
-	71,  // 213: shoal.v1.ControlService.Leave:output_type -> shoal.v1.LeaveResponse
-	73,  // 214: shoal.v1.ControlService.CreateToken:output_type -> shoal.v1.CreateTokenResponse
-	75,  // 215: shoal.v1.ControlService.ListTokens:output_type -> shoal.v1.ListTokensResponse
-	77,  // 216: shoal.v1.ControlService.RevokeToken:output_type -> shoal.v1.RevokeTokenResponse
-	174, // [174:217] is the sub-list for method output_type
-	131, // [131:174] is the sub-list for method input_type
+	39,  // 152: shoal.v1.ControlService.GetMetrics:input_type -> shoal.v1.GetMetricsRequest
+	84,  // 153: shoal.v1.ControlService.ListImages:input_type -> shoal.v1.ListImagesRequest
+	86,  // 154: shoal.v1.ControlService.InspectImage:input_type -> shoal.v1.InspectImageRequest
+	88,  // 155: shoal.v1.ControlService.ChangeImage:input_type -> shoal.v1.ChangeImageRequest
+	90,  // 156: shoal.v1.ControlService.CollectImages:input_type -> shoal.v1.CollectImagesRequest
+	93,  // 157: shoal.v1.ControlService.GetImagePolicy:input_type -> shoal.v1.GetImagePolicyRequest
+	95,  // 158: shoal.v1.ControlService.SetImagePolicy:input_type -> shoal.v1.SetImagePolicyRequest
+	97,  // 159: shoal.v1.ControlService.GetRegistryLogin:input_type -> shoal.v1.GetRegistryLoginRequest
+	99,  // 160: shoal.v1.ControlService.PushImage:input_type -> shoal.v1.PushImageRequest
+	101, // 161: shoal.v1.ControlService.PullImage:input_type -> shoal.v1.PullImageRequest
+	103, // 162: shoal.v1.ControlService.ImportImage:input_type -> shoal.v1.ImportImageRequest
+	106, // 163: shoal.v1.ControlService.ExportImage:input_type -> shoal.v1.ExportImageRequest
+	109, // 164: shoal.v1.ControlService.ListPorts:input_type -> shoal.v1.ListPortsRequest
+	112, // 165: shoal.v1.ControlService.ListReach:input_type -> shoal.v1.ListReachRequest
+	116, // 166: shoal.v1.ControlService.ListNetworks:input_type -> shoal.v1.ListNetworksRequest
+	118, // 167: shoal.v1.ControlService.Forward:input_type -> shoal.v1.ForwardRequest
+	65,  // 168: shoal.v1.ControlService.GetStatus:input_type -> shoal.v1.GetStatusRequest
+	68,  // 169: shoal.v1.ControlService.Init:input_type -> shoal.v1.InitRequest
+	70,  // 170: shoal.v1.ControlService.Join:input_type -> shoal.v1.JoinRequest
+	72,  // 171: shoal.v1.ControlService.Leave:input_type -> shoal.v1.LeaveRequest
+	74,  // 172: shoal.v1.ControlService.CreateToken:input_type -> shoal.v1.CreateTokenRequest
+	76,  // 173: shoal.v1.ControlService.ListTokens:input_type -> shoal.v1.ListTokensRequest
+	78,  // 174: shoal.v1.ControlService.RevokeToken:input_type -> shoal.v1.RevokeTokenRequest
+	11,  // 175: shoal.v1.ControlService.Deploy:output_type -> shoal.v1.DeployResponse
+	14,  // 176: shoal.v1.ControlService.Scale:output_type -> shoal.v1.ScaleResponse
+	16,  // 177: shoal.v1.ControlService.Remove:output_type -> shoal.v1.RemoveResponse
+	18,  // 178: shoal.v1.ControlService.Operate:output_type -> shoal.v1.OperateResponse
+	20,  // 179: shoal.v1.ControlService.ChangePeer:output_type -> shoal.v1.ChangePeerResponse
+	22,  // 180: shoal.v1.ControlService.WatchPeer:output_type -> shoal.v1.WatchPeerResponse
+	42,  // 181: shoal.v1.ControlService.ListServices:output_type -> shoal.v1.ListServicesResponse
+	44,  // 182: shoal.v1.ControlService.ListReplicas:output_type -> shoal.v1.ListReplicasResponse
+	46,  // 183: shoal.v1.ControlService.InspectService:output_type -> shoal.v1.InspectServiceResponse
+	25,  // 184: shoal.v1.ControlService.ExplainService:output_type -> shoal.v1.ExplainServiceResponse
+	50,  // 185: shoal.v1.ControlService.ListPeers:output_type -> shoal.v1.ListPeersResponse
+	52,  // 186: shoal.v1.ControlService.InspectPeer:output_type -> shoal.v1.InspectPeerResponse
+	56,  // 187: shoal.v1.ControlService.Watch:output_type -> shoal.v1.WatchResponse
+	59,  // 188: shoal.v1.ControlService.StreamLogs:output_type -> shoal.v1.StreamLogsResponse
+	63,  // 189: shoal.v1.ControlService.StreamEvents:output_type -> shoal.v1.StreamEventsResponse
+	141, // 190: shoal.v1.ControlService.Exec:output_type -> shoal.v1.ExecResponse
+	28,  // 191: shoal.v1.ControlService.CopyFrom:output_type -> shoal.v1.CopyFromResponse
+	30,  // 192: shoal.v1.ControlService.CopyTo:output_type -> shoal.v1.CopyToResponse
+	32,  // 193: shoal.v1.ControlService.WatchUsage:output_type -> shoal.v1.WatchUsageResponse
+	36,  // 194: shoal.v1.ControlService.RunDoctor:output_type -> shoal.v1.RunDoctorResponse
+	38,  // 195: shoal.v1.ControlService.GetDebug:output_type -> shoal.v1.GetDebugResponse
+	40,  // 196: shoal.v1.ControlService.GetMetrics:output_type -> shoal.v1.GetMetricsResponse
+	85,  // 197: shoal.v1.ControlService.ListImages:output_type -> shoal.v1.ListImagesResponse
+	87,  // 198: shoal.v1.ControlService.InspectImage:output_type -> shoal.v1.InspectImageResponse
+	89,  // 199: shoal.v1.ControlService.ChangeImage:output_type -> shoal.v1.ChangeImageResponse
+	91,  // 200: shoal.v1.ControlService.CollectImages:output_type -> shoal.v1.CollectImagesResponse
+	94,  // 201: shoal.v1.ControlService.GetImagePolicy:output_type -> shoal.v1.GetImagePolicyResponse
+	96,  // 202: shoal.v1.ControlService.SetImagePolicy:output_type -> shoal.v1.SetImagePolicyResponse
+	98,  // 203: shoal.v1.ControlService.GetRegistryLogin:output_type -> shoal.v1.GetRegistryLoginResponse
+	100, // 204: shoal.v1.ControlService.PushImage:output_type -> shoal.v1.PushImageResponse
+	102, // 205: shoal.v1.ControlService.PullImage:output_type -> shoal.v1.PullImageResponse
+	105, // 206: shoal.v1.ControlService.ImportImage:output_type -> shoal.v1.ImportImageResponse
+	107, // 207: shoal.v1.ControlService.ExportImage:output_type -> shoal.v1.ExportImageResponse
+	110, // 208: shoal.v1.ControlService.ListPorts:output_type -> shoal.v1.ListPortsResponse
+	113, // 209: shoal.v1.ControlService.ListReach:output_type -> shoal.v1.ListReachResponse
+	117, // 210: shoal.v1.ControlService.ListNetworks:output_type -> shoal.v1.ListNetworksResponse
+	120, // 211: shoal.v1.ControlService.Forward:output_type -> shoal.v1.ForwardResponse
+	66,  // 212: shoal.v1.ControlService.GetStatus:output_type -> shoal.v1.GetStatusResponse
+	69,  // 213: shoal.v1.ControlService.Init:output_type -> shoal.v1.InitResponse
+	71,  // 214: shoal.v1.ControlService.Join:output_type -> shoal.v1.JoinResponse
+	73,  // 215: shoal.v1.ControlService.Leave:output_type -> shoal.v1.LeaveResponse
+	75,  // 216: shoal.v1.ControlService.CreateToken:output_type -> shoal.v1.CreateTokenResponse
+	77,  // 217: shoal.v1.ControlService.ListTokens:output_type -> shoal.v1.ListTokensResponse
+	79,  // 218: shoal.v1.ControlService.RevokeToken:output_type -> shoal.v1.RevokeTokenResponse
+	175, // [175:219] is the sub-list for method output_type
+	131, // [131:175] is the sub-list for method input_type
 	131, // [131:131] is the sub-list for extension type_name
 	131, // [131:131] is the sub-list for extension extendee
 	0,   // [0:131] is the sub-list for field type_name
@@ -9313,46 +9404,46 @@ func file_shoal_v1_control_proto_init() {
 		(*CopyToRequest_Start)(nil),
 		(*CopyToRequest_Data)(nil),
 	}
-	file_shoal_v1_control_proto_msgTypes[56].OneofWrappers = []any{}
-	file_shoal_v1_control_proto_msgTypes[57].OneofWrappers = []any{
+	file_shoal_v1_control_proto_msgTypes[58].OneofWrappers = []any{}
+	file_shoal_v1_control_proto_msgTypes[59].OneofWrappers = []any{
 		(*StreamLogsResponse_Line)(nil),
 		(*StreamLogsResponse_Lost)(nil),
 	}
-	file_shoal_v1_control_proto_msgTypes[60].OneofWrappers = []any{}
-	file_shoal_v1_control_proto_msgTypes[86].OneofWrappers = []any{
+	file_shoal_v1_control_proto_msgTypes[62].OneofWrappers = []any{}
+	file_shoal_v1_control_proto_msgTypes[88].OneofWrappers = []any{
 		(*ChangeImageRequest_To)(nil),
 		(*ChangeImageRequest_Remove)(nil),
 		(*ChangeImageRequest_Pin)(nil),
 		(*ChangeImageRequest_MinCopies)(nil),
 	}
-	file_shoal_v1_control_proto_msgTypes[98].OneofWrappers = []any{
+	file_shoal_v1_control_proto_msgTypes[100].OneofWrappers = []any{
 		(*PushImageResponse_Progress)(nil),
 		(*PushImageResponse_End)(nil),
 	}
-	file_shoal_v1_control_proto_msgTypes[100].OneofWrappers = []any{
+	file_shoal_v1_control_proto_msgTypes[102].OneofWrappers = []any{
 		(*PullImageResponse_Progress)(nil),
 		(*PullImageResponse_End)(nil),
 	}
-	file_shoal_v1_control_proto_msgTypes[101].OneofWrappers = []any{
+	file_shoal_v1_control_proto_msgTypes[103].OneofWrappers = []any{
 		(*ImportImageRequest_Start)(nil),
 		(*ImportImageRequest_Data)(nil),
 		(*ImportImageRequest_End)(nil),
 	}
-	file_shoal_v1_control_proto_msgTypes[103].OneofWrappers = []any{
+	file_shoal_v1_control_proto_msgTypes[105].OneofWrappers = []any{
 		(*ImportImageResponse_Progress)(nil),
 		(*ImportImageResponse_End)(nil),
 	}
-	file_shoal_v1_control_proto_msgTypes[105].OneofWrappers = []any{
+	file_shoal_v1_control_proto_msgTypes[107].OneofWrappers = []any{
 		(*ExportImageResponse_Progress)(nil),
 		(*ExportImageResponse_Data)(nil),
 		(*ExportImageResponse_End)(nil),
 	}
-	file_shoal_v1_control_proto_msgTypes[116].OneofWrappers = []any{
+	file_shoal_v1_control_proto_msgTypes[118].OneofWrappers = []any{
 		(*ForwardRequest_Start)(nil),
 		(*ForwardRequest_Data)(nil),
 		(*ForwardRequest_End)(nil),
 	}
-	file_shoal_v1_control_proto_msgTypes[118].OneofWrappers = []any{
+	file_shoal_v1_control_proto_msgTypes[120].OneofWrappers = []any{
 		(*ForwardResponse_Data)(nil),
 		(*ForwardResponse_End)(nil),
 	}
@@ -9362,7 +9453,7 @@ func file_shoal_v1_control_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_shoal_v1_control_proto_rawDesc), len(file_shoal_v1_control_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   128,
+			NumMessages:   130,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -99,6 +99,9 @@ const (
 	ControlServiceRunDoctorProcedure = "/shoal.v1.ControlService/RunDoctor"
 	// ControlServiceGetDebugProcedure is the fully-qualified name of the ControlService's GetDebug RPC.
 	ControlServiceGetDebugProcedure = "/shoal.v1.ControlService/GetDebug"
+	// ControlServiceGetMetricsProcedure is the fully-qualified name of the ControlService's GetMetrics
+	// RPC.
+	ControlServiceGetMetricsProcedure = "/shoal.v1.ControlService/GetMetrics"
 	// ControlServiceListImagesProcedure is the fully-qualified name of the ControlService's ListImages
 	// RPC.
 	ControlServiceListImagesProcedure = "/shoal.v1.ControlService/ListImages"
@@ -208,6 +211,9 @@ type ControlServiceClient interface {
 	RunDoctor(context.Context, *connect.Request[v1.RunDoctorRequest]) (*connect.ServerStreamForClient[v1.RunDoctorResponse], error)
 	// GetDebug sends what a report of a fault needs, without secrets.
 	GetDebug(context.Context, *connect.Request[v1.GetDebugRequest]) (*connect.ServerStreamForClient[v1.GetDebugResponse], error)
+	// GetMetrics sends what the asked peer counts, as Prometheus reads it; it works before
+	// init and join.
+	GetMetrics(context.Context, *connect.Request[v1.GetMetricsRequest]) (*connect.Response[v1.GetMetricsResponse], error)
 	// ListImages lists the names of images that stand for something.
 	ListImages(context.Context, *connect.Request[v1.ListImagesRequest]) (*connect.Response[v1.ListImagesResponse], error)
 	// InspectImage asks the other peers what they hold of an image.
@@ -391,6 +397,12 @@ func NewControlServiceClient(httpClient connect.HTTPClient, baseURL string, opts
 			connect.WithSchema(controlServiceMethods.ByName("GetDebug")),
 			connect.WithClientOptions(opts...),
 		),
+		getMetrics: connect.NewClient[v1.GetMetricsRequest, v1.GetMetricsResponse](
+			httpClient,
+			baseURL+ControlServiceGetMetricsProcedure,
+			connect.WithSchema(controlServiceMethods.ByName("GetMetrics")),
+			connect.WithClientOptions(opts...),
+		),
 		listImages: connect.NewClient[v1.ListImagesRequest, v1.ListImagesResponse](
 			httpClient,
 			baseURL+ControlServiceListImagesProcedure,
@@ -549,6 +561,7 @@ type controlServiceClient struct {
 	watchUsage       *connect.Client[v1.WatchUsageRequest, v1.WatchUsageResponse]
 	runDoctor        *connect.Client[v1.RunDoctorRequest, v1.RunDoctorResponse]
 	getDebug         *connect.Client[v1.GetDebugRequest, v1.GetDebugResponse]
+	getMetrics       *connect.Client[v1.GetMetricsRequest, v1.GetMetricsResponse]
 	listImages       *connect.Client[v1.ListImagesRequest, v1.ListImagesResponse]
 	inspectImage     *connect.Client[v1.InspectImageRequest, v1.InspectImageResponse]
 	changeImage      *connect.Client[v1.ChangeImageRequest, v1.ChangeImageResponse]
@@ -676,6 +689,11 @@ func (c *controlServiceClient) RunDoctor(ctx context.Context, req *connect.Reque
 // GetDebug calls shoal.v1.ControlService.GetDebug.
 func (c *controlServiceClient) GetDebug(ctx context.Context, req *connect.Request[v1.GetDebugRequest]) (*connect.ServerStreamForClient[v1.GetDebugResponse], error) {
 	return c.getDebug.CallServerStream(ctx, req)
+}
+
+// GetMetrics calls shoal.v1.ControlService.GetMetrics.
+func (c *controlServiceClient) GetMetrics(ctx context.Context, req *connect.Request[v1.GetMetricsRequest]) (*connect.Response[v1.GetMetricsResponse], error) {
+	return c.getMetrics.CallUnary(ctx, req)
 }
 
 // ListImages calls shoal.v1.ControlService.ListImages.
@@ -833,6 +851,9 @@ type ControlServiceHandler interface {
 	RunDoctor(context.Context, *connect.Request[v1.RunDoctorRequest], *connect.ServerStream[v1.RunDoctorResponse]) error
 	// GetDebug sends what a report of a fault needs, without secrets.
 	GetDebug(context.Context, *connect.Request[v1.GetDebugRequest], *connect.ServerStream[v1.GetDebugResponse]) error
+	// GetMetrics sends what the asked peer counts, as Prometheus reads it; it works before
+	// init and join.
+	GetMetrics(context.Context, *connect.Request[v1.GetMetricsRequest]) (*connect.Response[v1.GetMetricsResponse], error)
 	// ListImages lists the names of images that stand for something.
 	ListImages(context.Context, *connect.Request[v1.ListImagesRequest]) (*connect.Response[v1.ListImagesResponse], error)
 	// InspectImage asks the other peers what they hold of an image.
@@ -1012,6 +1033,12 @@ func NewControlServiceHandler(svc ControlServiceHandler, opts ...connect.Handler
 		connect.WithSchema(controlServiceMethods.ByName("GetDebug")),
 		connect.WithHandlerOptions(opts...),
 	)
+	controlServiceGetMetricsHandler := connect.NewUnaryHandler(
+		ControlServiceGetMetricsProcedure,
+		svc.GetMetrics,
+		connect.WithSchema(controlServiceMethods.ByName("GetMetrics")),
+		connect.WithHandlerOptions(opts...),
+	)
 	controlServiceListImagesHandler := connect.NewUnaryHandler(
 		ControlServiceListImagesProcedure,
 		svc.ListImages,
@@ -1188,6 +1215,8 @@ func NewControlServiceHandler(svc ControlServiceHandler, opts ...connect.Handler
 			controlServiceRunDoctorHandler.ServeHTTP(w, r)
 		case ControlServiceGetDebugProcedure:
 			controlServiceGetDebugHandler.ServeHTTP(w, r)
+		case ControlServiceGetMetricsProcedure:
+			controlServiceGetMetricsHandler.ServeHTTP(w, r)
 		case ControlServiceListImagesProcedure:
 			controlServiceListImagesHandler.ServeHTTP(w, r)
 		case ControlServiceInspectImageProcedure:
@@ -1323,6 +1352,10 @@ func (UnimplementedControlServiceHandler) RunDoctor(context.Context, *connect.Re
 
 func (UnimplementedControlServiceHandler) GetDebug(context.Context, *connect.Request[v1.GetDebugRequest], *connect.ServerStream[v1.GetDebugResponse]) error {
 	return connect.NewError(connect.CodeUnimplemented, errors.New("shoal.v1.ControlService.GetDebug is not implemented"))
+}
+
+func (UnimplementedControlServiceHandler) GetMetrics(context.Context, *connect.Request[v1.GetMetricsRequest]) (*connect.Response[v1.GetMetricsResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("shoal.v1.ControlService.GetMetrics is not implemented"))
 }
 
 func (UnimplementedControlServiceHandler) ListImages(context.Context, *connect.Request[v1.ListImagesRequest]) (*connect.Response[v1.ListImagesResponse], error) {

@@ -104,7 +104,7 @@ docs: ## regenerate what is generated from the code's tables: one line for each
 	go run ./cmd/shoald --print-config > packaging/shoald.yaml
 	go run ./cmd/shoal deploy --print-reference > docs/compose.md
 	env -u SHOAL_HOST -u SHOAL_CONTEXT go run ./cmd/shoal --print-reference > docs/cli.md
-	UPDATE=1 go test -count=1 -run '^TestDocs$$' ./node/metrics
+	go test -count=1 -run '^TestDocs$$' ./node/metrics -update
 
 .PHONY: dist
 dist: ## static binaries for every platform, as archives with checksums, in bin/dist

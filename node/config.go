@@ -56,6 +56,7 @@ type Config struct {
 	BackBy    time.Duration   // how long the others leave this peer's slots alone after it was stopped
 	Policy    string          // file in which the owner says what containers may do to the machine; "": nothing
 	Images    images.Config   // Dir is set by the daemon
+	Metrics   string          // "IP:PORT" where Prometheus may ask, without a password; "": nowhere
 	Version   string
 	Clock     shoal.Clock      `json:"-"` // nil: the machine's own
 	Tail      *Tail            `json:"-"` // what was logged last, for reports of faults; nil: none
@@ -108,6 +109,9 @@ func (c *Config) Validate() error {
 	}
 	if err := c.Images.Upstream.Validate(); err != nil {
 		return fmt.Errorf("images.upstream: %w", err)
+	}
+	if err := c.checkMetrics(); err != nil {
+		return err
 	}
 	if _, err := multiaddrs("listen", c.Listen); err != nil {
 		return err

@@ -29,6 +29,7 @@ import (
 	"github.com/shoalnet/shoal/gossip/beats"
 	"github.com/shoalnet/shoal/ingress"
 	"github.com/shoalnet/shoal/links"
+	"github.com/shoalnet/shoal/node/metrics"
 	"github.com/shoalnet/shoal/runtime"
 )
 
@@ -59,9 +60,15 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) (err error) {
 	if err != nil {
 		return err
 	}
+	exporter := metrics.New(peer.measure, log)
 	server, err := api.NewServer(api.Config{Socket: cfg.Socket}, api.Deps{
-		Membership: peer, Cluster: peer.Cluster, Doctor: peer, Report: peer.Report, Path: peer.path, Clock: clock, Log: log, Open: cfg.Ready,
+		Membership: peer, Cluster: peer.Cluster, Doctor: peer, Report: peer.Report, Metrics: exporter.Text,
+		Path: peer.path, Clock: clock, Log: log, Open: cfg.Ready,
 	})
+	if err != nil {
+		return errors.Join(err, peer.links.Close())
+	}
+	scraped, err := cfg.listenMetrics(ctx)
 	if err != nil {
 		return errors.Join(err, peer.links.Close())
 	}
@@ -76,6 +83,10 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) (err error) {
 	})
 	g.Go(func() error { return peer.Run(ctx) })
 	g.Go(func() error { rules.run(ctx, cfg.Reload); return nil })
+	if scraped != nil {
+		log.Info("metrics for Prometheus", "address", scraped.Addr().String())
+		g.Go(func() error { return exporter.Serve(ctx, scraped) })
+	}
 	return g.Wait()
 }
 

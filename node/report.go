@@ -10,11 +10,13 @@ import (
 	"fmt"
 	goruntime "runtime"
 	"runtime/pprof"
+
+	"github.com/shoalnet/shoal/node/metrics"
 )
 
 // Report calls fn for each file that only the daemon itself can add to a report of a
 // fault: what it was configured with, its last log lines, what its goroutines do, and
-// its memory. None holds a key or a token.
+// its memory and its metrics. None holds a key or a token.
 func (p *Peer) Report(ctx context.Context, fn func(name string, data []byte) error) error {
 	files := []struct {
 		name string
@@ -24,6 +26,7 @@ func (p *Peer) Report(ctx context.Context, fn func(name string, data []byte) err
 		{"daemon/log.txt", func() ([]byte, error) { return p.parts.Tail.Lines(), nil }},
 		{"daemon/goroutines.txt", goroutines},
 		{"daemon/memory.json", memory},
+		{"daemon/metrics.txt", metrics.New(p.measure, p.parts.Log).Text},
 	}
 	for _, f := range files {
 		if f.name == "daemon/log.txt" && p.parts.Tail == nil {

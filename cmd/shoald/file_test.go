@@ -42,6 +42,7 @@ images:
   insecure: "10.0.0.7:5000"
   up: 10MiB
   down: 50MiB
+metrics: {listen: "127.0.0.1:4711"}
 mdns: true
 network:
   upnp: false
@@ -58,6 +59,7 @@ log-level: debug
 		Advertise: []string{"203.0.113.7"}, Publish: "192.0.2.1", Name: "osaka",
 		Labels: map[string]string{"zone": "eu", "rack": "12"}, Profile: "wan",
 		Docker: "unix:///run/docker.sock", Policy: "/srv/policy.yaml", MDNS: true, NoUPnP: true, Relay: "on", BackBy: 90 * time.Second, Version: version,
+		Metrics: "127.0.0.1:4711",
 	}}
 	want.Reserved.CPUMilli, want.Reserved.MemBytes = 500, 3<<29
 	want.Images = node.DefaultImages()
@@ -105,6 +107,7 @@ func TestParseFileRefuses(t *testing.T) {
 		"images: {share: 20}":                 `line 1: images.share: must be a number 0-1, got "20"`,
 		"images: {limit: 50}":                 `line 1: images.limit: missing unit (try "50MiB")`,
 		"images: {upstream: [ghcr.io, none]}": `line 1: images.upstream: none stands alone`,
+		"metrics: {listen: localhost}":        `line 1: metrics.listen: must be an IP and a port like 127.0.0.1:4711, or off, got "localhost"`,
 		"mdns: yes":                           `line 1: mdns: must be true or false, got "yes"`,
 		"mdns: 1":                             `line 1: mdns: must be true or false, got the number "1" (text goes in quotes)`,
 		"name: 12":                            `line 1: name: must be text, got the number "12" (text goes in quotes)`,

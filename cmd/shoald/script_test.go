@@ -69,7 +69,8 @@ func testMain(m *testing.M) int {
 //	listings SILENT NAME...       ask each daemon for every listing: see cmdListings
 //	told NAME REGEXP              wait until a daemon's log matches
 //	keep VAR CMD...               run, and keep its stdout in a variable
-//	visit CODE TEXT URL [K:V...]  GET with these headers: this status, TEXT in the answer
+//	visit CODE TEXT URL [K:V...]  GET with these headers: this status, TEXT in the answer;
+//	                              with ! before it the connection breaks
 //
 // TEXT and REGEXP may hold variables, also in quotes.
 func TestScript(t *testing.T) {
@@ -335,7 +336,7 @@ func cmdKeep(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Setenv(args[0], strings.TrimSpace(ts.ReadFile("stdout")))
 }
 
-func cmdVisit(ts *testscript.TestScript, _ bool, args []string) {
+func cmdVisit(ts *testscript.TestScript, neg bool, args []string) {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, args[2], nil)
@@ -348,6 +349,13 @@ func cmdVisit(ts *testscript.TestScript, _ bool, args []string) {
 		}
 	}
 	res, err := http.DefaultClient.Do(req)
+	if neg {
+		if err == nil {
+			_ = res.Body.Close() // nobody reads it
+			ts.Fatalf("GET %s = %d, want none", args[2], res.StatusCode)
+		}
+		return
+	}
 	ts.Check(err)
 	defer func() { _ = res.Body.Close() }() // it is read
 	body, err := io.ReadAll(io.LimitReader(res.Body, 1<<20))

@@ -165,6 +165,11 @@ var settings = []setting{
 		set: func(c *config, v string) (err error) { c.Images.Exchange.DownRate, err = parseSize(v); return err },
 	},
 	{
+		key: "metrics.listen", flag: "metrics", shape: "IP:PORT|off", usage: "where Prometheus may ask for metrics", normal: "off", example: "127.0.0.1:4711",
+		note: "See [metrics](metrics.md). It has no password and no encryption: everybody who reaches the address reads them, so name a loopback address or one of a network you trust.",
+		set:  setMetrics,
+	},
+	{
 		key: "mdns", flag: "mdns", form: truth, shape: "BOOL", usage: "look for members on the local network", normal: "false", example: "true",
 		set: func(c *config, v string) (err error) { c.MDNS, err = parseTruth(v); return err },
 	},
@@ -226,6 +231,14 @@ func setRegistry(c *config, v string) error {
 	at, err := netip.ParseAddrPort(v)
 	if err != nil || !at.Addr().IsLoopback() || at.Port() == 0 {
 		return fmt.Errorf("must be a loopback address and port like 127.0.0.1:5050, or off, got %q", v)
+	}
+	return nil
+}
+
+// setMetrics takes the address; Validate looks at it.
+func setMetrics(c *config, v string) error {
+	if c.Metrics = v; v == "off" {
+		c.Metrics = ""
 	}
 	return nil
 }

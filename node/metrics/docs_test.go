@@ -18,7 +18,7 @@ const (
 	docsEnd   = "<!-- The table ends. -->\n"
 )
 
-// TestDocs: the table of docs/metrics.md is that of the code; UPDATE=1 writes it.
+// TestDocs: the table of docs/metrics.md is that of the code; -update writes it.
 func TestDocs(t *testing.T) {
 	raw, err := os.ReadFile(docsFile)
 	if err != nil {
@@ -40,7 +40,7 @@ func TestDocs(t *testing.T) {
 	}
 	b.WriteString("\n")
 	want := b.String()
-	if os.Getenv("UPDATE") != "" {
+	if *update {
 		if err := os.WriteFile(docsFile, []byte(before+docsBegin+want+docsEnd+after), 0o600); err != nil {
 			t.Fatal(err)
 		}

@@ -5,6 +5,7 @@ package metrics
 
 import (
 	"bytes"
+	"flag"
 	"fmt"
 	"log/slog"
 	"os"
@@ -21,6 +22,8 @@ import (
 
 	"github.com/shoalnet/shoal"
 )
+
+var update = flag.Bool("update", false, "rewrite the golden files, and the table of docs/metrics.md")
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
@@ -97,7 +100,7 @@ func TestText(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			file := "testdata/" + name + ".txt"
 			got := written(t, s)
-			if os.Getenv("UPDATE") != "" {
+			if *update {
 				if err := os.WriteFile(file, []byte(got), 0o600); err != nil {
 					t.Fatal(err)
 				}

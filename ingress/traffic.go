@@ -8,9 +8,9 @@ import (
 	"github.com/shoalnet/shoal/ingress/carry"
 )
 
-// Traffic returns what this peer carried for its own clients, by service: by published
-// ports and forwarded ones together. A service that is removed, or was never asked for
-// here, is not among them.
+// Traffic returns what this peer carried for its own clients, by service, whichever way they
+// came: a published port, a forwarded one. A service that is removed, or was never asked
+// for here, is not among them.
 func (r *Room) Traffic() map[string]shoal.Traffic {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -23,7 +23,7 @@ var aboutIngress = []family{
 	},
 	{
 		name: "shoal_ingress_connections_total", kind: counter, labels: []string{"service"},
-		help:    "Connections of clients that came to this peer, by published ports and forwarded ones",
+		help:    "Connections of clients that came to this peer, whichever way: a published port, a forwarded one",
 		numbers: ofTraffic(func(t *shoal.Traffic) float64 { return float64(t.Total) }),
 	},
 	{

@@ -15,8 +15,14 @@ type Service struct {
 	Fresh    bool       // the newest wish was written here or came by live push, not by a sync
 	Heads    []RevisionID
 	Scale    ScaleState
-	Stopped  bool   // a user stopped it: no replica is wanted, whatever Replicas says
-	OpSeq    uint64 // highest OpBody.Seq seen
+	Stopped  bool           // a user stopped it: no replica is wanted, whatever Replicas says
+	Paused   bool           // no more slots change to the current revision
+	PauseWhy string         // "": a user said so
+	Promoted bool           // all slots may change, not only the first few
+	OpSeq    uint64         // highest OpBody.Seq seen
+	Past     []PastRevision // see RevisionBody
+	Undoes   RevisionID     // the revision that the current one goes back from; zero: none
+	Why      string         // it goes back, one line
 }
 
 // Wanted returns how many slots a replicated service wants now.

@@ -64,6 +64,7 @@ type ReplicaStatus struct {
 	Addr      string // container address on its network, "" if none
 	Ports     []PortBinding
 	Restarts  int
+	Failures  int // runs that ended badly, and launches that failed, at this revision
 	ExitCode  int
 	Reason    string // why it is not ready, one line
 	Container string // engine's container ID, "" before it exists

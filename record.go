@@ -104,8 +104,12 @@ type OpBody struct {
 	Service string
 	Seq     uint64 // 1 + the highest Seq its author saw
 	Stopped bool   // no replica is wanted, whatever the scale
-	// Of is the revision that was current. A newer one starts the service again.
-	Of RevisionID
+	// Of is the revision that was current. A newer one starts the service again, and is
+	// neither paused nor promoted.
+	Of       RevisionID
+	Paused   bool   // no more slots change to Of
+	Promoted bool   // its first few have shown enough: all slots change to Of
+	Why      string // it is paused, one line; "": a user said so
 }
 
 // Proposal is advice, never an order: slot From+i goes to Peers[i]; "" where the
@@ -121,6 +125,13 @@ type RevisionBody struct {
 	Replaces []RevisionID // all heads its author saw; the store adds the newest of every author
 	Spec     Spec
 	Proposal Proposal
+	// Past are those that were current before, the newest first, at most [MaxPast]; a
+	// large spec may leave room for fewer.
+	Past []PastRevision
+	// Undoes is the revision that this one goes back from; zero: none. Equal ones of
+	// several authors are one wish.
+	Undoes RevisionID
+	Why    string // it goes back, one line; "": a user said so
 }
 
 // ScaleBase is a counter opened by "=n". It covers all bases its author saw.

@@ -114,12 +114,6 @@ type Restart struct {
 	Window      time.Duration // running this long forgives earlier failures; 0: the default
 }
 
-// Rollout limits how a new revision replaces an old one.
-type Rollout struct {
-	Parallelism int  // slots changed at once; 0: a quarter of the replicas, at least 1
-	StartFirst  bool // start the new replica before the old one stops
-}
-
 // Spec is the immutable body of one revision of a service. A copy is safe to
 // share as long as nobody writes to its slices and maps; nobody may.
 type Spec struct {
@@ -169,6 +163,9 @@ type Spec struct {
 	StopSignal string        // "": the image's, else SIGTERM
 	StopGrace  time.Duration // 0: 10s
 	Rollout    Rollout
+	// Rollback is how this revision takes the place of one that went wrong; nil: as
+	// Rollout, but that a failure pauses it.
+	Rollback *Rollout
 }
 
 // Size is what placement counts for one replica: the reservation, or the limit

@@ -65,7 +65,7 @@ func (s *Spec) Validate() error {
 		s.checkProject, s.checkImage,
 		func() error { return CheckReplicas(s.Replicas) },
 		s.checkEnums, s.checkEnv, s.checkPorts, s.checkResources, s.checkHealth, s.checkTimes,
-		s.checkSetup, s.checkPlace, s.checkReach, s.checkNetworks,
+		s.checkSetup, s.checkPlace, s.checkReach, s.checkNetworks, s.checkRollouts,
 	}
 	for _, check := range checks {
 		if err := check(); err != nil {
@@ -248,9 +248,6 @@ func (s *Spec) checkTimes() error {
 	}
 	if s.Restart.Delay < 0 || s.Restart.Window < 0 || s.Restart.MaxAttempts < 0 {
 		return &InvalidError{Field: "restart", Why: "must not be negative"}
-	}
-	if s.Rollout.Parallelism < 0 || s.Rollout.Parallelism > MaxReplicas {
-		return &InvalidError{Field: "update_config.parallelism", Why: fmt.Sprintf("must be 0-%d, got %d", MaxReplicas, s.Rollout.Parallelism)}
 	}
 	return nil
 }

@@ -63,6 +63,7 @@ func bodyMessage(b shoal.Body) pb.Message {
 		return &shoalv1.RevisionBody{
 			Revision: revisionMessage(b.Revision), Replaces: revisionMessages(b.Replaces),
 			Spec: specMessage(&b.Spec), Proposal: proposalMessage(b.Proposal),
+			Past: pastMessages(b.Past), Undoes: revisionMessage(b.Undoes), Why: b.Why,
 		}
 	case *shoal.ScaleBody:
 		return scaleMessage(b)
@@ -76,7 +77,9 @@ func bodyMessage(b shoal.Body) pb.Message {
 			Uses: int32(b.Uses), RedeemedBy: texts(b.RedeemedBy), Revoked: b.Revoked,
 		}
 	case *shoal.OpBody:
-		return &shoalv1.OpBody{Service: b.Service, Seq: b.Seq, Stopped: b.Stopped, Of: revisionMessage(b.Of)}
+		return &shoalv1.OpBody{
+			Service: b.Service, Seq: b.Seq, Stopped: b.Stopped, Of: revisionMessage(b.Of), Paused: b.Paused, Promoted: b.Promoted, Why: b.Why,
+		}
 	case *shoal.ImageBody:
 		return imageMessage(b)
 	case *shoal.PolicyBody:
@@ -110,10 +113,14 @@ func bodyOf(m pb.Message) (shoal.Body, error) {
 		if err != nil {
 			return nil, err
 		}
+		past, err := pastOf(m.GetPast())
+		if err != nil {
+			return nil, err
+		}
 		p, err := proposalOf(m.GetProposal())
 		return &shoal.RevisionBody{
 			Revision: revisionOf(m.GetRevision()), Replaces: revisionsOf(m.GetReplaces()),
-			Spec: spec, Proposal: p,
+			Spec: spec, Proposal: p, Past: past, Undoes: revisionOf(m.GetUndoes()), Why: m.GetWhy(),
 		}, err
 	case *shoalv1.ScaleBody:
 		return scaleOf(m)
@@ -128,7 +135,10 @@ func bodyOf(m pb.Message) (shoal.Body, error) {
 			RedeemedBy: peersOf(m.GetRedeemedBy()), Revoked: m.GetRevoked(),
 		}, nil
 	case *shoalv1.OpBody:
-		return &shoal.OpBody{Service: m.GetService(), Seq: m.GetSeq(), Stopped: m.GetStopped(), Of: revisionOf(m.GetOf())}, nil
+		return &shoal.OpBody{
+			Service: m.GetService(), Seq: m.GetSeq(), Stopped: m.GetStopped(), Of: revisionOf(m.GetOf()),
+			Paused: m.GetPaused(), Promoted: m.GetPromoted(), Why: m.GetWhy(),
+		}, nil
 	case *shoalv1.ImageBody:
 		return imageOf(m)
 	case *shoalv1.PolicyBody:

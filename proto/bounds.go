@@ -164,6 +164,9 @@ func checkBody(b shoal.Body) error {
 		c.revisions("replaces", b.Replaces)
 		c.spec(&b.Spec)
 		c.proposal(b.Proposal)
+		c.past(b.Past)
+		c.revision("undoes", b.Undoes, true)
+		c.text("why", b.Why, maxReason)
 	case *shoal.ScaleBody:
 		c.scale(b)
 	case *shoal.GoneBody:
@@ -176,6 +179,7 @@ func checkBody(b shoal.Body) error {
 	case *shoal.OpBody:
 		c.service("service", b.Service)
 		c.revision("of", b.Of, false)
+		c.text("why", b.Why, maxReason)
 	case *shoal.ImageBody:
 		c.image(b)
 	case *shoal.PolicyBody:
@@ -292,7 +296,10 @@ func (c *checker) spec(s *shoal.Spec) {
 	c.between("restart", int64(min(s.Restart.Delay, s.Restart.Window)), 0, math.MaxInt64)
 	c.between("restart", int64(s.Restart.MaxAttempts), 0, math.MaxInt32)
 	c.between("stop_grace", int64(s.StopGrace), 0, math.MaxInt64)
-	c.between("rollout", int64(s.Rollout.Parallelism), 0, maxSlots)
+	c.rollout("rollout", &s.Rollout)
+	if s.Rollback != nil {
+		c.rollout("rollback", s.Rollback)
+	}
 }
 
 // checkState checks every bound of a peer's state.

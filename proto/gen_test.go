@@ -113,11 +113,42 @@ var genSpec = rapid.Custom(func(t *rapid.T) shoal.Spec {
 			MaxAttempts: genCount.Draw(t, "attempts"), Window: genDuration.Draw(t, "window"),
 		},
 		StopSignal: genText.Draw(t, "signal"), StopGrace: genDuration.Draw(t, "grace"),
-		Rollout: shoal.Rollout{Parallelism: genCount.Draw(t, "parallel"), StartFirst: rapid.Bool().Draw(t, "first")},
+		Rollout: genRollout.Draw(t, "rollout"), Rollback: genRollback.Draw(t, "rollback"),
 		Setup:   genSetup.Draw(t, "setup"), SpreadBy: genText.Draw(t, "spread by"), VolumesAnywhere: rapid.Bool().Draw(t, "anywhere"),
 		Restarts: genCount.Draw(t, "restarts asked"),
 		LB:       shoal.LB(genText.Draw(t, "lb")), Prefer: shoal.Prefer(genText.Draw(t, "prefer")), ProxyProtocol: rapid.Bool().Draw(t, "proxy"),
 		Digest: rapid.OneOf(rapid.Just(""), genDigest).Draw(t, "digest"), Platforms: genPlatforms.Draw(t, "platforms"),
+	}
+})
+
+var genRollout = rapid.Custom(func(t *rapid.T) shoal.Rollout {
+	share := rapid.Custom(func(t *rapid.T) shoal.Share {
+		return shoal.Share{N: genCount.Draw(t, "n"), Percent: rapid.IntRange(0, 100).Draw(t, "percent")}
+	})
+	return shoal.Rollout{
+		Parallelism: genCount.Draw(t, "parallel"), StartFirst: rapid.Bool().Draw(t, "first"),
+		MaxUnavailable: share.Draw(t, "unavailable"), MaxSurge: share.Draw(t, "surge"),
+		Delay: genDuration.Draw(t, "delay"), MinHealthy: genDuration.Draw(t, "healthy"),
+		Monitor: genDuration.Draw(t, "monitor"), Deadline: genDuration.Draw(t, "deadline"),
+		MaxFailureRatio: rapid.IntRange(0, 1000).Draw(t, "ratio"), OnFailure: shoal.FailureAction(genText.Draw(t, "action")),
+		Canary: shoal.Canary{
+			Slots: share.Draw(t, "canary"), PromoteAfter: genDuration.Draw(t, "promote"), Weight: rapid.IntRange(0, 100).Draw(t, "weight"),
+		},
+	}
+})
+
+var genRollback = rapid.Custom(func(t *rapid.T) *shoal.Rollout {
+	if rapid.Bool().Draw(t, "none") {
+		return nil
+	}
+	r := genRollout.Draw(t, "it")
+	return &r
+})
+
+var genPast = rapid.Custom(func(t *rapid.T) shoal.PastRevision {
+	return shoal.PastRevision{
+		Revision: genRev.Draw(t, "revision"), Spec: genSpec.Draw(t, "spec"),
+		Accepted: genHLC.Draw(t, "accepted"), Good: rapid.Bool().Draw(t, "good"),
 	}
 })
 
@@ -195,6 +226,7 @@ func genBody(kind shoal.Kind) *rapid.Generator[shoal.Body] {
 			return &shoal.RevisionBody{
 				Revision: genRev.Draw(t, "revision"), Replaces: genRevs.Draw(t, "replaces"),
 				Spec: genSpec.Draw(t, "spec"), Proposal: genProposal.Draw(t, "proposal"),
+				Past: sliceOf(genPast, 2).Draw(t, "past"), Undoes: genRev.Draw(t, "undoes"), Why: genText.Draw(t, "why"),
 			}
 		case shoal.KindScale:
 			return genScale(t)
@@ -206,6 +238,7 @@ func genBody(kind shoal.Kind) *rapid.Generator[shoal.Body] {
 			return &shoal.OpBody{
 				Service: genService.Draw(t, "service"), Seq: rapid.Uint64().Draw(t, "seq"),
 				Stopped: rapid.Bool().Draw(t, "stopped"), Of: genRev.Draw(t, "of"),
+				Paused: rapid.Bool().Draw(t, "paused"), Promoted: rapid.Bool().Draw(t, "promoted"), Why: genText.Draw(t, "why"),
 			}
 		case shoal.KindImage:
 			return genImage(t)
@@ -299,7 +332,7 @@ var genState = rapid.Custom(func(t *rapid.T) shoal.PeerState {
 			ID: genReplica.Draw(t, "id"), Service: genService.Draw(t, "service"), Slot: genSlot.Draw(t, "slot"),
 			Revision: genRev.Draw(t, "revision"), Phase: shoal.Phase(rapid.IntRange(0, int(shoal.PhaseLost)).Draw(t, "phase")),
 			Health: genText.Draw(t, "health"), Addr: genText.Draw(t, "addr"), Ports: sliceOf(port, 2).Draw(t, "ports"),
-			Restarts: genCount.Draw(t, "restarts"), ExitCode: rapid.IntRange(-1, 255).Draw(t, "exit"),
+			Restarts: genCount.Draw(t, "restarts"), Failures: genCount.Draw(t, "failures"), ExitCode: rapid.IntRange(-1, 255).Draw(t, "exit"),
 			Reason: genText.Draw(t, "reason"), Container: genText.Draw(t, "container"), Image: genText.Draw(t, "image"),
 			StartedAt: rapid.Int64().Draw(t, "started"),
 		}

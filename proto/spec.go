@@ -45,8 +45,11 @@ func specMessage(s *shoal.Spec) *shoalv1.Spec {
 			MaxAttempts: int32(r.MaxAttempts), WindowNs: int64(r.Window),
 		}
 	}
-	if r := s.Rollout; r != (shoal.Rollout{}) {
-		m.Rollout = &shoalv1.Rollout{Parallelism: int32(r.Parallelism), StartFirst: r.StartFirst}
+	if s.Rollout != (shoal.Rollout{}) {
+		m.Rollout = rolloutMessage(&s.Rollout)
+	}
+	if s.Rollback != nil {
+		m.Rollback = rolloutMessage(s.Rollback)
 	}
 	return m
 }
@@ -96,8 +99,10 @@ func specOf(m *shoalv1.Spec) (shoal.Spec, error) {
 			MaxAttempts: int(r.GetMaxAttempts()), Window: time.Duration(r.GetWindowNs()),
 		}
 	}
-	if r := m.GetRollout(); r != nil {
-		s.Rollout = shoal.Rollout{Parallelism: int(r.GetParallelism()), StartFirst: r.GetStartFirst()}
+	s.Rollout = rolloutOf(m.GetRollout())
+	if m.GetRollback() != nil {
+		r := rolloutOf(m.GetRollback())
+		s.Rollback = &r
 	}
 	return s, nil
 }

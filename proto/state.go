@@ -96,7 +96,7 @@ func replicaMessage(r *shoal.ReplicaStatus) *shoalv1.ReplicaStatus {
 		Id: replicaBytes(r.ID), Service: r.Service, Slot: int32(r.Slot), Revision: revisionMessage(r.Revision),
 		Phase: shoalv1.Phase(r.Phase), Health: r.Health, Addr: r.Addr, Restarts: int32(r.Restarts),
 		ExitCode: int32(r.ExitCode), Reason: r.Reason, Container: r.Container, Image: r.Image,
-		StartedAt: r.StartedAt,
+		StartedAt: r.StartedAt, Failures: int32(r.Failures),
 	}
 	for _, p := range r.Ports {
 		m.Ports = append(m.Ports, &shoalv1.PortBinding{
@@ -112,7 +112,7 @@ func statusOf(m *shoalv1.ReplicaStatus) (shoal.ReplicaStatus, error) {
 		ID: id, Service: m.GetService(), Slot: int(m.GetSlot()), Revision: revisionOf(m.GetRevision()),
 		Phase: shoal.Phase(m.GetPhase()), Health: m.GetHealth(), Addr: m.GetAddr(),
 		Restarts: int(m.GetRestarts()), ExitCode: int(m.GetExitCode()), Reason: m.GetReason(),
-		Container: m.GetContainer(), Image: m.GetImage(), StartedAt: m.GetStartedAt(),
+		Container: m.GetContainer(), Image: m.GetImage(), StartedAt: m.GetStartedAt(), Failures: int(m.GetFailures()),
 	}
 	if r.Phase < shoal.PhaseUnknown || r.Phase > shoal.PhaseLost {
 		r.Phase = shoal.PhaseUnknown

@@ -186,6 +186,7 @@ type ReplicaStatus struct {
 	Container     string                 `protobuf:"bytes,12,opt,name=container,proto3" json:"container,omitempty"`
 	Image         string                 `protobuf:"bytes,13,opt,name=image,proto3" json:"image,omitempty"`
 	StartedAt     int64                  `protobuf:"varint,14,opt,name=started_at,json=startedAt,proto3" json:"started_at,omitempty"`
+	Failures      int32                  `protobuf:"varint,15,opt,name=failures,proto3" json:"failures,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -314,6 +315,13 @@ func (x *ReplicaStatus) GetImage() string {
 func (x *ReplicaStatus) GetStartedAt() int64 {
 	if x != nil {
 		return x.StartedAt
+	}
+	return 0
+}
+
+func (x *ReplicaStatus) GetFailures() int32 {
+	if x != nil {
+		return x.Failures
 	}
 	return 0
 }
@@ -550,7 +558,7 @@ const file_shoal_v1_beat_proto_rawDesc = "" +
 	"\tcontainer\x18\x01 \x01(\rR\tcontainer\x12\x1a\n" +
 	"\bprotocol\x18\x02 \x01(\tR\bprotocol\x12\x17\n" +
 	"\ahost_ip\x18\x03 \x01(\tR\x06hostIp\x12\x1b\n" +
-	"\thost_port\x18\x04 \x01(\rR\bhostPort\"\xa3\x03\n" +
+	"\thost_port\x18\x04 \x01(\rR\bhostPort\"\xbf\x03\n" +
 	"\rReplicaStatus\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\fR\x02id\x12\x18\n" +
 	"\aservice\x18\x02 \x01(\tR\aservice\x12\x12\n" +
@@ -567,7 +575,8 @@ const file_shoal_v1_beat_proto_rawDesc = "" +
 	"\tcontainer\x18\f \x01(\tR\tcontainer\x12\x14\n" +
 	"\x05image\x18\r \x01(\tR\x05image\x12\x1d\n" +
 	"\n" +
-	"started_at\x18\x0e \x01(\x03R\tstartedAt\"m\n" +
+	"started_at\x18\x0e \x01(\x03R\tstartedAt\x12\x1a\n" +
+	"\bfailures\x18\x0f \x01(\x05R\bfailures\"m\n" +
 	"\aRefusal\x12\x18\n" +
 	"\aservice\x18\x01 \x01(\tR\aservice\x120\n" +
 	"\brevision\x18\x02 \x01(\v2\x14.shoal.v1.RevisionIDR\brevision\x12\x16\n" +

@@ -768,6 +768,9 @@ type OpBody struct {
 	Seq           uint64                 `protobuf:"varint,2,opt,name=seq,proto3" json:"seq,omitempty"`
 	Stopped       bool                   `protobuf:"varint,3,opt,name=stopped,proto3" json:"stopped,omitempty"`
 	Of            *RevisionID            `protobuf:"bytes,4,opt,name=of,proto3" json:"of,omitempty"`
+	Paused        bool                   `protobuf:"varint,5,opt,name=paused,proto3" json:"paused,omitempty"`
+	Promoted      bool                   `protobuf:"varint,6,opt,name=promoted,proto3" json:"promoted,omitempty"`
+	Why           string                 `protobuf:"bytes,7,opt,name=why,proto3" json:"why,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -828,6 +831,27 @@ func (x *OpBody) GetOf() *RevisionID {
 		return x.Of
 	}
 	return nil
+}
+
+func (x *OpBody) GetPaused() bool {
+	if x != nil {
+		return x.Paused
+	}
+	return false
+}
+
+func (x *OpBody) GetPromoted() bool {
+	if x != nil {
+		return x.Promoted
+	}
+	return false
+}
+
+func (x *OpBody) GetWhy() string {
+	if x != nil {
+		return x.Why
+	}
+	return ""
 }
 
 // Proposal advises that slot from+i goes to peers[picks[i]-1]; a pick of 0 advises
@@ -899,6 +923,9 @@ type RevisionBody struct {
 	Replaces      []*RevisionID          `protobuf:"bytes,2,rep,name=replaces,proto3" json:"replaces,omitempty"`
 	Spec          *Spec                  `protobuf:"bytes,3,opt,name=spec,proto3" json:"spec,omitempty"`
 	Proposal      *Proposal              `protobuf:"bytes,4,opt,name=proposal,proto3" json:"proposal,omitempty"`
+	Past          []*PastRevision        `protobuf:"bytes,5,rep,name=past,proto3" json:"past,omitempty"`
+	Undoes        *RevisionID            `protobuf:"bytes,6,opt,name=undoes,proto3" json:"undoes,omitempty"` // absent: none
+	Why           string                 `protobuf:"bytes,7,opt,name=why,proto3" json:"why,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -961,6 +988,96 @@ func (x *RevisionBody) GetProposal() *Proposal {
 	return nil
 }
 
+func (x *RevisionBody) GetPast() []*PastRevision {
+	if x != nil {
+		return x.Past
+	}
+	return nil
+}
+
+func (x *RevisionBody) GetUndoes() *RevisionID {
+	if x != nil {
+		return x.Undoes
+	}
+	return nil
+}
+
+func (x *RevisionBody) GetWhy() string {
+	if x != nil {
+		return x.Why
+	}
+	return ""
+}
+
+// PastRevision is a revision that was current before.
+type PastRevision struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Revision      *RevisionID            `protobuf:"bytes,1,opt,name=revision,proto3" json:"revision,omitempty"`
+	Spec          *Spec                  `protobuf:"bytes,2,opt,name=spec,proto3" json:"spec,omitempty"`
+	Accepted      *Hlc                   `protobuf:"bytes,3,opt,name=accepted,proto3" json:"accepted,omitempty"`
+	Good          bool                   `protobuf:"varint,4,opt,name=good,proto3" json:"good,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PastRevision) Reset() {
+	*x = PastRevision{}
+	mi := &file_shoal_v1_state_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PastRevision) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PastRevision) ProtoMessage() {}
+
+func (x *PastRevision) ProtoReflect() protoreflect.Message {
+	mi := &file_shoal_v1_state_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PastRevision.ProtoReflect.Descriptor instead.
+func (*PastRevision) Descriptor() ([]byte, []int) {
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *PastRevision) GetRevision() *RevisionID {
+	if x != nil {
+		return x.Revision
+	}
+	return nil
+}
+
+func (x *PastRevision) GetSpec() *Spec {
+	if x != nil {
+		return x.Spec
+	}
+	return nil
+}
+
+func (x *PastRevision) GetAccepted() *Hlc {
+	if x != nil {
+		return x.Accepted
+	}
+	return nil
+}
+
+func (x *PastRevision) GetGood() bool {
+	if x != nil {
+		return x.Good
+	}
+	return false
+}
+
 // ScaleBase is a counter opened by "=n".
 type ScaleBase struct {
 	state  protoimpl.MessageState `protogen:"open.v1"`
@@ -975,7 +1092,7 @@ type ScaleBase struct {
 
 func (x *ScaleBase) Reset() {
 	*x = ScaleBase{}
-	mi := &file_shoal_v1_state_proto_msgTypes[13]
+	mi := &file_shoal_v1_state_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -987,7 +1104,7 @@ func (x *ScaleBase) String() string {
 func (*ScaleBase) ProtoMessage() {}
 
 func (x *ScaleBase) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[13]
+	mi := &file_shoal_v1_state_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1000,7 +1117,7 @@ func (x *ScaleBase) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ScaleBase.ProtoReflect.Descriptor instead.
 func (*ScaleBase) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{13}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *ScaleBase) GetId() *RevisionID {
@@ -1042,7 +1159,7 @@ type ScaleAdd struct {
 
 func (x *ScaleAdd) Reset() {
 	*x = ScaleAdd{}
-	mi := &file_shoal_v1_state_proto_msgTypes[14]
+	mi := &file_shoal_v1_state_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1054,7 +1171,7 @@ func (x *ScaleAdd) String() string {
 func (*ScaleAdd) ProtoMessage() {}
 
 func (x *ScaleAdd) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[14]
+	mi := &file_shoal_v1_state_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1067,7 +1184,7 @@ func (x *ScaleAdd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ScaleAdd.ProtoReflect.Descriptor instead.
 func (*ScaleAdd) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{14}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *ScaleAdd) GetBase() *RevisionID {
@@ -1098,7 +1215,7 @@ type ScaleBody struct {
 
 func (x *ScaleBody) Reset() {
 	*x = ScaleBody{}
-	mi := &file_shoal_v1_state_proto_msgTypes[15]
+	mi := &file_shoal_v1_state_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1110,7 +1227,7 @@ func (x *ScaleBody) String() string {
 func (*ScaleBody) ProtoMessage() {}
 
 func (x *ScaleBody) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[15]
+	mi := &file_shoal_v1_state_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1123,7 +1240,7 @@ func (x *ScaleBody) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ScaleBody.ProtoReflect.Descriptor instead.
 func (*ScaleBody) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{15}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *ScaleBody) GetService() string {
@@ -1172,7 +1289,7 @@ type GoneBody struct {
 
 func (x *GoneBody) Reset() {
 	*x = GoneBody{}
-	mi := &file_shoal_v1_state_proto_msgTypes[16]
+	mi := &file_shoal_v1_state_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1184,7 +1301,7 @@ func (x *GoneBody) String() string {
 func (*GoneBody) ProtoMessage() {}
 
 func (x *GoneBody) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[16]
+	mi := &file_shoal_v1_state_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1197,7 +1314,7 @@ func (x *GoneBody) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GoneBody.ProtoReflect.Descriptor instead.
 func (*GoneBody) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{16}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *GoneBody) GetService() string {
@@ -1228,7 +1345,7 @@ type Holding struct {
 
 func (x *Holding) Reset() {
 	*x = Holding{}
-	mi := &file_shoal_v1_state_proto_msgTypes[17]
+	mi := &file_shoal_v1_state_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1240,7 +1357,7 @@ func (x *Holding) String() string {
 func (*Holding) ProtoMessage() {}
 
 func (x *Holding) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[17]
+	mi := &file_shoal_v1_state_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1253,7 +1370,7 @@ func (x *Holding) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Holding.ProtoReflect.Descriptor instead.
 func (*Holding) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{17}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Holding) GetSlot() int32 {
@@ -1296,7 +1413,7 @@ type Released struct {
 
 func (x *Released) Reset() {
 	*x = Released{}
-	mi := &file_shoal_v1_state_proto_msgTypes[18]
+	mi := &file_shoal_v1_state_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1308,7 +1425,7 @@ func (x *Released) String() string {
 func (*Released) ProtoMessage() {}
 
 func (x *Released) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[18]
+	mi := &file_shoal_v1_state_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1321,7 +1438,7 @@ func (x *Released) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Released.ProtoReflect.Descriptor instead.
 func (*Released) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{18}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Released) GetSlot() int32 {
@@ -1360,7 +1477,7 @@ type ClaimBody struct {
 
 func (x *ClaimBody) Reset() {
 	*x = ClaimBody{}
-	mi := &file_shoal_v1_state_proto_msgTypes[19]
+	mi := &file_shoal_v1_state_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1372,7 +1489,7 @@ func (x *ClaimBody) String() string {
 func (*ClaimBody) ProtoMessage() {}
 
 func (x *ClaimBody) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[19]
+	mi := &file_shoal_v1_state_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1385,7 +1502,7 @@ func (x *ClaimBody) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClaimBody.ProtoReflect.Descriptor instead.
 func (*ClaimBody) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{19}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ClaimBody) GetPeer() string {
@@ -1446,7 +1563,7 @@ type InviteBody struct {
 
 func (x *InviteBody) Reset() {
 	*x = InviteBody{}
-	mi := &file_shoal_v1_state_proto_msgTypes[20]
+	mi := &file_shoal_v1_state_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1458,7 +1575,7 @@ func (x *InviteBody) String() string {
 func (*InviteBody) ProtoMessage() {}
 
 func (x *InviteBody) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[20]
+	mi := &file_shoal_v1_state_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1471,7 +1588,7 @@ func (x *InviteBody) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InviteBody.ProtoReflect.Descriptor instead.
 func (*InviteBody) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{20}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *InviteBody) GetId() string {
@@ -1535,7 +1652,7 @@ type BlobRef struct {
 
 func (x *BlobRef) Reset() {
 	*x = BlobRef{}
-	mi := &file_shoal_v1_state_proto_msgTypes[21]
+	mi := &file_shoal_v1_state_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1547,7 +1664,7 @@ func (x *BlobRef) String() string {
 func (*BlobRef) ProtoMessage() {}
 
 func (x *BlobRef) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[21]
+	mi := &file_shoal_v1_state_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1560,7 +1677,7 @@ func (x *BlobRef) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BlobRef.ProtoReflect.Descriptor instead.
 func (*BlobRef) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{21}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *BlobRef) GetDigest() []byte {
@@ -1603,7 +1720,7 @@ type ImageBody struct {
 
 func (x *ImageBody) Reset() {
 	*x = ImageBody{}
-	mi := &file_shoal_v1_state_proto_msgTypes[22]
+	mi := &file_shoal_v1_state_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1615,7 +1732,7 @@ func (x *ImageBody) String() string {
 func (*ImageBody) ProtoMessage() {}
 
 func (x *ImageBody) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[22]
+	mi := &file_shoal_v1_state_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1628,7 +1745,7 @@ func (x *ImageBody) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImageBody.ProtoReflect.Descriptor instead.
 func (*ImageBody) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{22}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *ImageBody) GetImage() string {
@@ -1713,7 +1830,7 @@ type PolicyBody struct {
 
 func (x *PolicyBody) Reset() {
 	*x = PolicyBody{}
-	mi := &file_shoal_v1_state_proto_msgTypes[23]
+	mi := &file_shoal_v1_state_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1725,7 +1842,7 @@ func (x *PolicyBody) String() string {
 func (*PolicyBody) ProtoMessage() {}
 
 func (x *PolicyBody) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[23]
+	mi := &file_shoal_v1_state_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1738,7 +1855,7 @@ func (x *PolicyBody) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PolicyBody.ProtoReflect.Descriptor instead.
 func (*PolicyBody) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{23}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *PolicyBody) GetId() *RevisionID {
@@ -1799,13 +1916,14 @@ type Spec struct {
 	Prefer          string                 `protobuf:"bytes,31,opt,name=prefer,proto3" json:"prefer,omitempty"`
 	ProxyProtocol   bool                   `protobuf:"varint,32,opt,name=proxy_protocol,json=proxyProtocol,proto3" json:"proxy_protocol,omitempty"`
 	Networks        []*Attachment          `protobuf:"bytes,33,rep,name=networks,proto3" json:"networks,omitempty"` // none: the default network
+	Rollback        *Rollout               `protobuf:"bytes,40,opt,name=rollback,proto3" json:"rollback,omitempty"` // absent: as rollout
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
 
 func (x *Spec) Reset() {
 	*x = Spec{}
-	mi := &file_shoal_v1_state_proto_msgTypes[24]
+	mi := &file_shoal_v1_state_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1817,7 +1935,7 @@ func (x *Spec) String() string {
 func (*Spec) ProtoMessage() {}
 
 func (x *Spec) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[24]
+	mi := &file_shoal_v1_state_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1830,7 +1948,7 @@ func (x *Spec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Spec.ProtoReflect.Descriptor instead.
 func (*Spec) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{24}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Spec) GetName() string {
@@ -2064,6 +2182,13 @@ func (x *Spec) GetNetworks() []*Attachment {
 	return nil
 }
 
+func (x *Spec) GetRollback() *Rollout {
+	if x != nil {
+		return x.Rollback
+	}
+	return nil
+}
+
 // Attachment is a network that a service is on.
 type Attachment struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -2075,7 +2200,7 @@ type Attachment struct {
 
 func (x *Attachment) Reset() {
 	*x = Attachment{}
-	mi := &file_shoal_v1_state_proto_msgTypes[25]
+	mi := &file_shoal_v1_state_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2087,7 +2212,7 @@ func (x *Attachment) String() string {
 func (*Attachment) ProtoMessage() {}
 
 func (x *Attachment) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[25]
+	mi := &file_shoal_v1_state_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2100,7 +2225,7 @@ func (x *Attachment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Attachment.ProtoReflect.Descriptor instead.
 func (*Attachment) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{25}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Attachment) GetNetwork() string {
@@ -2151,7 +2276,7 @@ type Setup struct {
 
 func (x *Setup) Reset() {
 	*x = Setup{}
-	mi := &file_shoal_v1_state_proto_msgTypes[26]
+	mi := &file_shoal_v1_state_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2163,7 +2288,7 @@ func (x *Setup) String() string {
 func (*Setup) ProtoMessage() {}
 
 func (x *Setup) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[26]
+	mi := &file_shoal_v1_state_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2176,7 +2301,7 @@ func (x *Setup) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Setup.ProtoReflect.Descriptor instead.
 func (*Setup) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{26}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Setup) GetUser() string {
@@ -2373,7 +2498,7 @@ type Mount struct {
 
 func (x *Mount) Reset() {
 	*x = Mount{}
-	mi := &file_shoal_v1_state_proto_msgTypes[27]
+	mi := &file_shoal_v1_state_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2385,7 +2510,7 @@ func (x *Mount) String() string {
 func (*Mount) ProtoMessage() {}
 
 func (x *Mount) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[27]
+	mi := &file_shoal_v1_state_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2398,7 +2523,7 @@ func (x *Mount) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Mount.ProtoReflect.Descriptor instead.
 func (*Mount) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{27}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Mount) GetKind() string {
@@ -2483,7 +2608,7 @@ type Device struct {
 
 func (x *Device) Reset() {
 	*x = Device{}
-	mi := &file_shoal_v1_state_proto_msgTypes[28]
+	mi := &file_shoal_v1_state_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2495,7 +2620,7 @@ func (x *Device) String() string {
 func (*Device) ProtoMessage() {}
 
 func (x *Device) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[28]
+	mi := &file_shoal_v1_state_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2508,7 +2633,7 @@ func (x *Device) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Device.ProtoReflect.Descriptor instead.
 func (*Device) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{28}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Device) GetHost() string {
@@ -2544,7 +2669,7 @@ type Ulimit struct {
 
 func (x *Ulimit) Reset() {
 	*x = Ulimit{}
-	mi := &file_shoal_v1_state_proto_msgTypes[29]
+	mi := &file_shoal_v1_state_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2556,7 +2681,7 @@ func (x *Ulimit) String() string {
 func (*Ulimit) ProtoMessage() {}
 
 func (x *Ulimit) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[29]
+	mi := &file_shoal_v1_state_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2569,7 +2694,7 @@ func (x *Ulimit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ulimit.ProtoReflect.Descriptor instead.
 func (*Ulimit) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{29}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Ulimit) GetName() string {
@@ -2604,7 +2729,7 @@ type Logging struct {
 
 func (x *Logging) Reset() {
 	*x = Logging{}
-	mi := &file_shoal_v1_state_proto_msgTypes[30]
+	mi := &file_shoal_v1_state_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2616,7 +2741,7 @@ func (x *Logging) String() string {
 func (*Logging) ProtoMessage() {}
 
 func (x *Logging) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[30]
+	mi := &file_shoal_v1_state_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2629,7 +2754,7 @@ func (x *Logging) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Logging.ProtoReflect.Descriptor instead.
 func (*Logging) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{30}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Logging) GetDriver() string {
@@ -2659,7 +2784,7 @@ type Port struct {
 
 func (x *Port) Reset() {
 	*x = Port{}
-	mi := &file_shoal_v1_state_proto_msgTypes[31]
+	mi := &file_shoal_v1_state_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2671,7 +2796,7 @@ func (x *Port) String() string {
 func (*Port) ProtoMessage() {}
 
 func (x *Port) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[31]
+	mi := &file_shoal_v1_state_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2684,7 +2809,7 @@ func (x *Port) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Port.ProtoReflect.Descriptor instead.
 func (*Port) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{31}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *Port) GetContainer() uint32 {
@@ -2727,7 +2852,7 @@ type Selector struct {
 
 func (x *Selector) Reset() {
 	*x = Selector{}
-	mi := &file_shoal_v1_state_proto_msgTypes[32]
+	mi := &file_shoal_v1_state_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2739,7 +2864,7 @@ func (x *Selector) String() string {
 func (*Selector) ProtoMessage() {}
 
 func (x *Selector) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[32]
+	mi := &file_shoal_v1_state_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2752,7 +2877,7 @@ func (x *Selector) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Selector.ProtoReflect.Descriptor instead.
 func (*Selector) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{32}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *Selector) GetKey() string {
@@ -2791,7 +2916,7 @@ type Health struct {
 
 func (x *Health) Reset() {
 	*x = Health{}
-	mi := &file_shoal_v1_state_proto_msgTypes[33]
+	mi := &file_shoal_v1_state_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2803,7 +2928,7 @@ func (x *Health) String() string {
 func (*Health) ProtoMessage() {}
 
 func (x *Health) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[33]
+	mi := &file_shoal_v1_state_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2816,7 +2941,7 @@ func (x *Health) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Health.ProtoReflect.Descriptor instead.
 func (*Health) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{33}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *Health) GetDisable() bool {
@@ -2874,7 +2999,7 @@ type Restart struct {
 
 func (x *Restart) Reset() {
 	*x = Restart{}
-	mi := &file_shoal_v1_state_proto_msgTypes[34]
+	mi := &file_shoal_v1_state_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2886,7 +3011,7 @@ func (x *Restart) String() string {
 func (*Restart) ProtoMessage() {}
 
 func (x *Restart) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[34]
+	mi := &file_shoal_v1_state_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2899,7 +3024,7 @@ func (x *Restart) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Restart.ProtoReflect.Descriptor instead.
 func (*Restart) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{34}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *Restart) GetCondition() string {
@@ -2930,18 +3055,29 @@ func (x *Restart) GetWindowNs() int64 {
 	return 0
 }
 
-// Rollout limits how a new revision replaces an old one.
+// Rollout says how a new revision replaces an old one.
 type Rollout struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Parallelism   int32                  `protobuf:"varint,1,opt,name=parallelism,proto3" json:"parallelism,omitempty"`
-	StartFirst    bool                   `protobuf:"varint,2,opt,name=start_first,json=startFirst,proto3" json:"start_first,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state                protoimpl.MessageState `protogen:"open.v1"`
+	Parallelism          int32                  `protobuf:"varint,1,opt,name=parallelism,proto3" json:"parallelism,omitempty"`
+	StartFirst           bool                   `protobuf:"varint,2,opt,name=start_first,json=startFirst,proto3" json:"start_first,omitempty"`
+	MaxUnavailable       *Share                 `protobuf:"bytes,3,opt,name=max_unavailable,json=maxUnavailable,proto3" json:"max_unavailable,omitempty"`
+	MaxSurge             *Share                 `protobuf:"bytes,4,opt,name=max_surge,json=maxSurge,proto3" json:"max_surge,omitempty"`
+	DelayNs              int64                  `protobuf:"varint,5,opt,name=delay_ns,json=delayNs,proto3" json:"delay_ns,omitempty"`
+	MinHealthyNs         int64                  `protobuf:"varint,6,opt,name=min_healthy_ns,json=minHealthyNs,proto3" json:"min_healthy_ns,omitempty"`
+	MonitorNs            int64                  `protobuf:"varint,7,opt,name=monitor_ns,json=monitorNs,proto3" json:"monitor_ns,omitempty"`
+	DeadlineNs           int64                  `protobuf:"varint,8,opt,name=deadline_ns,json=deadlineNs,proto3" json:"deadline_ns,omitempty"`
+	MaxFailureRatio      int32                  `protobuf:"varint,9,opt,name=max_failure_ratio,json=maxFailureRatio,proto3" json:"max_failure_ratio,omitempty"` // thousandths
+	OnFailure            string                 `protobuf:"bytes,10,opt,name=on_failure,json=onFailure,proto3" json:"on_failure,omitempty"`
+	Canary               *Share                 `protobuf:"bytes,11,opt,name=canary,proto3" json:"canary,omitempty"`
+	CanaryPromoteAfterNs int64                  `protobuf:"varint,12,opt,name=canary_promote_after_ns,json=canaryPromoteAfterNs,proto3" json:"canary_promote_after_ns,omitempty"`
+	CanaryWeight         int32                  `protobuf:"varint,13,opt,name=canary_weight,json=canaryWeight,proto3" json:"canary_weight,omitempty"` // percent
+	unknownFields        protoimpl.UnknownFields
+	sizeCache            protoimpl.SizeCache
 }
 
 func (x *Rollout) Reset() {
 	*x = Rollout{}
-	mi := &file_shoal_v1_state_proto_msgTypes[35]
+	mi := &file_shoal_v1_state_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2953,7 +3089,7 @@ func (x *Rollout) String() string {
 func (*Rollout) ProtoMessage() {}
 
 func (x *Rollout) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[35]
+	mi := &file_shoal_v1_state_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2966,7 +3102,7 @@ func (x *Rollout) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Rollout.ProtoReflect.Descriptor instead.
 func (*Rollout) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{35}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *Rollout) GetParallelism() int32 {
@@ -2981,6 +3117,136 @@ func (x *Rollout) GetStartFirst() bool {
 		return x.StartFirst
 	}
 	return false
+}
+
+func (x *Rollout) GetMaxUnavailable() *Share {
+	if x != nil {
+		return x.MaxUnavailable
+	}
+	return nil
+}
+
+func (x *Rollout) GetMaxSurge() *Share {
+	if x != nil {
+		return x.MaxSurge
+	}
+	return nil
+}
+
+func (x *Rollout) GetDelayNs() int64 {
+	if x != nil {
+		return x.DelayNs
+	}
+	return 0
+}
+
+func (x *Rollout) GetMinHealthyNs() int64 {
+	if x != nil {
+		return x.MinHealthyNs
+	}
+	return 0
+}
+
+func (x *Rollout) GetMonitorNs() int64 {
+	if x != nil {
+		return x.MonitorNs
+	}
+	return 0
+}
+
+func (x *Rollout) GetDeadlineNs() int64 {
+	if x != nil {
+		return x.DeadlineNs
+	}
+	return 0
+}
+
+func (x *Rollout) GetMaxFailureRatio() int32 {
+	if x != nil {
+		return x.MaxFailureRatio
+	}
+	return 0
+}
+
+func (x *Rollout) GetOnFailure() string {
+	if x != nil {
+		return x.OnFailure
+	}
+	return ""
+}
+
+func (x *Rollout) GetCanary() *Share {
+	if x != nil {
+		return x.Canary
+	}
+	return nil
+}
+
+func (x *Rollout) GetCanaryPromoteAfterNs() int64 {
+	if x != nil {
+		return x.CanaryPromoteAfterNs
+	}
+	return 0
+}
+
+func (x *Rollout) GetCanaryWeight() int32 {
+	if x != nil {
+		return x.CanaryWeight
+	}
+	return 0
+}
+
+// Share is a number of replicas, or a percentage of them.
+type Share struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	N             int32                  `protobuf:"varint,1,opt,name=n,proto3" json:"n,omitempty"`
+	Percent       int32                  `protobuf:"varint,2,opt,name=percent,proto3" json:"percent,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Share) Reset() {
+	*x = Share{}
+	mi := &file_shoal_v1_state_proto_msgTypes[37]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Share) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Share) ProtoMessage() {}
+
+func (x *Share) ProtoReflect() protoreflect.Message {
+	mi := &file_shoal_v1_state_proto_msgTypes[37]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Share.ProtoReflect.Descriptor instead.
+func (*Share) Descriptor() ([]byte, []int) {
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{37}
+}
+
+func (x *Share) GetN() int32 {
+	if x != nil {
+		return x.N
+	}
+	return 0
+}
+
+func (x *Share) GetPercent() int32 {
+	if x != nil {
+		return x.Percent
+	}
+	return 0
 }
 
 var File_shoal_v1_state_proto protoreflect.FileDescriptor
@@ -3053,21 +3319,32 @@ const file_shoal_v1_state_proto_rawDesc = "" +
 	"\x05value\x18\x02 \x01(\tR\x05value\x12\x12\n" +
 	"\x04gone\x18\x03 \x01(\bR\x04gone\x12\x10\n" +
 	"\x03seq\x18\x04 \x01(\x04R\x03seq\x12\x10\n" +
-	"\x03own\x18\x05 \x01(\bR\x03own\"t\n" +
+	"\x03own\x18\x05 \x01(\bR\x03own\"\xba\x01\n" +
 	"\x06OpBody\x12\x18\n" +
 	"\aservice\x18\x01 \x01(\tR\aservice\x12\x10\n" +
 	"\x03seq\x18\x02 \x01(\x04R\x03seq\x12\x18\n" +
 	"\astopped\x18\x03 \x01(\bR\astopped\x12$\n" +
-	"\x02of\x18\x04 \x01(\v2\x14.shoal.v1.RevisionIDR\x02of\"J\n" +
+	"\x02of\x18\x04 \x01(\v2\x14.shoal.v1.RevisionIDR\x02of\x12\x16\n" +
+	"\x06paused\x18\x05 \x01(\bR\x06paused\x12\x1a\n" +
+	"\bpromoted\x18\x06 \x01(\bR\bpromoted\x12\x10\n" +
+	"\x03why\x18\a \x01(\tR\x03why\"J\n" +
 	"\bProposal\x12\x12\n" +
 	"\x04from\x18\x01 \x01(\x05R\x04from\x12\x14\n" +
 	"\x05peers\x18\x02 \x03(\tR\x05peers\x12\x14\n" +
-	"\x05picks\x18\x03 \x03(\rR\x05picks\"\xc6\x01\n" +
+	"\x05picks\x18\x03 \x03(\rR\x05picks\"\xb2\x02\n" +
 	"\fRevisionBody\x120\n" +
 	"\brevision\x18\x01 \x01(\v2\x14.shoal.v1.RevisionIDR\brevision\x120\n" +
 	"\breplaces\x18\x02 \x03(\v2\x14.shoal.v1.RevisionIDR\breplaces\x12\"\n" +
 	"\x04spec\x18\x03 \x01(\v2\x0e.shoal.v1.SpecR\x04spec\x12.\n" +
-	"\bproposal\x18\x04 \x01(\v2\x12.shoal.v1.ProposalR\bproposal\"\x81\x01\n" +
+	"\bproposal\x18\x04 \x01(\v2\x12.shoal.v1.ProposalR\bproposal\x12*\n" +
+	"\x04past\x18\x05 \x03(\v2\x16.shoal.v1.PastRevisionR\x04past\x12,\n" +
+	"\x06undoes\x18\x06 \x01(\v2\x14.shoal.v1.RevisionIDR\x06undoes\x12\x10\n" +
+	"\x03why\x18\a \x01(\tR\x03why\"\xa3\x01\n" +
+	"\fPastRevision\x120\n" +
+	"\brevision\x18\x01 \x01(\v2\x14.shoal.v1.RevisionIDR\brevision\x12\"\n" +
+	"\x04spec\x18\x02 \x01(\v2\x0e.shoal.v1.SpecR\x04spec\x12)\n" +
+	"\baccepted\x18\x03 \x01(\v2\r.shoal.v1.HlcR\baccepted\x12\x12\n" +
+	"\x04good\x18\x04 \x01(\bR\x04good\"\x81\x01\n" +
 	"\tScaleBase\x12$\n" +
 	"\x02id\x18\x01 \x01(\v2\x14.shoal.v1.RevisionIDR\x02id\x12\f\n" +
 	"\x01n\x18\x02 \x01(\x05R\x01n\x12,\n" +
@@ -3135,7 +3412,8 @@ const file_shoal_v1_state_proto_rawDesc = "" +
 	"PolicyBody\x12$\n" +
 	"\x02id\x18\x01 \x01(\v2\x14.shoal.v1.RevisionIDR\x02id\x120\n" +
 	"\breplaces\x18\x02 \x03(\v2\x14.shoal.v1.RevisionIDR\breplaces\x12\x1a\n" +
-	"\bupstream\x18\x03 \x01(\tR\bupstream\"\xef\t\n" +
+	"\bupstream\x18\x03 \x01(\tR\bupstream\"\x9e\n" +
+	"\n" +
 	"\x04Spec\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\aproject\x18\x02 \x01(\tR\aproject\x12\x14\n" +
@@ -3175,7 +3453,8 @@ const file_shoal_v1_state_proto_rawDesc = "" +
 	"\x02lb\x18\x1e \x01(\tR\x02lb\x12\x16\n" +
 	"\x06prefer\x18\x1f \x01(\tR\x06prefer\x12%\n" +
 	"\x0eproxy_protocol\x18  \x01(\bR\rproxyProtocol\x120\n" +
-	"\bnetworks\x18! \x03(\v2\x14.shoal.v1.AttachmentR\bnetworks\x1a6\n" +
+	"\bnetworks\x18! \x03(\v2\x14.shoal.v1.AttachmentR\bnetworks\x12-\n" +
+	"\brollback\x18( \x01(\v2\x11.shoal.v1.RolloutR\brollback\x1a6\n" +
 	"\bEnvEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a9\n" +
@@ -3268,11 +3547,29 @@ const file_shoal_v1_state_proto_rawDesc = "" +
 	"\tcondition\x18\x01 \x01(\tR\tcondition\x12\x19\n" +
 	"\bdelay_ns\x18\x02 \x01(\x03R\adelayNs\x12!\n" +
 	"\fmax_attempts\x18\x03 \x01(\x05R\vmaxAttempts\x12\x1b\n" +
-	"\twindow_ns\x18\x04 \x01(\x03R\bwindowNs\"L\n" +
+	"\twindow_ns\x18\x04 \x01(\x03R\bwindowNs\"\x85\x04\n" +
 	"\aRollout\x12 \n" +
 	"\vparallelism\x18\x01 \x01(\x05R\vparallelism\x12\x1f\n" +
 	"\vstart_first\x18\x02 \x01(\bR\n" +
-	"startFirstB2Z0github.com/shoalnet/shoal/proto/shoal/v1;shoalv1b\x06proto3"
+	"startFirst\x128\n" +
+	"\x0fmax_unavailable\x18\x03 \x01(\v2\x0f.shoal.v1.ShareR\x0emaxUnavailable\x12,\n" +
+	"\tmax_surge\x18\x04 \x01(\v2\x0f.shoal.v1.ShareR\bmaxSurge\x12\x19\n" +
+	"\bdelay_ns\x18\x05 \x01(\x03R\adelayNs\x12$\n" +
+	"\x0emin_healthy_ns\x18\x06 \x01(\x03R\fminHealthyNs\x12\x1d\n" +
+	"\n" +
+	"monitor_ns\x18\a \x01(\x03R\tmonitorNs\x12\x1f\n" +
+	"\vdeadline_ns\x18\b \x01(\x03R\n" +
+	"deadlineNs\x12*\n" +
+	"\x11max_failure_ratio\x18\t \x01(\x05R\x0fmaxFailureRatio\x12\x1d\n" +
+	"\n" +
+	"on_failure\x18\n" +
+	" \x01(\tR\tonFailure\x12'\n" +
+	"\x06canary\x18\v \x01(\v2\x0f.shoal.v1.ShareR\x06canary\x125\n" +
+	"\x17canary_promote_after_ns\x18\f \x01(\x03R\x14canaryPromoteAfterNs\x12#\n" +
+	"\rcanary_weight\x18\r \x01(\x05R\fcanaryWeight\"/\n" +
+	"\x05Share\x12\f\n" +
+	"\x01n\x18\x01 \x01(\x05R\x01n\x12\x18\n" +
+	"\apercent\x18\x02 \x01(\x05R\apercentB2Z0github.com/shoalnet/shoal/proto/shoal/v1;shoalv1b\x06proto3"
 
 var (
 	file_shoal_v1_state_proto_rawDescOnce sync.Once
@@ -3286,7 +3583,7 @@ func file_shoal_v1_state_proto_rawDescGZIP() []byte {
 	return file_shoal_v1_state_proto_rawDescData
 }
 
-var file_shoal_v1_state_proto_msgTypes = make([]protoimpl.MessageInfo, 41)
+var file_shoal_v1_state_proto_msgTypes = make([]protoimpl.MessageInfo, 43)
 var file_shoal_v1_state_proto_goTypes = []any{
 	(*Record)(nil),       // 0: shoal.v1.Record
 	(*Hlc)(nil),          // 1: shoal.v1.Hlc
@@ -3301,38 +3598,40 @@ var file_shoal_v1_state_proto_goTypes = []any{
 	(*OpBody)(nil),       // 10: shoal.v1.OpBody
 	(*Proposal)(nil),     // 11: shoal.v1.Proposal
 	(*RevisionBody)(nil), // 12: shoal.v1.RevisionBody
-	(*ScaleBase)(nil),    // 13: shoal.v1.ScaleBase
-	(*ScaleAdd)(nil),     // 14: shoal.v1.ScaleAdd
-	(*ScaleBody)(nil),    // 15: shoal.v1.ScaleBody
-	(*GoneBody)(nil),     // 16: shoal.v1.GoneBody
-	(*Holding)(nil),      // 17: shoal.v1.Holding
-	(*Released)(nil),     // 18: shoal.v1.Released
-	(*ClaimBody)(nil),    // 19: shoal.v1.ClaimBody
-	(*InviteBody)(nil),   // 20: shoal.v1.InviteBody
-	(*BlobRef)(nil),      // 21: shoal.v1.BlobRef
-	(*ImageBody)(nil),    // 22: shoal.v1.ImageBody
-	(*PolicyBody)(nil),   // 23: shoal.v1.PolicyBody
-	(*Spec)(nil),         // 24: shoal.v1.Spec
-	(*Attachment)(nil),   // 25: shoal.v1.Attachment
-	(*Setup)(nil),        // 26: shoal.v1.Setup
-	(*Mount)(nil),        // 27: shoal.v1.Mount
-	(*Device)(nil),       // 28: shoal.v1.Device
-	(*Ulimit)(nil),       // 29: shoal.v1.Ulimit
-	(*Logging)(nil),      // 30: shoal.v1.Logging
-	(*Port)(nil),         // 31: shoal.v1.Port
-	(*Selector)(nil),     // 32: shoal.v1.Selector
-	(*Health)(nil),       // 33: shoal.v1.Health
-	(*Restart)(nil),      // 34: shoal.v1.Restart
-	(*Rollout)(nil),      // 35: shoal.v1.Rollout
-	nil,                  // 36: shoal.v1.PeerFacts.LabelsEntry
-	nil,                  // 37: shoal.v1.Spec.EnvEntry
-	nil,                  // 38: shoal.v1.Spec.LabelsEntry
-	nil,                  // 39: shoal.v1.Setup.SysctlsEntry
-	nil,                  // 40: shoal.v1.Logging.OptionsEntry
+	(*PastRevision)(nil), // 13: shoal.v1.PastRevision
+	(*ScaleBase)(nil),    // 14: shoal.v1.ScaleBase
+	(*ScaleAdd)(nil),     // 15: shoal.v1.ScaleAdd
+	(*ScaleBody)(nil),    // 16: shoal.v1.ScaleBody
+	(*GoneBody)(nil),     // 17: shoal.v1.GoneBody
+	(*Holding)(nil),      // 18: shoal.v1.Holding
+	(*Released)(nil),     // 19: shoal.v1.Released
+	(*ClaimBody)(nil),    // 20: shoal.v1.ClaimBody
+	(*InviteBody)(nil),   // 21: shoal.v1.InviteBody
+	(*BlobRef)(nil),      // 22: shoal.v1.BlobRef
+	(*ImageBody)(nil),    // 23: shoal.v1.ImageBody
+	(*PolicyBody)(nil),   // 24: shoal.v1.PolicyBody
+	(*Spec)(nil),         // 25: shoal.v1.Spec
+	(*Attachment)(nil),   // 26: shoal.v1.Attachment
+	(*Setup)(nil),        // 27: shoal.v1.Setup
+	(*Mount)(nil),        // 28: shoal.v1.Mount
+	(*Device)(nil),       // 29: shoal.v1.Device
+	(*Ulimit)(nil),       // 30: shoal.v1.Ulimit
+	(*Logging)(nil),      // 31: shoal.v1.Logging
+	(*Port)(nil),         // 32: shoal.v1.Port
+	(*Selector)(nil),     // 33: shoal.v1.Selector
+	(*Health)(nil),       // 34: shoal.v1.Health
+	(*Restart)(nil),      // 35: shoal.v1.Restart
+	(*Rollout)(nil),      // 36: shoal.v1.Rollout
+	(*Share)(nil),        // 37: shoal.v1.Share
+	nil,                  // 38: shoal.v1.PeerFacts.LabelsEntry
+	nil,                  // 39: shoal.v1.Spec.EnvEntry
+	nil,                  // 40: shoal.v1.Spec.LabelsEntry
+	nil,                  // 41: shoal.v1.Setup.SysctlsEntry
+	nil,                  // 42: shoal.v1.Logging.OptionsEntry
 }
 var file_shoal_v1_state_proto_depIdxs = []int32{
 	6,  // 0: shoal.v1.PeerBody.facts:type_name -> shoal.v1.PeerFacts
-	36, // 1: shoal.v1.PeerFacts.labels:type_name -> shoal.v1.PeerFacts.LabelsEntry
+	38, // 1: shoal.v1.PeerFacts.labels:type_name -> shoal.v1.PeerFacts.LabelsEntry
 	3,  // 2: shoal.v1.PeerFacts.capacity:type_name -> shoal.v1.Resources
 	3,  // 3: shoal.v1.PeerFacts.reserved:type_name -> shoal.v1.Resources
 	7,  // 4: shoal.v1.MarkBody.laid:type_name -> shoal.v1.Mark
@@ -3340,46 +3639,55 @@ var file_shoal_v1_state_proto_depIdxs = []int32{
 	2,  // 6: shoal.v1.OpBody.of:type_name -> shoal.v1.RevisionID
 	2,  // 7: shoal.v1.RevisionBody.revision:type_name -> shoal.v1.RevisionID
 	2,  // 8: shoal.v1.RevisionBody.replaces:type_name -> shoal.v1.RevisionID
-	24, // 9: shoal.v1.RevisionBody.spec:type_name -> shoal.v1.Spec
+	25, // 9: shoal.v1.RevisionBody.spec:type_name -> shoal.v1.Spec
 	11, // 10: shoal.v1.RevisionBody.proposal:type_name -> shoal.v1.Proposal
-	2,  // 11: shoal.v1.ScaleBase.id:type_name -> shoal.v1.RevisionID
-	2,  // 12: shoal.v1.ScaleBase.covers:type_name -> shoal.v1.RevisionID
-	2,  // 13: shoal.v1.ScaleAdd.base:type_name -> shoal.v1.RevisionID
-	13, // 14: shoal.v1.ScaleBody.base:type_name -> shoal.v1.ScaleBase
-	14, // 15: shoal.v1.ScaleBody.adds:type_name -> shoal.v1.ScaleAdd
-	11, // 16: shoal.v1.ScaleBody.proposal:type_name -> shoal.v1.Proposal
-	2,  // 17: shoal.v1.GoneBody.removes:type_name -> shoal.v1.RevisionID
-	1,  // 18: shoal.v1.Holding.since:type_name -> shoal.v1.Hlc
-	17, // 19: shoal.v1.ClaimBody.holds:type_name -> shoal.v1.Holding
-	18, // 20: shoal.v1.ClaimBody.released:type_name -> shoal.v1.Released
-	2,  // 21: shoal.v1.ClaimBody.revisions:type_name -> shoal.v1.RevisionID
-	2,  // 22: shoal.v1.ImageBody.id:type_name -> shoal.v1.RevisionID
-	2,  // 23: shoal.v1.ImageBody.replaces:type_name -> shoal.v1.RevisionID
-	21, // 24: shoal.v1.ImageBody.blobs:type_name -> shoal.v1.BlobRef
-	2,  // 25: shoal.v1.PolicyBody.id:type_name -> shoal.v1.RevisionID
-	2,  // 26: shoal.v1.PolicyBody.replaces:type_name -> shoal.v1.RevisionID
-	37, // 27: shoal.v1.Spec.env:type_name -> shoal.v1.Spec.EnvEntry
-	38, // 28: shoal.v1.Spec.labels:type_name -> shoal.v1.Spec.LabelsEntry
-	31, // 29: shoal.v1.Spec.ports:type_name -> shoal.v1.Port
-	3,  // 30: shoal.v1.Spec.limits:type_name -> shoal.v1.Resources
-	3,  // 31: shoal.v1.Spec.reservations:type_name -> shoal.v1.Resources
-	32, // 32: shoal.v1.Spec.constraints:type_name -> shoal.v1.Selector
-	33, // 33: shoal.v1.Spec.health:type_name -> shoal.v1.Health
-	34, // 34: shoal.v1.Spec.restart:type_name -> shoal.v1.Restart
-	35, // 35: shoal.v1.Spec.rollout:type_name -> shoal.v1.Rollout
-	26, // 36: shoal.v1.Spec.setup:type_name -> shoal.v1.Setup
-	25, // 37: shoal.v1.Spec.networks:type_name -> shoal.v1.Attachment
-	27, // 38: shoal.v1.Setup.mounts:type_name -> shoal.v1.Mount
-	29, // 39: shoal.v1.Setup.ulimits:type_name -> shoal.v1.Ulimit
-	39, // 40: shoal.v1.Setup.sysctls:type_name -> shoal.v1.Setup.SysctlsEntry
-	30, // 41: shoal.v1.Setup.logging:type_name -> shoal.v1.Logging
-	28, // 42: shoal.v1.Setup.devices:type_name -> shoal.v1.Device
-	40, // 43: shoal.v1.Logging.options:type_name -> shoal.v1.Logging.OptionsEntry
-	44, // [44:44] is the sub-list for method output_type
-	44, // [44:44] is the sub-list for method input_type
-	44, // [44:44] is the sub-list for extension type_name
-	44, // [44:44] is the sub-list for extension extendee
-	0,  // [0:44] is the sub-list for field type_name
+	13, // 11: shoal.v1.RevisionBody.past:type_name -> shoal.v1.PastRevision
+	2,  // 12: shoal.v1.RevisionBody.undoes:type_name -> shoal.v1.RevisionID
+	2,  // 13: shoal.v1.PastRevision.revision:type_name -> shoal.v1.RevisionID
+	25, // 14: shoal.v1.PastRevision.spec:type_name -> shoal.v1.Spec
+	1,  // 15: shoal.v1.PastRevision.accepted:type_name -> shoal.v1.Hlc
+	2,  // 16: shoal.v1.ScaleBase.id:type_name -> shoal.v1.RevisionID
+	2,  // 17: shoal.v1.ScaleBase.covers:type_name -> shoal.v1.RevisionID
+	2,  // 18: shoal.v1.ScaleAdd.base:type_name -> shoal.v1.RevisionID
+	14, // 19: shoal.v1.ScaleBody.base:type_name -> shoal.v1.ScaleBase
+	15, // 20: shoal.v1.ScaleBody.adds:type_name -> shoal.v1.ScaleAdd
+	11, // 21: shoal.v1.ScaleBody.proposal:type_name -> shoal.v1.Proposal
+	2,  // 22: shoal.v1.GoneBody.removes:type_name -> shoal.v1.RevisionID
+	1,  // 23: shoal.v1.Holding.since:type_name -> shoal.v1.Hlc
+	18, // 24: shoal.v1.ClaimBody.holds:type_name -> shoal.v1.Holding
+	19, // 25: shoal.v1.ClaimBody.released:type_name -> shoal.v1.Released
+	2,  // 26: shoal.v1.ClaimBody.revisions:type_name -> shoal.v1.RevisionID
+	2,  // 27: shoal.v1.ImageBody.id:type_name -> shoal.v1.RevisionID
+	2,  // 28: shoal.v1.ImageBody.replaces:type_name -> shoal.v1.RevisionID
+	22, // 29: shoal.v1.ImageBody.blobs:type_name -> shoal.v1.BlobRef
+	2,  // 30: shoal.v1.PolicyBody.id:type_name -> shoal.v1.RevisionID
+	2,  // 31: shoal.v1.PolicyBody.replaces:type_name -> shoal.v1.RevisionID
+	39, // 32: shoal.v1.Spec.env:type_name -> shoal.v1.Spec.EnvEntry
+	40, // 33: shoal.v1.Spec.labels:type_name -> shoal.v1.Spec.LabelsEntry
+	32, // 34: shoal.v1.Spec.ports:type_name -> shoal.v1.Port
+	3,  // 35: shoal.v1.Spec.limits:type_name -> shoal.v1.Resources
+	3,  // 36: shoal.v1.Spec.reservations:type_name -> shoal.v1.Resources
+	33, // 37: shoal.v1.Spec.constraints:type_name -> shoal.v1.Selector
+	34, // 38: shoal.v1.Spec.health:type_name -> shoal.v1.Health
+	35, // 39: shoal.v1.Spec.restart:type_name -> shoal.v1.Restart
+	36, // 40: shoal.v1.Spec.rollout:type_name -> shoal.v1.Rollout
+	27, // 41: shoal.v1.Spec.setup:type_name -> shoal.v1.Setup
+	26, // 42: shoal.v1.Spec.networks:type_name -> shoal.v1.Attachment
+	36, // 43: shoal.v1.Spec.rollback:type_name -> shoal.v1.Rollout
+	28, // 44: shoal.v1.Setup.mounts:type_name -> shoal.v1.Mount
+	30, // 45: shoal.v1.Setup.ulimits:type_name -> shoal.v1.Ulimit
+	41, // 46: shoal.v1.Setup.sysctls:type_name -> shoal.v1.Setup.SysctlsEntry
+	31, // 47: shoal.v1.Setup.logging:type_name -> shoal.v1.Logging
+	29, // 48: shoal.v1.Setup.devices:type_name -> shoal.v1.Device
+	42, // 49: shoal.v1.Logging.options:type_name -> shoal.v1.Logging.OptionsEntry
+	37, // 50: shoal.v1.Rollout.max_unavailable:type_name -> shoal.v1.Share
+	37, // 51: shoal.v1.Rollout.max_surge:type_name -> shoal.v1.Share
+	37, // 52: shoal.v1.Rollout.canary:type_name -> shoal.v1.Share
+	53, // [53:53] is the sub-list for method output_type
+	53, // [53:53] is the sub-list for method input_type
+	53, // [53:53] is the sub-list for extension type_name
+	53, // [53:53] is the sub-list for extension extendee
+	0,  // [0:53] is the sub-list for field type_name
 }
 
 func init() { file_shoal_v1_state_proto_init() }
@@ -3393,7 +3701,7 @@ func file_shoal_v1_state_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_shoal_v1_state_proto_rawDesc), len(file_shoal_v1_state_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   41,
+			NumMessages:   43,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

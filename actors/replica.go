@@ -93,12 +93,16 @@ func (a *replicaActor) begin(ctx actor.Context) {
 
 // assign takes a new place in the plan.
 func (a *replicaActor) assign(ctx actor.Context, m *assign) {
-	learned, record := a.entry.spec, a.entry.record
+	learned, record, revision := a.entry.spec, a.entry.record, a.entry.revision
 	a.entry = m.entry
-	if a.entry.spec == nil {
+	switch {
+	case a.entry.spec == nil:
 		a.entry.spec, a.entry.record = learned, record
-	} else if learned == nil {
+	case learned == nil, revision != a.entry.revision: // of the same container, but perhaps not of the same rules
 		a.state.Rules = lifecycle.RulesOf(a.entry.spec)
+	}
+	if revision != a.entry.revision {
+		a.state.Broke = 0
 	}
 	a.allow(ctx, m.entry.start)
 	if learned == nil && a.entry.spec != nil {
@@ -138,9 +142,10 @@ func (a *replicaActor) sight(ctx actor.Context, m *sight) {
 	a.publish()
 }
 
-// learn reads the spec of a revision that is no longer current from the label.
+// learn reads the spec of a revision that is no longer current from the label; that of an
+// earlier one, if the replica went on with the same container.
 func (a *replicaActor) learn(c *shoal.Container) {
-	if a.entry.spec != nil || a.r.deps.SpecOf == nil || c.Revision != a.entry.revision || len(c.Record) == 0 {
+	if a.entry.spec != nil || a.r.deps.SpecOf == nil || len(c.Record) == 0 {
 		return
 	}
 	spec, err := a.r.deps.SpecOf(c.Record)
@@ -229,7 +234,7 @@ func pullText(spec *shoal.Spec, at shoal.ImageProgress) string {
 func (a *replicaActor) publish() {
 	st := shoal.ReplicaStatus{
 		ID: a.entry.id, Service: a.service, Slot: a.entry.slot, Revision: a.entry.revision,
-		Phase: a.state.Phase, Health: a.state.Health, Restarts: a.state.Restarts, ExitCode: a.state.ExitCode,
+		Phase: a.state.Phase, Health: a.state.Health, Restarts: a.state.Restarts, Failures: a.state.Broke, ExitCode: a.state.ExitCode,
 		Reason: a.state.Reason, Container: a.state.Container,
 		Addr: a.seen.Addr, Ports: a.seen.Ports, Image: a.seen.Image,
 	}

@@ -97,13 +97,16 @@ func (s *serviceActor) reconcile(ctx actor.Context) {
 	for _, h := range s.part.holds {
 		e := s.entries[h.replica]
 		before := *e
+		if e.revision != h.revision { // it goes on as it is
+			e.revision, e.spec, e.record = h.revision, nil, nil
+		}
 		s.teach(e)
 		e.start, e.slot, e.publish = h.start && !s.occupied(e), h.slot, s.part.publish
 		key := e.id.String()
 		switch {
 		case s.replicas.ensure(ctx, key):
 			s.show(ctx, e.id)
-		case e.start != before.start || e.slot != before.slot || e.publish != before.publish || e.spec != before.spec:
+		case e.start != before.start || e.slot != before.slot || e.publish != before.publish || e.spec != before.spec || e.revision != before.revision:
 			s.replicas.send(ctx, key, &assign{entry: *e})
 		}
 	}
@@ -122,10 +125,15 @@ func (s *serviceActor) teach(e *entry) {
 // covers reports whether an old replica keeps its slot until the new one can take over:
 // until its image is in the engine, for what runs is not stopped for what may not be had;
 // and until it is ready, where the rollout starts first and no fixed port of the host is
-// in the way.
+// in the way. One that is on its way itself does not where another is ready.
 func (s *serviceActor) covers(old *entry) bool {
 	if !old.made && old.phase != shoal.PhaseUnknown {
 		return false // there is nothing to keep
+	}
+	for id, o := range s.entries {
+		if id != old.id && o.slot == old.slot && !s.holds(id) && !o.halted && o.phase == shoal.PhaseReady && old.phase != shoal.PhaseReady {
+			return false
+		}
 	}
 	for _, h := range s.part.holds {
 		if h.slot != old.slot || h.replica == old.id {

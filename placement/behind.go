@@ -30,7 +30,7 @@ func (w *world) unableToChange(s *serviceRow, p int) string {
 	row := &w.peers[p]
 	free := row.alloc.Sub(row.used)
 	for i, h := range s.holders {
-		if int(h) == p && s.claims[i].Revision.Compare(s.rev) < 0 {
+		if int(h) == p && behind(s, s.claims[i]) {
 			free = free.Add(s.size)
 		}
 	}

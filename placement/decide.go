@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/shoalnet/shoal"
-	"github.com/shoalnet/shoal/placement/rollout"
 )
 
 // Decide returns what peer self should do now about all services, and the memory
@@ -35,6 +34,7 @@ func Decide(v *shoal.View, m Memory, self shoal.PeerID, now time.Duration, cfg C
 	d.m.open = make(map[slotKey]openMemory)
 	d.m.claimed = make(map[slotKey]claimMemory)
 	d.m.started = make(map[shoal.ReplicaID]bool)
+	d.m.ready = make(map[shoal.ReplicaID]time.Duration)
 	d.m.losing = make(map[shoal.ReplicaID]time.Duration)
 	d.setStandings()
 	d.setGates()
@@ -175,25 +175,9 @@ func (d *decision) quiet(s *serviceRow) bool {
 	return true
 }
 
-// slotKind says what became of a slot.
-type slotKind uint8
-
-const (
-	empty  slotKind = iota // no claim
-	lost                   // claimed by a dead holder
-	handed                 // claimed by a living holder that hands it over
-	held                   // claimed by a holder that keeps it
-)
-
-// slotState is one wanted slot and the claim that counts for it.
-type slotState struct {
-	kind  slotKind
-	claim int // index into serviceRow.claims, -1
-}
-
 // survey looks at one replicated service: this peer's own claims, and open slots.
 func (d *decision) survey(s *serviceRow) {
-	slots := d.slotStates(s)
+	slots := d.w.slotStates(s)
 	turns := d.turns(s, slots)
 	d.handStuck(s, slots, turns)
 	losers := d.losers(s, slots)
@@ -207,48 +191,6 @@ func (d *decision) survey(s *serviceRow) {
 		if int(s.holders[i]) == d.w.self {
 			d.own(s, slots, i, c, ownCase{turns: turns, losers: losers, reuse: reuse})
 		}
-	}
-}
-
-func (d *decision) slotStates(s *serviceRow) []slotState {
-	slots := make([]slotState, s.n)
-	for i := range slots {
-		slots[i].claim = -1
-	}
-	for i, c := range s.claims {
-		kind := d.claimKind(s, i)
-		if kind == empty || c.Slot < 0 || c.Slot >= s.n {
-			continue
-		}
-		st := &slots[c.Slot]
-		if kind > st.kind || kind == st.kind && beats(c, s.claims[st.claim]) {
-			*st = slotState{kind: kind, claim: i}
-		}
-	}
-	return slots
-}
-
-// claimKind is what a slot would be if this were its only claim; empty for a void
-// claim.
-func (d *decision) claimKind(s *serviceRow, i int) slotKind {
-	if s.holders[i] < 0 {
-		return empty
-	}
-	switch d.w.peers[s.holders[i]].standing {
-	case stands:
-		return held
-	case hands:
-		if d.w.staying(s, int(s.holders[i])) || d.w.keptDone(s, i) {
-			return held
-		}
-		return handed
-	case dead:
-		if s.pinned() {
-			return held
-		}
-		return lost
-	default:
-		return empty
 	}
 }
 
@@ -272,44 +214,6 @@ func (d *decision) broken(id shoal.ReplicaID) bool {
 func (d *decision) runs(id shoal.ReplicaID) bool {
 	p := d.phase(id)
 	return p == shoal.PhaseRunning || p == shoal.PhaseReady
-}
-
-// turns asks the rollout which held slots may change to the current revision now;
-// nil when there is nothing to change.
-func (d *decision) turns(s *serviceRow, slots []slotState) []bool {
-	behind := func(st slotState) bool {
-		return st.claim >= 0 && s.claims[st.claim].Revision.Compare(s.rev) < 0
-	}
-	if !slices.ContainsFunc(slots, behind) {
-		return nil
-	}
-	elsewhere := !s.stays && d.w.anyAble(s)
-	view := make([]rollout.Slot, len(slots))
-	for i, st := range slots {
-		if st.kind != held {
-			continue
-		}
-		c := s.claims[st.claim]
-		view[i] = rollout.Slot{Held: true, Current: !behind(st), Ready: d.ready(c.Replica)}
-		view[i].Broken = d.broken(c.Replica)
-		if behind(st) && !elsewhere {
-			view[i].Stuck = d.w.unableToChange(s, int(s.holders[st.claim])) != ""
-		}
-	}
-	return rollout.Turns(view, rollout.Limit(s.spec.Rollout.Parallelism, s.n))
-}
-
-// handStuck opens slots whose turn has come but whose holder cannot run the
-// current revision: somebody else takes them before it lets go. Slots with data wait.
-func (d *decision) handStuck(s *serviceRow, slots []slotState, turns []bool) {
-	if s.stays {
-		return
-	}
-	for i := range turns {
-		if turns[i] && d.w.unableToChange(s, int(s.holders[slots[i].claim])) != "" {
-			slots[i].kind = handed
-		}
-	}
 }
 
 // finish sorts the plan and closes the memory.

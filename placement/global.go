@@ -5,8 +5,6 @@ package placement
 
 import (
 	"slices"
-
-	"github.com/shoalnet/shoal/placement/rollout"
 )
 
 // global looks at a service that wants one replica on every feasible peer. No peer
@@ -43,7 +41,7 @@ func (d *decision) global(s *serviceRow) {
 		case d.declines(c):
 			d.decline(c)
 		case d.turnGlobal(s, i):
-			d.change(c, s.rev)
+			d.change(s, i)
 		default:
 			d.renumber(s, i, held, taken)
 		}
@@ -95,24 +93,23 @@ func (d *decision) freeNumber(row *listRow, held []bool, taken map[int]bool) int
 
 // turnGlobal reports whether this peer's replica may change revision now.
 func (d *decision) turnGlobal(s *serviceRow, mine int) bool {
-	if s.claims[mine].Revision.Compare(s.rev) >= 0 || d.w.unableToChange(s, d.w.self) != "" {
+	c := s.claims[mine]
+	switch {
+	case !behind(s, c):
+		return false
+	case d.adopts(s, mine):
+		return true
+	case d.w.unableToChange(s, d.w.self) != "":
 		return false
 	}
-	var view []rollout.Slot
-	at := -1
-	for i, c := range s.claims {
-		if s.holders[i] < 0 || d.w.peers[s.holders[i]].standing != stands {
-			continue
+	slots, rules := d.w.globalSlots(s, d.readyFor(s))
+	at := 0
+	for i := range mine { // those that are laid out before it
+		if h := s.holders[i]; h >= 0 && d.w.peers[h].standing == stands {
+			at++
 		}
-		if i == mine {
-			at = len(view)
-		}
-		x := rollout.Slot{Held: true, Current: c.Revision.Compare(s.rev) >= 0, Ready: d.ready(c.Replica)}
-		x.Stuck = !x.Current && d.w.unable(int(s.holders[i]), s) != ""
-		x.Broken = d.broken(c.Replica)
-		view = append(view, x)
 	}
-	return at >= 0 && rollout.Turns(view, rollout.Limit(s.spec.Rollout.Parallelism, len(view)))[at]
+	return d.w.peers[d.w.self].standing == stands && rules.Turns(slots)[at]
 }
 
 // renumber keeps a claim, under a free number if another peer's claim has won its own.

@@ -36,6 +36,7 @@ type Memory struct {
 	claimed  map[slotKey]claimMemory
 	started  map[shoal.ReplicaID]bool
 	losing   map[shoal.ReplicaID]time.Duration // since
+	ready    map[shoal.ReplicaID]time.Duration // at the current revision of a service that changes, since
 }
 
 type slotKey struct {

@@ -42,7 +42,7 @@ func (d *decision) own(s *serviceRow, slots []slotState, i int, c shoal.Claim, o
 	case d.declines(c):
 		d.decline(c)
 	case st.kind == held && oc.turns != nil && oc.turns[c.Slot] && winner.Replica == c.Replica:
-		d.change(c, s.rev)
+		d.change(s, i)
 	default:
 		if d.w.peers[d.w.self].standing == hands {
 			d.sayKept(s, c)
@@ -82,7 +82,7 @@ func (d *decision) overtaken(s *serviceRow, c shoal.Claim) shoal.PeerID {
 	wish := d.m.wishes[s.spec.Name]
 	young := !d.cfg.NoProposal && wish.fresh && d.now-wish.at < d.cfg.Young
 	for i, o := range s.claims {
-		if o.Slot != c.Slot || o.Holder == d.id || d.claimKind(s, i) != held || o.Revision.Compare(c.Revision) < 0 {
+		if o.Slot != c.Slot || o.Holder == d.id || d.w.claimKind(s, i) != held || o.Revision.Compare(c.Revision) < 0 {
 			continue // one of an older revision runs until this one is ready
 		}
 		named := young && o.Slot < len(s.svc.Proposed) && s.svc.Proposed[o.Slot] == o.Holder
@@ -175,12 +175,21 @@ func (d *decision) predecessor(c shoal.Claim) *shoal.ReplicaStatus {
 	return best
 }
 
-// change takes an own slot to the current revision.
-func (d *decision) change(c shoal.Claim, to shoal.RevisionID) {
-	d.plan.Claims = append(d.plan.Claims, NewClaim{Service: c.Service, Slot: c.Slot, Revision: to, Replaces: c.Replica, Data: d.leavesData(c)})
+// change takes an own slot to the current revision: with the replica that it has, where
+// that is the same container, else with a new one.
+func (d *decision) change(s *serviceRow, i int) {
+	c, to := s.claims[i], s.rev
 	d.m.claimed[slotKey{c.Service, c.Slot}] = claimMemory{at: d.now, once: true}
+	n := NewClaim{Service: c.Service, Slot: c.Slot, Revision: to, Data: d.leavesData(c)}
+	if d.adopts(s, i) {
+		n.Reuse, n.LeavesSlot = c.Replica, c.Slot
+		d.say(c.Service, c.Slot, "is of revision %d as it is: its container is the same", to.Seq)
+	} else {
+		n.Replaces = c.Replica
+		d.say(c.Service, c.Slot, "changes to revision %d: its turn", to.Seq)
+	}
+	d.plan.Claims = append(d.plan.Claims, n)
 	d.keep(c)
-	d.say(c.Service, c.Slot, "changes to revision %d: its turn", to.Seq)
 }
 
 // handOver lets a slot go that another peer took from a draining, leaving or
@@ -280,7 +289,7 @@ func (d *decision) firstToYield(s *serviceRow, slots []slotState, losers []int) 
 func (d *decision) losers(s *serviceRow, slots []slotState) []int {
 	var out []int
 	for i, c := range s.claims {
-		if c.Slot >= 0 && c.Slot < s.n && slots[c.Slot].claim != i && d.claimKind(s, i) == held &&
+		if c.Slot >= 0 && c.Slot < s.n && slots[c.Slot].claim != i && d.w.claimKind(s, i) == held &&
 			d.w.peers[s.holders[i]].up && s.claims[slots[c.Slot].claim].Holder != c.Holder {
 			out = append(out, i)
 		}

@@ -40,8 +40,9 @@ type NewClaim struct {
 	// LeavesSlot and YieldTo are set with Reuse only: the slot the replica has had so
 	// far and who won it. The block must record a Release of that slot with YieldTo;
 	// nothing is stopped, and no Drop is listed for it. With LeavesSlot == Slot nothing
-	// is released: the slot goes back to a replica of an older revision that still fills
-	// it, and Replaces names the one that could not take over.
+	// is released: the replica goes on at Revision, which makes the same container; or, if
+	// Replaces names the one that could not take over, the slot goes back to a replica of
+	// an older revision that still fills it.
 	LeavesSlot int
 	YieldTo    shoal.PeerID
 	// Data says that the slot's data is here already: the record must list the slot

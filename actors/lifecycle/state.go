@@ -59,7 +59,8 @@ func RulesOf(s *shoal.Spec) Rules {
 
 // State is everything a replica's life depends on. It is a plain value: compare
 // with ==, copy freely. Make one with [New]; only [Step] changes it, but for Rules,
-// which may be replaced when more is learned about the revision.
+// which may be replaced when more is learned about the revision, and Broke, which a new
+// revision with the same container begins anew.
 type State struct {
 	Rules Rules
 	Seed  uint64 // of the back-off's jitter
@@ -68,6 +69,7 @@ type State struct {
 	Attempt  int // 1 for the first try; a phase goes backwards only when it grows
 	Restarts int // times a container that had run was started again
 	Failures int // exits since the last forgiveness
+	Broke    int // runs that ended by themselves where they should not, and launches that failed, at this revision
 	Tries    int // failed launches in a row
 
 	Pulled bool   // the image was made available in this attempt

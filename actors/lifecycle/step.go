@@ -233,6 +233,7 @@ func (p *step) fail(f Fault, why string) {
 		p.refuse(why, "")
 	default:
 		p.Tries++
+		p.Broke++
 		if p.Tries >= RefuseAfter {
 			p.ask(Effect{Kind: EffectRefuse, Why: why})
 		}
@@ -261,6 +262,9 @@ func (p *step) again(failed bool, why string) {
 		p.Failures = 0
 	}
 	p.Failures++
+	if p.Since != 0 && (failed || p.Rules.Condition == shoal.RestartAny) { // else it ended while nobody watched: the machine's matter
+		p.Broke++
+	}
 	p.Since, p.Health, p.Quiet, p.Last = 0, "", true, why
 	restart := p.Rules.Condition == shoal.RestartAny || failed && p.Rules.Condition == shoal.RestartOnFailure
 	if restart && p.Rules.MaxAttempts > 0 && p.Failures > p.Rules.MaxAttempts {

@@ -221,10 +221,14 @@ func (s *serviceVerdict) stand(heads, revs []*revision, scales, ops []*item) {
 	svc := &shoal.Service{
 		Spec: cur.body.Spec, Revision: cur.body.Revision, Record: cur.Envelope, Accepted: cur.Record.HLC,
 		Replicas: replicas(s.scale, cur.body.Spec.Replicas), Scale: s.scale,
+		Past: slices.Clone(cur.body.Past), Undoes: cur.body.Undoes, Why: cur.body.Why,
 	}
 	for _, h := range heads {
 		svc.Heads = append(svc.Heads, h.body.Revision)
-		if h != cur {
+		if h != cur { // what runs it may go on if it is the same container; and a user may bring it back
+			svc.Past = append(svc.Past, shoal.PastRevision{Revision: h.body.Revision, Spec: h.body.Spec, Accepted: h.Record.HLC})
+		}
+		if h != cur && !sameRemedy(h.body, cur.body) {
 			s.conflicts = append(s.conflicts, shoal.Conflict{
 				Service: s.name, Loser: h.body.Revision, Winner: svc.Revision, Rule: rule(h.body.Revision, svc.Revision),
 			})
@@ -247,7 +251,7 @@ func (s *serviceVerdict) stand(heads, revs []*revision, scales, ops []*item) {
 
 // operate applies the newest operation, of all authors' the highest (Seq, author). A
 // stop counts for the revision it was asked of and those before: a newer one starts
-// the service again (docs/adr/0005).
+// the service again (docs/adr/0005). A pause and a promotion count for that one only.
 func operate(svc *shoal.Service, ops []*item) {
 	if len(ops) == 0 {
 		return
@@ -259,6 +263,15 @@ func operate(svc *shoal.Service, ops []*item) {
 	op := last.Record.Body.(*shoal.OpBody)
 	svc.OpSeq = op.Seq
 	svc.Stopped = op.Stopped && svc.Revision.Compare(op.Of) <= 0
+	if op.Of == svc.Revision {
+		svc.Paused, svc.PauseWhy, svc.Promoted = op.Paused, op.Why, op.Promoted
+	}
+}
+
+// sameRemedy reports whether both go back from one revision to the same containers: each
+// side of a split, or two peers at once, did what the service's rollout asks for.
+func sameRemedy(a, b *shoal.RevisionBody) bool {
+	return !a.Undoes.IsZero() && a.Undoes == b.Undoes && a.Spec.SameContainer(&b.Spec)
 }
 
 // rule says why one of two heads is current.

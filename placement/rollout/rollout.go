@@ -2,52 +2,156 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package rollout decides from a view which slots of a service may go from an old
-// revision to the current one now. Each holder asks it with its own view and
-// changes its own slots; nobody conducts. Waves go in slot order, so holders whose
-// views lag a little are only later, never beyond the limit.
+// revision to the current one now, where a rollout stands, and what is to be done about
+// one that goes wrong. Each holder asks it with its own view and changes its own slots;
+// nobody conducts.
+//
+// Slots at the oldest revision change first, and of these the lowest. A slot that has
+// begun to change looks, to those whose view lags, like one that has not; so it stands
+// before all that wait for it, and takes up its place among the few that may change. So
+// holders whose views lag are only later, never beyond the limits, also when a newer
+// revision comes while an older one is still under way.
 //
 // It refuses to look at time, and to say how a slot changes: that is its holder's.
 package rollout
 
+import (
+	"cmp"
+	"slices"
+
+	"github.com/shoalnet/shoal"
+)
+
 // Slot is what the order of waves needs to know of one slot. Its position in the
 // slice is its number.
 type Slot struct {
-	Held    bool // somebody holds it
-	Current bool // its holder claims the current revision
-	Ready   bool // its replica is known to be ready
-	Broken  bool // its replica is known not to work: changing it takes nothing away
-	Stuck   bool // nobody could run the current revision in it for now
+	Held     bool             // somebody holds it
+	Revision shoal.RevisionID // that its holder claims
+	Current  bool             // that is the current one
+	Ready    bool             // its replica is known to be ready
+	Healthy  bool             // and, at the current revision, has been for as long as the next slot waits
+	Broken   bool             // its replica is known not to work: changing it takes nothing away
+	Failed   bool             // it failed since it came to the current revision
+	Stuck    bool             // nobody could run the current revision in it for now
 }
 
-// Limit returns how many slots may be unready at once: what the spec says, or a
-// quarter of the replicas, at least 1.
-func Limit(parallelism, replicas int) int {
-	if parallelism > 0 {
-		return parallelism
+// Rules are the limits of one rollout.
+type Rules struct {
+	Width       int // slots that may be on their way at once
+	Unavailable int // slots that may be not ready when one more is stopped; StartFirst stops none
+	StartFirst  bool
+	Failures    int // slots that may fail; more hold the rollout; -1: any number
+	Canary      int // the slots below are the canary; 0: there is none
+	Promoted    bool
+	Paused      bool
+}
+
+// RulesOf returns the rules by which the current revision of a service comes to n slots.
+// passed says that the canary has been healthy for as long as it takes to be promoted by
+// itself.
+func RulesOf(s *shoal.Service, n int, passed bool) Rules {
+	shape := s.Revise()
+	r := Rules{
+		StartFirst: shape.StartFirst, Failures: n * shape.MaxFailureRatio / 1000,
+		Canary: min(shape.Canary.Slots.Of(n), n), Promoted: s.Promoted || passed && shape.Canary.PromoteAfter > 0,
+		Paused: s.Paused,
 	}
-	return max(1, replicas/4)
+	if shape.OnFailure == shoal.FailureContinue || shape.OnFailure == "" {
+		r.Failures = -1
+	}
+	quarter := max(1, n/4)
+	part := func(s shoal.Share) int {
+		if s == (shoal.Share{}) {
+			return quarter
+		}
+		return max(1, s.Of(n))
+	}
+	r.Unavailable = part(shape.MaxUnavailable)
+	switch {
+	case shape.StartFirst && shape.Parallelism > 0 && shape.MaxSurge != shoal.Share{}:
+		r.Width = min(shape.Parallelism, part(shape.MaxSurge))
+	case shape.StartFirst && shape.Parallelism == 0:
+		r.Width = part(shape.MaxSurge)
+	case shape.Parallelism > 0 && shape.MaxUnavailable != shoal.Share{}:
+		r.Width = min(shape.Parallelism, r.Unavailable)
+	case shape.Parallelism > 0:
+		r.Width = shape.Parallelism
+		r.Unavailable = max(r.Unavailable, r.Width)
+	default:
+		r.Width = r.Unavailable
+	}
+	return r
 }
 
-// Turns reports for each slot whether it may change now. At most limit slots are
-// at the current revision and not ready, or about to be so, at a time; slots that
-// were broken before do not count against the limit. A slot that is open needs no
+// Turns reports for each slot whether it may change now. At most Width slots are not
+// healthy, or about to be so, at a time: that of an older revision is, too, for it may be
+// on its way to one that has been overtaken. One that is ready is stopped only while fewer
+// than Unavailable are not ready, open ones included; changing one that is not healthy
+// takes no place, and one that is broken may always change. A slot that is open needs no
 // turn: whoever claims it claims the current revision.
-func Turns(slots []Slot, limit int) []bool {
+func (r Rules) Turns(slots []Slot) []bool {
 	turns := make([]bool, len(slots))
+	if r.Paused || r.failing(slots) {
+		return turns
+	}
+	moving, unready := 0, 0
 	for _, s := range slots {
-		if s.Held && s.Current && !s.Ready {
-			limit--
+		if s.Held && !s.Healthy && !s.Stuck {
+			moving++
+		}
+		if !s.Ready && !s.Stuck {
+			unready++
 		}
 	}
-	for i, s := range slots {
-		switch {
-		case !s.Held || s.Current || s.Stuck:
+	gate := r.gate(slots)
+	for _, i := range order(slots) {
+		switch s := slots[i]; {
+		case !s.Held || s.Current || s.Stuck || i >= gate:
 		case s.Broken:
 			turns[i] = true
-		case limit > 0:
+		case s.Healthy && moving >= r.Width || s.Ready && !r.StartFirst && unready >= r.Unavailable:
+		default:
 			turns[i] = true
-			limit--
+			if s.Healthy {
+				moving++
+			}
+			if s.Ready {
+				unready++
+			}
 		}
 	}
 	return turns
+}
+
+// order returns the numbers of the slots, those at the oldest revision first.
+func order(slots []Slot) []int {
+	out := make([]int, len(slots))
+	for i := range out {
+		out[i] = i
+	}
+	slices.SortFunc(out, func(a, b int) int {
+		return cmp.Or(slots[a].Revision.Compare(slots[b].Revision), cmp.Compare(a, b))
+	})
+	return out
+}
+
+// gate returns the number below which slots may change.
+func (r Rules) gate(slots []Slot) int {
+	if r.Canary == 0 || r.Promoted {
+		return len(slots)
+	}
+	return r.Canary
+}
+
+// failing reports whether more slots have failed than may.
+func (r Rules) failing(slots []Slot) bool { return r.Failures >= 0 && failed(slots) > r.Failures }
+
+func failed(slots []Slot) int {
+	n := 0
+	for _, s := range slots {
+		if s.Held && s.Current && s.Failed {
+			n++
+		}
+	}
+	return n
 }

@@ -1,0 +1,75 @@
+// Copyright The Shoal Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package rollout
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/shoalnet/shoal"
+)
+
+func TestStatusOf(t *testing.T) {
+	two := Rules{Width: 2, Unavailable: 2}
+	canary := Rules{Width: 2, Unavailable: 2, Canary: 1}
+	for name, c := range map[string]struct {
+		rules Rules
+		slots string
+		state State
+		waits string
+	}{
+		"complete":          {two, "nnn", Complete, ""},
+		"begins":            {two, "ooo", Rolling, ""},
+		"waits for two":     {two, "wwo", Rolling, "until slots 0, 1 are healthy"},
+		"waits for one":     {Rules{Width: 1, Unavailable: 1}, "nwo", Rolling, "until slot 1 is healthy"},
+		"waits for many":    {Rules{Width: 6, Unavailable: 6}, "wwwwwwo", Rolling, "slots 0, 1, 2, 3 and 2 more"},
+		"the last ones":     {two, "nnr", Watching, "until slot 2 is healthy"},
+		"the floor":         {Rules{Width: 2, Unavailable: 1}, "-ooo", Rolling, "not more than 1 slots"},
+		"failed":            {two, "fwo", Failing, "1 of 3 slots failed"},
+		"paused":            {Rules{Width: 1, Unavailable: 1, Paused: true}, "noo", Paused, "paused"},
+		"canary begins":     {canary, "ooo", Rolling, ""},
+		"canary under way":  {canary, "woo", Rolling, "until slot 0"},
+		"canary":            {canary, "noo", Canary, "until it is promoted"},
+		"nobody can":        {two, "nns", Blocked, "slot 2 cannot run it"},
+		"paused and over":   {Rules{Width: 1, Unavailable: 1, Paused: true}, "nnn", Complete, ""},
+		"failed at the end": {two, "nnf", Failing, "1 of 3"},
+	} {
+		got := c.rules.StatusOf(parse(c.slots))
+		if got.State != c.state || !strings.Contains(got.Waits, c.waits) || c.waits == "" && got.Waits != "" {
+			t.Errorf("%s: %+v, want %s that waits %q", name, got, c.state, c.waits)
+		}
+	}
+}
+
+func TestRemedy(t *testing.T) {
+	good := []shoal.PastRevision{{Revision: shoal.RevisionID{Seq: 2, Author: "A"}}, {Revision: shoal.RevisionID{Seq: 1, Author: "A"}, Good: true}}
+	back := shoal.Rollout{OnFailure: shoal.FailureRollback, Deadline: time.Minute}
+	failing := Status{State: Failing, Slots: 3, Failed: 1}
+	rolling := Status{State: Rolling, Slots: 3, Waits: "until slot 1 is healthy"}
+	for name, c := range map[string]struct {
+		service shoal.Service
+		status  Status
+		still   time.Duration
+		want    shoal.FailureAction
+		why     string
+	}{
+		"goes back":                {shoal.Service{Spec: shoal.Spec{Rollout: back}, Past: good}, failing, 0, shoal.FailureRollback, "1 of 3 slots failed"},
+		"nothing is good":          {shoal.Service{Spec: shoal.Spec{Rollout: back}, Past: good[:1]}, failing, 0, shoal.FailurePause, "no earlier revision is known to be good"},
+		"pauses":                   {shoal.Service{Spec: shoal.Spec{Rollout: shoal.Rollout{OnFailure: shoal.FailurePause}}, Past: good}, failing, 0, shoal.FailurePause, "failed"},
+		"goes on":                  {shoal.Service{Past: good}, failing, 0, "", ""},
+		"is paused":                {shoal.Service{Spec: shoal.Spec{Rollout: back}, Past: good, Paused: true}, failing, 0, "", ""},
+		"is stopped":               {shoal.Service{Spec: shoal.Spec{Rollout: back}, Past: good, Stopped: true}, failing, 0, "", ""},
+		"the deadline":             {shoal.Service{Spec: shoal.Spec{Rollout: back}, Past: good}, rolling, time.Minute, shoal.FailureRollback, "no slot became healthy in 1m0s, until slot 1"},
+		"before the deadline":      {shoal.Service{Spec: shoal.Spec{Rollout: back}, Past: good}, rolling, 59 * time.Second, "", ""},
+		"a canary has no deadline": {shoal.Service{Spec: shoal.Spec{Rollout: back}, Past: good}, Status{State: Canary}, time.Hour, "", ""},
+		"it is over":               {shoal.Service{Spec: shoal.Spec{Rollout: back}, Past: good}, Status{State: Complete}, time.Hour, "", ""},
+		"a failed return pauses":   {shoal.Service{Spec: shoal.Spec{Rollout: back}, Past: good, Undoes: good[0].Revision}, failing, 0, shoal.FailurePause, "failed"},
+	} {
+		got, why := Remedy(&c.service, c.status, c.still)
+		if got != c.want || !strings.Contains(why, c.why) || c.want == "" && why != "" {
+			t.Errorf("%s: %q, %q, want %q, %q", name, got, why, c.want, c.why)
+		}
+	}
+}

@@ -16,13 +16,11 @@ type Service struct {
 	Heads    []RevisionID
 	Scale    ScaleState
 	Stopped  bool           // a user stopped it: no replica is wanted, whatever Replicas says
-	Paused   bool           // no more slots change to the current revision
-	PauseWhy string         // "": a user said so
-	Promoted bool           // all slots may change, not only the first few
 	OpSeq    uint64         // highest OpBody.Seq seen
-	Past     []PastRevision // see RevisionBody
+	Past     []PastRevision // see RevisionBody; concurrent revisions that lost come last
 	Undoes   RevisionID     // the revision that the current one goes back from; zero: none
 	Why      string         // it goes back, one line
+	Rollout  RolloutState
 }
 
 // Wanted returns how many slots a replicated service wants now.
@@ -31,6 +29,15 @@ func (s *Service) Wanted() int {
 		return 0
 	}
 	return s.Replicas
+}
+
+// RolloutState is what the records say of how a service comes to its current revision.
+type RolloutState struct {
+	Seq      uint64 // highest RolloutBody.Seq about it seen
+	Paused   bool
+	Why      string // it is paused; "": a user said so
+	Promoted bool
+	Settled  bool // it came to all slots, and they were healthy for long enough
 }
 
 // ScaleState is what the next scale intent needs to know.

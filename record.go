@@ -21,6 +21,7 @@ const (
 	KindOp      Kind = "op"
 	KindImage   Kind = "image"
 	KindPolicy  Kind = "policy"
+	KindRollout Kind = "rollout"
 )
 
 // Schema is the version of the record envelope this code writes.
@@ -104,12 +105,21 @@ type OpBody struct {
 	Service string
 	Seq     uint64 // 1 + the highest Seq its author saw
 	Stopped bool   // no replica is wanted, whatever the scale
-	// Of is the revision that was current. A newer one starts the service again, and is
-	// neither paused nor promoted.
+	// Of is the revision that was current. A newer one starts the service again.
+	Of RevisionID
+}
+
+// RolloutBody is what its author says of how a service comes to one revision; that of
+// another revision does not count. It was settled if anybody says so; of what all authors
+// say of the rest the highest (Seq, author) counts. Author: an operator.
+type RolloutBody struct {
+	Service  string
 	Of       RevisionID
+	Seq      uint64 // 1 + the highest Seq about Of that its author saw
 	Paused   bool   // no more slots change to Of
-	Promoted bool   // its first few have shown enough: all slots change to Of
+	Promoted bool   // its canary has shown enough: all slots change
 	Why      string // it is paused, one line; "": a user said so
+	Settled  bool   // it came to all slots, and they were healthy for long enough
 }
 
 // Proposal is advice, never an order: slot From+i goes to Peers[i]; "" where the
@@ -249,6 +259,9 @@ func (*InviteBody) Kind() Kind { return KindInvite }
 func (*OpBody) Kind() Kind { return KindOp }
 
 // Kind implements [Body].
+func (*RolloutBody) Kind() Kind { return KindRollout }
+
+// Kind implements [Body].
 func (*ImageBody) Kind() Kind { return KindImage }
 
 // About implements [Body].
@@ -277,6 +290,9 @@ func (b *InviteBody) About() string { return b.ID }
 
 // About implements [Body].
 func (b *OpBody) About() string { return b.Service }
+
+// About implements [Body].
+func (b *RolloutBody) About() string { return b.Service }
 
 // About implements [Body].
 func (b *ImageBody) About() string { return ImageKey(b.Image) }

@@ -14,6 +14,7 @@ type Wish struct {
 	Scale   *ScaleWish
 	Remove  *RemoveWish
 	Operate *OperateWish
+	Rollout *RolloutWish
 	Peer    *PeerWish
 }
 
@@ -73,6 +74,32 @@ const (
 type OperateWish struct {
 	Services []string
 	Op       Operation
+}
+
+// RolloutChange is what is asked of a rollout.
+type RolloutChange string
+
+// The changes of a rollout.
+const (
+	RolloutPause   RolloutChange = "pause"    // no more slots change
+	RolloutResume  RolloutChange = "resume"   // they go on
+	RolloutPromote RolloutChange = "promote"  // the canary has shown enough
+	RolloutBack    RolloutChange = "rollback" // an earlier revision comes back, as a new one
+	RolloutSettle  RolloutChange = "settle"   // it is over, and what failure means for it: peers say so, not users
+)
+
+// RolloutWish asks for a change of how a service comes to its current revision. What is
+// so already changes nothing.
+type RolloutWish struct {
+	Service string
+	Change  RolloutChange
+	// To of RolloutBack: the sequence of an earlier revision, or its whole name
+	// ("7@PEER"); "": the last one that was good, else the last one.
+	To string
+	// Of is the revision that it is about; another one is current: ErrConflict. Zero:
+	// whichever is current.
+	Of  RevisionID
+	Why string // one line; "": a user said so
 }
 
 // PeerChange is what a user asks of a peer.

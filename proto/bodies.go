@@ -31,6 +31,8 @@ func newMessage(kind shoal.Kind) pb.Message {
 		return &shoalv1.InviteBody{}
 	case shoal.KindOp:
 		return &shoalv1.OpBody{}
+	case shoal.KindRollout:
+		return &shoalv1.RolloutBody{}
 	case shoal.KindImage:
 		return &shoalv1.ImageBody{}
 	case shoal.KindPolicy:
@@ -77,8 +79,11 @@ func bodyMessage(b shoal.Body) pb.Message {
 			Uses: int32(b.Uses), RedeemedBy: texts(b.RedeemedBy), Revoked: b.Revoked,
 		}
 	case *shoal.OpBody:
-		return &shoalv1.OpBody{
-			Service: b.Service, Seq: b.Seq, Stopped: b.Stopped, Of: revisionMessage(b.Of), Paused: b.Paused, Promoted: b.Promoted, Why: b.Why,
+		return &shoalv1.OpBody{Service: b.Service, Seq: b.Seq, Stopped: b.Stopped, Of: revisionMessage(b.Of)}
+	case *shoal.RolloutBody:
+		return &shoalv1.RolloutBody{
+			Service: b.Service, Of: revisionMessage(b.Of), Seq: b.Seq,
+			Paused: b.Paused, Promoted: b.Promoted, Why: b.Why, Settled: b.Settled,
 		}
 	case *shoal.ImageBody:
 		return imageMessage(b)
@@ -135,9 +140,11 @@ func bodyOf(m pb.Message) (shoal.Body, error) {
 			RedeemedBy: peersOf(m.GetRedeemedBy()), Revoked: m.GetRevoked(),
 		}, nil
 	case *shoalv1.OpBody:
-		return &shoal.OpBody{
-			Service: m.GetService(), Seq: m.GetSeq(), Stopped: m.GetStopped(), Of: revisionOf(m.GetOf()),
-			Paused: m.GetPaused(), Promoted: m.GetPromoted(), Why: m.GetWhy(),
+		return &shoal.OpBody{Service: m.GetService(), Seq: m.GetSeq(), Stopped: m.GetStopped(), Of: revisionOf(m.GetOf())}, nil
+	case *shoalv1.RolloutBody:
+		return &shoal.RolloutBody{
+			Service: m.GetService(), Of: revisionOf(m.GetOf()), Seq: m.GetSeq(),
+			Paused: m.GetPaused(), Promoted: m.GetPromoted(), Why: m.GetWhy(), Settled: m.GetSettled(),
 		}, nil
 	case *shoalv1.ImageBody:
 		return imageOf(m)

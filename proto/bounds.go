@@ -179,6 +179,9 @@ func checkBody(b shoal.Body) error {
 	case *shoal.OpBody:
 		c.service("service", b.Service)
 		c.revision("of", b.Of, false)
+	case *shoal.RolloutBody:
+		c.service("service", b.Service)
+		c.revision("of", b.Of, false)
 		c.text("why", b.Why, maxReason)
 	case *shoal.ImageBody:
 		c.image(b)

@@ -15,7 +15,7 @@ import (
 var kinds = []shoal.Kind{
 	shoal.KindMember, shoal.KindPeer, shoal.KindMark, shoal.KindService,
 	shoal.KindScale, shoal.KindGone, shoal.KindClaim, shoal.KindInvite, shoal.KindOp,
-	shoal.KindImage, shoal.KindPolicy,
+	shoal.KindImage, shoal.KindPolicy, shoal.KindRollout,
 }
 
 // Generators of nouns within bounds. Empty lists are nil, as they come back.
@@ -238,6 +238,10 @@ func genBody(kind shoal.Kind) *rapid.Generator[shoal.Body] {
 			return &shoal.OpBody{
 				Service: genService.Draw(t, "service"), Seq: rapid.Uint64().Draw(t, "seq"),
 				Stopped: rapid.Bool().Draw(t, "stopped"), Of: genRev.Draw(t, "of"),
+			}
+		case shoal.KindRollout:
+			return &shoal.RolloutBody{
+				Service: genService.Draw(t, "service"), Of: genRev.Draw(t, "of"), Seq: rapid.Uint64().Draw(t, "seq"), Settled: rapid.Bool().Draw(t, "settled"),
 				Paused: rapid.Bool().Draw(t, "paused"), Promoted: rapid.Bool().Draw(t, "promoted"), Why: genText.Draw(t, "why"),
 			}
 		case shoal.KindImage:

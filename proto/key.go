@@ -56,7 +56,7 @@ func checkKey(kind shoal.Kind, name string, author shoal.PeerID) error {
 	switch kind {
 	case shoal.KindMember, shoal.KindPeer, shoal.KindMark:
 		ok = isPeerID(shoal.PeerID(name))
-	case shoal.KindService, shoal.KindScale, shoal.KindGone, shoal.KindClaim, shoal.KindOp:
+	case shoal.KindService, shoal.KindScale, shoal.KindGone, shoal.KindClaim, shoal.KindOp, shoal.KindRollout:
 		ok = isService(name)
 	case shoal.KindInvite:
 		ok = isInvite(name)

@@ -95,8 +95,9 @@ func (k *Desk) prepare(d *shoal.Desired, w shoal.Wish, images findings) ([]*step
 	if err := shoal.MayWish(k.views.View().With(d)); err != nil {
 		return nil, err
 	}
+	v := k.views.View().With(d)
 	if w.Peer != nil {
-		s, err := changePeer(k.views.View().With(d), k.self, w.Peer)
+		s, err := changePeer(v, k.self, w.Peer)
 		if err != nil {
 			return nil, err
 		}

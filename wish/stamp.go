@@ -20,14 +20,15 @@ var errExists = errors.New("already exists")
 // step is one change of a wish: what would be written, and what it says in a plan.
 // A step without bodies changes nothing.
 type step struct {
-	change shoal.Change
-	rev    *shoal.RevisionBody
-	scale  *shoal.ScaleBody
-	gone   *shoal.GoneBody
-	mark   *shoal.MarkBody
-	op     *shoal.OpBody
-	member *shoal.MemberBody
-	spec   *shoal.Spec // as it would be afterwards; nil when the service goes
+	change  shoal.Change
+	rev     *shoal.RevisionBody
+	scale   *shoal.ScaleBody
+	gone    *shoal.GoneBody
+	mark    *shoal.MarkBody
+	op      *shoal.OpBody
+	rollout *shoal.RolloutBody
+	member  *shoal.MemberBody
+	spec    *shoal.Spec // as it would be afterwards; nil when the service goes
 }
 
 func (s *step) bodies() []shoal.Body {
@@ -46,6 +47,9 @@ func (s *step) bodies() []shoal.Body {
 	}
 	if s.op != nil {
 		out = append(out, s.op)
+	}
+	if s.rollout != nil {
+		out = append(out, s.rollout)
 	}
 	if s.member != nil {
 		out = append(out, s.member)
@@ -70,6 +74,12 @@ func stamp(d *shoal.Desired, author shoal.PeerID, w shoal.Wish, images findings)
 		return each(w.Scale.Targets, func(t shoal.ScaleTarget) (*step, error) { return scale(d, author, t) })
 	case w.Operate != nil:
 		return each(w.Operate.Services, func(name string) (*step, error) { return operate(d, author, name, w.Operate.Op) })
+	case w.Rollout != nil:
+		s, err := changeRollout(d, author, w.Rollout)
+		if err != nil {
+			return nil, err
+		}
+		return []*step{s}, nil
 	case w.Remove != nil:
 		return each(w.Remove.Services, func(name string) (*step, error) { return remove(d, name, w.Remove.IgnoreNotFound) })
 	}
@@ -192,7 +202,9 @@ func (s *step) revise(d *shoal.Desired, author shoal.PeerID, old *shoal.Service)
 	for _, h := range heads {
 		seq = max(seq, h.Seq+1)
 	}
-	s.rev = &shoal.RevisionBody{Revision: shoal.RevisionID{Seq: seq, Author: author}, Replaces: heads, Spec: *s.spec}
+	s.rev = &shoal.RevisionBody{
+		Revision: shoal.RevisionID{Seq: seq, Author: author}, Replaces: heads, Spec: *s.spec, Past: past(s.spec, old),
+	}
 	s.change.Revision = s.rev.Revision
 }
 

@@ -52,7 +52,7 @@ func (v *verdict) judgeService(versions []version) {
 	s := &serviceVerdict{name: v.topic.key.name}
 	v.service = s
 	var revs []*revision
-	var scales, ops []*item
+	var scales, ops, words []*item
 	for _, ver := range versions {
 		if ver.counts == nil {
 			continue
@@ -64,6 +64,8 @@ func (v *verdict) judgeService(versions []version) {
 			scales = append(scales, ver.counts)
 		case *shoal.OpBody:
 			ops = append(ops, ver.counts)
+		case *shoal.RolloutBody:
+			words = append(words, ver.counts)
 		case *shoal.GoneBody:
 			s.join(b)
 		case *shoal.ClaimBody:
@@ -81,6 +83,7 @@ func (v *verdict) judgeService(versions []version) {
 	s.scale, v.seenBases = foldScale(scales)
 	if heads := headsOf(revs); len(heads) > 0 {
 		s.stand(heads, revs, scales, ops)
+		steer(s.service, words)
 	}
 	s.voided(versions, v.authority)
 }
@@ -251,7 +254,7 @@ func (s *serviceVerdict) stand(heads, revs []*revision, scales, ops []*item) {
 
 // operate applies the newest operation, of all authors' the highest (Seq, author). A
 // stop counts for the revision it was asked of and those before: a newer one starts
-// the service again (docs/adr/0005). A pause and a promotion count for that one only.
+// the service again (docs/adr/0005).
 func operate(svc *shoal.Service, ops []*item) {
 	if len(ops) == 0 {
 		return
@@ -263,8 +266,23 @@ func operate(svc *shoal.Service, ops []*item) {
 	op := last.Record.Body.(*shoal.OpBody)
 	svc.OpSeq = op.Seq
 	svc.Stopped = op.Stopped && svc.Revision.Compare(op.Of) <= 0
-	if op.Of == svc.Revision {
-		svc.Paused, svc.PauseWhy, svc.Promoted = op.Paused, op.Why, op.Promoted
+}
+
+// steer takes what is said of the current revision's rollout: of all authors' word the
+// highest (Seq, author) counts, and any that it has settled.
+func steer(svc *shoal.Service, words []*item) {
+	var last shoal.RevisionID
+	for _, it := range words {
+		b := it.Record.Body.(*shoal.RolloutBody)
+		if b.Of != svc.Revision {
+			continue
+		}
+		st := &svc.Rollout
+		st.Settled = st.Settled || b.Settled
+		if at := (shoal.RevisionID{Seq: b.Seq, Author: it.Record.Author}); last.IsZero() || last.Compare(at) < 0 {
+			last = at
+			st.Seq, st.Paused, st.Promoted, st.Why = b.Seq, b.Paused, b.Promoted, b.Why
+		}
 	}
 }
 

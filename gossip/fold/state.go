@@ -218,7 +218,7 @@ func topicOf(r *shoal.Record) topicKey {
 		return topicKey{classImage, r.Name}
 	case shoal.KindPolicy:
 		return topicKey{classPolicy, r.Name}
-	case shoal.KindService, shoal.KindScale, shoal.KindGone, shoal.KindClaim, shoal.KindOp:
+	case shoal.KindService, shoal.KindScale, shoal.KindGone, shoal.KindClaim, shoal.KindOp, shoal.KindRollout:
 		return topicKey{classService, r.Name}
 	default:
 		return topicKey{classUnknown, string(r.Kind) + "/" + r.Name}

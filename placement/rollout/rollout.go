@@ -53,8 +53,8 @@ func RulesOf(s *shoal.Service, n int, passed bool) Rules {
 	shape := s.Revise()
 	r := Rules{
 		StartFirst: shape.StartFirst, Failures: n * shape.MaxFailureRatio / 1000,
-		Canary: min(shape.Canary.Slots.Of(n), n), Promoted: s.Promoted || passed && shape.Canary.PromoteAfter > 0,
-		Paused: s.Paused,
+		Canary: min(shape.Canary.Slots.Of(n), n), Promoted: s.Rollout.Promoted || passed && shape.Canary.PromoteAfter > 0,
+		Paused: s.Rollout.Paused,
 	}
 	if shape.OnFailure == shoal.FailureContinue || shape.OnFailure == "" {
 		r.Failures = -1

@@ -111,7 +111,7 @@ func names(slots []int) string {
 func Remedy(s *shoal.Service, st Status, still time.Duration) (action shoal.FailureAction, why string) {
 	shape := s.Revise()
 	switch {
-	case s.Paused || s.Stopped || st.State == Complete:
+	case s.Rollout.Paused || s.Rollout.Settled || s.Stopped || st.State == Complete || len(s.Past) == 0:
 		return "", ""
 	case st.State == Failing:
 		why = fmt.Sprintf("%d of %d slots failed", st.Failed, st.Slots)

@@ -768,9 +768,6 @@ type OpBody struct {
 	Seq           uint64                 `protobuf:"varint,2,opt,name=seq,proto3" json:"seq,omitempty"`
 	Stopped       bool                   `protobuf:"varint,3,opt,name=stopped,proto3" json:"stopped,omitempty"`
 	Of            *RevisionID            `protobuf:"bytes,4,opt,name=of,proto3" json:"of,omitempty"`
-	Paused        bool                   `protobuf:"varint,5,opt,name=paused,proto3" json:"paused,omitempty"`
-	Promoted      bool                   `protobuf:"varint,6,opt,name=promoted,proto3" json:"promoted,omitempty"`
-	Why           string                 `protobuf:"bytes,7,opt,name=why,proto3" json:"why,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -833,25 +830,97 @@ func (x *OpBody) GetOf() *RevisionID {
 	return nil
 }
 
-func (x *OpBody) GetPaused() bool {
+// RolloutBody is the body of kind "rollout".
+type RolloutBody struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Service       string                 `protobuf:"bytes,1,opt,name=service,proto3" json:"service,omitempty"`
+	Of            *RevisionID            `protobuf:"bytes,2,opt,name=of,proto3" json:"of,omitempty"`
+	Seq           uint64                 `protobuf:"varint,3,opt,name=seq,proto3" json:"seq,omitempty"`
+	Paused        bool                   `protobuf:"varint,4,opt,name=paused,proto3" json:"paused,omitempty"`
+	Promoted      bool                   `protobuf:"varint,5,opt,name=promoted,proto3" json:"promoted,omitempty"`
+	Why           string                 `protobuf:"bytes,6,opt,name=why,proto3" json:"why,omitempty"`
+	Settled       bool                   `protobuf:"varint,7,opt,name=settled,proto3" json:"settled,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RolloutBody) Reset() {
+	*x = RolloutBody{}
+	mi := &file_shoal_v1_state_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RolloutBody) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RolloutBody) ProtoMessage() {}
+
+func (x *RolloutBody) ProtoReflect() protoreflect.Message {
+	mi := &file_shoal_v1_state_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RolloutBody.ProtoReflect.Descriptor instead.
+func (*RolloutBody) Descriptor() ([]byte, []int) {
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *RolloutBody) GetService() string {
+	if x != nil {
+		return x.Service
+	}
+	return ""
+}
+
+func (x *RolloutBody) GetOf() *RevisionID {
+	if x != nil {
+		return x.Of
+	}
+	return nil
+}
+
+func (x *RolloutBody) GetSeq() uint64 {
+	if x != nil {
+		return x.Seq
+	}
+	return 0
+}
+
+func (x *RolloutBody) GetPaused() bool {
 	if x != nil {
 		return x.Paused
 	}
 	return false
 }
 
-func (x *OpBody) GetPromoted() bool {
+func (x *RolloutBody) GetPromoted() bool {
 	if x != nil {
 		return x.Promoted
 	}
 	return false
 }
 
-func (x *OpBody) GetWhy() string {
+func (x *RolloutBody) GetWhy() string {
 	if x != nil {
 		return x.Why
 	}
 	return ""
+}
+
+func (x *RolloutBody) GetSettled() bool {
+	if x != nil {
+		return x.Settled
+	}
+	return false
 }
 
 // Proposal advises that slot from+i goes to peers[picks[i]-1]; a pick of 0 advises
@@ -867,7 +936,7 @@ type Proposal struct {
 
 func (x *Proposal) Reset() {
 	*x = Proposal{}
-	mi := &file_shoal_v1_state_proto_msgTypes[11]
+	mi := &file_shoal_v1_state_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -879,7 +948,7 @@ func (x *Proposal) String() string {
 func (*Proposal) ProtoMessage() {}
 
 func (x *Proposal) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[11]
+	mi := &file_shoal_v1_state_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -892,7 +961,7 @@ func (x *Proposal) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Proposal.ProtoReflect.Descriptor instead.
 func (*Proposal) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{11}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Proposal) GetFrom() int32 {
@@ -932,7 +1001,7 @@ type RevisionBody struct {
 
 func (x *RevisionBody) Reset() {
 	*x = RevisionBody{}
-	mi := &file_shoal_v1_state_proto_msgTypes[12]
+	mi := &file_shoal_v1_state_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -944,7 +1013,7 @@ func (x *RevisionBody) String() string {
 func (*RevisionBody) ProtoMessage() {}
 
 func (x *RevisionBody) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[12]
+	mi := &file_shoal_v1_state_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -957,7 +1026,7 @@ func (x *RevisionBody) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevisionBody.ProtoReflect.Descriptor instead.
 func (*RevisionBody) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{12}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *RevisionBody) GetRevision() *RevisionID {
@@ -1022,7 +1091,7 @@ type PastRevision struct {
 
 func (x *PastRevision) Reset() {
 	*x = PastRevision{}
-	mi := &file_shoal_v1_state_proto_msgTypes[13]
+	mi := &file_shoal_v1_state_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1034,7 +1103,7 @@ func (x *PastRevision) String() string {
 func (*PastRevision) ProtoMessage() {}
 
 func (x *PastRevision) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[13]
+	mi := &file_shoal_v1_state_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1047,7 +1116,7 @@ func (x *PastRevision) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PastRevision.ProtoReflect.Descriptor instead.
 func (*PastRevision) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{13}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *PastRevision) GetRevision() *RevisionID {
@@ -1092,7 +1161,7 @@ type ScaleBase struct {
 
 func (x *ScaleBase) Reset() {
 	*x = ScaleBase{}
-	mi := &file_shoal_v1_state_proto_msgTypes[14]
+	mi := &file_shoal_v1_state_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1104,7 +1173,7 @@ func (x *ScaleBase) String() string {
 func (*ScaleBase) ProtoMessage() {}
 
 func (x *ScaleBase) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[14]
+	mi := &file_shoal_v1_state_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1117,7 +1186,7 @@ func (x *ScaleBase) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ScaleBase.ProtoReflect.Descriptor instead.
 func (*ScaleBase) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{14}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *ScaleBase) GetId() *RevisionID {
@@ -1159,7 +1228,7 @@ type ScaleAdd struct {
 
 func (x *ScaleAdd) Reset() {
 	*x = ScaleAdd{}
-	mi := &file_shoal_v1_state_proto_msgTypes[15]
+	mi := &file_shoal_v1_state_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1171,7 +1240,7 @@ func (x *ScaleAdd) String() string {
 func (*ScaleAdd) ProtoMessage() {}
 
 func (x *ScaleAdd) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[15]
+	mi := &file_shoal_v1_state_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1184,7 +1253,7 @@ func (x *ScaleAdd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ScaleAdd.ProtoReflect.Descriptor instead.
 func (*ScaleAdd) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{15}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *ScaleAdd) GetBase() *RevisionID {
@@ -1215,7 +1284,7 @@ type ScaleBody struct {
 
 func (x *ScaleBody) Reset() {
 	*x = ScaleBody{}
-	mi := &file_shoal_v1_state_proto_msgTypes[16]
+	mi := &file_shoal_v1_state_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1227,7 +1296,7 @@ func (x *ScaleBody) String() string {
 func (*ScaleBody) ProtoMessage() {}
 
 func (x *ScaleBody) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[16]
+	mi := &file_shoal_v1_state_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1240,7 +1309,7 @@ func (x *ScaleBody) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ScaleBody.ProtoReflect.Descriptor instead.
 func (*ScaleBody) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{16}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ScaleBody) GetService() string {
@@ -1289,7 +1358,7 @@ type GoneBody struct {
 
 func (x *GoneBody) Reset() {
 	*x = GoneBody{}
-	mi := &file_shoal_v1_state_proto_msgTypes[17]
+	mi := &file_shoal_v1_state_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1301,7 +1370,7 @@ func (x *GoneBody) String() string {
 func (*GoneBody) ProtoMessage() {}
 
 func (x *GoneBody) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[17]
+	mi := &file_shoal_v1_state_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1314,7 +1383,7 @@ func (x *GoneBody) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GoneBody.ProtoReflect.Descriptor instead.
 func (*GoneBody) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{17}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *GoneBody) GetService() string {
@@ -1345,7 +1414,7 @@ type Holding struct {
 
 func (x *Holding) Reset() {
 	*x = Holding{}
-	mi := &file_shoal_v1_state_proto_msgTypes[18]
+	mi := &file_shoal_v1_state_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1357,7 +1426,7 @@ func (x *Holding) String() string {
 func (*Holding) ProtoMessage() {}
 
 func (x *Holding) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[18]
+	mi := &file_shoal_v1_state_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1370,7 +1439,7 @@ func (x *Holding) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Holding.ProtoReflect.Descriptor instead.
 func (*Holding) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{18}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Holding) GetSlot() int32 {
@@ -1413,7 +1482,7 @@ type Released struct {
 
 func (x *Released) Reset() {
 	*x = Released{}
-	mi := &file_shoal_v1_state_proto_msgTypes[19]
+	mi := &file_shoal_v1_state_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1425,7 +1494,7 @@ func (x *Released) String() string {
 func (*Released) ProtoMessage() {}
 
 func (x *Released) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[19]
+	mi := &file_shoal_v1_state_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1438,7 +1507,7 @@ func (x *Released) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Released.ProtoReflect.Descriptor instead.
 func (*Released) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{19}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Released) GetSlot() int32 {
@@ -1477,7 +1546,7 @@ type ClaimBody struct {
 
 func (x *ClaimBody) Reset() {
 	*x = ClaimBody{}
-	mi := &file_shoal_v1_state_proto_msgTypes[20]
+	mi := &file_shoal_v1_state_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1489,7 +1558,7 @@ func (x *ClaimBody) String() string {
 func (*ClaimBody) ProtoMessage() {}
 
 func (x *ClaimBody) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[20]
+	mi := &file_shoal_v1_state_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1502,7 +1571,7 @@ func (x *ClaimBody) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClaimBody.ProtoReflect.Descriptor instead.
 func (*ClaimBody) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{20}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *ClaimBody) GetPeer() string {
@@ -1563,7 +1632,7 @@ type InviteBody struct {
 
 func (x *InviteBody) Reset() {
 	*x = InviteBody{}
-	mi := &file_shoal_v1_state_proto_msgTypes[21]
+	mi := &file_shoal_v1_state_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1575,7 +1644,7 @@ func (x *InviteBody) String() string {
 func (*InviteBody) ProtoMessage() {}
 
 func (x *InviteBody) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[21]
+	mi := &file_shoal_v1_state_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1588,7 +1657,7 @@ func (x *InviteBody) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InviteBody.ProtoReflect.Descriptor instead.
 func (*InviteBody) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{21}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *InviteBody) GetId() string {
@@ -1652,7 +1721,7 @@ type BlobRef struct {
 
 func (x *BlobRef) Reset() {
 	*x = BlobRef{}
-	mi := &file_shoal_v1_state_proto_msgTypes[22]
+	mi := &file_shoal_v1_state_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1664,7 +1733,7 @@ func (x *BlobRef) String() string {
 func (*BlobRef) ProtoMessage() {}
 
 func (x *BlobRef) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[22]
+	mi := &file_shoal_v1_state_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1677,7 +1746,7 @@ func (x *BlobRef) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BlobRef.ProtoReflect.Descriptor instead.
 func (*BlobRef) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{22}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *BlobRef) GetDigest() []byte {
@@ -1720,7 +1789,7 @@ type ImageBody struct {
 
 func (x *ImageBody) Reset() {
 	*x = ImageBody{}
-	mi := &file_shoal_v1_state_proto_msgTypes[23]
+	mi := &file_shoal_v1_state_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1732,7 +1801,7 @@ func (x *ImageBody) String() string {
 func (*ImageBody) ProtoMessage() {}
 
 func (x *ImageBody) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[23]
+	mi := &file_shoal_v1_state_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1745,7 +1814,7 @@ func (x *ImageBody) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImageBody.ProtoReflect.Descriptor instead.
 func (*ImageBody) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{23}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *ImageBody) GetImage() string {
@@ -1830,7 +1899,7 @@ type PolicyBody struct {
 
 func (x *PolicyBody) Reset() {
 	*x = PolicyBody{}
-	mi := &file_shoal_v1_state_proto_msgTypes[24]
+	mi := &file_shoal_v1_state_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1842,7 +1911,7 @@ func (x *PolicyBody) String() string {
 func (*PolicyBody) ProtoMessage() {}
 
 func (x *PolicyBody) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[24]
+	mi := &file_shoal_v1_state_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1855,7 +1924,7 @@ func (x *PolicyBody) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PolicyBody.ProtoReflect.Descriptor instead.
 func (*PolicyBody) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{24}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *PolicyBody) GetId() *RevisionID {
@@ -1923,7 +1992,7 @@ type Spec struct {
 
 func (x *Spec) Reset() {
 	*x = Spec{}
-	mi := &file_shoal_v1_state_proto_msgTypes[25]
+	mi := &file_shoal_v1_state_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1935,7 +2004,7 @@ func (x *Spec) String() string {
 func (*Spec) ProtoMessage() {}
 
 func (x *Spec) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[25]
+	mi := &file_shoal_v1_state_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1948,7 +2017,7 @@ func (x *Spec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Spec.ProtoReflect.Descriptor instead.
 func (*Spec) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{25}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Spec) GetName() string {
@@ -2200,7 +2269,7 @@ type Attachment struct {
 
 func (x *Attachment) Reset() {
 	*x = Attachment{}
-	mi := &file_shoal_v1_state_proto_msgTypes[26]
+	mi := &file_shoal_v1_state_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2212,7 +2281,7 @@ func (x *Attachment) String() string {
 func (*Attachment) ProtoMessage() {}
 
 func (x *Attachment) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[26]
+	mi := &file_shoal_v1_state_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2225,7 +2294,7 @@ func (x *Attachment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Attachment.ProtoReflect.Descriptor instead.
 func (*Attachment) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{26}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Attachment) GetNetwork() string {
@@ -2276,7 +2345,7 @@ type Setup struct {
 
 func (x *Setup) Reset() {
 	*x = Setup{}
-	mi := &file_shoal_v1_state_proto_msgTypes[27]
+	mi := &file_shoal_v1_state_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2288,7 +2357,7 @@ func (x *Setup) String() string {
 func (*Setup) ProtoMessage() {}
 
 func (x *Setup) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[27]
+	mi := &file_shoal_v1_state_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2301,7 +2370,7 @@ func (x *Setup) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Setup.ProtoReflect.Descriptor instead.
 func (*Setup) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{27}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Setup) GetUser() string {
@@ -2498,7 +2567,7 @@ type Mount struct {
 
 func (x *Mount) Reset() {
 	*x = Mount{}
-	mi := &file_shoal_v1_state_proto_msgTypes[28]
+	mi := &file_shoal_v1_state_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2510,7 +2579,7 @@ func (x *Mount) String() string {
 func (*Mount) ProtoMessage() {}
 
 func (x *Mount) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[28]
+	mi := &file_shoal_v1_state_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2523,7 +2592,7 @@ func (x *Mount) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Mount.ProtoReflect.Descriptor instead.
 func (*Mount) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{28}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Mount) GetKind() string {
@@ -2608,7 +2677,7 @@ type Device struct {
 
 func (x *Device) Reset() {
 	*x = Device{}
-	mi := &file_shoal_v1_state_proto_msgTypes[29]
+	mi := &file_shoal_v1_state_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2620,7 +2689,7 @@ func (x *Device) String() string {
 func (*Device) ProtoMessage() {}
 
 func (x *Device) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[29]
+	mi := &file_shoal_v1_state_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2633,7 +2702,7 @@ func (x *Device) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Device.ProtoReflect.Descriptor instead.
 func (*Device) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{29}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Device) GetHost() string {
@@ -2669,7 +2738,7 @@ type Ulimit struct {
 
 func (x *Ulimit) Reset() {
 	*x = Ulimit{}
-	mi := &file_shoal_v1_state_proto_msgTypes[30]
+	mi := &file_shoal_v1_state_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2681,7 +2750,7 @@ func (x *Ulimit) String() string {
 func (*Ulimit) ProtoMessage() {}
 
 func (x *Ulimit) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[30]
+	mi := &file_shoal_v1_state_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2694,7 +2763,7 @@ func (x *Ulimit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ulimit.ProtoReflect.Descriptor instead.
 func (*Ulimit) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{30}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Ulimit) GetName() string {
@@ -2729,7 +2798,7 @@ type Logging struct {
 
 func (x *Logging) Reset() {
 	*x = Logging{}
-	mi := &file_shoal_v1_state_proto_msgTypes[31]
+	mi := &file_shoal_v1_state_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2741,7 +2810,7 @@ func (x *Logging) String() string {
 func (*Logging) ProtoMessage() {}
 
 func (x *Logging) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[31]
+	mi := &file_shoal_v1_state_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2754,7 +2823,7 @@ func (x *Logging) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Logging.ProtoReflect.Descriptor instead.
 func (*Logging) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{31}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *Logging) GetDriver() string {
@@ -2784,7 +2853,7 @@ type Port struct {
 
 func (x *Port) Reset() {
 	*x = Port{}
-	mi := &file_shoal_v1_state_proto_msgTypes[32]
+	mi := &file_shoal_v1_state_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2796,7 +2865,7 @@ func (x *Port) String() string {
 func (*Port) ProtoMessage() {}
 
 func (x *Port) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[32]
+	mi := &file_shoal_v1_state_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2809,7 +2878,7 @@ func (x *Port) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Port.ProtoReflect.Descriptor instead.
 func (*Port) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{32}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *Port) GetContainer() uint32 {
@@ -2852,7 +2921,7 @@ type Selector struct {
 
 func (x *Selector) Reset() {
 	*x = Selector{}
-	mi := &file_shoal_v1_state_proto_msgTypes[33]
+	mi := &file_shoal_v1_state_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2864,7 +2933,7 @@ func (x *Selector) String() string {
 func (*Selector) ProtoMessage() {}
 
 func (x *Selector) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[33]
+	mi := &file_shoal_v1_state_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2877,7 +2946,7 @@ func (x *Selector) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Selector.ProtoReflect.Descriptor instead.
 func (*Selector) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{33}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *Selector) GetKey() string {
@@ -2916,7 +2985,7 @@ type Health struct {
 
 func (x *Health) Reset() {
 	*x = Health{}
-	mi := &file_shoal_v1_state_proto_msgTypes[34]
+	mi := &file_shoal_v1_state_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2928,7 +2997,7 @@ func (x *Health) String() string {
 func (*Health) ProtoMessage() {}
 
 func (x *Health) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[34]
+	mi := &file_shoal_v1_state_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2941,7 +3010,7 @@ func (x *Health) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Health.ProtoReflect.Descriptor instead.
 func (*Health) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{34}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *Health) GetDisable() bool {
@@ -2999,7 +3068,7 @@ type Restart struct {
 
 func (x *Restart) Reset() {
 	*x = Restart{}
-	mi := &file_shoal_v1_state_proto_msgTypes[35]
+	mi := &file_shoal_v1_state_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3011,7 +3080,7 @@ func (x *Restart) String() string {
 func (*Restart) ProtoMessage() {}
 
 func (x *Restart) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[35]
+	mi := &file_shoal_v1_state_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3024,7 +3093,7 @@ func (x *Restart) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Restart.ProtoReflect.Descriptor instead.
 func (*Restart) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{35}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *Restart) GetCondition() string {
@@ -3077,7 +3146,7 @@ type Rollout struct {
 
 func (x *Rollout) Reset() {
 	*x = Rollout{}
-	mi := &file_shoal_v1_state_proto_msgTypes[36]
+	mi := &file_shoal_v1_state_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3089,7 +3158,7 @@ func (x *Rollout) String() string {
 func (*Rollout) ProtoMessage() {}
 
 func (x *Rollout) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[36]
+	mi := &file_shoal_v1_state_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3102,7 +3171,7 @@ func (x *Rollout) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Rollout.ProtoReflect.Descriptor instead.
 func (*Rollout) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{36}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *Rollout) GetParallelism() int32 {
@@ -3207,7 +3276,7 @@ type Share struct {
 
 func (x *Share) Reset() {
 	*x = Share{}
-	mi := &file_shoal_v1_state_proto_msgTypes[37]
+	mi := &file_shoal_v1_state_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3219,7 +3288,7 @@ func (x *Share) String() string {
 func (*Share) ProtoMessage() {}
 
 func (x *Share) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[37]
+	mi := &file_shoal_v1_state_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3232,7 +3301,7 @@ func (x *Share) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Share.ProtoReflect.Descriptor instead.
 func (*Share) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{37}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *Share) GetN() int32 {
@@ -3319,15 +3388,20 @@ const file_shoal_v1_state_proto_rawDesc = "" +
 	"\x05value\x18\x02 \x01(\tR\x05value\x12\x12\n" +
 	"\x04gone\x18\x03 \x01(\bR\x04gone\x12\x10\n" +
 	"\x03seq\x18\x04 \x01(\x04R\x03seq\x12\x10\n" +
-	"\x03own\x18\x05 \x01(\bR\x03own\"\xba\x01\n" +
+	"\x03own\x18\x05 \x01(\bR\x03own\"t\n" +
 	"\x06OpBody\x12\x18\n" +
 	"\aservice\x18\x01 \x01(\tR\aservice\x12\x10\n" +
 	"\x03seq\x18\x02 \x01(\x04R\x03seq\x12\x18\n" +
 	"\astopped\x18\x03 \x01(\bR\astopped\x12$\n" +
-	"\x02of\x18\x04 \x01(\v2\x14.shoal.v1.RevisionIDR\x02of\x12\x16\n" +
-	"\x06paused\x18\x05 \x01(\bR\x06paused\x12\x1a\n" +
-	"\bpromoted\x18\x06 \x01(\bR\bpromoted\x12\x10\n" +
-	"\x03why\x18\a \x01(\tR\x03why\"J\n" +
+	"\x02of\x18\x04 \x01(\v2\x14.shoal.v1.RevisionIDR\x02of\"\xbf\x01\n" +
+	"\vRolloutBody\x12\x18\n" +
+	"\aservice\x18\x01 \x01(\tR\aservice\x12$\n" +
+	"\x02of\x18\x02 \x01(\v2\x14.shoal.v1.RevisionIDR\x02of\x12\x10\n" +
+	"\x03seq\x18\x03 \x01(\x04R\x03seq\x12\x16\n" +
+	"\x06paused\x18\x04 \x01(\bR\x06paused\x12\x1a\n" +
+	"\bpromoted\x18\x05 \x01(\bR\bpromoted\x12\x10\n" +
+	"\x03why\x18\x06 \x01(\tR\x03why\x12\x18\n" +
+	"\asettled\x18\a \x01(\bR\asettled\"J\n" +
 	"\bProposal\x12\x12\n" +
 	"\x04from\x18\x01 \x01(\x05R\x04from\x12\x14\n" +
 	"\x05peers\x18\x02 \x03(\tR\x05peers\x12\x14\n" +
@@ -3583,7 +3657,7 @@ func file_shoal_v1_state_proto_rawDescGZIP() []byte {
 	return file_shoal_v1_state_proto_rawDescData
 }
 
-var file_shoal_v1_state_proto_msgTypes = make([]protoimpl.MessageInfo, 43)
+var file_shoal_v1_state_proto_msgTypes = make([]protoimpl.MessageInfo, 44)
 var file_shoal_v1_state_proto_goTypes = []any{
 	(*Record)(nil),       // 0: shoal.v1.Record
 	(*Hlc)(nil),          // 1: shoal.v1.Hlc
@@ -3596,98 +3670,100 @@ var file_shoal_v1_state_proto_goTypes = []any{
 	(*MarkBody)(nil),     // 8: shoal.v1.MarkBody
 	(*Edit)(nil),         // 9: shoal.v1.Edit
 	(*OpBody)(nil),       // 10: shoal.v1.OpBody
-	(*Proposal)(nil),     // 11: shoal.v1.Proposal
-	(*RevisionBody)(nil), // 12: shoal.v1.RevisionBody
-	(*PastRevision)(nil), // 13: shoal.v1.PastRevision
-	(*ScaleBase)(nil),    // 14: shoal.v1.ScaleBase
-	(*ScaleAdd)(nil),     // 15: shoal.v1.ScaleAdd
-	(*ScaleBody)(nil),    // 16: shoal.v1.ScaleBody
-	(*GoneBody)(nil),     // 17: shoal.v1.GoneBody
-	(*Holding)(nil),      // 18: shoal.v1.Holding
-	(*Released)(nil),     // 19: shoal.v1.Released
-	(*ClaimBody)(nil),    // 20: shoal.v1.ClaimBody
-	(*InviteBody)(nil),   // 21: shoal.v1.InviteBody
-	(*BlobRef)(nil),      // 22: shoal.v1.BlobRef
-	(*ImageBody)(nil),    // 23: shoal.v1.ImageBody
-	(*PolicyBody)(nil),   // 24: shoal.v1.PolicyBody
-	(*Spec)(nil),         // 25: shoal.v1.Spec
-	(*Attachment)(nil),   // 26: shoal.v1.Attachment
-	(*Setup)(nil),        // 27: shoal.v1.Setup
-	(*Mount)(nil),        // 28: shoal.v1.Mount
-	(*Device)(nil),       // 29: shoal.v1.Device
-	(*Ulimit)(nil),       // 30: shoal.v1.Ulimit
-	(*Logging)(nil),      // 31: shoal.v1.Logging
-	(*Port)(nil),         // 32: shoal.v1.Port
-	(*Selector)(nil),     // 33: shoal.v1.Selector
-	(*Health)(nil),       // 34: shoal.v1.Health
-	(*Restart)(nil),      // 35: shoal.v1.Restart
-	(*Rollout)(nil),      // 36: shoal.v1.Rollout
-	(*Share)(nil),        // 37: shoal.v1.Share
-	nil,                  // 38: shoal.v1.PeerFacts.LabelsEntry
-	nil,                  // 39: shoal.v1.Spec.EnvEntry
-	nil,                  // 40: shoal.v1.Spec.LabelsEntry
-	nil,                  // 41: shoal.v1.Setup.SysctlsEntry
-	nil,                  // 42: shoal.v1.Logging.OptionsEntry
+	(*RolloutBody)(nil),  // 11: shoal.v1.RolloutBody
+	(*Proposal)(nil),     // 12: shoal.v1.Proposal
+	(*RevisionBody)(nil), // 13: shoal.v1.RevisionBody
+	(*PastRevision)(nil), // 14: shoal.v1.PastRevision
+	(*ScaleBase)(nil),    // 15: shoal.v1.ScaleBase
+	(*ScaleAdd)(nil),     // 16: shoal.v1.ScaleAdd
+	(*ScaleBody)(nil),    // 17: shoal.v1.ScaleBody
+	(*GoneBody)(nil),     // 18: shoal.v1.GoneBody
+	(*Holding)(nil),      // 19: shoal.v1.Holding
+	(*Released)(nil),     // 20: shoal.v1.Released
+	(*ClaimBody)(nil),    // 21: shoal.v1.ClaimBody
+	(*InviteBody)(nil),   // 22: shoal.v1.InviteBody
+	(*BlobRef)(nil),      // 23: shoal.v1.BlobRef
+	(*ImageBody)(nil),    // 24: shoal.v1.ImageBody
+	(*PolicyBody)(nil),   // 25: shoal.v1.PolicyBody
+	(*Spec)(nil),         // 26: shoal.v1.Spec
+	(*Attachment)(nil),   // 27: shoal.v1.Attachment
+	(*Setup)(nil),        // 28: shoal.v1.Setup
+	(*Mount)(nil),        // 29: shoal.v1.Mount
+	(*Device)(nil),       // 30: shoal.v1.Device
+	(*Ulimit)(nil),       // 31: shoal.v1.Ulimit
+	(*Logging)(nil),      // 32: shoal.v1.Logging
+	(*Port)(nil),         // 33: shoal.v1.Port
+	(*Selector)(nil),     // 34: shoal.v1.Selector
+	(*Health)(nil),       // 35: shoal.v1.Health
+	(*Restart)(nil),      // 36: shoal.v1.Restart
+	(*Rollout)(nil),      // 37: shoal.v1.Rollout
+	(*Share)(nil),        // 38: shoal.v1.Share
+	nil,                  // 39: shoal.v1.PeerFacts.LabelsEntry
+	nil,                  // 40: shoal.v1.Spec.EnvEntry
+	nil,                  // 41: shoal.v1.Spec.LabelsEntry
+	nil,                  // 42: shoal.v1.Setup.SysctlsEntry
+	nil,                  // 43: shoal.v1.Logging.OptionsEntry
 }
 var file_shoal_v1_state_proto_depIdxs = []int32{
 	6,  // 0: shoal.v1.PeerBody.facts:type_name -> shoal.v1.PeerFacts
-	38, // 1: shoal.v1.PeerFacts.labels:type_name -> shoal.v1.PeerFacts.LabelsEntry
+	39, // 1: shoal.v1.PeerFacts.labels:type_name -> shoal.v1.PeerFacts.LabelsEntry
 	3,  // 2: shoal.v1.PeerFacts.capacity:type_name -> shoal.v1.Resources
 	3,  // 3: shoal.v1.PeerFacts.reserved:type_name -> shoal.v1.Resources
 	7,  // 4: shoal.v1.MarkBody.laid:type_name -> shoal.v1.Mark
 	9,  // 5: shoal.v1.MarkBody.edits:type_name -> shoal.v1.Edit
 	2,  // 6: shoal.v1.OpBody.of:type_name -> shoal.v1.RevisionID
-	2,  // 7: shoal.v1.RevisionBody.revision:type_name -> shoal.v1.RevisionID
-	2,  // 8: shoal.v1.RevisionBody.replaces:type_name -> shoal.v1.RevisionID
-	25, // 9: shoal.v1.RevisionBody.spec:type_name -> shoal.v1.Spec
-	11, // 10: shoal.v1.RevisionBody.proposal:type_name -> shoal.v1.Proposal
-	13, // 11: shoal.v1.RevisionBody.past:type_name -> shoal.v1.PastRevision
-	2,  // 12: shoal.v1.RevisionBody.undoes:type_name -> shoal.v1.RevisionID
-	2,  // 13: shoal.v1.PastRevision.revision:type_name -> shoal.v1.RevisionID
-	25, // 14: shoal.v1.PastRevision.spec:type_name -> shoal.v1.Spec
-	1,  // 15: shoal.v1.PastRevision.accepted:type_name -> shoal.v1.Hlc
-	2,  // 16: shoal.v1.ScaleBase.id:type_name -> shoal.v1.RevisionID
-	2,  // 17: shoal.v1.ScaleBase.covers:type_name -> shoal.v1.RevisionID
-	2,  // 18: shoal.v1.ScaleAdd.base:type_name -> shoal.v1.RevisionID
-	14, // 19: shoal.v1.ScaleBody.base:type_name -> shoal.v1.ScaleBase
-	15, // 20: shoal.v1.ScaleBody.adds:type_name -> shoal.v1.ScaleAdd
-	11, // 21: shoal.v1.ScaleBody.proposal:type_name -> shoal.v1.Proposal
-	2,  // 22: shoal.v1.GoneBody.removes:type_name -> shoal.v1.RevisionID
-	1,  // 23: shoal.v1.Holding.since:type_name -> shoal.v1.Hlc
-	18, // 24: shoal.v1.ClaimBody.holds:type_name -> shoal.v1.Holding
-	19, // 25: shoal.v1.ClaimBody.released:type_name -> shoal.v1.Released
-	2,  // 26: shoal.v1.ClaimBody.revisions:type_name -> shoal.v1.RevisionID
-	2,  // 27: shoal.v1.ImageBody.id:type_name -> shoal.v1.RevisionID
-	2,  // 28: shoal.v1.ImageBody.replaces:type_name -> shoal.v1.RevisionID
-	22, // 29: shoal.v1.ImageBody.blobs:type_name -> shoal.v1.BlobRef
-	2,  // 30: shoal.v1.PolicyBody.id:type_name -> shoal.v1.RevisionID
-	2,  // 31: shoal.v1.PolicyBody.replaces:type_name -> shoal.v1.RevisionID
-	39, // 32: shoal.v1.Spec.env:type_name -> shoal.v1.Spec.EnvEntry
-	40, // 33: shoal.v1.Spec.labels:type_name -> shoal.v1.Spec.LabelsEntry
-	32, // 34: shoal.v1.Spec.ports:type_name -> shoal.v1.Port
-	3,  // 35: shoal.v1.Spec.limits:type_name -> shoal.v1.Resources
-	3,  // 36: shoal.v1.Spec.reservations:type_name -> shoal.v1.Resources
-	33, // 37: shoal.v1.Spec.constraints:type_name -> shoal.v1.Selector
-	34, // 38: shoal.v1.Spec.health:type_name -> shoal.v1.Health
-	35, // 39: shoal.v1.Spec.restart:type_name -> shoal.v1.Restart
-	36, // 40: shoal.v1.Spec.rollout:type_name -> shoal.v1.Rollout
-	27, // 41: shoal.v1.Spec.setup:type_name -> shoal.v1.Setup
-	26, // 42: shoal.v1.Spec.networks:type_name -> shoal.v1.Attachment
-	36, // 43: shoal.v1.Spec.rollback:type_name -> shoal.v1.Rollout
-	28, // 44: shoal.v1.Setup.mounts:type_name -> shoal.v1.Mount
-	30, // 45: shoal.v1.Setup.ulimits:type_name -> shoal.v1.Ulimit
-	41, // 46: shoal.v1.Setup.sysctls:type_name -> shoal.v1.Setup.SysctlsEntry
-	31, // 47: shoal.v1.Setup.logging:type_name -> shoal.v1.Logging
-	29, // 48: shoal.v1.Setup.devices:type_name -> shoal.v1.Device
-	42, // 49: shoal.v1.Logging.options:type_name -> shoal.v1.Logging.OptionsEntry
-	37, // 50: shoal.v1.Rollout.max_unavailable:type_name -> shoal.v1.Share
-	37, // 51: shoal.v1.Rollout.max_surge:type_name -> shoal.v1.Share
-	37, // 52: shoal.v1.Rollout.canary:type_name -> shoal.v1.Share
-	53, // [53:53] is the sub-list for method output_type
-	53, // [53:53] is the sub-list for method input_type
-	53, // [53:53] is the sub-list for extension type_name
-	53, // [53:53] is the sub-list for extension extendee
-	0,  // [0:53] is the sub-list for field type_name
+	2,  // 7: shoal.v1.RolloutBody.of:type_name -> shoal.v1.RevisionID
+	2,  // 8: shoal.v1.RevisionBody.revision:type_name -> shoal.v1.RevisionID
+	2,  // 9: shoal.v1.RevisionBody.replaces:type_name -> shoal.v1.RevisionID
+	26, // 10: shoal.v1.RevisionBody.spec:type_name -> shoal.v1.Spec
+	12, // 11: shoal.v1.RevisionBody.proposal:type_name -> shoal.v1.Proposal
+	14, // 12: shoal.v1.RevisionBody.past:type_name -> shoal.v1.PastRevision
+	2,  // 13: shoal.v1.RevisionBody.undoes:type_name -> shoal.v1.RevisionID
+	2,  // 14: shoal.v1.PastRevision.revision:type_name -> shoal.v1.RevisionID
+	26, // 15: shoal.v1.PastRevision.spec:type_name -> shoal.v1.Spec
+	1,  // 16: shoal.v1.PastRevision.accepted:type_name -> shoal.v1.Hlc
+	2,  // 17: shoal.v1.ScaleBase.id:type_name -> shoal.v1.RevisionID
+	2,  // 18: shoal.v1.ScaleBase.covers:type_name -> shoal.v1.RevisionID
+	2,  // 19: shoal.v1.ScaleAdd.base:type_name -> shoal.v1.RevisionID
+	15, // 20: shoal.v1.ScaleBody.base:type_name -> shoal.v1.ScaleBase
+	16, // 21: shoal.v1.ScaleBody.adds:type_name -> shoal.v1.ScaleAdd
+	12, // 22: shoal.v1.ScaleBody.proposal:type_name -> shoal.v1.Proposal
+	2,  // 23: shoal.v1.GoneBody.removes:type_name -> shoal.v1.RevisionID
+	1,  // 24: shoal.v1.Holding.since:type_name -> shoal.v1.Hlc
+	19, // 25: shoal.v1.ClaimBody.holds:type_name -> shoal.v1.Holding
+	20, // 26: shoal.v1.ClaimBody.released:type_name -> shoal.v1.Released
+	2,  // 27: shoal.v1.ClaimBody.revisions:type_name -> shoal.v1.RevisionID
+	2,  // 28: shoal.v1.ImageBody.id:type_name -> shoal.v1.RevisionID
+	2,  // 29: shoal.v1.ImageBody.replaces:type_name -> shoal.v1.RevisionID
+	23, // 30: shoal.v1.ImageBody.blobs:type_name -> shoal.v1.BlobRef
+	2,  // 31: shoal.v1.PolicyBody.id:type_name -> shoal.v1.RevisionID
+	2,  // 32: shoal.v1.PolicyBody.replaces:type_name -> shoal.v1.RevisionID
+	40, // 33: shoal.v1.Spec.env:type_name -> shoal.v1.Spec.EnvEntry
+	41, // 34: shoal.v1.Spec.labels:type_name -> shoal.v1.Spec.LabelsEntry
+	33, // 35: shoal.v1.Spec.ports:type_name -> shoal.v1.Port
+	3,  // 36: shoal.v1.Spec.limits:type_name -> shoal.v1.Resources
+	3,  // 37: shoal.v1.Spec.reservations:type_name -> shoal.v1.Resources
+	34, // 38: shoal.v1.Spec.constraints:type_name -> shoal.v1.Selector
+	35, // 39: shoal.v1.Spec.health:type_name -> shoal.v1.Health
+	36, // 40: shoal.v1.Spec.restart:type_name -> shoal.v1.Restart
+	37, // 41: shoal.v1.Spec.rollout:type_name -> shoal.v1.Rollout
+	28, // 42: shoal.v1.Spec.setup:type_name -> shoal.v1.Setup
+	27, // 43: shoal.v1.Spec.networks:type_name -> shoal.v1.Attachment
+	37, // 44: shoal.v1.Spec.rollback:type_name -> shoal.v1.Rollout
+	29, // 45: shoal.v1.Setup.mounts:type_name -> shoal.v1.Mount
+	31, // 46: shoal.v1.Setup.ulimits:type_name -> shoal.v1.Ulimit
+	42, // 47: shoal.v1.Setup.sysctls:type_name -> shoal.v1.Setup.SysctlsEntry
+	32, // 48: shoal.v1.Setup.logging:type_name -> shoal.v1.Logging
+	30, // 49: shoal.v1.Setup.devices:type_name -> shoal.v1.Device
+	43, // 50: shoal.v1.Logging.options:type_name -> shoal.v1.Logging.OptionsEntry
+	38, // 51: shoal.v1.Rollout.max_unavailable:type_name -> shoal.v1.Share
+	38, // 52: shoal.v1.Rollout.max_surge:type_name -> shoal.v1.Share
+	38, // 53: shoal.v1.Rollout.canary:type_name -> shoal.v1.Share
+	54, // [54:54] is the sub-list for method output_type
+	54, // [54:54] is the sub-list for method input_type
+	54, // [54:54] is the sub-list for extension type_name
+	54, // [54:54] is the sub-list for extension extendee
+	0,  // [0:54] is the sub-list for field type_name
 }
 
 func init() { file_shoal_v1_state_proto_init() }
@@ -3701,7 +3777,7 @@ func file_shoal_v1_state_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_shoal_v1_state_proto_rawDesc), len(file_shoal_v1_state_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   43,
+			NumMessages:   44,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

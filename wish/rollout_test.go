@@ -67,7 +67,7 @@ func TestPastIsBounded(t *testing.T) {
 		t.Helper()
 		for i := range 7 {
 			p.must(t, deploy(imaged("hello:1", func(s *shoal.Spec) {
-				s.Env = map[string]string{"N": fmt.Sprint(size, i), "X": strings.Repeat("x", size)}
+				s.Env = map[string]string{"N": fmt.Sprint(size, i), "X": strings.Repeat("x", size/2), "Y": strings.Repeat("y", size/2)}
 			})))
 		}
 		if s, _ := p.store.Desired().Service("web"); len(s.Past) != want {

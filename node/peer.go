@@ -25,6 +25,7 @@ import (
 	"github.com/shoalnet/shoal/internal/logkey"
 	"github.com/shoalnet/shoal/links"
 	"github.com/shoalnet/shoal/proto"
+	"github.com/shoalnet/shoal/steward"
 )
 
 // readTime is how long the control socket waits for the records of a store that is
@@ -59,6 +60,8 @@ type Parts struct {
 	Images *images.Config
 	// Ingress configures how services are reached on this peer; nil: they are not.
 	Ingress *ingress.Config
+	// Steward has the times of what is done for services without a user.
+	Steward steward.Config
 	Forget  func() error  // removes what belongs to a cluster that was left; nil: nothing does
 	BackBy  time.Duration // how long a stopped daemon asks others to leave its slots alone
 	// Rules returns what the machine's owner allows, and a channel that is closed when

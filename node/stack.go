@@ -21,6 +21,7 @@ import (
 	"github.com/shoalnet/shoal/internal/logkey"
 	"github.com/shoalnet/shoal/links"
 	"github.com/shoalnet/shoal/proto"
+	"github.com/shoalnet/shoal/steward"
 	"github.com/shoalnet/shoal/wish"
 )
 
@@ -35,6 +36,7 @@ type stack struct {
 	tracker *beats.Tracker
 	system  *actors.System
 	desk    *wish.Desk
+	steward *steward.Steward
 	engines Engines
 	images  *images.Room  // nil: none are moved
 	reach   *ingress.Room // nil: no connection is carried
@@ -100,6 +102,7 @@ func newStack(ctx context.Context, p *Peer, wroteBefore bool) (_ *stack, err err
 		return nil, err
 	}
 	s.desk = wish.New(id.Self(), s.store, s.tracker, resolver, s.system.Reasons)
+	s.steward = steward.New(parts.Steward, steward.Deps{Views: s.tracker, Wishes: s.desk, Clock: parts.Clock, Log: parts.Log})
 	return s, nil
 }
 
@@ -128,6 +131,7 @@ func (s *stack) run(ctx context.Context) error {
 	defer stop()
 	decided := make(chan error, 1)
 	go func() { decided <- s.system.Run(deciding) }()
+	g.Go(func() error { return s.steward.Run(deciding) })
 	var err error
 	select {
 	case <-ctx.Done():

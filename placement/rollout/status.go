@@ -58,10 +58,10 @@ func (r Rules) StatusOf(slots []Slot) Status {
 		}
 	}
 	switch gate := r.gate(slots); {
-	case len(behind)+len(stuck)+len(moving) == 0:
-		s.State = Complete
 	case r.failing(slots):
 		s.State, s.Waits = Failing, fmt.Sprintf("%d of %d slots failed, more than the %d that may", s.Failed, s.Slots, r.Failures)
+	case len(behind)+len(stuck)+len(moving) == 0:
+		s.State = Complete
 	case r.Paused:
 		s.State, s.Waits = Paused, "it is paused"
 	case len(behind)+len(stuck) == 0:

@@ -1,0 +1,116 @@
+// Copyright The Shoal Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package steward
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/shoalnet/shoal"
+	"github.com/shoalnet/shoal/internal/logkey"
+)
+
+// Config are the times of a [Steward]. Zero means the default.
+type Config struct {
+	Step   time.Duration // between two peers that could act, in their order; 2s
+	Again  time.Duration // until what had no effect is asked for again; 10s
+	Gather time.Duration // changes of the view come in bursts; 50ms
+	// Grace passes after Run begins before anything is asked for: a peer that hears nobody
+	// yet would think that it is first. 10s
+	Grace time.Duration
+}
+
+func (c *Config) defaults() {
+	c.Step = cmp.Or(c.Step, 2*time.Second)
+	c.Again = cmp.Or(c.Again, 10*time.Second)
+	c.Gather = cmp.Or(c.Gather, 50*time.Millisecond)
+	c.Grace = cmp.Or(c.Grace, 10*time.Second)
+}
+
+// Deps are what a [Steward] works with. All are needed.
+type Deps struct {
+	Views  shoal.Views
+	Wishes shoal.Wishes
+	Clock  shoal.Clock
+	Log    *slog.Logger
+}
+
+// Steward watches the rollouts of this peer's view. It is safe for concurrent use.
+type Steward struct {
+	cfg  Config
+	deps Deps
+
+	mu     sync.Mutex // guards memory
+	memory memory
+}
+
+// New returns a Steward that does nothing before Run.
+func New(cfg Config, deps Deps) *Steward {
+	cfg.defaults()
+	return &Steward{cfg: cfg, deps: deps, memory: memory{}}
+}
+
+// Run watches and acts until ctx ends.
+func (s *Steward) Run(ctx context.Context) error {
+	from := s.deps.Clock.Mono() + s.cfg.Grace
+	for {
+		changed := s.deps.Views.Changed()
+		wake := s.look(ctx, from)
+		var timer <-chan time.Time
+		if wake > 0 {
+			timer = time.After(max(wake-s.deps.Clock.Mono(), time.Millisecond))
+		}
+		select {
+		case <-changed:
+			select {
+			case <-time.After(s.cfg.Gather):
+			case <-ctx.Done():
+				return nil
+			}
+		case <-timer:
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// submitTime bounds one wish: it is written here, and waits for nobody.
+const submitTime = 10 * time.Second
+
+// look looks once, does what this peer is to do, and returns when to look again.
+func (s *Steward) look(ctx context.Context, from time.Duration) time.Duration {
+	v := s.deps.Views.View()
+	if v == nil {
+		return 0
+	}
+	s.mu.Lock()
+	next, acts, wake := look(v, s.memory, s.deps.Clock.Mono(), from, &s.cfg)
+	s.memory = next
+	s.mu.Unlock()
+	for i := range acts {
+		s.ask(ctx, &acts[i])
+	}
+	return wake
+}
+
+// ask submits what is to be done. That another revision is current by now is no error.
+func (s *Steward) ask(ctx context.Context, w *shoal.RolloutWish) {
+	ctx, cancel := context.WithTimeout(ctx, submitTime)
+	defer cancel()
+	out, err := s.deps.Wishes.Submit(ctx, shoal.Wish{Rollout: w}, shoal.UpdateOptions{})
+	switch {
+	case errors.Is(err, shoal.ErrConflict), errors.Is(err, shoal.ErrNotFound):
+		return
+	case err != nil:
+		s.deps.Log.Warn("rollout is left as it is", logkey.Service, w.Service, "change", string(w.Change), logkey.Err, err)
+		return
+	case len(out.Changes) == 0 || out.Changes[0].Kind == shoal.ChangeNone:
+		return
+	}
+	s.deps.Log.Info("rollout "+out.Changes[0].Details[0], logkey.Service, w.Service, "revision", w.Of.Seq, logkey.Reason, w.Why)
+}

@@ -1,0 +1,183 @@
+// Copyright The Shoal Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package steward
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/shoalnet/shoal"
+)
+
+// world is three operators and a service web with three slots at revision 2, one on each;
+// revision 1 was good.
+type world struct {
+	self    shoal.PeerID
+	service shoal.Service
+	phases  [3]shoal.Phase
+	fails   [3]int
+	old     [3]bool // still at revision 1
+	dead    map[shoal.PeerID]bool
+	now     time.Duration
+	from    time.Duration
+	memory  memory
+}
+
+var (
+	peers = []shoal.PeerID{"a", "b", "c"}
+	cfg   = Config{Step: 2 * time.Second, Again: 10 * time.Second}
+)
+
+func rev(seq uint64) shoal.RevisionID { return shoal.RevisionID{Seq: seq, Author: "a"} }
+
+func newWorld() *world {
+	w := &world{self: "a", phases: [3]shoal.Phase{shoal.PhaseReady, shoal.PhaseReady, shoal.PhaseReady}, dead: map[shoal.PeerID]bool{}, now: time.Hour}
+	w.service = shoal.Service{
+		Spec:     shoal.Spec{Name: "web", Mode: shoal.ModeReplicated, Image: "hello:2", Digest: "sha256:2", Rollout: shoal.DefaultRollout()},
+		Revision: rev(2), Replicas: 3, Past: []shoal.PastRevision{{Revision: rev(1), Spec: shoal.Spec{Name: "web", Image: "hello:1"}, Good: true}},
+	}
+	return w
+}
+
+func (w *world) view() *shoal.View {
+	d := &shoal.Desired{Services: []shoal.Service{w.service}}
+	lives, states := map[shoal.PeerID]shoal.Life{}, map[shoal.PeerID]*shoal.PeerState{}
+	for i, id := range peers {
+		d.Peers = append(d.Peers, shoal.Peer{ID: id, Role: shoal.RoleOperator, Facts: shoal.PeerFacts{Name: "peer-" + string(id)}})
+		of := w.service.Revision
+		if w.old[i] {
+			of = rev(1)
+		}
+		d.Claims = append(d.Claims, shoal.Claim{Service: "web", Slot: i, Holder: id, Replica: shoal.ReplicaID{byte(i + 1)}, Revision: of})
+		lives[id] = shoal.Life{State: shoal.LifeAlive}
+		if w.dead[id] {
+			lives[id] = shoal.Life{State: shoal.LifeDead}
+		}
+		st := shoal.ReplicaStatus{ID: shoal.ReplicaID{byte(i + 1)}, Service: "web", Slot: i, Revision: of, Phase: w.phases[i], Failures: w.fails[i]}
+		if st.Phase != shoal.PhaseReady {
+			st.Reason = "exited with code 1"
+		}
+		states[id] = &shoal.PeerState{Replicas: []shoal.ReplicaStatus{st}}
+	}
+	return shoal.NewView(w.self, d, lives, states)
+}
+
+// pass lets time pass, waking when asked to, and returns what was asked for, and when.
+func (w *world) pass(d time.Duration) []string {
+	var out []string
+	for end := w.now + d; ; {
+		next, acts, wake := look(w.view(), w.memory, w.now, w.from, &cfg)
+		w.memory = next
+		for _, a := range acts {
+			out = append(out, fmt.Sprintf("%s at %s: %s", a.Change, w.now-time.Hour, a.Why))
+		}
+		if wake == 0 || wake > end {
+			w.now = end
+			return out
+		}
+		w.now = wake
+	}
+}
+
+// first makes the peer that acts first on the current revision oneself.
+func (w *world) first() { w.self = order(w.view(), &w.service)[0] }
+
+func is(t *testing.T, what string, got []string, want ...string) {
+	t.Helper()
+	if len(got) != len(want) {
+		t.Errorf("%s: %q, want %q", what, got, want)
+		return
+	}
+	for i := range want {
+		if !strings.Contains(got[i], want[i]) {
+			t.Errorf("%s: %q, want %q", what, got, want)
+		}
+	}
+}
+
+func TestSettles(t *testing.T) {
+	w := newWorld()
+	w.first()
+	is(t, "healthy for ten seconds", w.pass(15*time.Second), "settle at 10s")
+	w.service.Rollout.Settled = true
+	is(t, "settled", w.pass(time.Hour))
+	if len(w.memory) != 0 {
+		t.Errorf("memory %v of what has settled", w.memory)
+	}
+
+	w = newWorld()
+	w.first()
+	w.service.Spec.Rollout.Monitor = time.Minute
+	is(t, "watched for a minute", w.pass(65*time.Second), "settle at 1m0s")
+
+	w = newWorld()
+	w.first()
+	w.old[2] = true
+	is(t, "one has not changed", w.pass(5*time.Minute))
+
+	w = newWorld()
+	w.first()
+	w.service.Stopped = true
+	is(t, "stopped", w.pass(time.Hour))
+}
+
+func TestGoesBack(t *testing.T) {
+	w := newWorld()
+	w.first()
+	w.old = [3]bool{false, true, true}
+	is(t, "nothing failed", w.pass(4*time.Second))
+	w.phases[0], w.fails[0] = shoal.PhasePending, 1
+	is(t, "one failed", w.pass(5*time.Second),
+		"rollback at 4s: 1 of 3 slots failed; first failure 4s after revision 2 by peer-a: web/0 at peer-a: exited with code 1")
+	is(t, "it had no effect", w.pass(10*time.Second), "rollback at 14s: 1 of 3 slots failed; first failure 4s")
+
+	w.service.Revision, w.service.Undoes = rev(3), rev(2)
+	w.fails = [3]int{}
+	w.phases[0] = shoal.PhaseReady
+	w.old = [3]bool{true, true, true}
+	w.first()
+	is(t, "on its way back", w.pass(time.Minute))
+	w.old, w.fails[1] = [3]bool{false, false, true}, 2
+	is(t, "going back fails, too", w.pass(time.Second), "pause at 1m19s: 1 of 3 slots failed; first failure 1m0s after revision 3")
+}
+
+func TestDeadline(t *testing.T) {
+	w := newWorld()
+	w.first()
+	w.old = [3]bool{false, true, true}
+	w.phases[0] = shoal.PhaseRunning
+	is(t, "never ready", w.pass(10*time.Minute), "rollback at 10m0s: no slot became healthy in 10m0s, until slot 0 is healthy")
+
+	w = newWorld()
+	w.first()
+	w.old = [3]bool{false, true, true}
+	is(t, "begins", w.pass(9*time.Minute))
+	w.old[1] = false
+	is(t, "progress", w.pass(9*time.Minute))
+}
+
+// TestInTurn: if the first is not there, or does nothing, the next acts later.
+func TestInTurn(t *testing.T) {
+	w := newWorld()
+	turns := order(w.view(), &w.service)
+	for i, want := range []string{"at 0s", "at 2s", "at 4s"} {
+		w := newWorld()
+		w.self, w.fails[0] = turns[i], 1
+		is(t, string(w.self), w.pass(5*time.Second), want)
+	}
+	w.dead[turns[0]] = true
+	w.self, w.fails[0] = turns[1], 1
+	is(t, "the second where the first is not heard", w.pass(time.Second), "at 0s")
+}
+
+// TestGrace: a peer that has just begun asks for nothing.
+func TestGrace(t *testing.T) {
+	w := newWorld()
+	w.first()
+	w.from, w.fails[0] = w.now+10*time.Second, 1
+	is(t, "just begun", w.pass(9*time.Second))
+	is(t, "later", w.pass(9*time.Second), "rollback at 10s")
+}

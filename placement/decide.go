@@ -204,12 +204,6 @@ func (d *decision) phase(id shoal.ReplicaID) shoal.Phase {
 
 func (d *decision) ready(id shoal.ReplicaID) bool { return d.phase(id) == shoal.PhaseReady }
 
-// broken reports whether a replica is known not to work.
-func (d *decision) broken(id shoal.ReplicaID) bool {
-	p := d.phase(id)
-	return p == shoal.PhaseFailed || p == shoal.PhaseLost || p == shoal.PhaseStopped
-}
-
 // runs reports whether a replica is known to run, ready or not yet.
 func (d *decision) runs(id shoal.ReplicaID) bool {
 	p := d.phase(id)

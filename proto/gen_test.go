@@ -114,7 +114,7 @@ var genSpec = rapid.Custom(func(t *rapid.T) shoal.Spec {
 		},
 		StopSignal: genText.Draw(t, "signal"), StopGrace: genDuration.Draw(t, "grace"),
 		Rollout: genRollout.Draw(t, "rollout"), Rollback: genRollback.Draw(t, "rollback"),
-		Setup:   genSetup.Draw(t, "setup"), SpreadBy: genText.Draw(t, "spread by"), VolumesAnywhere: rapid.Bool().Draw(t, "anywhere"),
+		Setup: genSetup.Draw(t, "setup"), SpreadBy: genText.Draw(t, "spread by"), VolumesAnywhere: rapid.Bool().Draw(t, "anywhere"),
 		Restarts: genCount.Draw(t, "restarts asked"),
 		LB:       shoal.LB(genText.Draw(t, "lb")), Prefer: shoal.Prefer(genText.Draw(t, "prefer")), ProxyProtocol: rapid.Bool().Draw(t, "proxy"),
 		Digest: rapid.OneOf(rapid.Just(""), genDigest).Draw(t, "digest"), Platforms: genPlatforms.Draw(t, "platforms"),

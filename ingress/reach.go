@@ -37,6 +37,7 @@ func (t targets) Target(_ context.Context, asker shoal.PeerID, a carry.Ask) (car
 	case carry.ViaForward:
 		q.Via, no = plan.ViaForward, carry.NotAllowed
 	case carry.ViaName:
+		q.Via, no = plan.ViaName, carry.NotAllowed
 	}
 	got, err := plan.Target(v, q)
 	switch {

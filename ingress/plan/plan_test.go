@@ -149,11 +149,42 @@ func TestTarget(t *testing.T) {
 			w.states["self"].Replicas[0].Phase = shoal.PhaseRunning
 			q.Via, q.Asker = ViaForward, "self"
 		}, "172.17.0.2:80", nil},
-		"no address":           {func(_ *Question, w *world) { w.states["self"].Replicas[0].Addr = "" }, "has no address", shoal.ErrNotFound},
-		"forwarded by a peer":  {func(q *Question, _ *world) { q.Via = ViaForward }, "only operators", shoal.ErrRefused},
-		"forwarded by nobody":  {func(q *Question, _ *world) { q.Via, q.Asker = ViaForward, "stranger" }, "only operators", shoal.ErrRefused},
-		"without a way":        {func(q *Question, _ *world) { q.Via = 0 }, "no way to come", shoal.ErrRefused},
-		"claimed no more here": {func(_ *Question, w *world) { w.desired.Claims = w.desired.Claims[1:] }, "is not here", shoal.ErrNotFound},
+		"no address":                    {func(_ *Question, w *world) { w.states["self"].Replicas[0].Addr = "" }, "has no address", shoal.ErrNotFound},
+		"forwarded by a peer":           {func(q *Question, _ *world) { q.Via = ViaForward }, "only operators", shoal.ErrRefused},
+		"forwarded by nobody":           {func(q *Question, _ *world) { q.Via, q.Asker = ViaForward, "stranger" }, "only operators", shoal.ErrRefused},
+		"named, by a holder of its own": {func(q *Question, _ *world) { q.Via, q.Port = ViaName, 5432 }, "172.17.0.2:5432", nil},
+		"named, udp":                    {func(q *Question, _ *world) { q.Via, q.Port, q.Protocol = ViaName, 53, "udp" }, "172.17.0.2:53", nil},
+		"named, by a peer not heard":    {func(q *Question, _ *world) { q.Via, q.Asker = ViaName, "far" }, "172.17.0.2:80", nil},
+		"named, not ready": {func(q *Question, w *world) {
+			w.states["self"].Replicas[0].Phase = shoal.PhaseStarting
+			q.Via, q.Asker = ViaName, "self"
+		}, "172.17.0.2:80", nil},
+		"named, releasing": {func(q *Question, w *world) {
+			w.states["self"].Replicas[0].Phase = shoal.PhaseStopping
+			q.Via = ViaName
+		}, "web/0 is stopping", shoal.ErrNotFound},
+		"named, by one that holds a neighbour": {func(q *Question, w *world) {
+			w.desired.Claims = []shoal.Claim{{Holder: "far", Service: "db", Replica: id(9)}, {Holder: "self", Service: "web", Replica: id(1)}}
+			q.Via, q.Asker = ViaName, "far"
+		}, "172.17.0.2:80", nil},
+		"named, by one on another network": {func(q *Question, w *world) {
+			w.desired.Claims = []shoal.Claim{{Holder: "far", Service: "db", Replica: id(9)}, {Holder: "self", Service: "web", Replica: id(1)}}
+			w.desired.Services[0].Spec.Networks = []shoal.Attachment{{Network: "private"}}
+			q.Via, q.Asker = ViaName, "far"
+		}, "shares a network with web", shoal.ErrRefused},
+		"named, without networks": {func(q *Question, w *world) {
+			w.desired.Services[1].Spec.Setup.HostNetwork = true
+			q.Via = ViaName
+		}, "shares a network with web", shoal.ErrRefused},
+		"named, by one that holds nothing": {func(q *Question, w *world) {
+			w.desired.Claims = w.desired.Claims[:1]
+			q.Via = ViaName
+		}, "shares a network with web", shoal.ErrRefused},
+		"named, by one that was removed": {func(q *Question, w *world) { q.Via, w.desired.Peers[1].Removed = ViaName, true }, "shares a network with web", shoal.ErrRefused},
+		"named, by one that left":        {func(q *Question, w *world) { q.Via, w.desired.Peers[1].Facts.Leaving = ViaName, true }, "shares a network with web", shoal.ErrRefused},
+		"named, by nobody":               {func(q *Question, _ *world) { q.Via, q.Asker = ViaName, "stranger" }, "shares a network with web", shoal.ErrRefused},
+		"without a way":                  {func(q *Question, _ *world) { q.Via = 0 }, "no way to come", shoal.ErrRefused},
+		"claimed no more here":           {func(_ *Question, w *world) { w.desired.Claims = w.desired.Claims[1:] }, "is not here", shoal.ErrNotFound},
 	} {
 		t.Run(name, func(t *testing.T) {
 			q, w := base, newWorld()

@@ -17,6 +17,7 @@ type Via int
 const (
 	ViaPublished Via = iota + 1 // a published port of some peer
 	ViaForward                  // a user's port-forward
+	ViaName                     // a name, from a container that shares a network with the service
 )
 
 // Question asks for a replica that this peer holds.
@@ -75,8 +76,25 @@ func may(v *shoal.View, s *shoal.Service, q Question) error {
 			return fmt.Errorf("only operators forward ports: %w", shoal.ErrRefused)
 		}
 		return nil
+	case ViaName:
+		if p, ok := v.Peer(q.Asker); !ok || p.Removed || p.Left() || !neighbours(v, q.Asker, s) {
+			return fmt.Errorf("peer %s holds no replica that shares a network with %s: %w", q.Asker.Short(), q.Service, shoal.ErrRefused)
+		}
+		return nil
 	}
 	return fmt.Errorf("no way to come is named: %w", shoal.ErrRefused)
+}
+
+// neighbours reports whether a peer claims a replica that may reach a service by name, the
+// service's own included. Whether the peer is heard does not matter: it has just asked, and
+// after a start this peer has heard nobody yet.
+func neighbours(v *shoal.View, asker shoal.PeerID, s *shoal.Service) bool {
+	for _, c := range v.ClaimsBy(asker) {
+		if its, ok := v.Service(c.Service); ok && its.Spec.SharesNetwork(&s.Spec) {
+			return true
+		}
+	}
+	return false
 }
 
 // holds reports whether this peer claims the replica.

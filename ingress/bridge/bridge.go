@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/netip"
 	"slices"
@@ -113,8 +114,11 @@ func (b *Bridge) Run(ctx context.Context) error {
 	}
 	tick := time.NewTicker(b.cfg.Refresh)
 	defer tick.Stop()
+	b.reconcile(ctx, &group, open)
+	if b.deps.Held != nil {
+		b.deps.Held()
+	}
 	for {
-		b.reconcile(ctx, &group, open)
 		select {
 		case <-ctx.Done():
 			return nil
@@ -125,6 +129,7 @@ func (b *Bridge) Run(ctx context.Context) error {
 				b.deps.Log.Warn("network does not answer", "network", b.network.Name, logkey.Err, err)
 			}
 		}
+		b.reconcile(ctx, &group, open)
 	}
 }
 
@@ -134,7 +139,7 @@ func (b *Bridge) hold(ctx context.Context) (*net.TCPListener, error) {
 	if err := b.host.hold(b.network, 0); err != nil {
 		return nil, err
 	}
-	l, err := listen(ctx, b.network.Bridge, netip.AddrPortFrom(b.network.Gateway, 0))
+	l, err := Listen(ctx, b.network.Bridge, netip.AddrPortFrom(b.network.Gateway, 0))
 	if err != nil {
 		return nil, err
 	}
@@ -196,17 +201,34 @@ func (b *Bridge) open(ctx context.Context, group *sync.WaitGroup, e Endpoint, ot
 		return nil, fmt.Errorf("%d endpoints are open: %w", others, shoal.ErrNoSpace)
 	}
 	if e.Protocol == "udp" {
-		c, err := listenPacket(ctx, b.network.Bridge, e.Addr)
+		c, err := ListenPacket(ctx, b.network.Bridge, e.Addr)
 		if err != nil {
 			return nil, err
 		}
-		group.Go(func() { b.receive(ctx, c, e.Addr) })
+		group.Go(func() { b.deps.Packets(ctx, Packets{Conn: &guarded{PacketConn: c, udp: c, bridge: b}, To: e.Addr}) })
 		return c, nil
 	}
-	l, err := listen(ctx, b.network.Bridge, e.Addr)
+	l, err := Listen(ctx, b.network.Bridge, e.Addr)
 	if err != nil {
 		return nil, err
 	}
 	group.Go(func() { b.accept(ctx, group, l, localOf) })
 	return l, nil
+}
+
+// Stats asks the kernel for its part.
+func (b *Bridge) Stats() Stats {
+	s := Stats{Streams: b.count.streams.Load(), Datagrams: b.count.datagrams.Load(), Refused: map[Reason]uint64{}}
+	for r := range reasons {
+		if n := b.count.refused[r].Load(); n > 0 {
+			s.Refused[r] = n
+		}
+	}
+	b.mu.Lock()
+	s.Redirects, s.Failed = b.redirects, maps.Clone(b.failed)
+	b.mu.Unlock()
+	if s.Redirects {
+		s.TurnedAway = b.host.turnedAway(b.network)
+	}
+	return s
 }

@@ -69,7 +69,17 @@ func echo(t testing.TB, cfg Config, n shoal.Network) *Bridge {
 			fmt.Fprintf(s.Conn, "%s %s\n", s.From.Addr(), s.To)
 			io.Copy(io.Discard, s.Conn)
 		},
-		Datagram: func(d Datagram) { d.Reply(fmt.Appendf(nil, "%s %s %s", d.Data, d.From.Addr(), d.To)) },
+		Packets: func(_ context.Context, p Packets) {
+			buffer := make([]byte, 1<<16)
+			for {
+				n, from, err := p.Conn.ReadFrom(buffer)
+				if err != nil {
+					return
+				}
+				client := from.(*net.UDPAddr).AddrPort()
+				p.Conn.WriteTo(fmt.Appendf(nil, "%s %s %s", buffer[:n], client.Addr(), p.To), from)
+			}
+		},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -167,13 +177,18 @@ func endpoint(protocol, at string) Endpoint {
 func TestDeclaredPortsAnswer(t *testing.T) {
 	b, h := echo(t, Config{Conns: 2}, loopback), &fakeHost{rule: errNoRedirect}
 	b.host = h
+	held := make(chan struct{})
+	b.deps.Held = func() { close(held) }
 	web, dns := endpoint("tcp", "127.9.2.7:8080"), endpoint("udp", "127.9.2.8:5353")
 	bad := []Endpoint{
 		endpoint("tcp", "127.9.0.7:8080"), endpoint("tcp", "127.9.2.7:0"), endpoint("sctp", "127.9.2.7:80"), endpoint("udp", "127.9.3.255:80"),
 	}
 	b.SetEndpoints(append([]Endpoint{web, dns, web}, bad...))
 	stop := run(t, b)
-	await(t, "127.9.0.5 127.9.2.7:8080", func() string { return ask("127.9.0.5", "127.9.2.7:8080") })
+	<-held // from now on nothing is refused
+	if got := ask("127.9.0.5", "127.9.2.7:8080"); got != "127.9.0.5 127.9.2.7:8080" {
+		t.Errorf("first connection = %q", got)
+	}
 	await(t, "hi 127.9.0.6 127.9.2.8:5353", func() string { return send("127.9.0.6", "127.9.2.8:5353", time.Second) })
 	s := b.Stats()
 	if s.Redirects || s.TurnedAway != 0 || len(s.Failed) != len(bad) {
@@ -263,6 +278,7 @@ func TestRunWithoutTheRight(t *testing.T) {
 	for _, h := range []*fakeHost{{route: permitted(unix.EPERM)}, {rule: permitted(unix.EPERM)}} {
 		b := echo(t, Config{}, loopback)
 		b.host = h
+		b.deps.Held = func() { t.Error("it says that it holds what it may not") }
 		err := b.Run(t.Context())
 		advice, ok := errors.AsType[*shoal.AdviceError](err)
 		if !ok || !errors.Is(err, shoal.ErrRefused) || !strings.Contains(advice.Advice, "CAP_NET_ADMIN") {

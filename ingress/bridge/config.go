@@ -1,8 +1,6 @@
 // Copyright The Shoal Authors
 // SPDX-License-Identifier: Apache-2.0
 
-//go:build linux
-
 package bridge
 
 import (
@@ -43,15 +41,18 @@ func (c *Config) defaults() {
 	c.Refresh = cmp.Or(c.Refresh, 30*time.Second)
 }
 
-// Deps are what a [Bridge] works with. All are needed.
+// Deps are what a [Bridge] works with. All but Held are needed.
 type Deps struct {
 	Network shoal.Network
 	// Stream carries one connection, in a goroutine of its own; it is closed when Stream
 	// returns. ctx ends with Run, which waits for it.
 	Stream func(ctx context.Context, s Stream)
-	// Datagram gets those of one endpoint one after the other; it must not block.
-	Datagram func(d Datagram)
-	Log      *slog.Logger
+	// Packets serves one declared UDP endpoint, in a goroutine of its own, until Conn is
+	// closed, which it is when the endpoint or ctx ends.
+	Packets func(ctx context.Context, p Packets)
+	// Held is called once all that containers send is handed out. nil: nobody minds.
+	Held func()
+	Log  *slog.Logger
 }
 
 // Stream is a connection of a container.
@@ -61,13 +62,12 @@ type Stream struct {
 	To   netip.AddrPort // the virtual address and port that it asked for
 }
 
-// Datagram is one UDP datagram of a container.
-type Datagram struct {
-	Data []byte // valid until Datagram returns
-	From netip.AddrPort
-	To   netip.AddrPort
-	// Reply sends one back, from To to From. It may be kept, and fails once the endpoint is gone.
-	Reply func(data []byte) error
+// Packets is a declared UDP endpoint.
+type Packets struct {
+	// Conn gives what containers of the network send, and no other; who else sends is
+	// counted. What it sends comes from To.
+	Conn net.PacketConn
+	To   netip.AddrPort // the virtual address and port
 }
 
 // Endpoint is a port of a virtual address that a service has declared.

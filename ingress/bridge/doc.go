@@ -5,7 +5,7 @@
 // machine, and hands out what containers send there. It works on Linux and needs
 // CAP_NET_ADMIN.
 //
-//	b, err := bridge.New(bridge.Config{}, bridge.Deps{Network: n, Stream: carry, Datagram: pass, Log: log})
+//	b, err := bridge.New(bridge.Config{}, bridge.Deps{Network: n, Stream: carry, Packets: serve, Log: log})
 //	b.SetEndpoints(declared) // whenever something changed
 //	err = b.Run(ctx)         // until ctx ends; then nothing of it is left on the machine
 //

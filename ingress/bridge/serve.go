@@ -76,27 +76,38 @@ func refuse(c *net.TCPConn) {
 	_ = c.Close()      // as above
 }
 
-// receive hands out datagrams until the socket is closed.
-func (b *Bridge) receive(ctx context.Context, c *net.UDPConn, to netip.AddrPort) {
-	buffer := make([]byte, 1<<16)
-	for {
-		n, from, err := c.ReadFromUDPAddrPort(buffer)
-		if errors.Is(err, net.ErrClosed) {
-			return
-		}
-		if err != nil {
-			rest(ctx, pause)
-			continue
-		}
-		from = unmapped(from)
-		if !isContainer(b.network, from.Addr()) {
-			b.count.refuse(Stranger)
-			continue
-		}
-		b.count.datagrams.Add(1)
-		b.deps.Datagram(Datagram{Data: buffer[:n], From: from, To: to, Reply: func(data []byte) error {
-			_, err := c.WriteToUDPAddrPort(data, from)
-			return err
-		}})
+// guarded is the socket of an endpoint. It shows only what containers of the network send.
+type guarded struct {
+	net.PacketConn
+	udp    *net.UDPConn // the same
+	bridge *Bridge
+}
+
+// ReadFrom implements net.PacketConn.
+func (g *guarded) ReadFrom(buffer []byte) (int, net.Addr, error) {
+	n, from, err := g.ReadFromUDPAddrPort(buffer)
+	if err != nil {
+		return n, nil, err
 	}
+	return n, net.UDPAddrFromAddrPort(from), nil
+}
+
+// ReadFromUDPAddrPort is ReadFrom as net.UDPConn has it, which allocates nothing.
+func (g *guarded) ReadFromUDPAddrPort(buffer []byte) (int, netip.AddrPort, error) {
+	for {
+		n, from, err := g.udp.ReadFromUDPAddrPort(buffer)
+		if err != nil {
+			return n, netip.AddrPort{}, err
+		}
+		if from = unmapped(from); isContainer(g.bridge.network, from.Addr()) {
+			g.bridge.count.datagrams.Add(1)
+			return n, from, nil
+		}
+		g.bridge.count.refuse(Stranger)
+	}
+}
+
+// WriteToUDPAddrPort is WriteTo as net.UDPConn has it.
+func (g *guarded) WriteToUDPAddrPort(data []byte, to netip.AddrPort) (int, error) {
+	return g.udp.WriteToUDPAddrPort(data, to)
 }

@@ -28,7 +28,9 @@ func onDevice(device string) *net.ListenConfig {
 	}}
 }
 
-func listen(ctx context.Context, device string, at netip.AddrPort) (*net.TCPListener, error) {
+// Listen takes a TCP port for what arrives on one interface only. Who may not gets a
+// *shoal.AdviceError that wraps shoal.ErrRefused.
+func Listen(ctx context.Context, device string, at netip.AddrPort) (*net.TCPListener, error) {
 	l, err := onDevice(device).Listen(ctx, "tcp4", at.String())
 	if err != nil {
 		return nil, fmt.Errorf("on %s: %w", device, permitted(err))
@@ -36,7 +38,8 @@ func listen(ctx context.Context, device string, at netip.AddrPort) (*net.TCPList
 	return l.(*net.TCPListener), nil
 }
 
-func listenPacket(ctx context.Context, device string, at netip.AddrPort) (*net.UDPConn, error) {
+// ListenPacket is Listen for UDP.
+func ListenPacket(ctx context.Context, device string, at netip.AddrPort) (*net.UDPConn, error) {
 	c, err := onDevice(device).ListenPacket(ctx, "udp4", at.String())
 	if err != nil {
 		return nil, fmt.Errorf("on %s: %w", device, permitted(err))

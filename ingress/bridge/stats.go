@@ -1,14 +1,9 @@
 // Copyright The Shoal Authors
 // SPDX-License-Identifier: Apache-2.0
 
-//go:build linux
-
 package bridge
 
-import (
-	"maps"
-	"sync/atomic"
-)
+import "sync/atomic"
 
 // Reason is why something was not handed out.
 type Reason int
@@ -36,7 +31,7 @@ func (r Reason) String() string {
 type Stats struct {
 	Redirects  bool   // any TCP port answers, not only the declared ones
 	Streams    uint64 // handed out
-	Datagrams  uint64 // handed out
+	Datagrams  uint64 // read by who serves the endpoints
 	Refused    map[Reason]uint64
 	TurnedAway uint64             // packets from other interfaces that the kernel refused, since Run began
 	Failed     map[Endpoint]error // declared, and not open
@@ -48,20 +43,3 @@ type counters struct {
 }
 
 func (c *counters) refuse(r Reason) { c.refused[r].Add(1) }
-
-// Stats asks the kernel for its part.
-func (b *Bridge) Stats() Stats {
-	s := Stats{Streams: b.count.streams.Load(), Datagrams: b.count.datagrams.Load(), Refused: map[Reason]uint64{}}
-	for r := range reasons {
-		if n := b.count.refused[r].Load(); n > 0 {
-			s.Refused[r] = n
-		}
-	}
-	b.mu.Lock()
-	s.Redirects, s.Failed = b.redirects, maps.Clone(b.failed)
-	b.mu.Unlock()
-	if s.Redirects {
-		s.TurnedAway = b.host.turnedAway(b.network)
-	}
-	return s
-}

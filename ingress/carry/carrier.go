@@ -26,6 +26,7 @@ type Carrier struct {
 	pools  *pools
 	dialer net.Dialer
 	server server
+	uses   uses
 }
 
 // New allocates a Carrier. *shoal.InvalidError: what of cfg or deps does not do.
@@ -34,7 +35,7 @@ func New(cfg Config, deps Deps) (*Carrier, error) {
 		return nil, fmt.Errorf("make carrier: %w", err)
 	}
 	return &Carrier{
-		cfg: cfg, deps: deps, pools: newPools(), server: server{peers: map[shoal.PeerID]*asker{}},
+		cfg: cfg, deps: deps, pools: newPools(), server: server{peers: map[shoal.PeerID]*asker{}}, uses: uses{clock: deps.Clock, of: map[shoal.ReplicaID]*use{}},
 		dialer: net.Dialer{Timeout: cfg.DialTimeout, KeepAliveConfig: keepAlive(cfg.KeepAlive)},
 	}, nil
 }
@@ -117,11 +118,14 @@ func (c *Carrier) connect(ctx context.Context, to *Dest, ask Ask) (far, *lease, 
 			to.Service.counts.retries.Add(1)
 		}
 		ask.Replica = b.Replica
-		held := &lease{service: to.Service, backend: b, isUDP: ask.Protocol == UDP, via: to.Via}
+		held := &lease{service: to.Service, backend: b, isUDP: ask.Protocol == UDP, isGuess: to.IsGuess || to.Via == ViaForward}
 		f, err := c.dial(ctx, b.Holder, &ask)
 		at := c.deps.Clock.Mono()
 		switch {
 		case err == nil:
+			if b.Holder == c.deps.Self {
+				held.done = c.uses.begin(b.Replica, at)
+			}
 			held.connected(at-now, at)
 			to.Service.counts.connect.add(at - begun)
 			return f, held, nil
@@ -141,6 +145,10 @@ func (c *Carrier) connect(ctx context.Context, to *Dest, ask Ask) (far, *lease, 
 	}
 	return far{}, nil, last
 }
+
+// Carried reports whether a connection to a replica of this peer is open, or one was
+// carried there in the last 10 s, for whomever.
+func (c *Carrier) Carried(replica shoal.ReplicaID) bool { return c.uses.lately(replica) }
 
 // dial connects a replica, here or at its holder. No byte of the client has gone out when
 // it fails.

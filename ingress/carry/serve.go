@@ -69,6 +69,7 @@ func (c *Carrier) serve(ctx context.Context, peer shoal.PeerID, s network.Stream
 		refuse(s, why)
 		return why
 	}
+	defer c.uses.begin(ask.Replica, c.deps.Clock.Mono())()
 	c.server.counts.begin()
 	defer c.server.counts.end()
 	if err := answered(s, c.cfg.AskTimeout); err != nil {

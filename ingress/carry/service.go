@@ -5,6 +5,7 @@ package carry
 
 import (
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -54,6 +55,12 @@ type Dest struct {
 	Port    uint16 // of its containers
 	Via     Via
 	Replica shoal.ReplicaID // this one only, ready or not; zero: whichever balance chooses
+	// OfSlot: only who fills Slot, a ready one first. It need not be ready.
+	OfSlot bool
+	Slot   int
+	// IsGuess: nobody said that replicas listen there, so one that does not take the
+	// connection is as good as before.
+	IsGuess bool
 }
 
 // lease is one place in a service's table. It ends with refused or closed, once.
@@ -61,7 +68,8 @@ type lease struct {
 	service *Service
 	backend balance.Backend
 	isUDP   bool
-	via     Via
+	isGuess bool
+	done    func() // nil, or called when it ends
 }
 
 // take picks a replica. false: nobody is left to try.
@@ -69,34 +77,52 @@ func (d *Dest) take(client netip.Addr, tried []shoal.ReplicaID, now time.Duratio
 	s := d.Service
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if d.Replica.IsZero() {
+	if d.Replica.IsZero() && !d.OfSlot {
 		return s.table.Pick(client, tried, now)
 	}
-	if len(tried) > 0 {
-		return balance.Backend{}, false
-	}
-	for _, row := range s.table.Rows(now) {
-		if row.Replica == d.Replica {
-			s.table.Opened(d.Replica)
-			return row.Backend, true
+	var best *balance.Row
+	rows := s.table.Rows(now)
+	for i := range rows {
+		row := &rows[i]
+		if d.names(row) && !slices.Contains(tried, row.Replica) && (best == nil || row.Ready && !best.Ready) {
+			best = row
 		}
 	}
-	return balance.Backend{}, false
+	if best == nil {
+		return balance.Backend{}, false
+	}
+	s.table.Opened(best.Replica)
+	return best.Backend, true
 }
 
-// refused ends the lease of one that did not take the connection. Who forwards a port may
-// try one that nobody listens on: that is no word about the replica.
+// names reports whether a replica is one that d asks for by itself.
+func (d *Dest) names(row *balance.Row) bool {
+	if d.OfSlot {
+		return row.Slot == d.Slot && row.Alive && !row.Releasing
+	}
+	return row.Replica == d.Replica
+}
+
+// refused ends the lease of one that did not take the connection.
 func (l *lease) refused(now time.Duration) {
-	if l.via == ViaForward {
+	if l.isGuess {
 		l.closed()
 		return
 	}
+	l.end()
 	l.service.mu.Lock()
 	defer l.service.mu.Unlock()
 	l.service.table.Refused(l.backend.Replica, now)
 }
 
+func (l *lease) end() {
+	if l.done != nil {
+		l.done()
+	}
+}
+
 func (l *lease) closed() {
+	l.end()
 	l.service.mu.Lock()
 	defer l.service.mu.Unlock()
 	l.service.table.Closed(l.backend.Replica)

@@ -154,7 +154,7 @@ type clientPackets struct {
 
 func (p *clientPackets) send(b []byte) error {
 	var err error
-	if u, ok := p.d.pc.(*net.UDPConn); ok {
+	if u, ok := p.d.pc.(plainSocket); ok {
 		_, err = u.WriteToUDPAddrPort(b[lengthBytes:], p.client)
 	} else {
 		_, err = p.d.pc.WriteTo(b[lengthBytes:], net.UDPAddrFromAddrPort(p.client))
@@ -169,9 +169,15 @@ func (p *clientPackets) recv(*pools) (piece, error) { return piece{}, io.EOF }
 
 func (p *clientPackets) end() {}
 
+// plainSocket is what a net.UDPConn can do without allocating.
+type plainSocket interface {
+	ReadFromUDPAddrPort(b []byte) (int, netip.AddrPort, error)
+	WriteToUDPAddrPort(b []byte, to netip.AddrPort) (int, error)
+}
+
 // readFrom reads a datagram. The address is not valid if it has no port.
 func readFrom(pc net.PacketConn, buf []byte) (int, netip.AddrPort, error) {
-	if u, ok := pc.(*net.UDPConn); ok {
+	if u, ok := pc.(plainSocket); ok {
 		n, from, err := u.ReadFromUDPAddrPort(buf)
 		return n, from, err
 	}

@@ -55,7 +55,7 @@ func (s *Server) servePackets(ctx context.Context, pc net.PacketConn) error {
 		if !s.admit(client) {
 			continue
 		}
-		reply, a := s.local(buf[:n], false)
+		reply, a := s.local(client, buf[:n], false)
 		if a != nil {
 			var land func()
 			if land, reply = s.lift(client, a); land != nil {
@@ -143,7 +143,7 @@ func (s *Server) serveConn(ctx context.Context, conn net.Conn, client netip.Addr
 		if err != nil || !s.admit(client) {
 			return
 		}
-		reply, a := s.local(packet, true)
+		reply, a := s.local(client, packet, true)
 		if a != nil {
 			var land func()
 			if land, reply = s.lift(client, a); land != nil {

@@ -31,6 +31,10 @@ type Deps struct {
 	// Allowed reports whether a client is of this network; others are not answered. It is
 	// called for every message, from many goroutines.
 	Allowed func(netip.Addr) bool
+	// Beyond returns the zones of the other networks that a client is on, best first: a
+	// container asks the server of its first network only. It is called for questions that
+	// the zone does not know, from many goroutines. nil: clients are on no other.
+	Beyond func(client netip.Addr) []*names.Zone
 	// Forward asks for what is not ours.
 	Forward *Forwarder
 }
@@ -115,13 +119,13 @@ func (s *Server) admit(client netip.Addr) bool {
 
 // local answers what needs nobody else. If it returns an ask, then that has to be
 // forwarded; if neither, there is no answer.
-func (s *Server) local(packet []byte, tcp bool) ([]byte, *ask) {
+func (s *Server) local(client netip.Addr, packet []byte, tcp bool) ([]byte, *ask) {
 	a, reply, why := screen(packet, tcp)
 	if a == nil {
 		s.count.refuse(why)
 		return reply, nil
 	}
-	answer, ours := s.zone.Load().Answer(a.question())
+	answer, ours := s.answer(client, a.question())
 	switch {
 	case !ours:
 		return nil, a
@@ -135,6 +139,23 @@ func (s *Server) local(packet []byte, tcp bool) ([]byte, *ask) {
 		MsgHdr: dns.MsgHdr{Authoritative: true, Rcode: answer.Rcode},
 		Answer: answer.Records, Ns: answer.Authority, Extra: answer.Extra,
 	}), nil
+}
+
+// answer asks our zone, and the others of the client for what ours does not know.
+func (s *Server) answer(client netip.Addr, q dns.Question) (names.Answer, bool) {
+	answer, ours := s.zone.Load().Answer(q)
+	if s.deps.Beyond == nil || ours && answer.Rcode != dns.RcodeNameError {
+		return answer, ours
+	}
+	for _, z := range s.deps.Beyond(client) {
+		switch other, its := z.Answer(q); {
+		case its && other.Rcode != dns.RcodeNameError:
+			return other, true
+		case its && !ours:
+			answer, ours = other, true
+		}
+	}
+	return answer, ours
 }
 
 // rotate begins a list at another record each time: many clients take the first one.

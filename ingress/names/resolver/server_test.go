@@ -68,6 +68,58 @@ func TestServeGoResolver(t *testing.T) {
 	}
 }
 
+// TestBeyond: what the zone does not know is looked for in the other zones of the client,
+// in order; a name under the suffix is absent only if it is in all of them.
+func TestBeyond(t *testing.T) {
+	zone := func(third byte, services ...names.Service) *names.Zone {
+		in := netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 213, third, 0}), 23)
+		held, err := names.Allocate(in, names.Wanted(services), nil, 0, time.Minute)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return names.NewZone(names.Network{Range: in, Services: services, Addresses: held})
+	}
+	web, db := names.Service{Name: "web", Project: "shop"}, names.Service{Name: "db", Project: "shop"}
+	front, back := zone(2, web), zone(6, web, db)
+	inside, alone := netip.MustParseAddr("10.213.0.9"), netip.MustParseAddr("10.213.0.10")
+	s, err := New(Defaults(), Deps{Packets: []net.PacketConn{brokenConn{}}, Beyond: func(client netip.Addr) []*names.Zone {
+		if client == inside {
+			return []*names.Zone{zone(10), back}
+		}
+		return nil
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.SetZone(front)
+	for _, c := range []struct {
+		client netip.Addr
+		name   string
+		in     string // the range of the answer; "": NXDOMAIN; "-": it is not ours
+	}{
+		{inside, "web.", "10.213.2.0/23"},
+		{inside, "db.", "10.213.6.0/23"},
+		{inside, "db.shop.shoal.", "10.213.6.0/23"},
+		{inside, "cache.shop.shoal.", ""},
+		{inside, "9.db.", ""},
+		{inside, "example.com.", "-"},
+		{alone, "web.", "10.213.2.0/23"},
+		{alone, "db.", "-"},
+		{alone, "db.shop.shoal.", ""},
+	} {
+		got, ours := s.answer(c.client, dns.Question{Name: c.name, Qtype: dns.TypeA, Qclass: dns.ClassINET})
+		switch {
+		case c.in == "-" && !ours, c.in == "" && ours && got.Rcode == dns.RcodeNameError:
+		case ours && len(got.Records) == 1:
+			if a, _ := netip.AddrFromSlice(got.Records[0].(*dns.A).A); c.in == "" || c.in == "-" || !netip.MustParsePrefix(c.in).Contains(a.Unmap()) {
+				t.Errorf("%s for %s = %s, want %q", c.name, c.client, a, c.in)
+			}
+		default:
+			t.Errorf("%s for %s = %+v, %v; want %q", c.name, c.client, got, ours, c.in)
+		}
+	}
+}
+
 func TestServeSwapsZones(t *testing.T) {
 	w := newWorld(t, Defaults(), says("192.0.2.80"))
 	w.server.SetZone(names.NewZone(names.Network{}))
@@ -485,7 +537,7 @@ func FuzzPacket(f *testing.F) {
 	}
 	s.SetZone(testZone(f))
 	f.Fuzz(func(t *testing.T, packet []byte, tcp bool) {
-		reply, a := s.local(packet, tcp)
+		reply, a := s.local(netip.Addr{}, packet, tcp)
 		if a != nil {
 			if strings.HasSuffix(strings.ToLower(a.question().Name), ".shoal.") && !strings.HasSuffix(strings.ToLower(a.question().Name), `\.shoal.`) {
 				t.Errorf("%q would be forwarded", a.question().Name)
@@ -528,7 +580,7 @@ func BenchmarkLocal(b *testing.B) {
 		b.Run(label, func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
-				if reply, _ := s.local(raw, false); len(reply) <= headerSize {
+				if reply, _ := s.local(netip.Addr{}, raw, false); len(reply) <= headerSize {
 					b.Fatal("no answer")
 				}
 			}

@@ -77,7 +77,7 @@ func (r *Room) openDoor(ctx context.Context, d *door, serving *sync.WaitGroup) {
 	}
 	d.listeners, d.trouble = all, ""
 	r.deps.Log.Info("port answers", "port", d.Port, "protocol", d.Protocol, logkey.Service, d.Service)
-	to := carry.Dest{Service: r.service(serviceKey{d.Service, d.Target}).Service, Port: d.Target, Via: carry.ViaPublished}
+	to := carry.Dest{Service: r.service(doorService(d.Service, d.Target)).Service, Port: d.Target, Via: carry.ViaPublished}
 	for _, l := range all {
 		serving.Go(func() {
 			if err := l.Serve(ctx, r.carrier, to); err != nil && ctx.Err() == nil {

@@ -60,7 +60,7 @@ func (r *Room) Ports() []shoal.PortState {
 		if d.isOpen() {
 			st.Address = d.listeners[0].Addr().String()
 		}
-		if s := r.services[serviceKey{d.Service, d.Target}]; s != nil {
+		if s := r.services[doorService(d.Service, d.Target)]; s != nil {
 			st.Traffic = traffic(s.Stats())
 			for _, row := range s.Rows(now) {
 				if row.Usable {
@@ -111,7 +111,7 @@ func (r *Room) Replicas(name string) ([]shoal.ReachRow, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for key, s := range r.services {
-		if key.name != name || key.port == 0 {
+		if key.name != name || key == (serviceKey{name: name}) {
 			continue
 		}
 		for _, row := range s.Rows(now) {
@@ -175,6 +175,10 @@ func (r *Room) Forward(ctx context.Context, at shoal.Target, port uint16, conn i
 	}
 	return fmt.Errorf("forward to %s: %w: %w", at.Service, no, shoal.ErrUnreachable)
 }
+
+// Carried reports whether a connection to a replica of this peer is open, or one was
+// carried there in the last 10 s, for whomever: it may be about to get another.
+func (r *Room) Carried(id shoal.ReplicaID) bool { return r.carrier.Carried(id) }
 
 // inSlot returns the replica of a slot, a ready one first; zero: there is none.
 func inSlot(v *shoal.View, at shoal.Target) (best shoal.ReplicaID) {

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"reflect"
+	"slices"
 	"sync"
 	"time"
 
@@ -28,13 +29,18 @@ import (
 type Config struct {
 	// Publish is the address that published ports answer on; the zero value: every one.
 	Publish netip.Addr
-	Carry   carry.Config
+	// NoNames: containers get no names of services from here. They still are on networks of
+	// their own.
+	NoNames bool
+	// Resolvers is the file that names the machine's resolvers, for all other names.
+	Resolvers string
+	Carry     carry.Config
 }
 
-// Defaults answers on every address.
-func Defaults() Config { return Config{Carry: carry.Defaults()} }
+// Defaults answers on every address, and names.
+func Defaults() Config { return Config{Resolvers: "/etc/resolv.conf", Carry: carry.Defaults()} }
 
-// Deps are what a Room works with. All are needed.
+// Deps are what a Room works with. All but the last three are needed.
 type Deps struct {
 	Self  shoal.PeerID
 	Views shoal.Views
@@ -45,6 +51,14 @@ type Deps struct {
 	Handle func(protocol.ID, network.StreamHandler)
 	// Path says how a peer is connected, for people: "direct", "relayed by osaka".
 	Path func(shoal.PeerID) string
+	// Networks makes the networks of services; nil: there are none, and no names.
+	Networks shoal.Networks
+	// Apart reports whether this machine does not reach the containers of its engine; nil:
+	// it does.
+	Apart func(context.Context) (bool, error)
+	// Ready is closed once the view knows what this peer knew when it last ran: before,
+	// names would be absent that are not. nil: at once.
+	Ready <-chan struct{}
 }
 
 // Room is how services are reached on this peer. It implements shoal.Reach and is safe
@@ -53,19 +67,26 @@ type Room struct {
 	cfg     Config
 	deps    Deps
 	carrier *carry.Carrier
+	// networks is nil where the engine makes none.
+	networks *networks
 
 	mu       sync.Mutex // guards what follows
 	services map[serviceKey]*service
 	doors    map[doorKey]*door
 }
 
-var _ shoal.Reach = (*Room)(nil)
+var (
+	_ shoal.Reach    = (*Room)(nil)
+	_ shoal.Attacher = (*Room)(nil)
+)
 
 // serviceKey names a port of a service in its containers: one that nobody listens on must
-// not speak against the others. Port 0 is for whoever asks for any.
+// not speak against the others. Port 0 is for whoever asks for any, so that who tries all of
+// them does not make as many entries. What comes by name is counted apart.
 type serviceKey struct {
-	name string
-	port uint16
+	name    string
+	port    uint16
+	isNamed bool
 }
 
 // service is what connections to one port of a service share, with the last snapshot of
@@ -73,6 +94,7 @@ type serviceKey struct {
 type service struct {
 	*carry.Service
 	last balance.Snapshot
+	uses int // by name, now: it is kept for these, as they may be there to stay
 }
 
 // New returns a Room that does nothing before Run. *shoal.InvalidError: a limit makes no
@@ -83,6 +105,11 @@ func New(cfg Config, deps Deps) (*Room, error) {
 	r.carrier, err = carry.New(cfg.Carry, carry.Deps{Self: deps.Self, Targets: targets{r}, Open: r.open, Clock: deps.Clock, Log: deps.Log})
 	if err != nil {
 		return nil, fmt.Errorf("carry connections: %w", err)
+	}
+	if deps.Networks != nil {
+		if r.networks, err = newNetworks(r); err != nil {
+			return nil, err
+		}
 	}
 	return r, nil
 }
@@ -100,6 +127,9 @@ func (r *Room) Run(ctx context.Context) error {
 	var serving sync.WaitGroup
 	defer serving.Wait()
 	defer cancel()
+	if r.networks != nil {
+		serving.Go(func() { r.networks.run(ctx) })
+	}
 	r.deps.Handle(carry.Protocol, func(s network.Stream) { r.carrier.Serve(ctx, s) })
 	retry := time.NewTicker(again)
 	defer retry.Stop()
@@ -134,6 +164,9 @@ func (r *Room) follow(ctx context.Context, serving *sync.WaitGroup) {
 	if v == nil {
 		return
 	}
+	if r.networks != nil {
+		r.networks.follow()
+	}
 	wanted := map[doorKey]plan.Listener{}
 	for _, l := range plan.Listeners(v) {
 		wanted[doorKey{l.Port, l.Protocol}] = l
@@ -153,19 +186,51 @@ func (r *Room) follow(ctx context.Context, serving *sync.WaitGroup) {
 			r.doors[key] = d
 		}
 		d.PublishedPort = l.PublishedPort
-		r.service(serviceKey{l.Service, l.Target})
+		r.service(doorService(l.Service, l.Target))
 		if !d.isOpen() {
 			r.openDoor(ctx, d, serving)
 		}
 	}
 	for key, s := range r.services {
-		if _, ok := v.Service(key.name); !ok {
+		if !isDeclared(v, key) && s.uses == 0 {
 			delete(r.services, key) // its connections go on until its replicas stop
 			continue
 		}
 		s.update(plan.Backends(v, key.name))
 	}
 }
+
+// isDeclared reports whether a service is still there, and declares the port if it is kept
+// for that.
+func isDeclared(v *shoal.View, key serviceKey) bool {
+	s, ok := v.Service(key.name)
+	return ok && (!key.isNamed || key.port == 0 ||
+		slices.ContainsFunc(s.Spec.Ports, func(p shoal.Port) bool { return p.Container == key.port }))
+}
+
+// use returns what connections by name to a port of a service share, and what to call when
+// one is over.
+func (r *Room) use(key serviceKey) (*carry.Service, func()) {
+	v := r.deps.Views.View()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	s, isNew := r.services[key], false
+	if s == nil {
+		s, isNew = r.service(key), true
+	}
+	if isNew && v != nil {
+		s.update(plan.Backends(v, key.name))
+	}
+	s.uses++
+	return s.Service, func() {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		s.uses--
+	}
+}
+
+// doorService names what a published port leads to.
+func doorService(name string, target uint16) serviceKey { return serviceKey{name: name, port: target} }
 
 // service returns what connections to a port of a service share. The caller holds mu.
 func (r *Room) service(key serviceKey) *service {

@@ -21,9 +21,11 @@ import (
 
 // Capability is one thing that a machine can do for the networks of services, or not.
 type Capability struct {
-	What  string // "virtual addresses"
-	Works bool
-	Why   string // what was tried, and what came of it
+	What   string // "virtual addresses"
+	Needed bool   // without it there are no networks of services at all
+	Works  bool
+	Why    string // what was tried, and what came of it
+	Err    error  // of what was tried; nil if it works, or nothing was
 }
 
 // The addresses of the probe are this machine's own anyway.
@@ -39,8 +41,10 @@ const bridgeFilter = "/proc/sys/net/bridge/bridge-nf-call-iptables"
 // Probe tries what a [Bridge] needs, and leaves nothing behind. It needs the same rights,
 // and says so.
 func Probe() []Capability {
+	addresses := tell("virtual addresses", "a local route can be added", probeRoute())
+	addresses.Needed = true
 	return []Capability{
-		tell("virtual addresses", "a local route can be added", probeRoute()),
+		addresses,
 		tell("TCP on any port", "nftables can redirect", probeRules()),
 		udp(os.ReadFile(bridgeFilter)),
 	}
@@ -52,12 +56,12 @@ func tell(what, works string, err error) Capability {
 	}
 	why := err.Error()
 	if errors.Is(err, shoal.ErrRefused) {
-		return Capability{What: what, Why: why}
+		return Capability{What: what, Why: why, Err: err}
 	}
 	if what == "TCP on any port" {
 		why += "; declared ports answer"
 	}
-	return Capability{What: what, Why: why}
+	return Capability{What: what, Why: why, Err: err}
 }
 
 // udp never works: the one way is not taken even where it is open, so that a service

@@ -107,6 +107,9 @@ func (l *lane) run(ctx context.Context) {
 func (l *lane) serve(ctx context.Context) error {
 	m, deps := l.networks.machine, &l.networks.room.deps
 	began := m.index(l.network.Bridge)
+	if began == 0 {
+		return fmt.Errorf("bridge %s is not on this machine: %w", l.network.Bridge, shoal.ErrNotFound)
+	}
 	packets, listener, err := m.sockets(ctx, &l.network)
 	if err != nil {
 		return fmt.Errorf("port 53 of %s: %w", l.network.Gateway, err)

@@ -26,6 +26,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/shoalnet/shoal"
+	"github.com/shoalnet/shoal/runtime"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -86,12 +87,14 @@ func (m *member) start() {
 	var err error
 	m.room, err = New(cfg, Deps{
 		Self: m.id, Views: m, Host: m.host, Clock: shoal.NewSystemClock(), Log: slog.New(slog.DiscardHandler),
-		Handle: func(id protocol.ID, fn network.StreamHandler) { m.host.SetStreamHandler(id, fn) },
-		Path:   func(shoal.PeerID) string { return "direct" },
+		Handle:   func(id protocol.ID, fn network.StreamHandler) { m.host.SetStreamHandler(id, fn) },
+		Path:     func(shoal.PeerID) string { return "direct" },
+		Networks: runtime.NewTwin(runtime.TwinConfig{Cluster: "c", Peer: m.id}, shoal.NewSystemClock()),
 	})
 	if err != nil {
 		m.w.t.Fatal(err)
 	}
+	m.room.networks.machine = &fakeMachine{ifindex: 1}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- m.room.Run(ctx) }()
@@ -156,7 +159,7 @@ func (w *world) deploy(name string, published uint16, at ...*member) {
 		go serveEcho(l, fmt.Sprintf("%s/%d\n", name, slot))
 	}
 	w.change(func() {
-		s := shoal.Service{Spec: shoal.Spec{Name: name, Ports: []shoal.Port{{Container: target, Published: published, Protocol: "tcp"}}}}
+		s := shoal.Service{Replicas: len(at), Spec: shoal.Spec{Name: name, Ports: []shoal.Port{{Container: target, Published: published, Protocol: "tcp"}}}}
 		s.Revision = shoal.RevisionID{Seq: uint64(len(w.desired.Services) + 1), Author: w.peers[0].id}
 		w.desired.Services = append(w.desired.Services, s)
 		slices.SortFunc(w.desired.Services, func(a, b shoal.Service) int { return strings.Compare(a.Spec.Name, b.Spec.Name) })

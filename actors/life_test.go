@@ -213,19 +213,25 @@ func TestNewRevisionStopsFirst(t *testing.T) {
 }
 
 // TestDrainsBeforeItStops: a replica with a port of every peer says that it stops a moment
-// before it is told to, so that what was just carried to it is still taken; one without
-// stops at once.
+// before it is told to, so that what was just carried to it is still taken; so does one
+// that was reached by name lately. Another stops at once.
 func TestDrainsBeforeItStops(t *testing.T) {
+	host := shoal.Port{Container: 80, Published: 8080, Protocol: "tcp", Host: true}
 	for _, c := range []struct {
-		port shoal.Port
-		want time.Duration
+		port    shoal.Port
+		carried bool
+		want    time.Duration
 	}{
-		{shoal.Port{Container: 80, Published: 8080, Protocol: "tcp"}, drainTime},
-		{shoal.Port{Container: 80, Published: 8080, Protocol: "tcp", Host: true}, 0},
+		{shoal.Port{Container: 80, Published: 8080, Protocol: "tcp"}, false, drainTime},
+		{host, false, 0},
+		{host, true, drainTime},
 	} {
 		inSea(t, 1, func(s *sea) {
 			p := s.first()
+			var id shoal.ReplicaID
+			p.deps.Carried = func(of shoal.ReplicaID) bool { return c.carried && of == id }
 			oneWeb(s, 1, func(sp *shoal.Spec) { sp.Ports = []shoal.Port{c.port} })
+			id = p.replica("web", 0).ID
 			s.remove("web")
 			s.until(time.Second, "it says so", func() bool { return p.replica("web", 0).Phase == shoal.PhaseStopping })
 			from := s.clock.Mono()

@@ -179,6 +179,12 @@ func (a *replicaActor) operation(ctx actor.Context, f lifecycle.Effect) *operati
 			Spec: a.entry.spec, Record: a.entry.record, Image: a.state.Image, Publish: a.entry.publish,
 		}
 		return &operation{gate: a.r.creates, timeout: cfg.CallTimeout, call: func(ctx context.Context) (string, error) {
+			if d.Attacher != nil {
+				var err error
+				if spec.Networks, spec.DNS, err = d.Attacher.Attach(ctx, spec.Spec); err != nil {
+					return "", err
+				}
+			}
 			return d.Engine.Create(ctx, spec)
 		}}
 	case lifecycle.EffectStart:
@@ -221,9 +227,13 @@ func oneLine(err error) string {
 const drainTime = 300 * time.Millisecond
 
 // drain is how long the replica is let be before it is stopped: only connections to ports
-// that answer on every peer are steered away from it.
+// that answer on every peer, and by name, are steered away from it. By name they may come
+// to any service; who had none lately will hardly get one now.
 func (a *replicaActor) drain() time.Duration {
-	if a.entry.spec == nil || !slices.ContainsFunc(a.entry.spec.Ports, shoal.Port.IsIngress) {
+	switch {
+	case a.entry.spec != nil && slices.ContainsFunc(a.entry.spec.Ports, shoal.Port.IsIngress):
+	case a.r.deps.Carried != nil && a.r.deps.Carried(a.entry.id):
+	default:
 		return 0
 	}
 	return drainTime

@@ -20,7 +20,8 @@ import (
 // DecideFunc is placement.Decide.
 type DecideFunc func(v *shoal.View, m placement.Memory, self shoal.PeerID, now time.Duration, cfg placement.Config) (placement.Plan, placement.Memory)
 
-// Deps is what the room needs of others. All but the last five are required.
+// Deps is what the room needs of others. All but those that say what nil means are
+// required.
 type Deps struct {
 	Self    shoal.PeerID
 	Cluster shoal.PeerID
@@ -45,6 +46,12 @@ type Deps struct {
 	Trouble func() string
 	// Record takes one line of the cluster's story. It must not block. nil: nobody.
 	Record func(shoal.Event)
+	// Attacher makes the networks of a replica ready before its container is created.
+	// nil: containers are on the engine's own.
+	Attacher shoal.Attacher
+	// Carried reports whether connections are carried to a replica of this peer, or were a
+	// moment ago. It must not block. nil: none ever is.
+	Carried func(shoal.ReplicaID) bool
 	// SpecOf reads the spec from the signed envelope in a container's label, for
 	// replicas of a revision that is no longer current. nil: it is not known.
 	SpecOf func(record []byte) (*shoal.Spec, error)

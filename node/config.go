@@ -35,6 +35,12 @@ const (
 	ProfileWAN = "wan"
 )
 
+// Whether containers get the names of services.
+const (
+	NamesAuto = "auto"
+	NamesOff  = "off"
+)
+
 // DefaultImages is how images are kept and moved unless the owner says otherwise.
 func DefaultImages() images.Config { return images.Defaults() }
 
@@ -53,6 +59,8 @@ type Config struct {
 	MDNS      bool            // look for members on the local network
 	NoUPnP    bool            // ask no router to forward the port
 	Relay     string          // carry links between members: auto, on or off; "" is auto
+	Names     string          // NamesAuto: where this machine can, or NamesOff; "" is NamesAuto
+	Pool      netip.Prefix    // that networks of services are cut from; the zero value: the runtime's default
 	BackBy    time.Duration   // how long the others leave this peer's slots alone after it was stopped
 	Policy    string          // file in which the owner says what containers may do to the machine; "": nothing
 	Images    images.Config   // Dir is set by the daemon
@@ -91,6 +99,14 @@ func (c *Config) Validate() error {
 	for _, k := range slices.Sorted(maps.Keys(c.Labels)) {
 		if _, err := shoal.ParseSelector(k + "=" + c.Labels[k]); err != nil {
 			return &shoal.InvalidError{Field: "label", Why: fmt.Sprintf("%q is not KEY=VALUE of letters, digits and . _ : / -", k+"="+c.Labels[k])}
+		}
+	}
+	if c.Names != "" && c.Names != NamesAuto && c.Names != NamesOff {
+		return &shoal.InvalidError{Field: "network.names", Why: fmt.Sprintf("must be %s or %s, got %q", NamesAuto, NamesOff, c.Names)}
+	}
+	if c.Pool.IsValid() {
+		if err := runtime.CheckPool("network.pool", c.Pool); err != nil {
+			return err
 		}
 	}
 	if c.Docker != "" {

@@ -121,16 +121,19 @@ func (c *Config) parts(id *links.Identity, rules *owner, clock shoal.Clock, log 
 			return p, fmt.Errorf("publish: %w", err)
 		}
 	}
+	reach.NoNames = c.Names == NamesOff
 	p.Ingress = &reach
 	p.Engine = func(cluster, self shoal.PeerID) (Engines, error) {
 		d, err := runtime.NewDocker(runtime.Config{
-			Host: c.Docker, Cluster: cluster, Peer: self, Guarded: c.guarded(),
+			Host: c.Docker, Cluster: cluster, Peer: self, Guarded: c.guarded(), Pool: c.Pool,
 			Rules: func() []string { allowed, _ := rules.allows(); return allowed },
 		}, clock, log)
 		if err != nil {
 			return Engines{}, fmt.Errorf("set up the engine: %w", err)
 		}
-		return Engines{Engine: d, Machine: d, Console: d, Puller: runtime.NewPuller(d), Images: d, Close: d.Close}, nil
+		return Engines{
+			Engine: d, Machine: d, Console: d, Puller: runtime.NewPuller(d), Images: d, Networks: d, Apart: d.Apart, Close: d.Close,
+		}, nil
 	}
 	p.Forget = func() error { return errors.Join(os.RemoveAll(p.Store.Dir), os.RemoveAll(own.Dir)) }
 	return p, nil

@@ -38,7 +38,7 @@ var _ shoal.Doctor = (*Peer)(nil)
 func (p *Peer) Machine(ctx context.Context, fn func(shoal.Check) error) error {
 	self := p.parts.Identity.Self()
 	for _, look := range []func(context.Context) []shoal.Check{
-		p.engineChecks, p.diskChecks, clockChecks, limitChecks, p.memberChecks, p.relayChecks, p.imageChecks, p.portChecks,
+		p.engineChecks, p.diskChecks, clockChecks, limitChecks, p.memberChecks, p.relayChecks, p.imageChecks, p.portChecks, p.nameChecks,
 	} {
 		for _, c := range look(ctx) {
 			c.Peer = self
@@ -300,6 +300,15 @@ func (p *Peer) portChecks(context.Context) []shoal.Check {
 	}
 	all.Detail = fmt.Sprintf("%d of %d answer", len(ports)-len(out), len(ports))
 	return append([]shoal.Check{all}, out...)
+}
+
+// nameChecks looks at the names that this peer's containers get.
+func (p *Peer) nameChecks(ctx context.Context) []shoal.Check {
+	s, err := p.current()
+	if err != nil || s.reach == nil {
+		return nil
+	}
+	return s.reach.NameChecks(ctx)
 }
 
 // plainAddrs writes multiaddresses as HOST:PORT, each once.

@@ -147,6 +147,7 @@ func (p *Peer) Leave(ctx context.Context, opts shoal.LeaveOptions) error {
 		s.cancel() // its actors have let go; the next ones take up again
 		return err
 	}
+	s.detach(ctx, limit)
 	s.farewell(ctx)
 	return p.forget(ctx, s)
 }
@@ -190,6 +191,19 @@ func (s *stack) removeAll(ctx context.Context, limit time.Duration, force bool) 
 	return &shoal.AdviceError{
 		Err:    fmt.Errorf("not all containers of this machine could be stopped: %w", err),
 		Advice: "see the engine, or leave them behind with --force",
+	}
+}
+
+// detach removes the networks of a peer whose containers are gone, as far as that goes in
+// time: one that stays holds nothing but a range of addresses.
+func (s *stack) detach(ctx context.Context, limit time.Duration) {
+	if s.reach == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	if err := s.reach.Detach(ctx); err != nil {
+		s.peer.parts.Log.Warn("networks may be left behind", logkey.Err, err)
 	}
 }
 

@@ -39,7 +39,11 @@ type Engines struct {
 	Console shoal.Console
 	Puller  shoal.Puller
 	Images  shoal.ImageStore // nil: the engine runs what it holds, and nothing is moved
-	Close   func() error     // nil: nothing to close
+	// Networks makes the networks of services; nil: containers are on the engine's own.
+	Networks shoal.Networks
+	// Apart reports whether this machine does not reach the containers; nil: it does.
+	Apart func(context.Context) (bool, error)
+	Close func() error // nil: nothing to close
 }
 
 // Parts is what a [Peer] is put together from. The daemon hands in the machine's

@@ -62,6 +62,7 @@ func (p *Peer) expelled(ctx context.Context, s *stack) error {
 	if err := s.takeDown(ctx); err != nil {
 		p.parts.Log.Warn("containers may be left behind", logkey.Err, err)
 	}
+	s.detach(context.WithoutCancel(ctx), removeTime)
 	if p.parts.Forget != nil {
 		if err := p.parts.Forget(); err != nil {
 			return fmt.Errorf("forget the cluster: %w", err)

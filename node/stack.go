@@ -89,16 +89,21 @@ func newStack(ctx context.Context, p *Peer, wroteBefore bool) (_ *stack, err err
 	if parts.Ingress != nil {
 		if s.reach, err = ingress.New(*parts.Ingress, ingress.Deps{
 			Self: id.Self(), Views: s.tracker, Host: host, Clock: parts.Clock, Log: parts.Log, Handle: p.links.Handle, Path: p.wayTo,
+			Networks: s.engines.Networks, Apart: s.engines.Apart, Ready: s.store.Ready(),
 		}); err != nil {
 			return nil, err
 		}
 	}
-	if s.system, err = actors.New(parts.Actors, actors.Deps{
+	deps := actors.Deps{
 		Self: id.Self(), Cluster: id.Cluster(), Views: s.tracker, Store: s.store, Beacon: beacon,
 		Engine: s.engines.Engine, Machine: s.engines.Machine, Console: s.engines.Console, Puller: puller,
 		Clock: parts.Clock, Rand: parts.Rand, Log: parts.Log, Ready: s.store.Ready(), Trouble: s.tracker.Trouble,
 		SpecOf: func(envelope []byte) (*shoal.Spec, error) { return specOf(id.Cluster(), envelope) },
-	}); err != nil {
+	}
+	if s.reach != nil {
+		deps.Attacher, deps.Carried = s.reach, s.reach.Carried
+	}
+	if s.system, err = actors.New(parts.Actors, deps); err != nil {
 		return nil, err
 	}
 	s.desk = wish.New(id.Self(), s.store, s.tracker, resolver, s.system.Reasons)

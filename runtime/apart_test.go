@@ -55,6 +55,9 @@ func TestApartEngine(t *testing.T) {
 					t.Errorf("bindings of container %d = %s, want %s", n, bindings, tt.want)
 				}
 			}
+			if apart, err := d.Apart(t.Context()); err != nil || apart != (name != "usual") {
+				t.Errorf("Apart = %v, %v", apart, err)
+			}
 			asked := 0
 			for _, r := range f.requests() {
 				if strings.HasSuffix(r, "/info") {

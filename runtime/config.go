@@ -61,7 +61,7 @@ func (c *Config) Validate() error {
 		return &shoal.InvalidError{Field: "runtime.parallel", Why: fmt.Sprintf("must not be negative, got %d", c.Parallel)}
 	}
 	if c.Pool.IsValid() {
-		if err := checkPool(c.Pool); err != nil {
+		if err := CheckPool("runtime.pool", c.Pool); err != nil {
 			return err
 		}
 	}

@@ -211,13 +211,21 @@ func configOf(spec *shoal.ContainerSpec, labels map[string]string) *container.Co
 	}
 }
 
-// isApart reports whether a container's ports that answer on every peer need a way in: a
-// rootless engine's, or Docker Desktop's, containers have addresses that this machine does
-// not reach.
+// isApart reports whether a container's ports that answer on every peer need a way in.
 func (d *Docker) isApart(ctx context.Context, c *client.Client, spec *shoal.Spec) (bool, error) {
 	if !slices.ContainsFunc(spec.Ports, shoal.Port.IsIngress) {
 		return false, nil
 	}
+	return d.askApart(ctx, c)
+}
+
+// Apart reports whether this machine does not reach the addresses of containers: those of
+// a rootless engine's, or Docker Desktop's. It is asked once and remembered.
+func (d *Docker) Apart(ctx context.Context) (bool, error) {
+	return call(ctx, d, d.cfg.Quick, "ask what the engine is", d.askApart)
+}
+
+func (d *Docker) askApart(ctx context.Context, c *client.Client) (bool, error) {
 	if known := d.apart.Load(); known != nil {
 		return *known, nil
 	}

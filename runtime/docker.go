@@ -52,7 +52,7 @@ type Docker struct {
 
 	client atomic.Pointer[client.Client] // nil: negotiate before the next call
 	making chan struct{}                 // holds one while a network is looked for and made
-	apart  atomic.Pointer[bool]          // what isApart learned; nil: not asked yet
+	apart  atomic.Pointer[bool]          // what Apart learned; nil: not asked yet
 
 	mu    sync.Mutex // guards what follows; never held across a call
 	api   string     // negotiated last

@@ -26,11 +26,13 @@ const subnetBits = 22
 // 192.168.0.0/16). What overlaps is passed over anyway.
 var defaultPool = netip.MustParsePrefix("10.213.0.0/16")
 
-func checkPool(pool netip.Prefix) error {
+// CheckPool returns a *shoal.InvalidError about the field if subnets cannot be cut from a
+// range.
+func CheckPool(field string, pool netip.Prefix) error {
 	if pool.IsValid() && pool.Addr().Is4() && pool.Bits() <= subnetBits && pool.Bits() >= 8 && pool == pool.Masked() {
 		return nil
 	}
-	return &shoal.InvalidError{Field: "runtime.pool", Why: fmt.Sprintf("must be an IPv4 range of 8 to %d bits like %s, got %s", subnetBits, defaultPool, pool)}
+	return &shoal.InvalidError{Field: field, Why: fmt.Sprintf("must be an IPv4 range of 8 to %d bits like %s, got %s", subnetBits, defaultPool, pool)}
 }
 
 // freeSubnets yields the subnets of the pool that overlap nothing taken, lowest first.

@@ -5,12 +5,14 @@ package main
 
 import (
 	"bytes"
+	"net/netip"
 	"os"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/shoalnet/shoal/node"
 )
@@ -47,6 +49,8 @@ mdns: true
 network:
   upnp: false
   relay: "on"
+  names: off
+  pool: 172.30.0.0/16
 back-by: 1m30s
 log-level: debug
 `
@@ -58,7 +62,7 @@ log-level: debug
 		Dir: "/srv/shoal", Socket: "/run/other.sock", Listen: []string{"192.0.2.1", "192.0.2.2:4711"},
 		Advertise: []string{"203.0.113.7"}, Publish: "192.0.2.1", Name: "osaka",
 		Labels: map[string]string{"zone": "eu", "rack": "12"}, Profile: "wan",
-		Docker: "unix:///run/docker.sock", Policy: "/srv/policy.yaml", MDNS: true, NoUPnP: true, Relay: "on", BackBy: 90 * time.Second, Version: version,
+		Docker: "unix:///run/docker.sock", Policy: "/srv/policy.yaml", MDNS: true, NoUPnP: true, Relay: "on", Names: "off", Pool: netip.MustParsePrefix("172.30.0.0/16"), BackBy: 90 * time.Second, Version: version,
 		Metrics: "127.0.0.1:4711",
 	}}
 	want.Reserved.CPUMilli, want.Reserved.MemBytes = 500, 3<<29
@@ -67,7 +71,7 @@ log-level: debug
 	want.Images.Blobs.Limit, want.Images.Blobs.Share = 50<<30, 0.2
 	want.Images.Upstream.Registries, want.Images.Upstream.Insecure = []string{"ghcr.io", "10.0.0.7:5000"}, []string{"10.0.0.7:5000"}
 	want.Images.Exchange.UpRate, want.Images.Exchange.DownRate = 10<<20, 50<<20
-	if diff := cmp.Diff(want.Config, got.Config); diff != "" || got.level != want.level {
+	if diff := cmp.Diff(want.Config, got.Config, cmpopts.EquateComparable(netip.Prefix{})); diff != "" || got.level != want.level {
 		t.Errorf("level %v, config (-want +got):\n%s", got.level, diff)
 	}
 	for _, none := range []string{"", "# nothing\n", "---\n", "null\n", "{}\n", "listen: []\nlabels: {}\n"} {
@@ -110,6 +114,10 @@ func TestParseFileRefuses(t *testing.T) {
 		"metrics: {listen: localhost}":        `line 1: metrics.listen: must be an IP and a port like 127.0.0.1:4711, or off, got "localhost"`,
 		"mdns: yes":                           `line 1: mdns: must be true or false, got "yes"`,
 		"mdns: 1":                             `line 1: mdns: must be true or false, got the number "1" (text goes in quotes)`,
+		"network: {names: on}":                `line 1: network.names: must be auto or off, got "on"`,
+		"network: {pool: 10.0.0.1}":           `line 1: network.pool: must be a range like 10.213.0.0/16, got "10.0.0.1"`,
+		"network: {pool: 10.0.0.0/24}":        `line 1: network.pool: must be an IPv4 range of 8 to 22 bits like 10.213.0.0/16, got 10.0.0.0/24`,
+		"network: {pool: 'fd00::/16'}":        `line 1: network.pool: must be an IPv4 range of 8 to 22 bits like 10.213.0.0/16, got fd00::/16`,
 		"name: 12":                            `line 1: name: must be text, got the number "12" (text goes in quotes)`,
 		"name: true":                          `line 1: name: must be text, got "true"`,
 		"name:\ndata: /x":                     "line 1: name: must be text, got nothing",

@@ -188,6 +188,16 @@ var settings = []setting{
 		set:  setRelay,
 	},
 	{
+		key: "network.names", flag: "names", shape: "auto|off", usage: "give containers the names of the services on their networks", normal: node.NamesAuto, example: "off",
+		note: "See [names](reach.md#names). `auto`: where the daemon may (CAP_NET_ADMIN); `shoal doctor` says what is missing. `off`: services are on networks of their own all the same.",
+		set:  func(c *config, v string) error { c.Names = v; return nil },
+	},
+	{
+		key: "network.pool", flag: "network-pool", shape: "RANGE", usage: "addresses for the networks of services on this machine", normal: "10.213.0.0/16", example: "172.30.0.0/16",
+		note: "Each network takes a /22 that nothing else here uses. The addresses leave no machine, so all peers may have the same. It counts for new networks.",
+		set:  setPool,
+	},
+	{
 		key: "back-by", flag: "back-by", form: period, shape: "DURATION", usage: "how long others leave this machine's slots alone after the daemon was stopped", normal: "1m", example: "30s",
 		note: "0s to 2m. Long enough for an upgrade or a reboot; `0s` lets the others replace its replicas at once. A daemon that dies without a word gets no such time.",
 		set:  func(c *config, v string) (err error) { c.BackBy, err = parsePeriod(v); return err },
@@ -208,6 +218,15 @@ func setLabel(c *config, pair string) error {
 		c.Labels = map[string]string{}
 	}
 	c.Labels[k] = v
+	return nil
+}
+
+func setPool(c *config, v string) error {
+	pool, err := netip.ParsePrefix(v)
+	if err != nil {
+		return fmt.Errorf("must be a range like 10.213.0.0/16, got %q", v)
+	}
+	c.Pool = pool
 	return nil
 }
 

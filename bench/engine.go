@@ -16,6 +16,7 @@ import (
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/filters"
 	dockerimage "github.com/docker/docker/api/types/image"
+	"github.com/docker/docker/api/types/network"
 	"github.com/docker/docker/client"
 	"golang.org/x/sync/errgroup"
 
@@ -119,7 +120,12 @@ func (e *engine) sweep(ctx context.Context, cluster string) error {
 			return err
 		}
 	}
-	return nil
+	ours := filters.NewArgs(filters.Arg("label", runtime.LabelCluster+"="+cluster))
+	nets, err := e.client.NetworkList(ctx, network.ListOptions{Filters: ours})
+	for _, n := range nets {
+		err = errors.Join(err, e.client.NetworkRemove(ctx, n.ID))
+	}
+	return err
 }
 
 // direct makes the same containers as a cluster, without one.
@@ -140,6 +146,8 @@ func (e *engine) copyOf(ctx context.Context, id, cluster string, peers int) (*di
 	}
 	d := &direct{engine: e, config: c.Config, host: c.HostConfig}
 	d.config.Hostname = "" // each gets its own, as ours do
+	// The network is the cluster's, and goes with its last container.
+	d.host.NetworkMode, d.host.DNS = "default", nil
 	d.config.Labels = maps.Clone(d.config.Labels)
 	delete(d.config.Labels, runtime.LabelCluster)
 	d.config.Labels[labelBench] = cluster

@@ -167,7 +167,8 @@ func (d *demo) showLogs() {
 	}
 }
 
-// down stops the daemons and removes their containers, the image and all files.
+// down stops the daemons and removes their containers and networks, the image and all
+// files.
 func (d *demo) down(ctx context.Context) error {
 	cluster, _ := os.ReadFile(filepath.Join(d.dir, "cluster")) // absent: up never got that far
 	for _, p := range d.peers {
@@ -176,7 +177,8 @@ func (d *demo) down(ctx context.Context) error {
 		}
 	}
 	if len(cluster) > 0 {
-		if err := removeContainers(ctx, "net.shoal.cluster="+string(cluster)); err != nil {
+		label := "net.shoal.cluster=" + string(cluster)
+		if err := errors.Join(removeContainers(ctx, label), removeNetworks(ctx, label)); err != nil {
 			return err
 		}
 	}
@@ -192,7 +194,7 @@ func (d *demo) down(ctx context.Context) error {
 	if err := os.RemoveAll(d.dir); err != nil {
 		return fmt.Errorf("remove %s: %w", d.dir, err)
 	}
-	fmt.Println("the demo is gone: no daemon, container, image or file of it is left")
+	fmt.Println("the demo is gone: no daemon, container, network, image or file of it is left")
 	return nil
 }
 
@@ -219,5 +221,13 @@ func removeContainers(ctx context.Context, label string) error {
 		return err
 	}
 	_, err = drive.Capture(exec.CommandContext(ctx, "docker", append([]string{"rm", "-f", "-v"}, ids...)...))
+	return err
+}
+
+func removeNetworks(ctx context.Context, label string) error {
+	out, err := drive.Capture(exec.CommandContext(ctx, "docker", "network", "ls", "-q", "--filter", "label="+label))
+	if ids := strings.Fields(out); err == nil && len(ids) > 0 {
+		_, err = drive.Capture(exec.CommandContext(ctx, "docker", append([]string{"network", "rm"}, ids...)...))
+	}
 	return err
 }

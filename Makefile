@@ -57,8 +57,8 @@ test-32: ## the tests that matter where int has 32 bits, and vet of what ships f
 	GOARCH=arm GOARM=7 CGO_ENABLED=0 go vet ./cmd/...
 
 .PHONY: integration
-integration: engine cc ## the tests that need a Docker Engine
-	go test -race -tags integration -timeout 10m ./runtime/... ./internal/pack/... ./images/archive ./images/registry
+integration: engine cc ## the tests that need a Docker Engine, and root
+	go test -race -tags integration -timeout 10m ./runtime/... ./internal/pack/... ./images/archive ./images/registry ./ingress
 
 .PHONY: conformance
 conformance: ## OCI.s conformance program against our registry, or REGISTRY=live (a daemon: make build) or 127.0.0.1:5050 LOGIN="user password"

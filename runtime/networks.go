@@ -84,7 +84,7 @@ func (d *Docker) makeNetwork(ctx context.Context, what, name string, taken []net
 	if refused != nil {
 		return shoal.Network{}, fmt.Errorf("%w: %w", shoal.ErrNoSpace, refused)
 	}
-	return shoal.Network{}, fmt.Errorf("%s: %w in %s", what, shoal.ErrNoSpace, d.cfg.Pool)
+	return shoal.Network{}, noSubnet(what, d.cfg.Pool)
 }
 
 // networkOptions is a bridge as the engine makes them (its MTU, containers that may talk

@@ -47,6 +47,14 @@ func freeSubnets(pool netip.Prefix, taken []netip.Prefix) iter.Seq[netip.Prefix]
 	}
 }
 
+// noSubnet says that a pool has none that is free, and what to do.
+func noSubnet(what string, pool netip.Prefix) error {
+	return &shoal.AdviceError{
+		Err:    fmt.Errorf("%s: %w in %s: this machine uses all of it", what, shoal.ErrNoSpace, pool),
+		Advice: "give shoald another range (network.pool)",
+	}
+}
+
 // overlaps ignores what is no address, or everybody's: a default route takes nothing.
 func overlaps(s netip.Prefix) func(netip.Prefix) bool {
 	return func(p netip.Prefix) bool {

@@ -41,7 +41,7 @@ func (t *Twin) EnsureNetwork(ctx context.Context, name string, taken []netip.Pre
 	for subnet := range freeSubnets(t.cfg.Pool, taken) {
 		return t.addNetwork(name, subnet, false), nil
 	}
-	return shoal.Network{}, fmt.Errorf("%s: %w in %s", what, shoal.ErrNoSpace, t.cfg.Pool)
+	return shoal.Network{}, noSubnet(what, t.cfg.Pool)
 }
 
 // addNetwork makes a network. Callers hold t.mu.

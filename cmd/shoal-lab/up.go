@@ -51,7 +51,7 @@ interrupted, nothing is left behind.`,
 	}
 	fl := cmd.Flags()
 	fl.StringVarP(&f.file, "file", "f", "", "topology file")
-	fl.StringVar(&f.network, "network", "", "range of private addresses, like 10.213.0.0/16")
+	fl.StringVar(&f.network, "network", "", "range of private addresses, like 10.214.0.0/16")
 	fl.StringVar(&f.dir, "dir", "", "where disks and logs go (default /var/lib/shoal-lab/NAME)")
 	fl.BoolVar(&f.bare, "bare", false, "hosts with engines, but without shoald")
 	fl.Uint64Var(&f.seed, "seed", 1, "of loss and jitter")
@@ -117,7 +117,7 @@ func (f *upFlags) topology(args []string) (*topology.Topology, error) {
 	}
 	if f.network != "" {
 		if t.Network, err = netip.ParsePrefix(f.network); err != nil {
-			return nil, usage("--network must be like 10.213.0.0/16, got %q", f.network)
+			return nil, usage("--network must be like 10.214.0.0/16, got %q", f.network)
 		}
 	}
 	if t.Default, err = f.link.Apply(t.Default); err != nil {

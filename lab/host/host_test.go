@@ -64,8 +64,8 @@ func testHost(t *testing.T, ended func(Ended)) Config {
 	return Config{
 		Init: []string{self, "host-init"}, Group: Group{testLab, "h1"}, Log: filepath.Join(dir, "init.log"), Ended: ended,
 		Spec: Spec{
-			Name: "h1", NICs: []NIC{{"eth0", "02:00:00:00:00:01", netip.MustParsePrefix("10.213.0.11/24")}},
-			Names: "127.0.0.1 localhost\n10.213.0.12 h2\n", Disks: []Disk{disk},
+			Name: "h1", NICs: []NIC{{"eth0", "02:00:00:00:00:01", netip.MustParsePrefix("10.214.0.11/24")}},
+			Names: "127.0.0.1 localhost\n10.214.0.12 h2\n", Disks: []Disk{disk},
 		},
 	}
 }
@@ -146,10 +146,10 @@ func TestHost(t *testing.T) {
 	if got := strings.TrimSpace(within(t, h, "hostname")); got != "h1" {
 		t.Errorf("its name is %q", got)
 	}
-	if out := within(t, h, "ip", "-o", "address"); !strings.Contains(out, "10.213.0.11/24") || strings.Contains(out, "docker0") {
+	if out := within(t, h, "ip", "-o", "address"); !strings.Contains(out, "10.214.0.11/24") || strings.Contains(out, "docker0") {
 		t.Errorf("its addresses are %s", out)
 	}
-	if out := within(t, h, "cat", "/etc/hosts", "/etc/resolv.conf"); !strings.Contains(out, "h2") || !strings.Contains(out, "nameserver 10.213.0.11") {
+	if out := within(t, h, "cat", "/etc/hosts", "/etc/resolv.conf"); !strings.Contains(out, "h2") || !strings.Contains(out, "nameserver 10.214.0.11") {
 		t.Errorf("its names are %s", out)
 	}
 	startSleep(t, h, t.TempDir())

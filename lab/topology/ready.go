@@ -19,7 +19,8 @@ const (
 	minDisk       = 64 << 20  // bytes: less is no file system for an engine
 )
 
-var defaultNetwork = netip.MustParsePrefix("10.213.0.0/16")
+// defaultNetwork is beside the range that peers cut the networks of services from.
+var defaultNetwork = netip.MustParsePrefix("10.214.0.0/16")
 
 // ReadyMade is a topology by name.
 type ReadyMade struct {

@@ -48,8 +48,8 @@ func TestExample(t *testing.T) {
 		}
 	}
 	for name, want := range map[string]string{
-		"paris": "outside 10.213.0.11/24 - 02:53:0a:d5:00:0b", "virginia": "outside 10.213.0.13/24 - 02:53:0a:d5:00:0d",
-		"router": "outside 10.213.0.201/24 - 02:53:0a:d5:00:c9", "cellar": "router 10.213.1.12/24 10.213.1.1 02:53:0a:d5:01:0c",
+		"paris": "outside 10.214.0.11/24 - 02:53:0a:d6:00:0b", "virginia": "outside 10.214.0.13/24 - 02:53:0a:d6:00:0d",
+		"router": "outside 10.214.0.201/24 - 02:53:0a:d6:00:c9", "cellar": "router 10.214.1.12/24 10.214.1.1 02:53:0a:d6:01:0c",
 	} {
 		p, ok := topo.Place(name)
 		gateway := "-"
@@ -60,7 +60,7 @@ func TestExample(t *testing.T) {
 			t.Errorf("place of %s = %s, want %s", name, got, want)
 		}
 	}
-	if p, ok := topo.LANPlace("router"); !ok || p.Segment != "router" || p.Addr.String() != "10.213.1.1/24" {
+	if p, ok := topo.LANPlace("router"); !ok || p.Segment != "router" || p.Addr.String() != "10.214.1.1/24" {
 		t.Errorf("the router's place behind it = %+v", p)
 	}
 	for _, name := range []string{"nosuch", ""} {
@@ -106,10 +106,10 @@ func TestRefusals(t *testing.T) {
 		"bad rate":             {hosts + "links:\n - {between: [a, b], rate: 5mbps}", `x.yaml:4: the link between a and b: rate must be like 20mbit, from 8kbit to 1000gbit, or 0 for no bound, got "5mbps"`},
 		"bad cut":              {hosts + "links:\n - {between: [a, b], cut: maybe}", `x.yaml:4: cut must be true or false, got "maybe"`},
 		"bad default":          {hosts + "default: {loss: x}", `x.yaml:3: default: loss must be a share like 2% or 0.02, got "x"`},
-		"public network":       {hosts + "network: 8.8.0.0/16", "x.yaml:3: the network must be private IPv4 addresses like 10.213.0.0/16, got 8.8.0.0/16"},
+		"public network":       {hosts + "network: 8.8.0.0/16", "x.yaml:3: the network must be private IPv4 addresses like 10.214.0.0/16, got 8.8.0.0/16"},
 		"network inside":       {hosts + "network: 10.1.2.3/16", "x.yaml:3: the network 10.1.2.3/16 does not begin there; it is 10.1.0.0/16"},
 		"network too small":    {hosts + "network: 10.1.2.0/24", "x.yaml:3: the network 10.1.2.0/24 has no room for 2 segments of 254 addresses; a /16 has"},
-		"no network":           {hosts + "network: here", `x.yaml:3: network must be like 10.213.0.0/16, got "here"`},
+		"no network":           {hosts + "network: here", `x.yaml:3: network must be like 10.214.0.0/16, got "here"`},
 		"small disk":           {hosts + "disk: {state: 1MiB}", `x.yaml:3: a disk must have a size like 8GiB, 67108864 bytes at least, got "1MiB"`},
 		"too large":            {"#" + strings.Repeat("x", MaxBytes), "x.yaml: it has 262145 bytes, at most 262144 are read"},
 	} {

@@ -43,7 +43,7 @@ func socket(t *testing.T, s *Switch, i byte) *net.UDPConn {
 		if r.tap, r.err = OpenTAP("eth0"); r.err != nil {
 			return
 		}
-		batch := fmt.Sprintf("link set lo up\nlink set eth0 address %s\naddress add 10.213.0.%d/24 dev eth0\nlink set eth0 up\n", macOf(i), i)
+		batch := fmt.Sprintf("link set lo up\nlink set eth0 address %s\naddress add 10.214.0.%d/24 dev eth0\nlink set eth0 up\n", macOf(i), i)
 		cmd := exec.Command("ip", "-batch", "-")
 		cmd.Stdin = strings.NewReader(batch)
 		if out, err := cmd.CombinedOutput(); err != nil {

@@ -196,7 +196,7 @@ func (l *lane) stream(ctx context.Context, s bridge.Stream) {
 		_ = s.Conn.Close()      // as above
 		return
 	}
-	_ = l.networks.room.carrier.TCP(ctx, s.Conn, to.Dest) // counted
+	_ = l.networks.room.named.TCP(ctx, s.Conn, to.Dest) // counted
 	to.end()
 }
 
@@ -207,7 +207,7 @@ func (l *lane) packets(ctx context.Context, p bridge.Packets) {
 		return
 	}
 	defer to.end()
-	if err := l.networks.room.carrier.UDP(ctx, p.Conn, to.Dest); err != nil && !errors.Is(err, net.ErrClosed) {
+	if err := l.networks.room.named.UDP(ctx, p.Conn, to.Dest); err != nil && !errors.Is(err, net.ErrClosed) {
 		l.networks.room.deps.Log.Warn("endpoint answers no more", "network", l.network.Name, "endpoint", p.To, logkey.Err, err)
 	}
 }

@@ -178,7 +178,7 @@ func (r *Room) Forward(ctx context.Context, at shoal.Target, port uint16, conn i
 
 // Carried reports whether a connection to a replica of this peer is open, or one was
 // carried there in the last 10 s, for whomever: it may be about to get another.
-func (r *Room) Carried(id shoal.ReplicaID) bool { return r.carrier.Carried(id) }
+func (r *Room) Carried(id shoal.ReplicaID) bool { return r.carrier.Carried(id) || r.named.Carried(id) }
 
 // inSlot returns the replica of a slot, a ready one first; zero: there is none.
 func inSlot(v *shoal.View, at shoal.Target) (best shoal.ReplicaID) {

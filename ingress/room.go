@@ -67,6 +67,7 @@ type Room struct {
 	cfg     Config
 	deps    Deps
 	carrier *carry.Carrier
+	named   *carry.Carrier // for what containers send to names
 	// networks is nil where the engine makes none.
 	networks *networks
 
@@ -101,10 +102,13 @@ type service struct {
 // sense.
 func New(cfg Config, deps Deps) (*Room, error) {
 	r := &Room{cfg: cfg, deps: deps, services: map[serviceKey]*service{}, doors: map[doorKey]*door{}}
+	carried := carry.Deps{Self: deps.Self, Targets: targets{r}, Open: r.open, Clock: deps.Clock, Log: deps.Log}
 	var err error
-	r.carrier, err = carry.New(cfg.Carry, carry.Deps{Self: deps.Self, Targets: targets{r}, Open: r.open, Clock: deps.Clock, Log: deps.Log})
-	if err != nil {
+	if r.carrier, err = carry.New(cfg.Carry, carried); err != nil {
 		return nil, fmt.Errorf("carry connections: %w", err)
+	}
+	if r.named, err = carry.New(byName(cfg.Carry), carried); err != nil {
+		return nil, fmt.Errorf("carry connections by name: %w", err)
 	}
 	if deps.Networks != nil {
 		if r.networks, err = newNetworks(r); err != nil {
@@ -112,6 +116,13 @@ func New(cfg Config, deps Deps) (*Room, error) {
 		}
 	}
 	return r, nil
+}
+
+// byName lowers the bounds of a listener, as there is one for each declared UDP port of
+// each address, and all of them for any container.
+func byName(c carry.Config) carry.Config {
+	c.Flows, c.FlowsPerClient, c.FlowBytes = min(c.Flows, 2048), min(c.FlowsPerClient, 256), min(c.FlowBytes, 4<<20)
+	return c
 }
 
 // Pace of following the view.

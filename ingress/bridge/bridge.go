@@ -43,13 +43,14 @@ type Bridge struct {
 	network *shoal.Network
 	host    host
 	count   counters
-	slots   chan struct{} // holds one for each connection handed out
 	changed chan struct{} // holds one when endpoints has changed
 
 	mu        sync.Mutex // guards what follows
 	endpoints []Endpoint
 	failed    map[Endpoint]error
 	redirects bool
+	conns     int // handed out
+	byClient  map[netip.Addr]int
 }
 
 // New returns a bridge that does nothing yet. A wrong configuration or network is a
@@ -64,7 +65,7 @@ func New(cfg Config, deps Deps) (*Bridge, error) {
 	cfg.defaults()
 	b := &Bridge{
 		cfg: cfg, deps: deps, host: kernel{},
-		slots: make(chan struct{}, cfg.Conns), changed: make(chan struct{}, 1),
+		changed: make(chan struct{}, 1), byClient: make(map[netip.Addr]int),
 	}
 	b.network = &b.deps.Network
 	return b, nil

@@ -175,7 +175,7 @@ func endpoint(protocol, at string) Endpoint {
 }
 
 func TestDeclaredPortsAnswer(t *testing.T) {
-	b, h := echo(t, Config{Conns: 2}, loopback), &fakeHost{rule: errNoRedirect}
+	b, h := echo(t, Config{}, loopback), &fakeHost{rule: errNoRedirect}
 	b.host = h
 	held := make(chan struct{})
 	b.deps.Held = func() { close(held) }
@@ -226,7 +226,7 @@ func TestDeclaredPortsAnswer(t *testing.T) {
 }
 
 func TestConnectionsAreBounded(t *testing.T) {
-	b := echo(t, Config{Conns: 2}, loopback)
+	b := echo(t, Config{Conns: 3, ConnsPerContainer: 2}, loopback)
 	b.host = &fakeHost{rule: errNoRedirect}
 	b.SetEndpoints([]Endpoint{endpoint("tcp", "127.9.2.7:8081")})
 	run(t, b)
@@ -245,6 +245,19 @@ func TestConnectionsAreBounded(t *testing.T) {
 	}
 	if got := ask("127.9.0.5", "127.9.2.7:8081"); got != "closed" {
 		t.Errorf("third connection = %q, want it closed", got)
+	}
+	await(t, "127.9.0.6 127.9.2.7:8081", func() string { return ask("127.9.0.6", "127.9.2.7:8081") })
+	other := net.Dialer{Timeout: patience, LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 9, 0, 7)}}
+	await(t, "127.9.0.7 127.9.2.7:8081", func() string {
+		c, err := other.Dial("tcp4", "127.9.2.7:8081")
+		if err != nil {
+			return err.Error()
+		}
+		t.Cleanup(func() { c.Close() })
+		return read(c)
+	})
+	if got := ask("127.9.0.6", "127.9.2.7:8081"); got != "closed" {
+		t.Errorf("fourth connection of all = %q, want it closed", got)
 	}
 	if s := b.Stats(); s.Refused[Busy] == 0 || s.Streams < 3 {
 		t.Errorf("Stats = %+v, want it counted as busy", s)

@@ -17,9 +17,10 @@ import (
 
 // Config bounds a [Bridge]. Zero means the default.
 type Config struct {
-	Conns     int           // connections handed out at a time; 8192
-	Endpoints int           // sockets; 1024
-	Refresh   time.Duration // how often what others may have removed is put back, and what failed is tried again; 30s
+	Conns             int           // connections handed out at a time; 8192
+	ConnsPerContainer int           // of one container; a quarter of Conns
+	Endpoints         int           // sockets; 1024
+	Refresh           time.Duration // how often what others may have removed is put back, and what failed is tried again; 30s
 }
 
 // Validate names the first wrong field.
@@ -27,7 +28,7 @@ func (c *Config) Validate() error {
 	for _, f := range []struct {
 		name  string
 		value int64
-	}{{"connections", int64(c.Conns)}, {"endpoints", int64(c.Endpoints)}, {"refresh", int64(c.Refresh)}} {
+	}{{"connections", int64(c.Conns)}, {"connections per container", int64(c.ConnsPerContainer)}, {"endpoints", int64(c.Endpoints)}, {"refresh", int64(c.Refresh)}} {
 		if f.value < 0 {
 			return &shoal.InvalidError{Field: "bridge." + f.name, Why: fmt.Sprintf("must not be negative, got %d", f.value)}
 		}
@@ -37,6 +38,7 @@ func (c *Config) Validate() error {
 
 func (c *Config) defaults() {
 	c.Conns = cmp.Or(c.Conns, 8192)
+	c.ConnsPerContainer = cmp.Or(c.ConnsPerContainer, max(c.Conns/4, 1))
 	c.Endpoints = cmp.Or(c.Endpoints, 1024)
 	c.Refresh = cmp.Or(c.Refresh, 30*time.Second)
 }

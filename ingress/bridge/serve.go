@@ -36,7 +36,7 @@ func (b *Bridge) accept(ctx context.Context, group *sync.WaitGroup, l *net.TCPLi
 		}
 		b.count.streams.Add(1)
 		group.Go(func() {
-			defer func() { <-b.slots }()
+			defer b.leave(s.From.Addr())
 			defer c.Close() //nolint:errcheck // who carried it knows how it ended
 			b.deps.Stream(ctx, s)
 		})
@@ -52,7 +52,7 @@ func rest(ctx context.Context, d time.Duration) {
 	}
 }
 
-// admit judges a connection, and takes a slot for it if it is admitted.
+// admit judges a connection, and counts it if it is admitted: leave ends that.
 func (b *Bridge) admit(c *net.TCPConn, meant func(*net.TCPConn) (netip.AddrPort, error)) (Stream, Reason) {
 	from := unmapped(c.RemoteAddr().(*net.TCPAddr).AddrPort())
 	if !isContainer(b.network, from.Addr()) {
@@ -62,11 +62,22 @@ func (b *Bridge) admit(c *net.TCPConn, meant func(*net.TCPConn) (netip.AddrPort,
 	if err != nil || !isVirtual(b.network, to.Addr()) {
 		return Stream{}, Astray
 	}
-	select {
-	case b.slots <- struct{}{}:
-		return Stream{Conn: c, From: from, To: to}, admitted
-	default:
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.conns >= b.cfg.Conns || b.byClient[from.Addr()] >= b.cfg.ConnsPerContainer {
 		return Stream{}, Busy
+	}
+	b.conns++
+	b.byClient[from.Addr()]++
+	return Stream{Conn: c, From: from, To: to}, admitted
+}
+
+func (b *Bridge) leave(client netip.Addr) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.conns--
+	if b.byClient[client]--; b.byClient[client] == 0 {
+		delete(b.byClient, client)
 	}
 }
 

@@ -12,7 +12,7 @@ type Reason int
 const (
 	Stranger Reason = iota // no container of this network sent it
 	Astray                 // it was for no virtual address: somebody dialled the listener itself
-	Busy                   // too many connections are handed out
+	Busy                   // too many connections are handed out, in all or to this container
 	reasons
 	admitted Reason = -1
 )

@@ -67,7 +67,7 @@ func TestTwoTiers(t *testing.T) {
 	}
 	shoal("cordon", "h2", "h3")
 	shoal("deploy", "-f", "../examples/visits/compose.yaml", "-y", "redis")
-	shoal("undrain", "h2", "h3")
+	shoal("uncordon", "h2", "h3")
 	shoal("cordon", "h1")
 	shoal("deploy", "-f", "../examples/visits/compose.yaml", "-y")
 	for i, h := range []string{"h1", "h2", "h3"} {
@@ -78,7 +78,7 @@ func TestTwoTiers(t *testing.T) {
 	if ps := must(t)(l.Shoal(ctx, "h2", "ps")); strings.Count(ps, " h1 ") != 1 {
 		t.Errorf("both tiers are on one host:\n%s", ps)
 	}
-	shoal("drain", "h1", "--wait", "--timeout", "60s")
+	shoal("drain", "h1", "--timeout", "60s")
 	ask(t, l, program, "h1", "visit 1, ") // the store counts anew: it keeps numbers in memory
 	ask(t, l, program, "h3", "visit 2, ")
 }

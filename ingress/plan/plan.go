@@ -30,11 +30,16 @@ func Listeners(v *shoal.View) []Listener {
 // Backends returns the replicas of a service as this peer sees them, by slot.
 func Backends(v *shoal.View, service string) balance.Snapshot {
 	out := balance.Snapshot{Self: v.Self(), Zone: zoneOf(v, v.Self())}
-	if s, ok := v.Service(service); ok {
+	s, ok := v.Service(service)
+	if ok {
 		out.Policy, out.Prefer = s.Spec.LB, s.Spec.Prefer
 	}
-	for _, c := range v.ClaimsOf(service) {
+	claims := v.ClaimsOf(service)
+	for _, c := range claims {
 		out.Backends = append(out.Backends, backend(v, c))
+	}
+	if ok {
+		weighCanary(&out, s, claims)
 	}
 	return out
 }
@@ -42,7 +47,7 @@ func Backends(v *shoal.View, service string) balance.Snapshot {
 func backend(v *shoal.View, c shoal.Claim) balance.Backend {
 	life := v.Life(c.Holder)
 	b := balance.Backend{
-		Replica: c.Replica, Slot: c.Slot, Holder: c.Holder, Zone: zoneOf(v, c.Holder),
+		Replica: c.Replica, Slot: c.Slot, Holder: c.Holder, Zone: zoneOf(v, c.Holder), Weight: weightOf(v, c.Holder),
 		Alive: v.Alive(c.Holder), Why: "nothing is heard of it yet",
 	}
 	switch {

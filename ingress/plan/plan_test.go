@@ -199,3 +199,49 @@ func TestTarget(t *testing.T) {
 		})
 	}
 }
+
+func TestWeights(t *testing.T) {
+	w := newWorld()
+	w.desired.Peers[1].Facts.Labels["weight"] = "3"
+	w.desired.Peers[0].Facts.Labels = map[string]string{"weight": "heavy"}
+	got := Backends(w.view(), "web")
+	if a, b, c := got.Backends[0].Weight, got.Backends[1].Weight, got.Backends[2].Weight; a != 1 || b != 3 || c != 1 {
+		t.Errorf("weights = %d, %d, %d, want 1, 3, 1", a, b, c)
+	}
+}
+
+// TestCanaryWeight: a canary gets its share of the traffic, whatever it weighs, until it is
+// promoted, or nobody else is ready.
+func TestCanaryWeight(t *testing.T) {
+	w := newWorld()
+	web := &w.desired.Services[1]
+	web.Spec.Rollout.Canary = shoal.Canary{Slots: shoal.Share{N: 1}, Weight: 5}
+	for i := range w.desired.Claims {
+		w.desired.Claims[i].Revision = shoal.RevisionID{Seq: 1, Author: "self"}
+	}
+	w.desired.Claims[0].Revision = web.Revision
+	w.lives["far"] = shoal.Life{State: shoal.LifeAlive}
+	w.states["far"] = &shoal.PeerState{}
+	w.replica("far", shoal.ReplicaStatus{ID: id(3), Service: "web", Slot: 2, Phase: shoal.PhaseReady})
+	w.states["near"].Replicas[0].Phase = shoal.PhaseReady
+	share := func() (policy shoal.LB, canary float64) {
+		got := Backends(w.view(), "web")
+		sum := 0
+		for _, b := range got.Backends {
+			sum += b.Weight
+		}
+		return got.Policy, float64(got.Backends[0].Weight) / float64(sum)
+	}
+	if policy, got := share(); policy != shoal.LBWeighted || got < 0.04 || got > 0.06 {
+		t.Errorf("the canary gets %.3f by %s, want 0.05 by weight", got, policy)
+	}
+	web.Rollout.Promoted = true
+	if policy, got := share(); policy != shoal.LBHash || got < 0.3 {
+		t.Errorf("promoted it gets %.3f by %s, want a third by hash", got, policy)
+	}
+	web.Rollout.Promoted = false
+	w.states["near"].Replicas[0].Phase, w.states["far"].Replicas[0].Phase = shoal.PhaseStarting, shoal.PhaseStarting
+	if policy, got := share(); policy != shoal.LBHash || got < 0.3 {
+		t.Errorf("alone it gets %.3f by %s, want what its policy says", got, policy)
+	}
+}

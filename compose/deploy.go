@@ -6,7 +6,6 @@ package compose
 import (
 	"fmt"
 	"math"
-	"strconv"
 	"strings"
 	"time"
 
@@ -48,7 +47,6 @@ func (c *converter) deploy() {
 	}
 	c.placement(&d.Placement)
 	c.restartPolicy(d.RestartPolicy)
-	c.update(d.UpdateConfig)
 }
 
 func (c *converter) override(field string, r *shoal.Resources, with *types.Resource) {
@@ -114,26 +112,6 @@ func (c *converter) restartPolicy(p *types.RestartPolicy) {
 	}
 	if p.MaxAttempts != nil {
 		r.MaxAttempts = int(min(*p.MaxAttempts, math.MaxInt32)) //nolint:gosec // bounded
-	}
-}
-
-func (c *converter) update(u *types.UpdateConfig) {
-	if u == nil {
-		return
-	}
-	if u.Parallelism != nil {
-		if *u.Parallelism == 0 || *u.Parallelism > shoal.MaxReplicas {
-			c.bad("deploy.update_config.parallelism", "%s", isBatch(strconv.FormatUint(*u.Parallelism, 10)))
-			return
-		}
-		c.out.Rollout.Parallelism = int(*u.Parallelism) //nolint:gosec // bounded
-	}
-	switch u.Order {
-	case "", "stop-first":
-	case "start-first":
-		c.out.Rollout.StartFirst = true
-	default:
-		c.bad("deploy.update_config.order", "must be start-first or stop-first, got %q", u.Order)
 	}
 }
 

@@ -32,8 +32,6 @@ const (
 	noNames     = "name servers of containers cannot be set; use extra_hosts, or set them for the engine"
 	noWindows   = "only Linux containers are run"
 	noOrder     = "services are not started in an order; let a service wait, or fail and be restarted, until what it needs answers"
-	noRollout   = "a rollout takes parallelism and order only; remove it"
-	noRollback  = "nothing is rolled back by itself; deploy the former file"
 	noDevices   = "GPUs and generic resources are not handed out; use devices, and constraints on labels"
 	swarmVolume = "only local volumes of the engine are made; make it yourself on the machines and say external: true"
 	localOnly   = "this belongs to a developer's machine"
@@ -184,14 +182,20 @@ var rows = []row{
 	{"services.*.deploy.restart_policy.delay", supported, "the first wait, 1s; it doubles with every failure"},
 	{"services.*.deploy.restart_policy.max_attempts", supported, ""},
 	{"services.*.deploy.restart_policy.window", supported, "running this long forgives earlier failures"},
-	{"services.*.deploy.update_config", supported, ""},
+	{"services.*.deploy.update_config", supported, "how a new revision takes the place of the old one ([rollouts](rollouts.md)); where nothing is said, x-shoal.rollout's shape"},
 	{"services.*.deploy.update_config.parallelism", supported, "slots changed at once; where nothing is said a quarter of them"},
+	{"services.*.deploy.update_config.delay", supported, "from when a slot's replica is ready until the next slot changes, at least `min_healthy`"},
 	{"services.*.deploy.update_config.order", supported, "`stop-first` or `start-first`"},
-	{"services.*.deploy.update_config.delay", refused, noRollout},
-	{"services.*.deploy.update_config.failure_action", refused, noRollout},
-	{"services.*.deploy.update_config.monitor", refused, noRollout},
-	{"services.*.deploy.update_config.max_failure_ratio", refused, noRollout},
-	{"services.*.deploy.rollback_config", refused, noRollback},
+	{"services.*.deploy.update_config.monitor", supported, "how long the last slots are watched once all have changed, at least `min_healthy`"},
+	{"services.*.deploy.update_config.max_failure_ratio", supported, "0-1 of the slots may fail; 0 where nothing is said"},
+	{"services.*.deploy.update_config.failure_action", supported, "when more do, or the deadline passes: `pause` (where update_config is and says nothing), `continue`, or `rollback` to the last good revision"},
+	{"services.*.deploy.rollback_config", supported, "the same for going back; where nothing is said as update_config, but that a failure pauses it"},
+	{"services.*.deploy.rollback_config.parallelism", supported, ""},
+	{"services.*.deploy.rollback_config.delay", supported, ""},
+	{"services.*.deploy.rollback_config.order", supported, ""},
+	{"services.*.deploy.rollback_config.monitor", supported, ""},
+	{"services.*.deploy.rollback_config.max_failure_ratio", supported, ""},
+	{"services.*.deploy.rollback_config.failure_action", supported, "`pause` or `continue`"},
 	{"services.*.deploy.endpoint_mode", supported, "`vip` only: a service has one address in each network; tasks.SERVICE asks for those of its replicas"},
 
 	{"services.*.x-shoal", supported, "what Compose has no word for"},
@@ -203,6 +207,16 @@ var rows = []row{
 	{"services.*.x-shoal.prefer", supported, "`any` (the default), `zone` or `local`: the nearest ready replicas first"},
 	{"services.*.x-shoal.proxy_protocol", supported, "`true`: connections to published ports begin with a PROXY protocol v2 header, which tells the client's address"},
 	{"services.*.x-shoal.volumes", supported, "`anywhere`: slots with data may move to peers that do not have it; else they stay where they first ran"},
+	{"services.*.x-shoal.rollout", supported, "the shape of a rollout ([rollouts](rollouts.md)); what is not said is as usual, and with update_config its words count"},
+	{"services.*.x-shoal.rollout.max_unavailable", supported, "replicas, or a part of them, that may be not ready: 25%"},
+	{"services.*.x-shoal.rollout.max_surge", supported, "replicas beyond the number wanted, with start-first: 25%; where it is said and no order is, the order is start-first"},
+	{"services.*.x-shoal.rollout.min_healthy", supported, "how long a new replica has to be ready before the next slots change: 10s"},
+	{"services.*.x-shoal.rollout.deadline", supported, "a rollout in which no slot becomes healthy for this long has failed: 10m; 0s: it never has"},
+	{"services.*.x-shoal.rollout.order", supported, "as update_config.order"},
+	{"services.*.x-shoal.canary", supported, "replicas, or a part of them, that try a revision before the others change; then `shoal rollout promote`"},
+	{"services.*.x-shoal.canary.replicas", supported, "how many, where there are terms"},
+	{"services.*.x-shoal.canary.promote_after", supported, "the others follow by themselves once these have been healthy for so long"},
+	{"services.*.x-shoal.canary.weight", supported, "their part of the traffic until then, like `5%`"},
 
 	{"services.*.depends_on", refused, noOrder},
 	{"services.*.build", refused, noBuild},

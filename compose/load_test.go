@@ -85,7 +85,7 @@ services:
 			Condition: shoal.RestartAny, Delay: 5 * time.Second, MaxAttempts: 3, Window: time.Minute,
 		},
 		StopSignal: "SIGINT", StopGrace: 90 * time.Second,
-		Rollout: shoal.Rollout{Parallelism: 2, StartFirst: true},
+		Rollout: shoal.Rollout{Parallelism: 2, StartFirst: true, MinHealthy: 10 * time.Second, Deadline: 10 * time.Minute, OnFailure: shoal.FailurePause},
 	}}
 	if diff := cmp.Diff(want, p.Specs); diff != "" {
 		t.Errorf("Load: want (-), got (+):\n%s", diff)
@@ -143,7 +143,6 @@ func TestLoadRefuses(t *testing.T) {
 		"unknown mode":        {"services: {web: {image: hello, deploy: {mode: job}}}", "deploy.mode: must be"},
 		"fixed":               {"services: {web: {image: hello, x-shoal: {on_partition: fixed}}}", "x-shoal.on_partition: fixed needs a guard"},
 		"parallelism 0":       {"services: {web: {image: hello, deploy: {update_config: {parallelism: 0}}}}", "parallelism: must be 1"},
-		"a rollout's delay":   {"services: {web: {image: hello, deploy: {update_config: {delay: 5s}}}}", "update_config.delay: is not supported"},
 		"unknown restart":     {"services: {web: {image: hello, restart: sometimes}}", "restart: must be"},
 		"restart without end": {"services: {web: {image: hello, restart: 'on-failure:x'}}", "restart: must be"},
 		"bad constraint":      {"services: {web: {image: hello, deploy: {placement: {constraints: ['zone ~ eu']}}}}", "constraints[0]"},
@@ -287,7 +286,7 @@ func TestLoadFindsAndMergesFiles(t *testing.T) {
 // FuzzLoad: whatever the text, loading ends soon and without a panic; what is
 // accepted is valid and survives rendering.
 func FuzzLoad(f *testing.F) {
-	for _, name := range []string{"redis", "traefik", "anchors", "wordpress-order", "shoal", "minio", "networks", "swarm-networks"} {
+	for _, name := range []string{"redis", "traefik", "anchors", "wordpress-order", "shoal", "rollouts", "minio", "networks", "swarm-networks"} {
 		text, err := os.ReadFile("testdata/corpus/" + name + ".yaml")
 		if err != nil {
 			f.Fatal(err)

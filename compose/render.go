@@ -118,16 +118,19 @@ type (
 		Placement map[string]any `yaml:"placement,omitempty"`
 		Restart   map[string]any `yaml:"restart_policy"`
 		Update    map[string]any `yaml:"update_config,omitempty"`
+		Rollback  map[string]any `yaml:"rollback_config,omitempty"`
 	}
 	extensionYAML struct {
-		OnPartition string `yaml:"on_partition,omitempty"`
-		Priority    int    `yaml:"priority,omitempty"`
-		Strategy    string `yaml:"strategy,omitempty"`
-		Spread      string `yaml:"spread,omitempty"`
-		Volumes     string `yaml:"volumes,omitempty"`
-		LB          string `yaml:"lb,omitempty"`
-		Prefer      string `yaml:"prefer,omitempty"`
-		Proxy       bool   `yaml:"proxy_protocol,omitempty"`
+		OnPartition string         `yaml:"on_partition,omitempty"`
+		Priority    int            `yaml:"priority,omitempty"`
+		Strategy    string         `yaml:"strategy,omitempty"`
+		Spread      string         `yaml:"spread,omitempty"`
+		Volumes     string         `yaml:"volumes,omitempty"`
+		LB          string         `yaml:"lb,omitempty"`
+		Prefer      string         `yaml:"prefer,omitempty"`
+		Proxy       bool           `yaml:"proxy_protocol,omitempty"`
+		Rollout     map[string]any `yaml:"rollout,omitempty"`
+		Canary      any            `yaml:"canary,omitempty"`
 	}
 )
 
@@ -219,6 +222,8 @@ func serviceOf(s *shoal.Spec, mask bool) serviceYAML {
 			LB: string(s.LB), Prefer: string(s.Prefer), Proxy: s.ProxyProtocol,
 		},
 	}
+	out.Deploy.Update, out.Deploy.Rollback, out.Shoal.Rollout = rolloutOf(s)
+	out.Shoal.Canary = canaryOf(s.Rollout.Canary)
 	if s.VolumesAnywhere {
 		out.Shoal.Volumes = "anywhere"
 	}
@@ -305,11 +310,6 @@ func deployOf(s *shoal.Spec) deployYAML {
 	}
 	if len(constraints) > 0 {
 		out.Placement["constraints"] = constraints
-	}
-	out.Update = map[string]any{}
-	put(out.Update, "parallelism", s.Rollout.Parallelism)
-	if s.Rollout.StartFirst {
-		out.Update["order"] = "start-first"
 	}
 	return out
 }

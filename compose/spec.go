@@ -73,6 +73,7 @@ func (c *converter) spec() shoal.Spec {
 	c.networks()
 	c.deploy()
 	c.extension()
+	c.rollouts()
 	c.validate()
 	return c.out
 }

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"reflect"
 	"slices"
+	"strconv"
+	"strings"
 	"time"
 )
 
@@ -42,6 +44,23 @@ func (s Share) String() string {
 		return fmt.Sprintf("%d%%", s.Percent)
 	}
 	return fmt.Sprint(s.N)
+}
+
+// ParseShare reads what String writes: 2 or 25%. 0 and 0% are not stated.
+func ParseShare(text string) (Share, error) {
+	number, percent := strings.CutSuffix(text, "%")
+	n, err := strconv.ParseUint(number, 10, 16)
+	switch {
+	case err != nil:
+		return Share{}, fmt.Errorf("must be a number of replicas like 2 or a part of them like 25%%, got %s", text)
+	case percent && n > 100:
+		return Share{}, fmt.Errorf("must be 0%%-100%%, got %s", text)
+	case percent:
+		return Share{Percent: int(n)}, nil
+	case n > MaxReplicas:
+		return Share{}, fmt.Errorf("must be 0–%d, got %s", MaxReplicas, text)
+	}
+	return Share{N: int(n)}, nil
 }
 
 // Rollout says how a new revision takes the place of an old one. The zero value changes
@@ -91,6 +110,22 @@ type PastRevision struct {
 	Spec     Spec
 	Accepted HLC  // display only
 	Good     bool // every slot ran it, and was healthy, before the next one came
+}
+
+// RolloutReport is how far a service has come to its current revision, as one peer sees it.
+type RolloutReport struct {
+	Service  string
+	Revision RevisionID // the current one
+	// State is a word of package placement/rollout: complete, rolling, watching, canary,
+	// paused, failing, blocked; or stopped.
+	State                           string
+	Slots, Current, Healthy, Failed int
+	Next                            []int         // slots that may change now
+	Waits                           string        // what the next slots wait for; "": nothing
+	Since                           time.Duration // since a slot became healthy, as far as this peer saw
+	Actor                           PeerID        // who does, or writes, what comes next; "": not known, or nobody
+	ActsAfter                       time.Duration // how long the actor waits, beside what is waited for
+	FirstFailure                    string        // of this revision, one line; "": there was none
 }
 
 // Revise returns the rules by which the current revision takes the place of the one

@@ -133,6 +133,7 @@ func progressOf(m *shoalv1.ServiceProgress) Progress {
 	return Progress{
 		Service: serviceOf(m.GetService()), Replicas: all(m.GetReplicas(), replicaOf),
 		Exists: m.GetDoesExist(), Settled: m.GetIsSettled(), Trouble: m.GetTrouble(), TroubleSlot: int(m.GetTroubleSlot()),
+		Rollout: knownRollout(m.GetRollout()),
 	}
 }
 

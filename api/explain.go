@@ -40,7 +40,7 @@ func (s *Server) ExplainService(ctx context.Context, req *connect.Request[shoalv
 		}
 		slots = slots[at : at+1]
 	}
-	out := &shoalv1.ExplainServiceResponse{Service: m.service(svc, m.want(svc)), Verdicts: m.verdicts(&x), Never: x.Never, Freshness: s.freshness(m)}
+	out := &shoalv1.ExplainServiceResponse{Service: m.service(svc, m.want(svc)), Verdicts: m.verdicts(&x), Never: x.Never, Freshness: s.freshness(m), Rollout: m.rollout(svc)}
 	for i := range slots {
 		out.Slots = append(out.Slots, m.explained(svc, &slots[i]))
 	}
@@ -120,6 +120,7 @@ type Explanation struct {
 	Slots     []ExplainedSlot `json:"slots"`
 	Placement []Verdict       `json:"placement"`       // on one more replica, by peer
 	Never     string          `json:"never,omitempty"` // why no peer could ever hold a slot
+	Rollout   *Rollout        `json:"rollout,omitempty"`
 	Freshness Freshness       `json:"-"`
 }
 
@@ -145,7 +146,7 @@ func (c *Client) Explain(ctx context.Context, service string, slot int) (Explana
 	}
 	return Explanation{
 		Service: serviceOf(r.GetService()), Slots: all(r.GetSlots(), explainedOf), Placement: all(r.GetVerdicts(), verdictOf),
-		Never: r.GetNever(), Freshness: freshnessOf(r.GetFreshness()),
+		Never: r.GetNever(), Freshness: freshnessOf(r.GetFreshness()), Rollout: knownRollout(r.GetRollout()),
 	}, nil
 }
 

@@ -19,8 +19,11 @@ import (
 // moment is what one answer is made from: a pane, and the verdicts it needs.
 type moment struct {
 	*pane
-	explain func(service string) shoal.Explanation
-	path    func(id shoal.PeerID, name func(shoal.PeerID) string) (way string, pings, lost int) // nil: not known
+	explain  func(service string) shoal.Explanation
+	rollouts interface { // nil: nobody knows
+		Rollout(service string) (shoal.RolloutReport, error)
+	}
+	path func(id shoal.PeerID, name func(shoal.PeerID) string) (way string, pings, lost int) // nil: not known
 }
 
 // peer makes a member's row, with the way to it.
@@ -45,7 +48,7 @@ func (s *Server) moment(ctx context.Context, c *Cluster) *moment {
 		}
 		return x
 	}
-	return &moment{pane: newPane(c.Views.View(), s.deps.Clock.Mono()), explain: explain, path: s.deps.Path}
+	return &moment{pane: newPane(c.Views.View(), s.deps.Clock.Mono()), explain: explain, rollouts: c.Rollouts, path: s.deps.Path}
 }
 
 // want is how many replicas a service should have now: its number, or one on every

@@ -61,6 +61,10 @@ type Cluster struct {
 	Images shoal.Images     // nil: this daemon serves no images
 	Mover  shoal.ImageMover // the same
 	Reach  shoal.Reach      // nil: this daemon carries no connections
+	// Rollouts tells how far services have come; nil: this daemon does not follow that.
+	Rollouts interface {
+		Rollout(service string) (shoal.RolloutReport, error)
+	}
 }
 
 // Deps are the ports a Server works through. Cluster is asked on every request, so

@@ -174,7 +174,8 @@ type Progress struct {
 	Settled  bool      `json:"settled"`
 	Trouble  string    `json:"trouble,omitempty"`
 	// TroubleSlot is the slot that Trouble is about.
-	TroubleSlot int `json:"trouble_slot"`
+	TroubleSlot int      `json:"trouble_slot"`
+	Rollout     *Rollout `json:"rollout,omitempty"` // nil: not known
 }
 
 // ServiceDetail is all about a service.

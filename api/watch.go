@@ -83,6 +83,11 @@ func (s *Server) Watch(ctx context.Context, req *connect.Request[shoalv1.WatchRe
 		for _, name := range names {
 			p := m.progress(name, m.wantOf(name), func(slot int) string { return m.why(name, slot) })
 			m.sayBehind(name, p.GetReplicas())
+			if svc, ok := m.view.Service(name); ok && len(req.Msg.GetServices()) > 0 {
+				if p.Rollout = m.rollout(svc); p.Rollout != nil {
+					p.Rollout.SinceSeconds = 0
+				}
+			}
 			now.Services = append(now.Services, p)
 		}
 		if last != nil && proto.Equal(last, now) { // ages aside

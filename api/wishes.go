@@ -54,7 +54,7 @@ func (s *Server) grant(ctx context.Context, c *Cluster, w wishing) (*shoalv1.Wis
 	}
 	if !w.plan {
 		awaitShown(ctx, c.Views, func(v *shoal.View) bool {
-			return shows(v, out) && (w.wish.Peer == nil || showsPeer(v, w.wish.Peer))
+			return shows(v, out) && (w.wish.Peer == nil || showsPeer(v, w.wish.Peer)) && (w.wish.Rollout == nil || showsRollout(v, w.wish.Rollout))
 		})
 	}
 	m := s.moment(ctx, c)

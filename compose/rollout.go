@@ -7,7 +7,6 @@ import (
 	"cmp"
 	"fmt"
 	"math"
-	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -179,17 +178,11 @@ func (c *converter) mapping(field string, v any) (map[string]any, bool) {
 
 // share reads a number of replicas, or a percentage.
 func (c *converter) share(field string, v any) shoal.Share {
-	text := fmt.Sprint(v)
-	if why := isShare(text); why != "" {
-		c.bad(field, "%s", why)
-		return shoal.Share{}
+	share, err := shoal.ParseShare(fmt.Sprint(v))
+	if err != nil {
+		c.bad(field, "%s", err)
 	}
-	number, percent := strings.CutSuffix(text, "%")
-	n, _ := strconv.Atoi(number) // isShare read it
-	if percent {
-		return shoal.Share{Percent: n}
-	}
-	return shoal.Share{N: n}
+	return share
 }
 
 // span reads a time into d, if something is said.
@@ -205,26 +198,16 @@ func (c *converter) span(field string, v any, d *time.Duration) {
 	*d, _ = time.ParseDuration(text) // isSpan read it
 }
 
-// sharePattern is a number of replicas or a percentage.
-var sharePattern = regexp.MustCompile(`^(\d{1,6})(%?)$`)
-
 func isShare(text string) string {
-	m := sharePattern.FindStringSubmatch(text)
-	if m == nil {
-		return fmt.Sprintf("must be a number of replicas like 2 or a part of them like 25%%, got %s", text)
-	}
-	n, _ := strconv.Atoi(m[1]) // six digits
-	switch {
-	case m[2] != "" && n > 100:
-		return fmt.Sprintf("must be 0%%-100%%, got %s", text)
-	case n > shoal.MaxReplicas:
-		return fmt.Sprintf("must be 0–%d, got %s", shoal.MaxReplicas, text)
+	if _, err := shoal.ParseShare(text); err != nil {
+		return err.Error()
 	}
 	return ""
 }
 
+// isWeight takes 5% and 5.
 func isWeight(text string) string {
-	if m := sharePattern.FindStringSubmatch(text); m == nil || len(m[1]) > 3 || isShare(m[1]+"%") != "" {
+	if isShare(strings.TrimSuffix(text, "%")+"%") != "" {
 		return fmt.Sprintf("must be a part of the traffic like 5%%, got %s", text)
 	}
 	return ""

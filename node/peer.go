@@ -253,7 +253,7 @@ func (p *Peer) Cluster() (*api.Cluster, bool) {
 	if err != nil {
 		return nil, false
 	}
-	c := &api.Cluster{Wishes: wishes{s.desk, s}, Views: s.tracker, Remote: p.links}
+	c := &api.Cluster{Wishes: wishes{s.desk, s}, Views: s.tracker, Remote: p.links, Rollouts: rollouts{s.tracker}}
 	if s.images != nil {
 		c.Images, c.Mover = s.images, s.images
 	}

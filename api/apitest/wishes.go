@@ -121,6 +121,12 @@ func (c *Cluster) apply(w shoal.Wish) (shoal.Outcome, []shoal.Service, error) {
 			ch.Slots = s.Proposed
 			out.Changes = append(out.Changes, ch)
 		}
+	case w.Rollout != nil:
+		ch, err := c.steer(&services[c.find(services, w.Rollout.Service)], w.Rollout)
+		if err != nil {
+			return out, nil, fmt.Errorf("accept wish: %w", err)
+		}
+		out.Changes = append(out.Changes, ch)
 	case w.Peer != nil:
 		ch, _, _ := c.changePeer(w.Peer)
 		out.Changes = append(out.Changes, ch)
@@ -183,11 +189,10 @@ func (c *Cluster) deploy(services *[]shoal.Service, spec shoal.Spec, w *shoal.De
 	}
 	s := &(*services)[i]
 	if ch.Kind != shoal.ChangeNone {
-		c.seq++
-		s.Revision = shoal.RevisionID{Seq: c.seq, Author: c.self}
+		c.supersede(s)
 	}
 	s.Stopped = false
-	s.Spec, s.Proposed, s.Heads = spec, c.place(spec, s.Replicas), []shoal.RevisionID{s.Revision}
+	s.Spec, s.Proposed = spec, c.place(spec, s.Replicas)
 	ch.Revision, ch.Replicas, ch.Slots = s.Revision, s.Replicas, s.Proposed
 	for range s.Proposed {
 		if absent(spec.Image) {
@@ -208,10 +213,9 @@ func (c *Cluster) operate(s *shoal.Service, op shoal.Operation) shoal.Change {
 	ch := shoal.Change{Kind: shoal.ChangeUpdate, Service: s.Spec.Name, Details: []string{string(op)}, Replicas: s.Replicas}
 	switch {
 	case op == shoal.OpRestart:
-		c.seq++
-		s.Revision = shoal.RevisionID{Seq: c.seq, Author: c.self}
+		c.supersede(s)
 		s.Spec.Restarts++
-		s.Heads, s.Stopped = []shoal.RevisionID{s.Revision}, false
+		s.Stopped = false
 	case s.Stopped == (op == shoal.OpStop):
 		ch.Kind = shoal.ChangeNone
 	default:

@@ -1831,6 +1831,584 @@ func (x *OperateResponse) GetFreshness() *Freshness {
 	return nil
 }
 
+// SteerRolloutRequest asks for a change of a rollout.
+type SteerRolloutRequest struct {
+	state             protoimpl.MessageState `protogen:"open.v1"`
+	Service           string                 `protobuf:"bytes,1,opt,name=service,proto3" json:"service,omitempty"`
+	Change            string                 `protobuf:"bytes,2,opt,name=change,proto3" json:"change,omitempty"` // pause, resume, promote, rollback
+	To                string                 `protobuf:"bytes,3,opt,name=to,proto3" json:"to,omitempty"`         // of rollback: "SEQ" or "SEQ@AUTHOR"; "": the last good one, else the last
+	Of                string                 `protobuf:"bytes,4,opt,name=of,proto3" json:"of,omitempty"`         // "SEQ@AUTHOR": the revision that must be current, else a conflict; "": any
+	PlanOnly          bool                   `protobuf:"varint,5,opt,name=plan_only,json=planOnly,proto3" json:"plan_only,omitempty"`
+	Acks              int32                  `protobuf:"varint,6,opt,name=acks,proto3" json:"acks,omitempty"`
+	AckTimeoutSeconds float64                `protobuf:"fixed64,7,opt,name=ack_timeout_seconds,json=ackTimeoutSeconds,proto3" json:"ack_timeout_seconds,omitempty"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
+}
+
+func (x *SteerRolloutRequest) Reset() {
+	*x = SteerRolloutRequest{}
+	mi := &file_shoal_v1_control_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SteerRolloutRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SteerRolloutRequest) ProtoMessage() {}
+
+func (x *SteerRolloutRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_shoal_v1_control_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SteerRolloutRequest.ProtoReflect.Descriptor instead.
+func (*SteerRolloutRequest) Descriptor() ([]byte, []int) {
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *SteerRolloutRequest) GetService() string {
+	if x != nil {
+		return x.Service
+	}
+	return ""
+}
+
+func (x *SteerRolloutRequest) GetChange() string {
+	if x != nil {
+		return x.Change
+	}
+	return ""
+}
+
+func (x *SteerRolloutRequest) GetTo() string {
+	if x != nil {
+		return x.To
+	}
+	return ""
+}
+
+func (x *SteerRolloutRequest) GetOf() string {
+	if x != nil {
+		return x.Of
+	}
+	return ""
+}
+
+func (x *SteerRolloutRequest) GetPlanOnly() bool {
+	if x != nil {
+		return x.PlanOnly
+	}
+	return false
+}
+
+func (x *SteerRolloutRequest) GetAcks() int32 {
+	if x != nil {
+		return x.Acks
+	}
+	return 0
+}
+
+func (x *SteerRolloutRequest) GetAckTimeoutSeconds() float64 {
+	if x != nil {
+		return x.AckTimeoutSeconds
+	}
+	return 0
+}
+
+// SteerRolloutResponse answers SteerRollout.
+type SteerRolloutResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Outcome       *WishOutcome           `protobuf:"bytes,1,opt,name=outcome,proto3" json:"outcome,omitempty"`
+	Freshness     *Freshness             `protobuf:"bytes,2,opt,name=freshness,proto3" json:"freshness,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SteerRolloutResponse) Reset() {
+	*x = SteerRolloutResponse{}
+	mi := &file_shoal_v1_control_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SteerRolloutResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SteerRolloutResponse) ProtoMessage() {}
+
+func (x *SteerRolloutResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_shoal_v1_control_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SteerRolloutResponse.ProtoReflect.Descriptor instead.
+func (*SteerRolloutResponse) Descriptor() ([]byte, []int) {
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *SteerRolloutResponse) GetOutcome() *WishOutcome {
+	if x != nil {
+		return x.Outcome
+	}
+	return nil
+}
+
+func (x *SteerRolloutResponse) GetFreshness() *Freshness {
+	if x != nil {
+		return x.Freshness
+	}
+	return nil
+}
+
+// GetRolloutRequest names a service.
+type GetRolloutRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Service       string                 `protobuf:"bytes,1,opt,name=service,proto3" json:"service,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetRolloutRequest) Reset() {
+	*x = GetRolloutRequest{}
+	mi := &file_shoal_v1_control_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetRolloutRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetRolloutRequest) ProtoMessage() {}
+
+func (x *GetRolloutRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_shoal_v1_control_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetRolloutRequest.ProtoReflect.Descriptor instead.
+func (*GetRolloutRequest) Descriptor() ([]byte, []int) {
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *GetRolloutRequest) GetService() string {
+	if x != nil {
+		return x.Service
+	}
+	return ""
+}
+
+// GetRolloutResponse answers GetRollout.
+type GetRolloutResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Rollout       *RolloutStatus         `protobuf:"bytes,1,opt,name=rollout,proto3" json:"rollout,omitempty"`
+	History       []*RevisionRow         `protobuf:"bytes,2,rep,name=history,proto3" json:"history,omitempty"` // the newest first
+	Freshness     *Freshness             `protobuf:"bytes,3,opt,name=freshness,proto3" json:"freshness,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetRolloutResponse) Reset() {
+	*x = GetRolloutResponse{}
+	mi := &file_shoal_v1_control_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetRolloutResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetRolloutResponse) ProtoMessage() {}
+
+func (x *GetRolloutResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_shoal_v1_control_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetRolloutResponse.ProtoReflect.Descriptor instead.
+func (*GetRolloutResponse) Descriptor() ([]byte, []int) {
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *GetRolloutResponse) GetRollout() *RolloutStatus {
+	if x != nil {
+		return x.Rollout
+	}
+	return nil
+}
+
+func (x *GetRolloutResponse) GetHistory() []*RevisionRow {
+	if x != nil {
+		return x.History
+	}
+	return nil
+}
+
+func (x *GetRolloutResponse) GetFreshness() *Freshness {
+	if x != nil {
+		return x.Freshness
+	}
+	return nil
+}
+
+// RolloutStatus says how far a service has come to its current revision.
+type RolloutStatus struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Service  string                 `protobuf:"bytes,1,opt,name=service,proto3" json:"service,omitempty"`
+	Revision *RevisionID            `protobuf:"bytes,2,opt,name=revision,proto3" json:"revision,omitempty"` // the current one
+	Image    string                 `protobuf:"bytes,3,opt,name=image,proto3" json:"image,omitempty"`
+	// complete, rolling, watching (all slots changed, not healthy for long enough yet),
+	// canary, paused, failing, blocked, stopped.
+	State            string                 `protobuf:"bytes,4,opt,name=state,proto3" json:"state,omitempty"`
+	Slots            int32                  `protobuf:"varint,5,opt,name=slots,proto3" json:"slots,omitempty"`
+	Current          int32                  `protobuf:"varint,6,opt,name=current,proto3" json:"current,omitempty"`                                               // at the current revision
+	Healthy          int32                  `protobuf:"varint,7,opt,name=healthy,proto3" json:"healthy,omitempty"`                                               // and healthy for as long as the next slots wait
+	Failed           int32                  `protobuf:"varint,8,opt,name=failed,proto3" json:"failed,omitempty"`                                                 // at the current revision
+	Next             []int32                `protobuf:"varint,9,rep,packed,name=next,proto3" json:"next,omitempty"`                                              // slots that may change now
+	Waits            string                 `protobuf:"bytes,10,opt,name=waits,proto3" json:"waits,omitempty"`                                                   // for what the next slots wait; "": nothing
+	SinceSeconds     float64                `protobuf:"fixed64,11,opt,name=since_seconds,json=sinceSeconds,proto3" json:"since_seconds,omitempty"`               // since a slot became healthy, as far as the asked peer saw
+	Actor            *Place                 `protobuf:"bytes,12,opt,name=actor,proto3" json:"actor,omitempty"`                                                   // who writes what comes next; absent: nobody has to
+	ActsAfterSeconds float64                `protobuf:"fixed64,13,opt,name=acts_after_seconds,json=actsAfterSeconds,proto3" json:"acts_after_seconds,omitempty"` // how long that peer waits, beside what is waited for
+	FirstFailure     string                 `protobuf:"bytes,14,opt,name=first_failure,json=firstFailure,proto3" json:"first_failure,omitempty"`                 // of this revision; "": there was none
+	IsSettled        bool                   `protobuf:"varint,15,opt,name=is_settled,json=isSettled,proto3" json:"is_settled,omitempty"`                         // it came to all slots, and they were healthy for long enough
+	IsPromoted       bool                   `protobuf:"varint,16,opt,name=is_promoted,json=isPromoted,proto3" json:"is_promoted,omitempty"`
+	IsPaused         bool                   `protobuf:"varint,17,opt,name=is_paused,json=isPaused,proto3" json:"is_paused,omitempty"`
+	Why              string                 `protobuf:"bytes,18,opt,name=why,proto3" json:"why,omitempty"`                        // it is paused; "": a user said so
+	Undoes           *RevisionID            `protobuf:"bytes,19,opt,name=undoes,proto3" json:"undoes,omitempty"`                  // the revision that the current one goes back from; absent: none
+	UndoWhy          string                 `protobuf:"bytes,20,opt,name=undo_why,json=undoWhy,proto3" json:"undo_why,omitempty"` // it goes back; "": a user said so
+	Restores         *RevisionID            `protobuf:"bytes,21,opt,name=restores,proto3" json:"restores,omitempty"`              // the earlier revision that it makes current again, if that is known
+	Accepted         *timestamppb.Timestamp `protobuf:"bytes,22,opt,name=accepted,proto3" json:"accepted,omitempty"`
+	// Of a canary: for how long it has to be healthy to be promoted by itself; 0: a user
+	// promotes it.
+	PromoteAfterSeconds float64 `protobuf:"fixed64,23,opt,name=promote_after_seconds,json=promoteAfterSeconds,proto3" json:"promote_after_seconds,omitempty"`
+	unknownFields       protoimpl.UnknownFields
+	sizeCache           protoimpl.SizeCache
+}
+
+func (x *RolloutStatus) Reset() {
+	*x = RolloutStatus{}
+	mi := &file_shoal_v1_control_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RolloutStatus) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RolloutStatus) ProtoMessage() {}
+
+func (x *RolloutStatus) ProtoReflect() protoreflect.Message {
+	mi := &file_shoal_v1_control_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RolloutStatus.ProtoReflect.Descriptor instead.
+func (*RolloutStatus) Descriptor() ([]byte, []int) {
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *RolloutStatus) GetService() string {
+	if x != nil {
+		return x.Service
+	}
+	return ""
+}
+
+func (x *RolloutStatus) GetRevision() *RevisionID {
+	if x != nil {
+		return x.Revision
+	}
+	return nil
+}
+
+func (x *RolloutStatus) GetImage() string {
+	if x != nil {
+		return x.Image
+	}
+	return ""
+}
+
+func (x *RolloutStatus) GetState() string {
+	if x != nil {
+		return x.State
+	}
+	return ""
+}
+
+func (x *RolloutStatus) GetSlots() int32 {
+	if x != nil {
+		return x.Slots
+	}
+	return 0
+}
+
+func (x *RolloutStatus) GetCurrent() int32 {
+	if x != nil {
+		return x.Current
+	}
+	return 0
+}
+
+func (x *RolloutStatus) GetHealthy() int32 {
+	if x != nil {
+		return x.Healthy
+	}
+	return 0
+}
+
+func (x *RolloutStatus) GetFailed() int32 {
+	if x != nil {
+		return x.Failed
+	}
+	return 0
+}
+
+func (x *RolloutStatus) GetNext() []int32 {
+	if x != nil {
+		return x.Next
+	}
+	return nil
+}
+
+func (x *RolloutStatus) GetWaits() string {
+	if x != nil {
+		return x.Waits
+	}
+	return ""
+}
+
+func (x *RolloutStatus) GetSinceSeconds() float64 {
+	if x != nil {
+		return x.SinceSeconds
+	}
+	return 0
+}
+
+func (x *RolloutStatus) GetActor() *Place {
+	if x != nil {
+		return x.Actor
+	}
+	return nil
+}
+
+func (x *RolloutStatus) GetActsAfterSeconds() float64 {
+	if x != nil {
+		return x.ActsAfterSeconds
+	}
+	return 0
+}
+
+func (x *RolloutStatus) GetFirstFailure() string {
+	if x != nil {
+		return x.FirstFailure
+	}
+	return ""
+}
+
+func (x *RolloutStatus) GetIsSettled() bool {
+	if x != nil {
+		return x.IsSettled
+	}
+	return false
+}
+
+func (x *RolloutStatus) GetIsPromoted() bool {
+	if x != nil {
+		return x.IsPromoted
+	}
+	return false
+}
+
+func (x *RolloutStatus) GetIsPaused() bool {
+	if x != nil {
+		return x.IsPaused
+	}
+	return false
+}
+
+func (x *RolloutStatus) GetWhy() string {
+	if x != nil {
+		return x.Why
+	}
+	return ""
+}
+
+func (x *RolloutStatus) GetUndoes() *RevisionID {
+	if x != nil {
+		return x.Undoes
+	}
+	return nil
+}
+
+func (x *RolloutStatus) GetUndoWhy() string {
+	if x != nil {
+		return x.UndoWhy
+	}
+	return ""
+}
+
+func (x *RolloutStatus) GetRestores() *RevisionID {
+	if x != nil {
+		return x.Restores
+	}
+	return nil
+}
+
+func (x *RolloutStatus) GetAccepted() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Accepted
+	}
+	return nil
+}
+
+func (x *RolloutStatus) GetPromoteAfterSeconds() float64 {
+	if x != nil {
+		return x.PromoteAfterSeconds
+	}
+	return 0
+}
+
+// RevisionRow is one revision that is or was current.
+type RevisionRow struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Revision      *RevisionID            `protobuf:"bytes,1,opt,name=revision,proto3" json:"revision,omitempty"`
+	Accepted      *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=accepted,proto3" json:"accepted,omitempty"`
+	By            *Place                 `protobuf:"bytes,3,opt,name=by,proto3" json:"by,omitempty"` // the peer that took it
+	Image         string                 `protobuf:"bytes,4,opt,name=image,proto3" json:"image,omitempty"`
+	Digest        string                 `protobuf:"bytes,5,opt,name=digest,proto3" json:"digest,omitempty"`
+	State         string                 `protobuf:"bytes,6,opt,name=state,proto3" json:"state,omitempty"` // current, good, undone, replaced
+	Why           string                 `protobuf:"bytes,7,opt,name=why,proto3" json:"why,omitempty"`
+	UndoneBy      *RevisionID            `protobuf:"bytes,8,opt,name=undone_by,json=undoneBy,proto3" json:"undone_by,omitempty"` // absent: none
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RevisionRow) Reset() {
+	*x = RevisionRow{}
+	mi := &file_shoal_v1_control_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RevisionRow) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RevisionRow) ProtoMessage() {}
+
+func (x *RevisionRow) ProtoReflect() protoreflect.Message {
+	mi := &file_shoal_v1_control_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RevisionRow.ProtoReflect.Descriptor instead.
+func (*RevisionRow) Descriptor() ([]byte, []int) {
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *RevisionRow) GetRevision() *RevisionID {
+	if x != nil {
+		return x.Revision
+	}
+	return nil
+}
+
+func (x *RevisionRow) GetAccepted() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Accepted
+	}
+	return nil
+}
+
+func (x *RevisionRow) GetBy() *Place {
+	if x != nil {
+		return x.By
+	}
+	return nil
+}
+
+func (x *RevisionRow) GetImage() string {
+	if x != nil {
+		return x.Image
+	}
+	return ""
+}
+
+func (x *RevisionRow) GetDigest() string {
+	if x != nil {
+		return x.Digest
+	}
+	return ""
+}
+
+func (x *RevisionRow) GetState() string {
+	if x != nil {
+		return x.State
+	}
+	return ""
+}
+
+func (x *RevisionRow) GetWhy() string {
+	if x != nil {
+		return x.Why
+	}
+	return ""
+}
+
+func (x *RevisionRow) GetUndoneBy() *RevisionID {
+	if x != nil {
+		return x.UndoneBy
+	}
+	return nil
+}
+
 // ChangePeerRequest asks for a change of a peer.
 type ChangePeerRequest struct {
 	state             protoimpl.MessageState `protogen:"open.v1"`
@@ -1849,7 +2427,7 @@ type ChangePeerRequest struct {
 
 func (x *ChangePeerRequest) Reset() {
 	*x = ChangePeerRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[19]
+	mi := &file_shoal_v1_control_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1861,7 +2439,7 @@ func (x *ChangePeerRequest) String() string {
 func (*ChangePeerRequest) ProtoMessage() {}
 
 func (x *ChangePeerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[19]
+	mi := &file_shoal_v1_control_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1874,7 +2452,7 @@ func (x *ChangePeerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChangePeerRequest.ProtoReflect.Descriptor instead.
 func (*ChangePeerRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{19}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *ChangePeerRequest) GetPeer() string {
@@ -1951,7 +2529,7 @@ type ChangePeerResponse struct {
 
 func (x *ChangePeerResponse) Reset() {
 	*x = ChangePeerResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[20]
+	mi := &file_shoal_v1_control_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1963,7 +2541,7 @@ func (x *ChangePeerResponse) String() string {
 func (*ChangePeerResponse) ProtoMessage() {}
 
 func (x *ChangePeerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[20]
+	mi := &file_shoal_v1_control_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1976,7 +2554,7 @@ func (x *ChangePeerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChangePeerResponse.ProtoReflect.Descriptor instead.
 func (*ChangePeerResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{20}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *ChangePeerResponse) GetOutcome() *WishOutcome {
@@ -2003,7 +2581,7 @@ type WatchPeerRequest struct {
 
 func (x *WatchPeerRequest) Reset() {
 	*x = WatchPeerRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[21]
+	mi := &file_shoal_v1_control_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2015,7 +2593,7 @@ func (x *WatchPeerRequest) String() string {
 func (*WatchPeerRequest) ProtoMessage() {}
 
 func (x *WatchPeerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[21]
+	mi := &file_shoal_v1_control_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2028,7 +2606,7 @@ func (x *WatchPeerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchPeerRequest.ProtoReflect.Descriptor instead.
 func (*WatchPeerRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{21}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *WatchPeerRequest) GetPeer() string {
@@ -2050,7 +2628,7 @@ type WatchPeerResponse struct {
 
 func (x *WatchPeerResponse) Reset() {
 	*x = WatchPeerResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[22]
+	mi := &file_shoal_v1_control_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2062,7 +2640,7 @@ func (x *WatchPeerResponse) String() string {
 func (*WatchPeerResponse) ProtoMessage() {}
 
 func (x *WatchPeerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[22]
+	mi := &file_shoal_v1_control_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2075,7 +2653,7 @@ func (x *WatchPeerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchPeerResponse.ProtoReflect.Descriptor instead.
 func (*WatchPeerResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{22}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *WatchPeerResponse) GetPeer() *PeerRow {
@@ -2112,7 +2690,7 @@ type HeldSlot struct {
 
 func (x *HeldSlot) Reset() {
 	*x = HeldSlot{}
-	mi := &file_shoal_v1_control_proto_msgTypes[23]
+	mi := &file_shoal_v1_control_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2124,7 +2702,7 @@ func (x *HeldSlot) String() string {
 func (*HeldSlot) ProtoMessage() {}
 
 func (x *HeldSlot) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[23]
+	mi := &file_shoal_v1_control_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2137,7 +2715,7 @@ func (x *HeldSlot) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HeldSlot.ProtoReflect.Descriptor instead.
 func (*HeldSlot) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{23}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *HeldSlot) GetReplica() *ReplicaRow {
@@ -2179,7 +2757,7 @@ type ExplainServiceRequest struct {
 
 func (x *ExplainServiceRequest) Reset() {
 	*x = ExplainServiceRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[24]
+	mi := &file_shoal_v1_control_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2191,7 +2769,7 @@ func (x *ExplainServiceRequest) String() string {
 func (*ExplainServiceRequest) ProtoMessage() {}
 
 func (x *ExplainServiceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[24]
+	mi := &file_shoal_v1_control_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2204,7 +2782,7 @@ func (x *ExplainServiceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainServiceRequest.ProtoReflect.Descriptor instead.
 func (*ExplainServiceRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{24}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *ExplainServiceRequest) GetService() string {
@@ -2229,13 +2807,14 @@ type ExplainServiceResponse struct {
 	Verdicts      []*Verdict             `protobuf:"bytes,3,rep,name=verdicts,proto3" json:"verdicts,omitempty"` // on one more replica, by peer
 	Never         string                 `protobuf:"bytes,4,opt,name=never,proto3" json:"never,omitempty"`       // why no peer could ever hold a slot, "" if one could
 	Freshness     *Freshness             `protobuf:"bytes,5,opt,name=freshness,proto3" json:"freshness,omitempty"`
+	Rollout       *RolloutStatus         `protobuf:"bytes,6,opt,name=rollout,proto3" json:"rollout,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ExplainServiceResponse) Reset() {
 	*x = ExplainServiceResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[25]
+	mi := &file_shoal_v1_control_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2247,7 +2826,7 @@ func (x *ExplainServiceResponse) String() string {
 func (*ExplainServiceResponse) ProtoMessage() {}
 
 func (x *ExplainServiceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[25]
+	mi := &file_shoal_v1_control_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2260,7 +2839,7 @@ func (x *ExplainServiceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainServiceResponse.ProtoReflect.Descriptor instead.
 func (*ExplainServiceResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{25}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *ExplainServiceResponse) GetService() *ServiceRow {
@@ -2298,6 +2877,13 @@ func (x *ExplainServiceResponse) GetFreshness() *Freshness {
 	return nil
 }
 
+func (x *ExplainServiceResponse) GetRollout() *RolloutStatus {
+	if x != nil {
+		return x.Rollout
+	}
+	return nil
+}
+
 // ExplainedSlot says where one slot stands.
 type ExplainedSlot struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -2312,7 +2898,7 @@ type ExplainedSlot struct {
 
 func (x *ExplainedSlot) Reset() {
 	*x = ExplainedSlot{}
-	mi := &file_shoal_v1_control_proto_msgTypes[26]
+	mi := &file_shoal_v1_control_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2324,7 +2910,7 @@ func (x *ExplainedSlot) String() string {
 func (*ExplainedSlot) ProtoMessage() {}
 
 func (x *ExplainedSlot) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[26]
+	mi := &file_shoal_v1_control_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2337,7 +2923,7 @@ func (x *ExplainedSlot) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainedSlot.ProtoReflect.Descriptor instead.
 func (*ExplainedSlot) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{26}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *ExplainedSlot) GetSlot() int32 {
@@ -2386,7 +2972,7 @@ type CopyFromRequest struct {
 
 func (x *CopyFromRequest) Reset() {
 	*x = CopyFromRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[27]
+	mi := &file_shoal_v1_control_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2398,7 +2984,7 @@ func (x *CopyFromRequest) String() string {
 func (*CopyFromRequest) ProtoMessage() {}
 
 func (x *CopyFromRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[27]
+	mi := &file_shoal_v1_control_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2411,7 +2997,7 @@ func (x *CopyFromRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CopyFromRequest.ProtoReflect.Descriptor instead.
 func (*CopyFromRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{27}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *CopyFromRequest) GetTarget() *Target {
@@ -2438,7 +3024,7 @@ type CopyFromResponse struct {
 
 func (x *CopyFromResponse) Reset() {
 	*x = CopyFromResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[28]
+	mi := &file_shoal_v1_control_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2450,7 +3036,7 @@ func (x *CopyFromResponse) String() string {
 func (*CopyFromResponse) ProtoMessage() {}
 
 func (x *CopyFromResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[28]
+	mi := &file_shoal_v1_control_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2463,7 +3049,7 @@ func (x *CopyFromResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CopyFromResponse.ProtoReflect.Descriptor instead.
 func (*CopyFromResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{28}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *CopyFromResponse) GetChunk() *CopyChunk {
@@ -2487,7 +3073,7 @@ type CopyToRequest struct {
 
 func (x *CopyToRequest) Reset() {
 	*x = CopyToRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[29]
+	mi := &file_shoal_v1_control_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2499,7 +3085,7 @@ func (x *CopyToRequest) String() string {
 func (*CopyToRequest) ProtoMessage() {}
 
 func (x *CopyToRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[29]
+	mi := &file_shoal_v1_control_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2512,7 +3098,7 @@ func (x *CopyToRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CopyToRequest.ProtoReflect.Descriptor instead.
 func (*CopyToRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{29}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *CopyToRequest) GetWhat() isCopyToRequest_What {
@@ -2565,7 +3151,7 @@ type CopyToResponse struct {
 
 func (x *CopyToResponse) Reset() {
 	*x = CopyToResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[30]
+	mi := &file_shoal_v1_control_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2577,7 +3163,7 @@ func (x *CopyToResponse) String() string {
 func (*CopyToResponse) ProtoMessage() {}
 
 func (x *CopyToResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[30]
+	mi := &file_shoal_v1_control_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2590,7 +3176,7 @@ func (x *CopyToResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CopyToResponse.ProtoReflect.Descriptor instead.
 func (*CopyToResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{30}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{36}
 }
 
 // WatchUsageRequest asks for measurements.
@@ -2604,7 +3190,7 @@ type WatchUsageRequest struct {
 
 func (x *WatchUsageRequest) Reset() {
 	*x = WatchUsageRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[31]
+	mi := &file_shoal_v1_control_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2616,7 +3202,7 @@ func (x *WatchUsageRequest) String() string {
 func (*WatchUsageRequest) ProtoMessage() {}
 
 func (x *WatchUsageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[31]
+	mi := &file_shoal_v1_control_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2629,7 +3215,7 @@ func (x *WatchUsageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchUsageRequest.ProtoReflect.Descriptor instead.
 func (*WatchUsageRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{31}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *WatchUsageRequest) GetIntervalSeconds() float64 {
@@ -2658,7 +3244,7 @@ type WatchUsageResponse struct {
 
 func (x *WatchUsageResponse) Reset() {
 	*x = WatchUsageResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[32]
+	mi := &file_shoal_v1_control_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2670,7 +3256,7 @@ func (x *WatchUsageResponse) String() string {
 func (*WatchUsageResponse) ProtoMessage() {}
 
 func (x *WatchUsageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[32]
+	mi := &file_shoal_v1_control_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2683,7 +3269,7 @@ func (x *WatchUsageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchUsageResponse.ProtoReflect.Descriptor instead.
 func (*WatchUsageResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{32}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *WatchUsageResponse) GetPeers() []*PeerUsage {
@@ -2719,7 +3305,7 @@ type PeerUsage struct {
 
 func (x *PeerUsage) Reset() {
 	*x = PeerUsage{}
-	mi := &file_shoal_v1_control_proto_msgTypes[33]
+	mi := &file_shoal_v1_control_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2731,7 +3317,7 @@ func (x *PeerUsage) String() string {
 func (*PeerUsage) ProtoMessage() {}
 
 func (x *PeerUsage) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[33]
+	mi := &file_shoal_v1_control_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2744,7 +3330,7 @@ func (x *PeerUsage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PeerUsage.ProtoReflect.Descriptor instead.
 func (*PeerUsage) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{33}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *PeerUsage) GetPeer() *PeerRow {
@@ -2780,7 +3366,7 @@ type UsedReplica struct {
 
 func (x *UsedReplica) Reset() {
 	*x = UsedReplica{}
-	mi := &file_shoal_v1_control_proto_msgTypes[34]
+	mi := &file_shoal_v1_control_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2792,7 +3378,7 @@ func (x *UsedReplica) String() string {
 func (*UsedReplica) ProtoMessage() {}
 
 func (x *UsedReplica) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[34]
+	mi := &file_shoal_v1_control_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2805,7 +3391,7 @@ func (x *UsedReplica) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UsedReplica.ProtoReflect.Descriptor instead.
 func (*UsedReplica) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{34}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *UsedReplica) GetReplica() *ReplicaRow {
@@ -2840,7 +3426,7 @@ type RunDoctorRequest struct {
 
 func (x *RunDoctorRequest) Reset() {
 	*x = RunDoctorRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[35]
+	mi := &file_shoal_v1_control_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2852,7 +3438,7 @@ func (x *RunDoctorRequest) String() string {
 func (*RunDoctorRequest) ProtoMessage() {}
 
 func (x *RunDoctorRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[35]
+	mi := &file_shoal_v1_control_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2865,7 +3451,7 @@ func (x *RunDoctorRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunDoctorRequest.ProtoReflect.Descriptor instead.
 func (*RunDoctorRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{35}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *RunDoctorRequest) GetPeer() string {
@@ -2893,7 +3479,7 @@ type RunDoctorResponse struct {
 
 func (x *RunDoctorResponse) Reset() {
 	*x = RunDoctorResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[36]
+	mi := &file_shoal_v1_control_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2905,7 +3491,7 @@ func (x *RunDoctorResponse) String() string {
 func (*RunDoctorResponse) ProtoMessage() {}
 
 func (x *RunDoctorResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[36]
+	mi := &file_shoal_v1_control_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2918,7 +3504,7 @@ func (x *RunDoctorResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunDoctorResponse.ProtoReflect.Descriptor instead.
 func (*RunDoctorResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{36}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *RunDoctorResponse) GetCheck() *DoctorCheck {
@@ -2944,7 +3530,7 @@ type GetDebugRequest struct {
 
 func (x *GetDebugRequest) Reset() {
 	*x = GetDebugRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[37]
+	mi := &file_shoal_v1_control_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2956,7 +3542,7 @@ func (x *GetDebugRequest) String() string {
 func (*GetDebugRequest) ProtoMessage() {}
 
 func (x *GetDebugRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[37]
+	mi := &file_shoal_v1_control_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2969,7 +3555,7 @@ func (x *GetDebugRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetDebugRequest.ProtoReflect.Descriptor instead.
 func (*GetDebugRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{37}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{43}
 }
 
 // GetDebugResponse is a piece of one file of the report.
@@ -2983,7 +3569,7 @@ type GetDebugResponse struct {
 
 func (x *GetDebugResponse) Reset() {
 	*x = GetDebugResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[38]
+	mi := &file_shoal_v1_control_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2995,7 +3581,7 @@ func (x *GetDebugResponse) String() string {
 func (*GetDebugResponse) ProtoMessage() {}
 
 func (x *GetDebugResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[38]
+	mi := &file_shoal_v1_control_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3008,7 +3594,7 @@ func (x *GetDebugResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetDebugResponse.ProtoReflect.Descriptor instead.
 func (*GetDebugResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{38}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *GetDebugResponse) GetName() string {
@@ -3034,7 +3620,7 @@ type GetMetricsRequest struct {
 
 func (x *GetMetricsRequest) Reset() {
 	*x = GetMetricsRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[39]
+	mi := &file_shoal_v1_control_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3046,7 +3632,7 @@ func (x *GetMetricsRequest) String() string {
 func (*GetMetricsRequest) ProtoMessage() {}
 
 func (x *GetMetricsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[39]
+	mi := &file_shoal_v1_control_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3059,7 +3645,7 @@ func (x *GetMetricsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetMetricsRequest.ProtoReflect.Descriptor instead.
 func (*GetMetricsRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{39}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{45}
 }
 
 // GetMetricsResponse has all metrics.
@@ -3072,7 +3658,7 @@ type GetMetricsResponse struct {
 
 func (x *GetMetricsResponse) Reset() {
 	*x = GetMetricsResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[40]
+	mi := &file_shoal_v1_control_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3084,7 +3670,7 @@ func (x *GetMetricsResponse) String() string {
 func (*GetMetricsResponse) ProtoMessage() {}
 
 func (x *GetMetricsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[40]
+	mi := &file_shoal_v1_control_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3097,7 +3683,7 @@ func (x *GetMetricsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetMetricsResponse.ProtoReflect.Descriptor instead.
 func (*GetMetricsResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{40}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *GetMetricsResponse) GetText() []byte {
@@ -3116,7 +3702,7 @@ type ListServicesRequest struct {
 
 func (x *ListServicesRequest) Reset() {
 	*x = ListServicesRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[41]
+	mi := &file_shoal_v1_control_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3128,7 +3714,7 @@ func (x *ListServicesRequest) String() string {
 func (*ListServicesRequest) ProtoMessage() {}
 
 func (x *ListServicesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[41]
+	mi := &file_shoal_v1_control_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3141,7 +3727,7 @@ func (x *ListServicesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListServicesRequest.ProtoReflect.Descriptor instead.
 func (*ListServicesRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{41}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{47}
 }
 
 // ListServicesResponse answers ListServices.
@@ -3155,7 +3741,7 @@ type ListServicesResponse struct {
 
 func (x *ListServicesResponse) Reset() {
 	*x = ListServicesResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[42]
+	mi := &file_shoal_v1_control_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3167,7 +3753,7 @@ func (x *ListServicesResponse) String() string {
 func (*ListServicesResponse) ProtoMessage() {}
 
 func (x *ListServicesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[42]
+	mi := &file_shoal_v1_control_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3180,7 +3766,7 @@ func (x *ListServicesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListServicesResponse.ProtoReflect.Descriptor instead.
 func (*ListServicesResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{42}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *ListServicesResponse) GetServices() []*ServiceRow {
@@ -3207,7 +3793,7 @@ type ListReplicasRequest struct {
 
 func (x *ListReplicasRequest) Reset() {
 	*x = ListReplicasRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[43]
+	mi := &file_shoal_v1_control_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3219,7 +3805,7 @@ func (x *ListReplicasRequest) String() string {
 func (*ListReplicasRequest) ProtoMessage() {}
 
 func (x *ListReplicasRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[43]
+	mi := &file_shoal_v1_control_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3232,7 +3818,7 @@ func (x *ListReplicasRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListReplicasRequest.ProtoReflect.Descriptor instead.
 func (*ListReplicasRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{43}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *ListReplicasRequest) GetServices() []string {
@@ -3253,7 +3839,7 @@ type ListReplicasResponse struct {
 
 func (x *ListReplicasResponse) Reset() {
 	*x = ListReplicasResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[44]
+	mi := &file_shoal_v1_control_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3265,7 +3851,7 @@ func (x *ListReplicasResponse) String() string {
 func (*ListReplicasResponse) ProtoMessage() {}
 
 func (x *ListReplicasResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[44]
+	mi := &file_shoal_v1_control_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3278,7 +3864,7 @@ func (x *ListReplicasResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListReplicasResponse.ProtoReflect.Descriptor instead.
 func (*ListReplicasResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{44}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *ListReplicasResponse) GetReplicas() []*ReplicaRow {
@@ -3306,7 +3892,7 @@ type InspectServiceRequest struct {
 
 func (x *InspectServiceRequest) Reset() {
 	*x = InspectServiceRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[45]
+	mi := &file_shoal_v1_control_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3318,7 +3904,7 @@ func (x *InspectServiceRequest) String() string {
 func (*InspectServiceRequest) ProtoMessage() {}
 
 func (x *InspectServiceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[45]
+	mi := &file_shoal_v1_control_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3331,7 +3917,7 @@ func (x *InspectServiceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InspectServiceRequest.ProtoReflect.Descriptor instead.
 func (*InspectServiceRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{45}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *InspectServiceRequest) GetService() string {
@@ -3364,7 +3950,7 @@ type InspectServiceResponse struct {
 
 func (x *InspectServiceResponse) Reset() {
 	*x = InspectServiceResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[46]
+	mi := &file_shoal_v1_control_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3376,7 +3962,7 @@ func (x *InspectServiceResponse) String() string {
 func (*InspectServiceResponse) ProtoMessage() {}
 
 func (x *InspectServiceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[46]
+	mi := &file_shoal_v1_control_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3389,7 +3975,7 @@ func (x *InspectServiceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InspectServiceResponse.ProtoReflect.Descriptor instead.
 func (*InspectServiceResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{46}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *InspectServiceResponse) GetService() *ServiceRow {
@@ -3453,7 +4039,7 @@ type WishConflict struct {
 
 func (x *WishConflict) Reset() {
 	*x = WishConflict{}
-	mi := &file_shoal_v1_control_proto_msgTypes[47]
+	mi := &file_shoal_v1_control_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3465,7 +4051,7 @@ func (x *WishConflict) String() string {
 func (*WishConflict) ProtoMessage() {}
 
 func (x *WishConflict) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[47]
+	mi := &file_shoal_v1_control_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3478,7 +4064,7 @@ func (x *WishConflict) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WishConflict.ProtoReflect.Descriptor instead.
 func (*WishConflict) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{47}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *WishConflict) GetLoser() *RevisionID {
@@ -3517,7 +4103,7 @@ type Verdict struct {
 
 func (x *Verdict) Reset() {
 	*x = Verdict{}
-	mi := &file_shoal_v1_control_proto_msgTypes[48]
+	mi := &file_shoal_v1_control_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3529,7 +4115,7 @@ func (x *Verdict) String() string {
 func (*Verdict) ProtoMessage() {}
 
 func (x *Verdict) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[48]
+	mi := &file_shoal_v1_control_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3542,7 +4128,7 @@ func (x *Verdict) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Verdict.ProtoReflect.Descriptor instead.
 func (*Verdict) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{48}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *Verdict) GetSlot() int32 {
@@ -3597,7 +4183,7 @@ type ListPeersRequest struct {
 
 func (x *ListPeersRequest) Reset() {
 	*x = ListPeersRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[49]
+	mi := &file_shoal_v1_control_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3609,7 +4195,7 @@ func (x *ListPeersRequest) String() string {
 func (*ListPeersRequest) ProtoMessage() {}
 
 func (x *ListPeersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[49]
+	mi := &file_shoal_v1_control_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3622,7 +4208,7 @@ func (x *ListPeersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPeersRequest.ProtoReflect.Descriptor instead.
 func (*ListPeersRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{49}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *ListPeersRequest) GetIncludeRemoved() bool {
@@ -3643,7 +4229,7 @@ type ListPeersResponse struct {
 
 func (x *ListPeersResponse) Reset() {
 	*x = ListPeersResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[50]
+	mi := &file_shoal_v1_control_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3655,7 +4241,7 @@ func (x *ListPeersResponse) String() string {
 func (*ListPeersResponse) ProtoMessage() {}
 
 func (x *ListPeersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[50]
+	mi := &file_shoal_v1_control_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3668,7 +4254,7 @@ func (x *ListPeersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPeersResponse.ProtoReflect.Descriptor instead.
 func (*ListPeersResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{50}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *ListPeersResponse) GetPeers() []*PeerRow {
@@ -3695,7 +4281,7 @@ type InspectPeerRequest struct {
 
 func (x *InspectPeerRequest) Reset() {
 	*x = InspectPeerRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[51]
+	mi := &file_shoal_v1_control_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3707,7 +4293,7 @@ func (x *InspectPeerRequest) String() string {
 func (*InspectPeerRequest) ProtoMessage() {}
 
 func (x *InspectPeerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[51]
+	mi := &file_shoal_v1_control_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3720,7 +4306,7 @@ func (x *InspectPeerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InspectPeerRequest.ProtoReflect.Descriptor instead.
 func (*InspectPeerRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{51}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *InspectPeerRequest) GetPeer() string {
@@ -3746,7 +4332,7 @@ type InspectPeerResponse struct {
 
 func (x *InspectPeerResponse) Reset() {
 	*x = InspectPeerResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[52]
+	mi := &file_shoal_v1_control_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3758,7 +4344,7 @@ func (x *InspectPeerResponse) String() string {
 func (*InspectPeerResponse) ProtoMessage() {}
 
 func (x *InspectPeerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[52]
+	mi := &file_shoal_v1_control_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3771,7 +4357,7 @@ func (x *InspectPeerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InspectPeerResponse.ProtoReflect.Descriptor instead.
 func (*InspectPeerResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{52}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *InspectPeerResponse) GetPeer() *PeerRow {
@@ -3834,7 +4420,7 @@ type PeerMark struct {
 
 func (x *PeerMark) Reset() {
 	*x = PeerMark{}
-	mi := &file_shoal_v1_control_proto_msgTypes[53]
+	mi := &file_shoal_v1_control_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3846,7 +4432,7 @@ func (x *PeerMark) String() string {
 func (*PeerMark) ProtoMessage() {}
 
 func (x *PeerMark) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[53]
+	mi := &file_shoal_v1_control_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3859,7 +4445,7 @@ func (x *PeerMark) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PeerMark.ProtoReflect.Descriptor instead.
 func (*PeerMark) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{53}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *PeerMark) GetDrain() bool {
@@ -3890,7 +4476,7 @@ type PeerEdit struct {
 
 func (x *PeerEdit) Reset() {
 	*x = PeerEdit{}
-	mi := &file_shoal_v1_control_proto_msgTypes[54]
+	mi := &file_shoal_v1_control_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3902,7 +4488,7 @@ func (x *PeerEdit) String() string {
 func (*PeerEdit) ProtoMessage() {}
 
 func (x *PeerEdit) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[54]
+	mi := &file_shoal_v1_control_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3915,7 +4501,7 @@ func (x *PeerEdit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PeerEdit.ProtoReflect.Descriptor instead.
 func (*PeerEdit) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{54}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *PeerEdit) GetLabel() string {
@@ -3963,7 +4549,7 @@ type WatchRequest struct {
 
 func (x *WatchRequest) Reset() {
 	*x = WatchRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[55]
+	mi := &file_shoal_v1_control_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3975,7 +4561,7 @@ func (x *WatchRequest) String() string {
 func (*WatchRequest) ProtoMessage() {}
 
 func (x *WatchRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[55]
+	mi := &file_shoal_v1_control_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3988,7 +4574,7 @@ func (x *WatchRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchRequest.ProtoReflect.Descriptor instead.
 func (*WatchRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{55}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *WatchRequest) GetServices() []string {
@@ -4009,7 +4595,7 @@ type WatchResponse struct {
 
 func (x *WatchResponse) Reset() {
 	*x = WatchResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[56]
+	mi := &file_shoal_v1_control_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4021,7 +4607,7 @@ func (x *WatchResponse) String() string {
 func (*WatchResponse) ProtoMessage() {}
 
 func (x *WatchResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[56]
+	mi := &file_shoal_v1_control_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4034,7 +4620,7 @@ func (x *WatchResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchResponse.ProtoReflect.Descriptor instead.
 func (*WatchResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{56}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *WatchResponse) GetServices() []*ServiceProgress {
@@ -4059,16 +4645,17 @@ type ServiceProgress struct {
 	DoesExist bool                   `protobuf:"varint,3,opt,name=does_exist,json=doesExist,proto3" json:"does_exist,omitempty"`
 	// Every wanted slot has one ready replica of the current revision and nothing
 	// else is left; of a service that does not exist: nothing is left.
-	IsSettled     bool   `protobuf:"varint,4,opt,name=is_settled,json=isSettled,proto3" json:"is_settled,omitempty"`
-	Trouble       string `protobuf:"bytes,5,opt,name=trouble,proto3" json:"trouble,omitempty"`                             // "" or the first sentence about a failing replica
-	TroubleSlot   int32  `protobuf:"varint,6,opt,name=trouble_slot,json=troubleSlot,proto3" json:"trouble_slot,omitempty"` // of that replica
+	IsSettled     bool           `protobuf:"varint,4,opt,name=is_settled,json=isSettled,proto3" json:"is_settled,omitempty"`
+	Trouble       string         `protobuf:"bytes,5,opt,name=trouble,proto3" json:"trouble,omitempty"`                             // "" or the first sentence about a failing replica
+	TroubleSlot   int32          `protobuf:"varint,6,opt,name=trouble_slot,json=troubleSlot,proto3" json:"trouble_slot,omitempty"` // of that replica
+	Rollout       *RolloutStatus `protobuf:"bytes,7,opt,name=rollout,proto3" json:"rollout,omitempty"`                             // of a service that was asked for by name; absent where nothing is known
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ServiceProgress) Reset() {
 	*x = ServiceProgress{}
-	mi := &file_shoal_v1_control_proto_msgTypes[57]
+	mi := &file_shoal_v1_control_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4080,7 +4667,7 @@ func (x *ServiceProgress) String() string {
 func (*ServiceProgress) ProtoMessage() {}
 
 func (x *ServiceProgress) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[57]
+	mi := &file_shoal_v1_control_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4093,7 +4680,7 @@ func (x *ServiceProgress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ServiceProgress.ProtoReflect.Descriptor instead.
 func (*ServiceProgress) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{57}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *ServiceProgress) GetService() *ServiceRow {
@@ -4138,6 +4725,13 @@ func (x *ServiceProgress) GetTroubleSlot() int32 {
 	return 0
 }
 
+func (x *ServiceProgress) GetRollout() *RolloutStatus {
+	if x != nil {
+		return x.Rollout
+	}
+	return nil
+}
+
 // StreamLogsRequest selects lines.
 type StreamLogsRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -4154,7 +4748,7 @@ type StreamLogsRequest struct {
 
 func (x *StreamLogsRequest) Reset() {
 	*x = StreamLogsRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[58]
+	mi := &file_shoal_v1_control_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4166,7 +4760,7 @@ func (x *StreamLogsRequest) String() string {
 func (*StreamLogsRequest) ProtoMessage() {}
 
 func (x *StreamLogsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[58]
+	mi := &file_shoal_v1_control_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4179,7 +4773,7 @@ func (x *StreamLogsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamLogsRequest.ProtoReflect.Descriptor instead.
 func (*StreamLogsRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{58}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *StreamLogsRequest) GetService() string {
@@ -4245,7 +4839,7 @@ type StreamLogsResponse struct {
 
 func (x *StreamLogsResponse) Reset() {
 	*x = StreamLogsResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[59]
+	mi := &file_shoal_v1_control_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4257,7 +4851,7 @@ func (x *StreamLogsResponse) String() string {
 func (*StreamLogsResponse) ProtoMessage() {}
 
 func (x *StreamLogsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[59]
+	mi := &file_shoal_v1_control_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4270,7 +4864,7 @@ func (x *StreamLogsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamLogsResponse.ProtoReflect.Descriptor instead.
 func (*StreamLogsResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{59}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *StreamLogsResponse) GetWhat() isStreamLogsResponse_What {
@@ -4331,7 +4925,7 @@ type LogRow struct {
 
 func (x *LogRow) Reset() {
 	*x = LogRow{}
-	mi := &file_shoal_v1_control_proto_msgTypes[60]
+	mi := &file_shoal_v1_control_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4343,7 +4937,7 @@ func (x *LogRow) String() string {
 func (*LogRow) ProtoMessage() {}
 
 func (x *LogRow) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[60]
+	mi := &file_shoal_v1_control_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4356,7 +4950,7 @@ func (x *LogRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogRow.ProtoReflect.Descriptor instead.
 func (*LogRow) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{60}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *LogRow) GetPeer() string {
@@ -4427,7 +5021,7 @@ type LostHolder struct {
 
 func (x *LostHolder) Reset() {
 	*x = LostHolder{}
-	mi := &file_shoal_v1_control_proto_msgTypes[61]
+	mi := &file_shoal_v1_control_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4439,7 +5033,7 @@ func (x *LostHolder) String() string {
 func (*LostHolder) ProtoMessage() {}
 
 func (x *LostHolder) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[61]
+	mi := &file_shoal_v1_control_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4452,7 +5046,7 @@ func (x *LostHolder) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LostHolder.ProtoReflect.Descriptor instead.
 func (*LostHolder) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{61}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *LostHolder) GetPeer() string {
@@ -4488,7 +5082,7 @@ type StreamEventsRequest struct {
 
 func (x *StreamEventsRequest) Reset() {
 	*x = StreamEventsRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[62]
+	mi := &file_shoal_v1_control_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4500,7 +5094,7 @@ func (x *StreamEventsRequest) String() string {
 func (*StreamEventsRequest) ProtoMessage() {}
 
 func (x *StreamEventsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[62]
+	mi := &file_shoal_v1_control_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4513,7 +5107,7 @@ func (x *StreamEventsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamEventsRequest.ProtoReflect.Descriptor instead.
 func (*StreamEventsRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{62}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *StreamEventsRequest) GetFollow() bool {
@@ -4547,7 +5141,7 @@ type StreamEventsResponse struct {
 
 func (x *StreamEventsResponse) Reset() {
 	*x = StreamEventsResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[63]
+	mi := &file_shoal_v1_control_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4559,7 +5153,7 @@ func (x *StreamEventsResponse) String() string {
 func (*StreamEventsResponse) ProtoMessage() {}
 
 func (x *StreamEventsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[63]
+	mi := &file_shoal_v1_control_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4572,7 +5166,7 @@ func (x *StreamEventsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamEventsResponse.ProtoReflect.Descriptor instead.
 func (*StreamEventsResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{63}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *StreamEventsResponse) GetEvent() *EventRow {
@@ -4598,7 +5192,7 @@ type EventRow struct {
 
 func (x *EventRow) Reset() {
 	*x = EventRow{}
-	mi := &file_shoal_v1_control_proto_msgTypes[64]
+	mi := &file_shoal_v1_control_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4610,7 +5204,7 @@ func (x *EventRow) String() string {
 func (*EventRow) ProtoMessage() {}
 
 func (x *EventRow) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[64]
+	mi := &file_shoal_v1_control_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4623,7 +5217,7 @@ func (x *EventRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventRow.ProtoReflect.Descriptor instead.
 func (*EventRow) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{64}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *EventRow) GetTime() *timestamppb.Timestamp {
@@ -4684,7 +5278,7 @@ type GetStatusRequest struct {
 
 func (x *GetStatusRequest) Reset() {
 	*x = GetStatusRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[65]
+	mi := &file_shoal_v1_control_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4696,7 +5290,7 @@ func (x *GetStatusRequest) String() string {
 func (*GetStatusRequest) ProtoMessage() {}
 
 func (x *GetStatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[65]
+	mi := &file_shoal_v1_control_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4709,7 +5303,7 @@ func (x *GetStatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStatusRequest.ProtoReflect.Descriptor instead.
 func (*GetStatusRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{65}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{71}
 }
 
 // GetStatusResponse answers GetStatus.
@@ -4730,7 +5324,7 @@ type GetStatusResponse struct {
 
 func (x *GetStatusResponse) Reset() {
 	*x = GetStatusResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[66]
+	mi := &file_shoal_v1_control_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4742,7 +5336,7 @@ func (x *GetStatusResponse) String() string {
 func (*GetStatusResponse) ProtoMessage() {}
 
 func (x *GetStatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[66]
+	mi := &file_shoal_v1_control_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4755,7 +5349,7 @@ func (x *GetStatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStatusResponse.ProtoReflect.Descriptor instead.
 func (*GetStatusResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{66}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *GetStatusResponse) GetSelf() string {
@@ -4835,7 +5429,7 @@ type StoreStatus struct {
 
 func (x *StoreStatus) Reset() {
 	*x = StoreStatus{}
-	mi := &file_shoal_v1_control_proto_msgTypes[67]
+	mi := &file_shoal_v1_control_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4847,7 +5441,7 @@ func (x *StoreStatus) String() string {
 func (*StoreStatus) ProtoMessage() {}
 
 func (x *StoreStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[67]
+	mi := &file_shoal_v1_control_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4860,7 +5454,7 @@ func (x *StoreStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StoreStatus.ProtoReflect.Descriptor instead.
 func (*StoreStatus) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{67}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *StoreStatus) GetDigest() string {
@@ -4909,7 +5503,7 @@ type InitRequest struct {
 
 func (x *InitRequest) Reset() {
 	*x = InitRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[68]
+	mi := &file_shoal_v1_control_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4921,7 +5515,7 @@ func (x *InitRequest) String() string {
 func (*InitRequest) ProtoMessage() {}
 
 func (x *InitRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[68]
+	mi := &file_shoal_v1_control_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4934,7 +5528,7 @@ func (x *InitRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InitRequest.ProtoReflect.Descriptor instead.
 func (*InitRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{68}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{74}
 }
 
 func (x *InitRequest) GetName() string {
@@ -4963,7 +5557,7 @@ type InitResponse struct {
 
 func (x *InitResponse) Reset() {
 	*x = InitResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[69]
+	mi := &file_shoal_v1_control_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4975,7 +5569,7 @@ func (x *InitResponse) String() string {
 func (*InitResponse) ProtoMessage() {}
 
 func (x *InitResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[69]
+	mi := &file_shoal_v1_control_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4988,7 +5582,7 @@ func (x *InitResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InitResponse.ProtoReflect.Descriptor instead.
 func (*InitResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{69}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{75}
 }
 
 func (x *InitResponse) GetToken() string {
@@ -5025,7 +5619,7 @@ type JoinRequest struct {
 
 func (x *JoinRequest) Reset() {
 	*x = JoinRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[70]
+	mi := &file_shoal_v1_control_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5037,7 +5631,7 @@ func (x *JoinRequest) String() string {
 func (*JoinRequest) ProtoMessage() {}
 
 func (x *JoinRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[70]
+	mi := &file_shoal_v1_control_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5050,7 +5644,7 @@ func (x *JoinRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinRequest.ProtoReflect.Descriptor instead.
 func (*JoinRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{70}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{76}
 }
 
 func (x *JoinRequest) GetToken() string {
@@ -5092,7 +5686,7 @@ type JoinResponse struct {
 
 func (x *JoinResponse) Reset() {
 	*x = JoinResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[71]
+	mi := &file_shoal_v1_control_proto_msgTypes[77]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5104,7 +5698,7 @@ func (x *JoinResponse) String() string {
 func (*JoinResponse) ProtoMessage() {}
 
 func (x *JoinResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[71]
+	mi := &file_shoal_v1_control_proto_msgTypes[77]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5117,7 +5711,7 @@ func (x *JoinResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinResponse.ProtoReflect.Descriptor instead.
 func (*JoinResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{71}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{77}
 }
 
 func (x *JoinResponse) GetSelf() string {
@@ -5145,7 +5739,7 @@ type LeaveRequest struct {
 
 func (x *LeaveRequest) Reset() {
 	*x = LeaveRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[72]
+	mi := &file_shoal_v1_control_proto_msgTypes[78]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5157,7 +5751,7 @@ func (x *LeaveRequest) String() string {
 func (*LeaveRequest) ProtoMessage() {}
 
 func (x *LeaveRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[72]
+	mi := &file_shoal_v1_control_proto_msgTypes[78]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5170,7 +5764,7 @@ func (x *LeaveRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeaveRequest.ProtoReflect.Descriptor instead.
 func (*LeaveRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{72}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{78}
 }
 
 func (x *LeaveRequest) GetTimeoutSeconds() float64 {
@@ -5196,7 +5790,7 @@ type LeaveResponse struct {
 
 func (x *LeaveResponse) Reset() {
 	*x = LeaveResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[73]
+	mi := &file_shoal_v1_control_proto_msgTypes[79]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5208,7 +5802,7 @@ func (x *LeaveResponse) String() string {
 func (*LeaveResponse) ProtoMessage() {}
 
 func (x *LeaveResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[73]
+	mi := &file_shoal_v1_control_proto_msgTypes[79]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5221,7 +5815,7 @@ func (x *LeaveResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeaveResponse.ProtoReflect.Descriptor instead.
 func (*LeaveResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{73}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{79}
 }
 
 // CreateTokenRequest asks for an invite.
@@ -5236,7 +5830,7 @@ type CreateTokenRequest struct {
 
 func (x *CreateTokenRequest) Reset() {
 	*x = CreateTokenRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[74]
+	mi := &file_shoal_v1_control_proto_msgTypes[80]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5248,7 +5842,7 @@ func (x *CreateTokenRequest) String() string {
 func (*CreateTokenRequest) ProtoMessage() {}
 
 func (x *CreateTokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[74]
+	mi := &file_shoal_v1_control_proto_msgTypes[80]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5261,7 +5855,7 @@ func (x *CreateTokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTokenRequest.ProtoReflect.Descriptor instead.
 func (*CreateTokenRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{74}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{80}
 }
 
 func (x *CreateTokenRequest) GetTtlSeconds() float64 {
@@ -5295,7 +5889,7 @@ type CreateTokenResponse struct {
 
 func (x *CreateTokenResponse) Reset() {
 	*x = CreateTokenResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[75]
+	mi := &file_shoal_v1_control_proto_msgTypes[81]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5307,7 +5901,7 @@ func (x *CreateTokenResponse) String() string {
 func (*CreateTokenResponse) ProtoMessage() {}
 
 func (x *CreateTokenResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[75]
+	mi := &file_shoal_v1_control_proto_msgTypes[81]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5320,7 +5914,7 @@ func (x *CreateTokenResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTokenResponse.ProtoReflect.Descriptor instead.
 func (*CreateTokenResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{75}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{81}
 }
 
 func (x *CreateTokenResponse) GetToken() string {
@@ -5339,7 +5933,7 @@ type ListTokensRequest struct {
 
 func (x *ListTokensRequest) Reset() {
 	*x = ListTokensRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[76]
+	mi := &file_shoal_v1_control_proto_msgTypes[82]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5351,7 +5945,7 @@ func (x *ListTokensRequest) String() string {
 func (*ListTokensRequest) ProtoMessage() {}
 
 func (x *ListTokensRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[76]
+	mi := &file_shoal_v1_control_proto_msgTypes[82]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5364,7 +5958,7 @@ func (x *ListTokensRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTokensRequest.ProtoReflect.Descriptor instead.
 func (*ListTokensRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{76}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{82}
 }
 
 // ListTokensResponse answers ListTokens.
@@ -5378,7 +5972,7 @@ type ListTokensResponse struct {
 
 func (x *ListTokensResponse) Reset() {
 	*x = ListTokensResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[77]
+	mi := &file_shoal_v1_control_proto_msgTypes[83]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5390,7 +5984,7 @@ func (x *ListTokensResponse) String() string {
 func (*ListTokensResponse) ProtoMessage() {}
 
 func (x *ListTokensResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[77]
+	mi := &file_shoal_v1_control_proto_msgTypes[83]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5403,7 +5997,7 @@ func (x *ListTokensResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTokensResponse.ProtoReflect.Descriptor instead.
 func (*ListTokensResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{77}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{83}
 }
 
 func (x *ListTokensResponse) GetTokens() []*TokenRow {
@@ -5430,7 +6024,7 @@ type RevokeTokenRequest struct {
 
 func (x *RevokeTokenRequest) Reset() {
 	*x = RevokeTokenRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[78]
+	mi := &file_shoal_v1_control_proto_msgTypes[84]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5442,7 +6036,7 @@ func (x *RevokeTokenRequest) String() string {
 func (*RevokeTokenRequest) ProtoMessage() {}
 
 func (x *RevokeTokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[78]
+	mi := &file_shoal_v1_control_proto_msgTypes[84]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5455,7 +6049,7 @@ func (x *RevokeTokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeTokenRequest.ProtoReflect.Descriptor instead.
 func (*RevokeTokenRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{78}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{84}
 }
 
 func (x *RevokeTokenRequest) GetId() string {
@@ -5474,7 +6068,7 @@ type RevokeTokenResponse struct {
 
 func (x *RevokeTokenResponse) Reset() {
 	*x = RevokeTokenResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[79]
+	mi := &file_shoal_v1_control_proto_msgTypes[85]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5486,7 +6080,7 @@ func (x *RevokeTokenResponse) String() string {
 func (*RevokeTokenResponse) ProtoMessage() {}
 
 func (x *RevokeTokenResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[79]
+	mi := &file_shoal_v1_control_proto_msgTypes[85]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5499,7 +6093,7 @@ func (x *RevokeTokenResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeTokenResponse.ProtoReflect.Descriptor instead.
 func (*RevokeTokenResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{79}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{85}
 }
 
 // ImageRow is one name of an image in a listing.
@@ -5523,7 +6117,7 @@ type ImageRow struct {
 
 func (x *ImageRow) Reset() {
 	*x = ImageRow{}
-	mi := &file_shoal_v1_control_proto_msgTypes[80]
+	mi := &file_shoal_v1_control_proto_msgTypes[86]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5535,7 +6129,7 @@ func (x *ImageRow) String() string {
 func (*ImageRow) ProtoMessage() {}
 
 func (x *ImageRow) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[80]
+	mi := &file_shoal_v1_control_proto_msgTypes[86]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5548,7 +6142,7 @@ func (x *ImageRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImageRow.ProtoReflect.Descriptor instead.
 func (*ImageRow) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{80}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{86}
 }
 
 func (x *ImageRow) GetName() string {
@@ -5651,7 +6245,7 @@ type ImageBlob struct {
 
 func (x *ImageBlob) Reset() {
 	*x = ImageBlob{}
-	mi := &file_shoal_v1_control_proto_msgTypes[81]
+	mi := &file_shoal_v1_control_proto_msgTypes[87]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5663,7 +6257,7 @@ func (x *ImageBlob) String() string {
 func (*ImageBlob) ProtoMessage() {}
 
 func (x *ImageBlob) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[81]
+	mi := &file_shoal_v1_control_proto_msgTypes[87]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5676,7 +6270,7 @@ func (x *ImageBlob) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImageBlob.ProtoReflect.Descriptor instead.
 func (*ImageBlob) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{81}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{87}
 }
 
 func (x *ImageBlob) GetDigest() string {
@@ -5743,7 +6337,7 @@ type MoveProgress struct {
 
 func (x *MoveProgress) Reset() {
 	*x = MoveProgress{}
-	mi := &file_shoal_v1_control_proto_msgTypes[82]
+	mi := &file_shoal_v1_control_proto_msgTypes[88]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5755,7 +6349,7 @@ func (x *MoveProgress) String() string {
 func (*MoveProgress) ProtoMessage() {}
 
 func (x *MoveProgress) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[82]
+	mi := &file_shoal_v1_control_proto_msgTypes[88]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5768,7 +6362,7 @@ func (x *MoveProgress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MoveProgress.ProtoReflect.Descriptor instead.
 func (*MoveProgress) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{82}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{88}
 }
 
 func (x *MoveProgress) GetWhat() string {
@@ -5823,7 +6417,7 @@ type MovedImages struct {
 
 func (x *MovedImages) Reset() {
 	*x = MovedImages{}
-	mi := &file_shoal_v1_control_proto_msgTypes[83]
+	mi := &file_shoal_v1_control_proto_msgTypes[89]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5835,7 +6429,7 @@ func (x *MovedImages) String() string {
 func (*MovedImages) ProtoMessage() {}
 
 func (x *MovedImages) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[83]
+	mi := &file_shoal_v1_control_proto_msgTypes[89]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5848,7 +6442,7 @@ func (x *MovedImages) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MovedImages.ProtoReflect.Descriptor instead.
 func (*MovedImages) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{83}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{89}
 }
 
 func (x *MovedImages) GetImages() []*ImageRow {
@@ -5867,7 +6461,7 @@ type ListImagesRequest struct {
 
 func (x *ListImagesRequest) Reset() {
 	*x = ListImagesRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[84]
+	mi := &file_shoal_v1_control_proto_msgTypes[90]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5879,7 +6473,7 @@ func (x *ListImagesRequest) String() string {
 func (*ListImagesRequest) ProtoMessage() {}
 
 func (x *ListImagesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[84]
+	mi := &file_shoal_v1_control_proto_msgTypes[90]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5892,7 +6486,7 @@ func (x *ListImagesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListImagesRequest.ProtoReflect.Descriptor instead.
 func (*ListImagesRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{84}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{90}
 }
 
 // ListImagesResponse answers ListImages.
@@ -5906,7 +6500,7 @@ type ListImagesResponse struct {
 
 func (x *ListImagesResponse) Reset() {
 	*x = ListImagesResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[85]
+	mi := &file_shoal_v1_control_proto_msgTypes[91]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5918,7 +6512,7 @@ func (x *ListImagesResponse) String() string {
 func (*ListImagesResponse) ProtoMessage() {}
 
 func (x *ListImagesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[85]
+	mi := &file_shoal_v1_control_proto_msgTypes[91]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5931,7 +6525,7 @@ func (x *ListImagesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListImagesResponse.ProtoReflect.Descriptor instead.
 func (*ListImagesResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{85}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{91}
 }
 
 func (x *ListImagesResponse) GetImages() []*ImageRow {
@@ -5958,7 +6552,7 @@ type InspectImageRequest struct {
 
 func (x *InspectImageRequest) Reset() {
 	*x = InspectImageRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[86]
+	mi := &file_shoal_v1_control_proto_msgTypes[92]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5970,7 +6564,7 @@ func (x *InspectImageRequest) String() string {
 func (*InspectImageRequest) ProtoMessage() {}
 
 func (x *InspectImageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[86]
+	mi := &file_shoal_v1_control_proto_msgTypes[92]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5983,7 +6577,7 @@ func (x *InspectImageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InspectImageRequest.ProtoReflect.Descriptor instead.
 func (*InspectImageRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{86}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{92}
 }
 
 func (x *InspectImageRequest) GetRef() string {
@@ -6007,7 +6601,7 @@ type InspectImageResponse struct {
 
 func (x *InspectImageResponse) Reset() {
 	*x = InspectImageResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[87]
+	mi := &file_shoal_v1_control_proto_msgTypes[93]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6019,7 +6613,7 @@ func (x *InspectImageResponse) String() string {
 func (*InspectImageResponse) ProtoMessage() {}
 
 func (x *InspectImageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[87]
+	mi := &file_shoal_v1_control_proto_msgTypes[93]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6032,7 +6626,7 @@ func (x *InspectImageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InspectImageResponse.ProtoReflect.Descriptor instead.
 func (*InspectImageResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{87}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{93}
 }
 
 func (x *InspectImageResponse) GetImage() *ImageRow {
@@ -6087,7 +6681,7 @@ type ChangeImageRequest struct {
 
 func (x *ChangeImageRequest) Reset() {
 	*x = ChangeImageRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[88]
+	mi := &file_shoal_v1_control_proto_msgTypes[94]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6099,7 +6693,7 @@ func (x *ChangeImageRequest) String() string {
 func (*ChangeImageRequest) ProtoMessage() {}
 
 func (x *ChangeImageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[88]
+	mi := &file_shoal_v1_control_proto_msgTypes[94]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6112,7 +6706,7 @@ func (x *ChangeImageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChangeImageRequest.ProtoReflect.Descriptor instead.
 func (*ChangeImageRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{88}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{94}
 }
 
 func (x *ChangeImageRequest) GetName() string {
@@ -6203,7 +6797,7 @@ type ChangeImageResponse struct {
 
 func (x *ChangeImageResponse) Reset() {
 	*x = ChangeImageResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[89]
+	mi := &file_shoal_v1_control_proto_msgTypes[95]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6215,7 +6809,7 @@ func (x *ChangeImageResponse) String() string {
 func (*ChangeImageResponse) ProtoMessage() {}
 
 func (x *ChangeImageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[89]
+	mi := &file_shoal_v1_control_proto_msgTypes[95]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6228,7 +6822,7 @@ func (x *ChangeImageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChangeImageResponse.ProtoReflect.Descriptor instead.
 func (*ChangeImageResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{89}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{95}
 }
 
 func (x *ChangeImageResponse) GetImage() *ImageRow {
@@ -6250,7 +6844,7 @@ type CollectImagesRequest struct {
 
 func (x *CollectImagesRequest) Reset() {
 	*x = CollectImagesRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[90]
+	mi := &file_shoal_v1_control_proto_msgTypes[96]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6262,7 +6856,7 @@ func (x *CollectImagesRequest) String() string {
 func (*CollectImagesRequest) ProtoMessage() {}
 
 func (x *CollectImagesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[90]
+	mi := &file_shoal_v1_control_proto_msgTypes[96]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6275,7 +6869,7 @@ func (x *CollectImagesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CollectImagesRequest.ProtoReflect.Descriptor instead.
 func (*CollectImagesRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{90}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{96}
 }
 
 func (x *CollectImagesRequest) GetAll() bool {
@@ -6312,7 +6906,7 @@ type CollectImagesResponse struct {
 
 func (x *CollectImagesResponse) Reset() {
 	*x = CollectImagesResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[91]
+	mi := &file_shoal_v1_control_proto_msgTypes[97]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6324,7 +6918,7 @@ func (x *CollectImagesResponse) String() string {
 func (*CollectImagesResponse) ProtoMessage() {}
 
 func (x *CollectImagesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[91]
+	mi := &file_shoal_v1_control_proto_msgTypes[97]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6337,7 +6931,7 @@ func (x *CollectImagesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CollectImagesResponse.ProtoReflect.Descriptor instead.
 func (*CollectImagesResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{91}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{97}
 }
 
 func (x *CollectImagesResponse) GetBlobs() int32 {
@@ -6380,7 +6974,7 @@ type ImagePolicy struct {
 
 func (x *ImagePolicy) Reset() {
 	*x = ImagePolicy{}
-	mi := &file_shoal_v1_control_proto_msgTypes[92]
+	mi := &file_shoal_v1_control_proto_msgTypes[98]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6392,7 +6986,7 @@ func (x *ImagePolicy) String() string {
 func (*ImagePolicy) ProtoMessage() {}
 
 func (x *ImagePolicy) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[92]
+	mi := &file_shoal_v1_control_proto_msgTypes[98]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6405,7 +6999,7 @@ func (x *ImagePolicy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImagePolicy.ProtoReflect.Descriptor instead.
 func (*ImagePolicy) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{92}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{98}
 }
 
 func (x *ImagePolicy) GetUpstream() string {
@@ -6438,7 +7032,7 @@ type GetImagePolicyRequest struct {
 
 func (x *GetImagePolicyRequest) Reset() {
 	*x = GetImagePolicyRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[93]
+	mi := &file_shoal_v1_control_proto_msgTypes[99]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6450,7 +7044,7 @@ func (x *GetImagePolicyRequest) String() string {
 func (*GetImagePolicyRequest) ProtoMessage() {}
 
 func (x *GetImagePolicyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[93]
+	mi := &file_shoal_v1_control_proto_msgTypes[99]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6463,7 +7057,7 @@ func (x *GetImagePolicyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetImagePolicyRequest.ProtoReflect.Descriptor instead.
 func (*GetImagePolicyRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{93}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{99}
 }
 
 // GetImagePolicyResponse answers GetImagePolicy.
@@ -6477,7 +7071,7 @@ type GetImagePolicyResponse struct {
 
 func (x *GetImagePolicyResponse) Reset() {
 	*x = GetImagePolicyResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[94]
+	mi := &file_shoal_v1_control_proto_msgTypes[100]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6489,7 +7083,7 @@ func (x *GetImagePolicyResponse) String() string {
 func (*GetImagePolicyResponse) ProtoMessage() {}
 
 func (x *GetImagePolicyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[94]
+	mi := &file_shoal_v1_control_proto_msgTypes[100]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6502,7 +7096,7 @@ func (x *GetImagePolicyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetImagePolicyResponse.ProtoReflect.Descriptor instead.
 func (*GetImagePolicyResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{94}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{100}
 }
 
 func (x *GetImagePolicyResponse) GetPolicy() *ImagePolicy {
@@ -6529,7 +7123,7 @@ type SetImagePolicyRequest struct {
 
 func (x *SetImagePolicyRequest) Reset() {
 	*x = SetImagePolicyRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[95]
+	mi := &file_shoal_v1_control_proto_msgTypes[101]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6541,7 +7135,7 @@ func (x *SetImagePolicyRequest) String() string {
 func (*SetImagePolicyRequest) ProtoMessage() {}
 
 func (x *SetImagePolicyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[95]
+	mi := &file_shoal_v1_control_proto_msgTypes[101]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6554,7 +7148,7 @@ func (x *SetImagePolicyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetImagePolicyRequest.ProtoReflect.Descriptor instead.
 func (*SetImagePolicyRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{95}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{101}
 }
 
 func (x *SetImagePolicyRequest) GetUpstream() string {
@@ -6574,7 +7168,7 @@ type SetImagePolicyResponse struct {
 
 func (x *SetImagePolicyResponse) Reset() {
 	*x = SetImagePolicyResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[96]
+	mi := &file_shoal_v1_control_proto_msgTypes[102]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6586,7 +7180,7 @@ func (x *SetImagePolicyResponse) String() string {
 func (*SetImagePolicyResponse) ProtoMessage() {}
 
 func (x *SetImagePolicyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[96]
+	mi := &file_shoal_v1_control_proto_msgTypes[102]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6599,7 +7193,7 @@ func (x *SetImagePolicyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetImagePolicyResponse.ProtoReflect.Descriptor instead.
 func (*SetImagePolicyResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{96}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{102}
 }
 
 func (x *SetImagePolicyResponse) GetPolicy() *ImagePolicy {
@@ -6618,7 +7212,7 @@ type GetRegistryLoginRequest struct {
 
 func (x *GetRegistryLoginRequest) Reset() {
 	*x = GetRegistryLoginRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[97]
+	mi := &file_shoal_v1_control_proto_msgTypes[103]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6630,7 +7224,7 @@ func (x *GetRegistryLoginRequest) String() string {
 func (*GetRegistryLoginRequest) ProtoMessage() {}
 
 func (x *GetRegistryLoginRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[97]
+	mi := &file_shoal_v1_control_proto_msgTypes[103]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6643,7 +7237,7 @@ func (x *GetRegistryLoginRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetRegistryLoginRequest.ProtoReflect.Descriptor instead.
 func (*GetRegistryLoginRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{97}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{103}
 }
 
 // GetRegistryLoginResponse answers GetRegistryLogin.
@@ -6658,7 +7252,7 @@ type GetRegistryLoginResponse struct {
 
 func (x *GetRegistryLoginResponse) Reset() {
 	*x = GetRegistryLoginResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[98]
+	mi := &file_shoal_v1_control_proto_msgTypes[104]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6670,7 +7264,7 @@ func (x *GetRegistryLoginResponse) String() string {
 func (*GetRegistryLoginResponse) ProtoMessage() {}
 
 func (x *GetRegistryLoginResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[98]
+	mi := &file_shoal_v1_control_proto_msgTypes[104]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6683,7 +7277,7 @@ func (x *GetRegistryLoginResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetRegistryLoginResponse.ProtoReflect.Descriptor instead.
 func (*GetRegistryLoginResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{98}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{104}
 }
 
 func (x *GetRegistryLoginResponse) GetAddress() string {
@@ -6718,7 +7312,7 @@ type PushImageRequest struct {
 
 func (x *PushImageRequest) Reset() {
 	*x = PushImageRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[99]
+	mi := &file_shoal_v1_control_proto_msgTypes[105]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6730,7 +7324,7 @@ func (x *PushImageRequest) String() string {
 func (*PushImageRequest) ProtoMessage() {}
 
 func (x *PushImageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[99]
+	mi := &file_shoal_v1_control_proto_msgTypes[105]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6743,7 +7337,7 @@ func (x *PushImageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PushImageRequest.ProtoReflect.Descriptor instead.
 func (*PushImageRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{99}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{105}
 }
 
 func (x *PushImageRequest) GetRef() string {
@@ -6774,7 +7368,7 @@ type PushImageResponse struct {
 
 func (x *PushImageResponse) Reset() {
 	*x = PushImageResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[100]
+	mi := &file_shoal_v1_control_proto_msgTypes[106]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6786,7 +7380,7 @@ func (x *PushImageResponse) String() string {
 func (*PushImageResponse) ProtoMessage() {}
 
 func (x *PushImageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[100]
+	mi := &file_shoal_v1_control_proto_msgTypes[106]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6799,7 +7393,7 @@ func (x *PushImageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PushImageResponse.ProtoReflect.Descriptor instead.
 func (*PushImageResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{100}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{106}
 }
 
 func (x *PushImageResponse) GetWhat() isPushImageResponse_What {
@@ -6853,7 +7447,7 @@ type PullImageRequest struct {
 
 func (x *PullImageRequest) Reset() {
 	*x = PullImageRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[101]
+	mi := &file_shoal_v1_control_proto_msgTypes[107]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6865,7 +7459,7 @@ func (x *PullImageRequest) String() string {
 func (*PullImageRequest) ProtoMessage() {}
 
 func (x *PullImageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[101]
+	mi := &file_shoal_v1_control_proto_msgTypes[107]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6878,7 +7472,7 @@ func (x *PullImageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PullImageRequest.ProtoReflect.Descriptor instead.
 func (*PullImageRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{101}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{107}
 }
 
 func (x *PullImageRequest) GetRef() string {
@@ -6902,7 +7496,7 @@ type PullImageResponse struct {
 
 func (x *PullImageResponse) Reset() {
 	*x = PullImageResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[102]
+	mi := &file_shoal_v1_control_proto_msgTypes[108]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6914,7 +7508,7 @@ func (x *PullImageResponse) String() string {
 func (*PullImageResponse) ProtoMessage() {}
 
 func (x *PullImageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[102]
+	mi := &file_shoal_v1_control_proto_msgTypes[108]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6927,7 +7521,7 @@ func (x *PullImageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PullImageResponse.ProtoReflect.Descriptor instead.
 func (*PullImageResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{102}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{108}
 }
 
 func (x *PullImageResponse) GetWhat() isPullImageResponse_What {
@@ -6987,7 +7581,7 @@ type ImportImageRequest struct {
 
 func (x *ImportImageRequest) Reset() {
 	*x = ImportImageRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[103]
+	mi := &file_shoal_v1_control_proto_msgTypes[109]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6999,7 +7593,7 @@ func (x *ImportImageRequest) String() string {
 func (*ImportImageRequest) ProtoMessage() {}
 
 func (x *ImportImageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[103]
+	mi := &file_shoal_v1_control_proto_msgTypes[109]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7012,7 +7606,7 @@ func (x *ImportImageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImportImageRequest.ProtoReflect.Descriptor instead.
 func (*ImportImageRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{103}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{109}
 }
 
 func (x *ImportImageRequest) GetWhat() isImportImageRequest_What {
@@ -7081,7 +7675,7 @@ type ImportStart struct {
 
 func (x *ImportStart) Reset() {
 	*x = ImportStart{}
-	mi := &file_shoal_v1_control_proto_msgTypes[104]
+	mi := &file_shoal_v1_control_proto_msgTypes[110]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7093,7 +7687,7 @@ func (x *ImportStart) String() string {
 func (*ImportStart) ProtoMessage() {}
 
 func (x *ImportStart) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[104]
+	mi := &file_shoal_v1_control_proto_msgTypes[110]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7106,7 +7700,7 @@ func (x *ImportStart) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImportStart.ProtoReflect.Descriptor instead.
 func (*ImportStart) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{104}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{110}
 }
 
 func (x *ImportStart) GetAs() string {
@@ -7130,7 +7724,7 @@ type ImportImageResponse struct {
 
 func (x *ImportImageResponse) Reset() {
 	*x = ImportImageResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[105]
+	mi := &file_shoal_v1_control_proto_msgTypes[111]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7142,7 +7736,7 @@ func (x *ImportImageResponse) String() string {
 func (*ImportImageResponse) ProtoMessage() {}
 
 func (x *ImportImageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[105]
+	mi := &file_shoal_v1_control_proto_msgTypes[111]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7155,7 +7749,7 @@ func (x *ImportImageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImportImageResponse.ProtoReflect.Descriptor instead.
 func (*ImportImageResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{105}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{111}
 }
 
 func (x *ImportImageResponse) GetWhat() isImportImageResponse_What {
@@ -7211,7 +7805,7 @@ type ExportImageRequest struct {
 
 func (x *ExportImageRequest) Reset() {
 	*x = ExportImageRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[106]
+	mi := &file_shoal_v1_control_proto_msgTypes[112]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7223,7 +7817,7 @@ func (x *ExportImageRequest) String() string {
 func (*ExportImageRequest) ProtoMessage() {}
 
 func (x *ExportImageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[106]
+	mi := &file_shoal_v1_control_proto_msgTypes[112]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7236,7 +7830,7 @@ func (x *ExportImageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExportImageRequest.ProtoReflect.Descriptor instead.
 func (*ExportImageRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{106}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{112}
 }
 
 func (x *ExportImageRequest) GetRef() string {
@@ -7275,7 +7869,7 @@ type ExportImageResponse struct {
 
 func (x *ExportImageResponse) Reset() {
 	*x = ExportImageResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[107]
+	mi := &file_shoal_v1_control_proto_msgTypes[113]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7287,7 +7881,7 @@ func (x *ExportImageResponse) String() string {
 func (*ExportImageResponse) ProtoMessage() {}
 
 func (x *ExportImageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[107]
+	mi := &file_shoal_v1_control_proto_msgTypes[113]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7300,7 +7894,7 @@ func (x *ExportImageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExportImageResponse.ProtoReflect.Descriptor instead.
 func (*ExportImageResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{107}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{113}
 }
 
 func (x *ExportImageResponse) GetWhat() isExportImageResponse_What {
@@ -7381,7 +7975,7 @@ type PortRow struct {
 
 func (x *PortRow) Reset() {
 	*x = PortRow{}
-	mi := &file_shoal_v1_control_proto_msgTypes[108]
+	mi := &file_shoal_v1_control_proto_msgTypes[114]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7393,7 +7987,7 @@ func (x *PortRow) String() string {
 func (*PortRow) ProtoMessage() {}
 
 func (x *PortRow) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[108]
+	mi := &file_shoal_v1_control_proto_msgTypes[114]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7406,7 +8000,7 @@ func (x *PortRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PortRow.ProtoReflect.Descriptor instead.
 func (*PortRow) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{108}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{114}
 }
 
 func (x *PortRow) GetPort() uint32 {
@@ -7509,7 +8103,7 @@ type ListPortsRequest struct {
 
 func (x *ListPortsRequest) Reset() {
 	*x = ListPortsRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[109]
+	mi := &file_shoal_v1_control_proto_msgTypes[115]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7521,7 +8115,7 @@ func (x *ListPortsRequest) String() string {
 func (*ListPortsRequest) ProtoMessage() {}
 
 func (x *ListPortsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[109]
+	mi := &file_shoal_v1_control_proto_msgTypes[115]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7534,7 +8128,7 @@ func (x *ListPortsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPortsRequest.ProtoReflect.Descriptor instead.
 func (*ListPortsRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{109}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{115}
 }
 
 // ListPortsResponse answers ListPorts.
@@ -7548,7 +8142,7 @@ type ListPortsResponse struct {
 
 func (x *ListPortsResponse) Reset() {
 	*x = ListPortsResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[110]
+	mi := &file_shoal_v1_control_proto_msgTypes[116]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7560,7 +8154,7 @@ func (x *ListPortsResponse) String() string {
 func (*ListPortsResponse) ProtoMessage() {}
 
 func (x *ListPortsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[110]
+	mi := &file_shoal_v1_control_proto_msgTypes[116]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7573,7 +8167,7 @@ func (x *ListPortsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPortsResponse.ProtoReflect.Descriptor instead.
 func (*ListPortsResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{110}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{116}
 }
 
 func (x *ListPortsResponse) GetPorts() []*PortRow {
@@ -7609,7 +8203,7 @@ type ReachRow struct {
 
 func (x *ReachRow) Reset() {
 	*x = ReachRow{}
-	mi := &file_shoal_v1_control_proto_msgTypes[111]
+	mi := &file_shoal_v1_control_proto_msgTypes[117]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7621,7 +8215,7 @@ func (x *ReachRow) String() string {
 func (*ReachRow) ProtoMessage() {}
 
 func (x *ReachRow) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[111]
+	mi := &file_shoal_v1_control_proto_msgTypes[117]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7634,7 +8228,7 @@ func (x *ReachRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReachRow.ProtoReflect.Descriptor instead.
 func (*ReachRow) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{111}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{117}
 }
 
 func (x *ReachRow) GetReplica() string {
@@ -7717,7 +8311,7 @@ type ListReachRequest struct {
 
 func (x *ListReachRequest) Reset() {
 	*x = ListReachRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[112]
+	mi := &file_shoal_v1_control_proto_msgTypes[118]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7729,7 +8323,7 @@ func (x *ListReachRequest) String() string {
 func (*ListReachRequest) ProtoMessage() {}
 
 func (x *ListReachRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[112]
+	mi := &file_shoal_v1_control_proto_msgTypes[118]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7742,7 +8336,7 @@ func (x *ListReachRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListReachRequest.ProtoReflect.Descriptor instead.
 func (*ListReachRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{112}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{118}
 }
 
 func (x *ListReachRequest) GetService() string {
@@ -7763,7 +8357,7 @@ type ListReachResponse struct {
 
 func (x *ListReachResponse) Reset() {
 	*x = ListReachResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[113]
+	mi := &file_shoal_v1_control_proto_msgTypes[119]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7775,7 +8369,7 @@ func (x *ListReachResponse) String() string {
 func (*ListReachResponse) ProtoMessage() {}
 
 func (x *ListReachResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[113]
+	mi := &file_shoal_v1_control_proto_msgTypes[119]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7788,7 +8382,7 @@ func (x *ListReachResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListReachResponse.ProtoReflect.Descriptor instead.
 func (*ListReachResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{113}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{119}
 }
 
 func (x *ListReachResponse) GetReplicas() []*ReachRow {
@@ -7819,7 +8413,7 @@ type NetworkRow struct {
 
 func (x *NetworkRow) Reset() {
 	*x = NetworkRow{}
-	mi := &file_shoal_v1_control_proto_msgTypes[114]
+	mi := &file_shoal_v1_control_proto_msgTypes[120]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7831,7 +8425,7 @@ func (x *NetworkRow) String() string {
 func (*NetworkRow) ProtoMessage() {}
 
 func (x *NetworkRow) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[114]
+	mi := &file_shoal_v1_control_proto_msgTypes[120]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7844,7 +8438,7 @@ func (x *NetworkRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NetworkRow.ProtoReflect.Descriptor instead.
 func (*NetworkRow) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{114}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{120}
 }
 
 func (x *NetworkRow) GetName() string {
@@ -7891,7 +8485,7 @@ type NetworkService struct {
 
 func (x *NetworkService) Reset() {
 	*x = NetworkService{}
-	mi := &file_shoal_v1_control_proto_msgTypes[115]
+	mi := &file_shoal_v1_control_proto_msgTypes[121]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7903,7 +8497,7 @@ func (x *NetworkService) String() string {
 func (*NetworkService) ProtoMessage() {}
 
 func (x *NetworkService) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[115]
+	mi := &file_shoal_v1_control_proto_msgTypes[121]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7916,7 +8510,7 @@ func (x *NetworkService) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NetworkService.ProtoReflect.Descriptor instead.
 func (*NetworkService) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{115}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{121}
 }
 
 func (x *NetworkService) GetService() string {
@@ -7978,7 +8572,7 @@ type ListNetworksRequest struct {
 
 func (x *ListNetworksRequest) Reset() {
 	*x = ListNetworksRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[116]
+	mi := &file_shoal_v1_control_proto_msgTypes[122]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7990,7 +8584,7 @@ func (x *ListNetworksRequest) String() string {
 func (*ListNetworksRequest) ProtoMessage() {}
 
 func (x *ListNetworksRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[116]
+	mi := &file_shoal_v1_control_proto_msgTypes[122]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8003,7 +8597,7 @@ func (x *ListNetworksRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListNetworksRequest.ProtoReflect.Descriptor instead.
 func (*ListNetworksRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{116}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{122}
 }
 
 func (x *ListNetworksRequest) GetNetwork() string {
@@ -8024,7 +8618,7 @@ type ListNetworksResponse struct {
 
 func (x *ListNetworksResponse) Reset() {
 	*x = ListNetworksResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[117]
+	mi := &file_shoal_v1_control_proto_msgTypes[123]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8036,7 +8630,7 @@ func (x *ListNetworksResponse) String() string {
 func (*ListNetworksResponse) ProtoMessage() {}
 
 func (x *ListNetworksResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[117]
+	mi := &file_shoal_v1_control_proto_msgTypes[123]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8049,7 +8643,7 @@ func (x *ListNetworksResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListNetworksResponse.ProtoReflect.Descriptor instead.
 func (*ListNetworksResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{117}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{123}
 }
 
 func (x *ListNetworksResponse) GetNetworks() []*NetworkRow {
@@ -8081,7 +8675,7 @@ type ForwardRequest struct {
 
 func (x *ForwardRequest) Reset() {
 	*x = ForwardRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[118]
+	mi := &file_shoal_v1_control_proto_msgTypes[124]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8093,7 +8687,7 @@ func (x *ForwardRequest) String() string {
 func (*ForwardRequest) ProtoMessage() {}
 
 func (x *ForwardRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[118]
+	mi := &file_shoal_v1_control_proto_msgTypes[124]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8106,7 +8700,7 @@ func (x *ForwardRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForwardRequest.ProtoReflect.Descriptor instead.
 func (*ForwardRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{118}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{124}
 }
 
 func (x *ForwardRequest) GetWhat() isForwardRequest_What {
@@ -8177,7 +8771,7 @@ type ForwardStart struct {
 
 func (x *ForwardStart) Reset() {
 	*x = ForwardStart{}
-	mi := &file_shoal_v1_control_proto_msgTypes[119]
+	mi := &file_shoal_v1_control_proto_msgTypes[125]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8189,7 +8783,7 @@ func (x *ForwardStart) String() string {
 func (*ForwardStart) ProtoMessage() {}
 
 func (x *ForwardStart) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[119]
+	mi := &file_shoal_v1_control_proto_msgTypes[125]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8202,7 +8796,7 @@ func (x *ForwardStart) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForwardStart.ProtoReflect.Descriptor instead.
 func (*ForwardStart) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{119}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{125}
 }
 
 func (x *ForwardStart) GetService() string {
@@ -8240,7 +8834,7 @@ type ForwardResponse struct {
 
 func (x *ForwardResponse) Reset() {
 	*x = ForwardResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[120]
+	mi := &file_shoal_v1_control_proto_msgTypes[126]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8252,7 +8846,7 @@ func (x *ForwardResponse) String() string {
 func (*ForwardResponse) ProtoMessage() {}
 
 func (x *ForwardResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[120]
+	mi := &file_shoal_v1_control_proto_msgTypes[126]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8265,7 +8859,7 @@ func (x *ForwardResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForwardResponse.ProtoReflect.Descriptor instead.
 func (*ForwardResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{120}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{126}
 }
 
 func (x *ForwardResponse) GetWhat() isForwardResponse_What {
@@ -8505,7 +9099,60 @@ const file_shoal_v1_control_proto_rawDesc = "" +
 	"\x13ack_timeout_seconds\x18\x05 \x01(\x01R\x11ackTimeoutSeconds\"u\n" +
 	"\x0fOperateResponse\x12/\n" +
 	"\aoutcome\x18\x01 \x01(\v2\x15.shoal.v1.WishOutcomeR\aoutcome\x121\n" +
-	"\tfreshness\x18\x02 \x01(\v2\x13.shoal.v1.FreshnessR\tfreshness\"\xf6\x02\n" +
+	"\tfreshness\x18\x02 \x01(\v2\x13.shoal.v1.FreshnessR\tfreshness\"\xc8\x01\n" +
+	"\x13SteerRolloutRequest\x12\x18\n" +
+	"\aservice\x18\x01 \x01(\tR\aservice\x12\x16\n" +
+	"\x06change\x18\x02 \x01(\tR\x06change\x12\x0e\n" +
+	"\x02to\x18\x03 \x01(\tR\x02to\x12\x0e\n" +
+	"\x02of\x18\x04 \x01(\tR\x02of\x12\x1b\n" +
+	"\tplan_only\x18\x05 \x01(\bR\bplanOnly\x12\x12\n" +
+	"\x04acks\x18\x06 \x01(\x05R\x04acks\x12.\n" +
+	"\x13ack_timeout_seconds\x18\a \x01(\x01R\x11ackTimeoutSeconds\"z\n" +
+	"\x14SteerRolloutResponse\x12/\n" +
+	"\aoutcome\x18\x01 \x01(\v2\x15.shoal.v1.WishOutcomeR\aoutcome\x121\n" +
+	"\tfreshness\x18\x02 \x01(\v2\x13.shoal.v1.FreshnessR\tfreshness\"-\n" +
+	"\x11GetRolloutRequest\x12\x18\n" +
+	"\aservice\x18\x01 \x01(\tR\aservice\"\xab\x01\n" +
+	"\x12GetRolloutResponse\x121\n" +
+	"\arollout\x18\x01 \x01(\v2\x17.shoal.v1.RolloutStatusR\arollout\x12/\n" +
+	"\ahistory\x18\x02 \x03(\v2\x15.shoal.v1.RevisionRowR\ahistory\x121\n" +
+	"\tfreshness\x18\x03 \x01(\v2\x13.shoal.v1.FreshnessR\tfreshness\"\x88\x06\n" +
+	"\rRolloutStatus\x12\x18\n" +
+	"\aservice\x18\x01 \x01(\tR\aservice\x120\n" +
+	"\brevision\x18\x02 \x01(\v2\x14.shoal.v1.RevisionIDR\brevision\x12\x14\n" +
+	"\x05image\x18\x03 \x01(\tR\x05image\x12\x14\n" +
+	"\x05state\x18\x04 \x01(\tR\x05state\x12\x14\n" +
+	"\x05slots\x18\x05 \x01(\x05R\x05slots\x12\x18\n" +
+	"\acurrent\x18\x06 \x01(\x05R\acurrent\x12\x18\n" +
+	"\ahealthy\x18\a \x01(\x05R\ahealthy\x12\x16\n" +
+	"\x06failed\x18\b \x01(\x05R\x06failed\x12\x12\n" +
+	"\x04next\x18\t \x03(\x05R\x04next\x12\x14\n" +
+	"\x05waits\x18\n" +
+	" \x01(\tR\x05waits\x12#\n" +
+	"\rsince_seconds\x18\v \x01(\x01R\fsinceSeconds\x12%\n" +
+	"\x05actor\x18\f \x01(\v2\x0f.shoal.v1.PlaceR\x05actor\x12,\n" +
+	"\x12acts_after_seconds\x18\r \x01(\x01R\x10actsAfterSeconds\x12#\n" +
+	"\rfirst_failure\x18\x0e \x01(\tR\ffirstFailure\x12\x1d\n" +
+	"\n" +
+	"is_settled\x18\x0f \x01(\bR\tisSettled\x12\x1f\n" +
+	"\vis_promoted\x18\x10 \x01(\bR\n" +
+	"isPromoted\x12\x1b\n" +
+	"\tis_paused\x18\x11 \x01(\bR\bisPaused\x12\x10\n" +
+	"\x03why\x18\x12 \x01(\tR\x03why\x12,\n" +
+	"\x06undoes\x18\x13 \x01(\v2\x14.shoal.v1.RevisionIDR\x06undoes\x12\x19\n" +
+	"\bundo_why\x18\x14 \x01(\tR\aundoWhy\x120\n" +
+	"\brestores\x18\x15 \x01(\v2\x14.shoal.v1.RevisionIDR\brestores\x126\n" +
+	"\baccepted\x18\x16 \x01(\v2\x1a.google.protobuf.TimestampR\baccepted\x122\n" +
+	"\x15promote_after_seconds\x18\x17 \x01(\x01R\x13promoteAfterSeconds\"\xa1\x02\n" +
+	"\vRevisionRow\x120\n" +
+	"\brevision\x18\x01 \x01(\v2\x14.shoal.v1.RevisionIDR\brevision\x126\n" +
+	"\baccepted\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\baccepted\x12\x1f\n" +
+	"\x02by\x18\x03 \x01(\v2\x0f.shoal.v1.PlaceR\x02by\x12\x14\n" +
+	"\x05image\x18\x04 \x01(\tR\x05image\x12\x16\n" +
+	"\x06digest\x18\x05 \x01(\tR\x06digest\x12\x14\n" +
+	"\x05state\x18\x06 \x01(\tR\x05state\x12\x10\n" +
+	"\x03why\x18\a \x01(\tR\x03why\x121\n" +
+	"\tundone_by\x18\b \x01(\v2\x14.shoal.v1.RevisionIDR\bundoneBy\"\xf6\x02\n" +
 	"\x11ChangePeerRequest\x12\x12\n" +
 	"\x04peer\x18\x01 \x01(\tR\x04peer\x12\x16\n" +
 	"\x06change\x18\x02 \x01(\tR\x06change\x12\x12\n" +
@@ -8537,13 +9184,14 @@ const file_shoal_v1_control_proto_rawDesc = "" +
 	"\x15ExplainServiceRequest\x12\x18\n" +
 	"\aservice\x18\x01 \x01(\tR\aservice\x12\x17\n" +
 	"\x04slot\x18\x02 \x01(\x05H\x00R\x04slot\x88\x01\x01B\a\n" +
-	"\x05_slot\"\xef\x01\n" +
+	"\x05_slot\"\xa2\x02\n" +
 	"\x16ExplainServiceResponse\x12.\n" +
 	"\aservice\x18\x01 \x01(\v2\x14.shoal.v1.ServiceRowR\aservice\x12-\n" +
 	"\x05slots\x18\x02 \x03(\v2\x17.shoal.v1.ExplainedSlotR\x05slots\x12-\n" +
 	"\bverdicts\x18\x03 \x03(\v2\x11.shoal.v1.VerdictR\bverdicts\x12\x14\n" +
 	"\x05never\x18\x04 \x01(\tR\x05never\x121\n" +
-	"\tfreshness\x18\x05 \x01(\v2\x13.shoal.v1.FreshnessR\tfreshness\"\xbb\x01\n" +
+	"\tfreshness\x18\x05 \x01(\v2\x13.shoal.v1.FreshnessR\tfreshness\x121\n" +
+	"\arollout\x18\x06 \x01(\v2\x17.shoal.v1.RolloutStatusR\arollout\"\xbb\x01\n" +
 	"\rExplainedSlot\x12\x12\n" +
 	"\x04slot\x18\x01 \x01(\x05R\x04slot\x12+\n" +
 	"\bproposed\x18\x02 \x01(\v2\x0f.shoal.v1.PlaceR\bproposed\x12.\n" +
@@ -8648,7 +9296,7 @@ const file_shoal_v1_control_proto_rawDesc = "" +
 	"\bservices\x18\x01 \x03(\tR\bservices\"y\n" +
 	"\rWatchResponse\x125\n" +
 	"\bservices\x18\x01 \x03(\v2\x19.shoal.v1.ServiceProgressR\bservices\x121\n" +
-	"\tfreshness\x18\x02 \x01(\v2\x13.shoal.v1.FreshnessR\tfreshness\"\xee\x01\n" +
+	"\tfreshness\x18\x02 \x01(\v2\x13.shoal.v1.FreshnessR\tfreshness\"\xa1\x02\n" +
 	"\x0fServiceProgress\x12.\n" +
 	"\aservice\x18\x01 \x01(\v2\x14.shoal.v1.ServiceRowR\aservice\x120\n" +
 	"\breplicas\x18\x02 \x03(\v2\x14.shoal.v1.ReplicaRowR\breplicas\x12\x1d\n" +
@@ -8657,7 +9305,8 @@ const file_shoal_v1_control_proto_rawDesc = "" +
 	"\n" +
 	"is_settled\x18\x04 \x01(\bR\tisSettled\x12\x18\n" +
 	"\atrouble\x18\x05 \x01(\tR\atrouble\x12!\n" +
-	"\ftrouble_slot\x18\x06 \x01(\x05R\vtroubleSlot\"\x81\x02\n" +
+	"\ftrouble_slot\x18\x06 \x01(\x05R\vtroubleSlot\x121\n" +
+	"\arollout\x18\a \x01(\v2\x17.shoal.v1.RolloutStatusR\arollout\"\x81\x02\n" +
 	"\x11StreamLogsRequest\x12\x18\n" +
 	"\aservice\x18\x01 \x01(\tR\aservice\x12\x17\n" +
 	"\x04slot\x18\x02 \x01(\x05H\x00R\x04slot\x88\x01\x01\x12\x12\n" +
@@ -8954,12 +9603,15 @@ const file_shoal_v1_control_proto_rawDesc = "" +
 	"\x0fForwardResponse\x12\x14\n" +
 	"\x04data\x18\x01 \x01(\fH\x00R\x04data\x12\x12\n" +
 	"\x03end\x18\x02 \x01(\bH\x00R\x03endB\x06\n" +
-	"\x04what2\xfe\x18\n" +
+	"\x04what2\x96\x1a\n" +
 	"\x0eControlService\x12;\n" +
 	"\x06Deploy\x12\x17.shoal.v1.DeployRequest\x1a\x18.shoal.v1.DeployResponse\x128\n" +
 	"\x05Scale\x12\x16.shoal.v1.ScaleRequest\x1a\x17.shoal.v1.ScaleResponse\x12;\n" +
 	"\x06Remove\x12\x17.shoal.v1.RemoveRequest\x1a\x18.shoal.v1.RemoveResponse\x12>\n" +
-	"\aOperate\x12\x18.shoal.v1.OperateRequest\x1a\x19.shoal.v1.OperateResponse\x12G\n" +
+	"\aOperate\x12\x18.shoal.v1.OperateRequest\x1a\x19.shoal.v1.OperateResponse\x12M\n" +
+	"\fSteerRollout\x12\x1d.shoal.v1.SteerRolloutRequest\x1a\x1e.shoal.v1.SteerRolloutResponse\x12G\n" +
+	"\n" +
+	"GetRollout\x12\x1b.shoal.v1.GetRolloutRequest\x1a\x1c.shoal.v1.GetRolloutResponse\x12G\n" +
 	"\n" +
 	"ChangePeer\x12\x1b.shoal.v1.ChangePeerRequest\x1a\x1c.shoal.v1.ChangePeerResponse\x12F\n" +
 	"\tWatchPeer\x12\x1a.shoal.v1.WatchPeerRequest\x1a\x1b.shoal.v1.WatchPeerResponse0\x01\x12M\n" +
@@ -9019,7 +9671,7 @@ func file_shoal_v1_control_proto_rawDescGZIP() []byte {
 	return file_shoal_v1_control_proto_rawDescData
 }
 
-var file_shoal_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 130)
+var file_shoal_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 136)
 var file_shoal_v1_control_proto_goTypes = []any{
 	(*ErrorDetail)(nil),              // 0: shoal.v1.ErrorDetail
 	(*Freshness)(nil),                // 1: shoal.v1.Freshness
@@ -9040,151 +9692,157 @@ var file_shoal_v1_control_proto_goTypes = []any{
 	(*RemoveResponse)(nil),           // 16: shoal.v1.RemoveResponse
 	(*OperateRequest)(nil),           // 17: shoal.v1.OperateRequest
 	(*OperateResponse)(nil),          // 18: shoal.v1.OperateResponse
-	(*ChangePeerRequest)(nil),        // 19: shoal.v1.ChangePeerRequest
-	(*ChangePeerResponse)(nil),       // 20: shoal.v1.ChangePeerResponse
-	(*WatchPeerRequest)(nil),         // 21: shoal.v1.WatchPeerRequest
-	(*WatchPeerResponse)(nil),        // 22: shoal.v1.WatchPeerResponse
-	(*HeldSlot)(nil),                 // 23: shoal.v1.HeldSlot
-	(*ExplainServiceRequest)(nil),    // 24: shoal.v1.ExplainServiceRequest
-	(*ExplainServiceResponse)(nil),   // 25: shoal.v1.ExplainServiceResponse
-	(*ExplainedSlot)(nil),            // 26: shoal.v1.ExplainedSlot
-	(*CopyFromRequest)(nil),          // 27: shoal.v1.CopyFromRequest
-	(*CopyFromResponse)(nil),         // 28: shoal.v1.CopyFromResponse
-	(*CopyToRequest)(nil),            // 29: shoal.v1.CopyToRequest
-	(*CopyToResponse)(nil),           // 30: shoal.v1.CopyToResponse
-	(*WatchUsageRequest)(nil),        // 31: shoal.v1.WatchUsageRequest
-	(*WatchUsageResponse)(nil),       // 32: shoal.v1.WatchUsageResponse
-	(*PeerUsage)(nil),                // 33: shoal.v1.PeerUsage
-	(*UsedReplica)(nil),              // 34: shoal.v1.UsedReplica
-	(*RunDoctorRequest)(nil),         // 35: shoal.v1.RunDoctorRequest
-	(*RunDoctorResponse)(nil),        // 36: shoal.v1.RunDoctorResponse
-	(*GetDebugRequest)(nil),          // 37: shoal.v1.GetDebugRequest
-	(*GetDebugResponse)(nil),         // 38: shoal.v1.GetDebugResponse
-	(*GetMetricsRequest)(nil),        // 39: shoal.v1.GetMetricsRequest
-	(*GetMetricsResponse)(nil),       // 40: shoal.v1.GetMetricsResponse
-	(*ListServicesRequest)(nil),      // 41: shoal.v1.ListServicesRequest
-	(*ListServicesResponse)(nil),     // 42: shoal.v1.ListServicesResponse
-	(*ListReplicasRequest)(nil),      // 43: shoal.v1.ListReplicasRequest
-	(*ListReplicasResponse)(nil),     // 44: shoal.v1.ListReplicasResponse
-	(*InspectServiceRequest)(nil),    // 45: shoal.v1.InspectServiceRequest
-	(*InspectServiceResponse)(nil),   // 46: shoal.v1.InspectServiceResponse
-	(*WishConflict)(nil),             // 47: shoal.v1.WishConflict
-	(*Verdict)(nil),                  // 48: shoal.v1.Verdict
-	(*ListPeersRequest)(nil),         // 49: shoal.v1.ListPeersRequest
-	(*ListPeersResponse)(nil),        // 50: shoal.v1.ListPeersResponse
-	(*InspectPeerRequest)(nil),       // 51: shoal.v1.InspectPeerRequest
-	(*InspectPeerResponse)(nil),      // 52: shoal.v1.InspectPeerResponse
-	(*PeerMark)(nil),                 // 53: shoal.v1.PeerMark
-	(*PeerEdit)(nil),                 // 54: shoal.v1.PeerEdit
-	(*WatchRequest)(nil),             // 55: shoal.v1.WatchRequest
-	(*WatchResponse)(nil),            // 56: shoal.v1.WatchResponse
-	(*ServiceProgress)(nil),          // 57: shoal.v1.ServiceProgress
-	(*StreamLogsRequest)(nil),        // 58: shoal.v1.StreamLogsRequest
-	(*StreamLogsResponse)(nil),       // 59: shoal.v1.StreamLogsResponse
-	(*LogRow)(nil),                   // 60: shoal.v1.LogRow
-	(*LostHolder)(nil),               // 61: shoal.v1.LostHolder
-	(*StreamEventsRequest)(nil),      // 62: shoal.v1.StreamEventsRequest
-	(*StreamEventsResponse)(nil),     // 63: shoal.v1.StreamEventsResponse
-	(*EventRow)(nil),                 // 64: shoal.v1.EventRow
-	(*GetStatusRequest)(nil),         // 65: shoal.v1.GetStatusRequest
-	(*GetStatusResponse)(nil),        // 66: shoal.v1.GetStatusResponse
-	(*StoreStatus)(nil),              // 67: shoal.v1.StoreStatus
-	(*InitRequest)(nil),              // 68: shoal.v1.InitRequest
-	(*InitResponse)(nil),             // 69: shoal.v1.InitResponse
-	(*JoinRequest)(nil),              // 70: shoal.v1.JoinRequest
-	(*JoinResponse)(nil),             // 71: shoal.v1.JoinResponse
-	(*LeaveRequest)(nil),             // 72: shoal.v1.LeaveRequest
-	(*LeaveResponse)(nil),            // 73: shoal.v1.LeaveResponse
-	(*CreateTokenRequest)(nil),       // 74: shoal.v1.CreateTokenRequest
-	(*CreateTokenResponse)(nil),      // 75: shoal.v1.CreateTokenResponse
-	(*ListTokensRequest)(nil),        // 76: shoal.v1.ListTokensRequest
-	(*ListTokensResponse)(nil),       // 77: shoal.v1.ListTokensResponse
-	(*RevokeTokenRequest)(nil),       // 78: shoal.v1.RevokeTokenRequest
-	(*RevokeTokenResponse)(nil),      // 79: shoal.v1.RevokeTokenResponse
-	(*ImageRow)(nil),                 // 80: shoal.v1.ImageRow
-	(*ImageBlob)(nil),                // 81: shoal.v1.ImageBlob
-	(*MoveProgress)(nil),             // 82: shoal.v1.MoveProgress
-	(*MovedImages)(nil),              // 83: shoal.v1.MovedImages
-	(*ListImagesRequest)(nil),        // 84: shoal.v1.ListImagesRequest
-	(*ListImagesResponse)(nil),       // 85: shoal.v1.ListImagesResponse
-	(*InspectImageRequest)(nil),      // 86: shoal.v1.InspectImageRequest
-	(*InspectImageResponse)(nil),     // 87: shoal.v1.InspectImageResponse
-	(*ChangeImageRequest)(nil),       // 88: shoal.v1.ChangeImageRequest
-	(*ChangeImageResponse)(nil),      // 89: shoal.v1.ChangeImageResponse
-	(*CollectImagesRequest)(nil),     // 90: shoal.v1.CollectImagesRequest
-	(*CollectImagesResponse)(nil),    // 91: shoal.v1.CollectImagesResponse
-	(*ImagePolicy)(nil),              // 92: shoal.v1.ImagePolicy
-	(*GetImagePolicyRequest)(nil),    // 93: shoal.v1.GetImagePolicyRequest
-	(*GetImagePolicyResponse)(nil),   // 94: shoal.v1.GetImagePolicyResponse
-	(*SetImagePolicyRequest)(nil),    // 95: shoal.v1.SetImagePolicyRequest
-	(*SetImagePolicyResponse)(nil),   // 96: shoal.v1.SetImagePolicyResponse
-	(*GetRegistryLoginRequest)(nil),  // 97: shoal.v1.GetRegistryLoginRequest
-	(*GetRegistryLoginResponse)(nil), // 98: shoal.v1.GetRegistryLoginResponse
-	(*PushImageRequest)(nil),         // 99: shoal.v1.PushImageRequest
-	(*PushImageResponse)(nil),        // 100: shoal.v1.PushImageResponse
-	(*PullImageRequest)(nil),         // 101: shoal.v1.PullImageRequest
-	(*PullImageResponse)(nil),        // 102: shoal.v1.PullImageResponse
-	(*ImportImageRequest)(nil),       // 103: shoal.v1.ImportImageRequest
-	(*ImportStart)(nil),              // 104: shoal.v1.ImportStart
-	(*ImportImageResponse)(nil),      // 105: shoal.v1.ImportImageResponse
-	(*ExportImageRequest)(nil),       // 106: shoal.v1.ExportImageRequest
-	(*ExportImageResponse)(nil),      // 107: shoal.v1.ExportImageResponse
-	(*PortRow)(nil),                  // 108: shoal.v1.PortRow
-	(*ListPortsRequest)(nil),         // 109: shoal.v1.ListPortsRequest
-	(*ListPortsResponse)(nil),        // 110: shoal.v1.ListPortsResponse
-	(*ReachRow)(nil),                 // 111: shoal.v1.ReachRow
-	(*ListReachRequest)(nil),         // 112: shoal.v1.ListReachRequest
-	(*ListReachResponse)(nil),        // 113: shoal.v1.ListReachResponse
-	(*NetworkRow)(nil),               // 114: shoal.v1.NetworkRow
-	(*NetworkService)(nil),           // 115: shoal.v1.NetworkService
-	(*ListNetworksRequest)(nil),      // 116: shoal.v1.ListNetworksRequest
-	(*ListNetworksResponse)(nil),     // 117: shoal.v1.ListNetworksResponse
-	(*ForwardRequest)(nil),           // 118: shoal.v1.ForwardRequest
-	(*ForwardStart)(nil),             // 119: shoal.v1.ForwardStart
-	(*ForwardResponse)(nil),          // 120: shoal.v1.ForwardResponse
-	nil,                              // 121: shoal.v1.ServiceRow.LabelsEntry
-	nil,                              // 122: shoal.v1.PeerRow.LabelsEntry
-	nil,                              // 123: shoal.v1.DeployRequest.IfRevisionEntry
-	nil,                              // 124: shoal.v1.DeployRequest.RemoveEntry
-	nil,                              // 125: shoal.v1.ChangePeerRequest.SetLabelsEntry
-	nil,                              // 126: shoal.v1.StoreStatus.RefusedEntry
-	nil,                              // 127: shoal.v1.InitRequest.LabelsEntry
-	nil,                              // 128: shoal.v1.JoinRequest.LabelsEntry
-	nil,                              // 129: shoal.v1.PortRow.RefusedEntry
-	(*RevisionID)(nil),               // 130: shoal.v1.RevisionID
-	(*Port)(nil),                     // 131: shoal.v1.Port
-	(*timestamppb.Timestamp)(nil),    // 132: google.protobuf.Timestamp
-	(*PortBinding)(nil),              // 133: shoal.v1.PortBinding
-	(*Resources)(nil),                // 134: shoal.v1.Resources
-	(*Spec)(nil),                     // 135: shoal.v1.Spec
-	(*Target)(nil),                   // 136: shoal.v1.Target
-	(*CopyChunk)(nil),                // 137: shoal.v1.CopyChunk
-	(*CopyStart)(nil),                // 138: shoal.v1.CopyStart
-	(*DoctorCheck)(nil),              // 139: shoal.v1.DoctorCheck
-	(*ExecRequest)(nil),              // 140: shoal.v1.ExecRequest
-	(*ExecResponse)(nil),             // 141: shoal.v1.ExecResponse
+	(*SteerRolloutRequest)(nil),      // 19: shoal.v1.SteerRolloutRequest
+	(*SteerRolloutResponse)(nil),     // 20: shoal.v1.SteerRolloutResponse
+	(*GetRolloutRequest)(nil),        // 21: shoal.v1.GetRolloutRequest
+	(*GetRolloutResponse)(nil),       // 22: shoal.v1.GetRolloutResponse
+	(*RolloutStatus)(nil),            // 23: shoal.v1.RolloutStatus
+	(*RevisionRow)(nil),              // 24: shoal.v1.RevisionRow
+	(*ChangePeerRequest)(nil),        // 25: shoal.v1.ChangePeerRequest
+	(*ChangePeerResponse)(nil),       // 26: shoal.v1.ChangePeerResponse
+	(*WatchPeerRequest)(nil),         // 27: shoal.v1.WatchPeerRequest
+	(*WatchPeerResponse)(nil),        // 28: shoal.v1.WatchPeerResponse
+	(*HeldSlot)(nil),                 // 29: shoal.v1.HeldSlot
+	(*ExplainServiceRequest)(nil),    // 30: shoal.v1.ExplainServiceRequest
+	(*ExplainServiceResponse)(nil),   // 31: shoal.v1.ExplainServiceResponse
+	(*ExplainedSlot)(nil),            // 32: shoal.v1.ExplainedSlot
+	(*CopyFromRequest)(nil),          // 33: shoal.v1.CopyFromRequest
+	(*CopyFromResponse)(nil),         // 34: shoal.v1.CopyFromResponse
+	(*CopyToRequest)(nil),            // 35: shoal.v1.CopyToRequest
+	(*CopyToResponse)(nil),           // 36: shoal.v1.CopyToResponse
+	(*WatchUsageRequest)(nil),        // 37: shoal.v1.WatchUsageRequest
+	(*WatchUsageResponse)(nil),       // 38: shoal.v1.WatchUsageResponse
+	(*PeerUsage)(nil),                // 39: shoal.v1.PeerUsage
+	(*UsedReplica)(nil),              // 40: shoal.v1.UsedReplica
+	(*RunDoctorRequest)(nil),         // 41: shoal.v1.RunDoctorRequest
+	(*RunDoctorResponse)(nil),        // 42: shoal.v1.RunDoctorResponse
+	(*GetDebugRequest)(nil),          // 43: shoal.v1.GetDebugRequest
+	(*GetDebugResponse)(nil),         // 44: shoal.v1.GetDebugResponse
+	(*GetMetricsRequest)(nil),        // 45: shoal.v1.GetMetricsRequest
+	(*GetMetricsResponse)(nil),       // 46: shoal.v1.GetMetricsResponse
+	(*ListServicesRequest)(nil),      // 47: shoal.v1.ListServicesRequest
+	(*ListServicesResponse)(nil),     // 48: shoal.v1.ListServicesResponse
+	(*ListReplicasRequest)(nil),      // 49: shoal.v1.ListReplicasRequest
+	(*ListReplicasResponse)(nil),     // 50: shoal.v1.ListReplicasResponse
+	(*InspectServiceRequest)(nil),    // 51: shoal.v1.InspectServiceRequest
+	(*InspectServiceResponse)(nil),   // 52: shoal.v1.InspectServiceResponse
+	(*WishConflict)(nil),             // 53: shoal.v1.WishConflict
+	(*Verdict)(nil),                  // 54: shoal.v1.Verdict
+	(*ListPeersRequest)(nil),         // 55: shoal.v1.ListPeersRequest
+	(*ListPeersResponse)(nil),        // 56: shoal.v1.ListPeersResponse
+	(*InspectPeerRequest)(nil),       // 57: shoal.v1.InspectPeerRequest
+	(*InspectPeerResponse)(nil),      // 58: shoal.v1.InspectPeerResponse
+	(*PeerMark)(nil),                 // 59: shoal.v1.PeerMark
+	(*PeerEdit)(nil),                 // 60: shoal.v1.PeerEdit
+	(*WatchRequest)(nil),             // 61: shoal.v1.WatchRequest
+	(*WatchResponse)(nil),            // 62: shoal.v1.WatchResponse
+	(*ServiceProgress)(nil),          // 63: shoal.v1.ServiceProgress
+	(*StreamLogsRequest)(nil),        // 64: shoal.v1.StreamLogsRequest
+	(*StreamLogsResponse)(nil),       // 65: shoal.v1.StreamLogsResponse
+	(*LogRow)(nil),                   // 66: shoal.v1.LogRow
+	(*LostHolder)(nil),               // 67: shoal.v1.LostHolder
+	(*StreamEventsRequest)(nil),      // 68: shoal.v1.StreamEventsRequest
+	(*StreamEventsResponse)(nil),     // 69: shoal.v1.StreamEventsResponse
+	(*EventRow)(nil),                 // 70: shoal.v1.EventRow
+	(*GetStatusRequest)(nil),         // 71: shoal.v1.GetStatusRequest
+	(*GetStatusResponse)(nil),        // 72: shoal.v1.GetStatusResponse
+	(*StoreStatus)(nil),              // 73: shoal.v1.StoreStatus
+	(*InitRequest)(nil),              // 74: shoal.v1.InitRequest
+	(*InitResponse)(nil),             // 75: shoal.v1.InitResponse
+	(*JoinRequest)(nil),              // 76: shoal.v1.JoinRequest
+	(*JoinResponse)(nil),             // 77: shoal.v1.JoinResponse
+	(*LeaveRequest)(nil),             // 78: shoal.v1.LeaveRequest
+	(*LeaveResponse)(nil),            // 79: shoal.v1.LeaveResponse
+	(*CreateTokenRequest)(nil),       // 80: shoal.v1.CreateTokenRequest
+	(*CreateTokenResponse)(nil),      // 81: shoal.v1.CreateTokenResponse
+	(*ListTokensRequest)(nil),        // 82: shoal.v1.ListTokensRequest
+	(*ListTokensResponse)(nil),       // 83: shoal.v1.ListTokensResponse
+	(*RevokeTokenRequest)(nil),       // 84: shoal.v1.RevokeTokenRequest
+	(*RevokeTokenResponse)(nil),      // 85: shoal.v1.RevokeTokenResponse
+	(*ImageRow)(nil),                 // 86: shoal.v1.ImageRow
+	(*ImageBlob)(nil),                // 87: shoal.v1.ImageBlob
+	(*MoveProgress)(nil),             // 88: shoal.v1.MoveProgress
+	(*MovedImages)(nil),              // 89: shoal.v1.MovedImages
+	(*ListImagesRequest)(nil),        // 90: shoal.v1.ListImagesRequest
+	(*ListImagesResponse)(nil),       // 91: shoal.v1.ListImagesResponse
+	(*InspectImageRequest)(nil),      // 92: shoal.v1.InspectImageRequest
+	(*InspectImageResponse)(nil),     // 93: shoal.v1.InspectImageResponse
+	(*ChangeImageRequest)(nil),       // 94: shoal.v1.ChangeImageRequest
+	(*ChangeImageResponse)(nil),      // 95: shoal.v1.ChangeImageResponse
+	(*CollectImagesRequest)(nil),     // 96: shoal.v1.CollectImagesRequest
+	(*CollectImagesResponse)(nil),    // 97: shoal.v1.CollectImagesResponse
+	(*ImagePolicy)(nil),              // 98: shoal.v1.ImagePolicy
+	(*GetImagePolicyRequest)(nil),    // 99: shoal.v1.GetImagePolicyRequest
+	(*GetImagePolicyResponse)(nil),   // 100: shoal.v1.GetImagePolicyResponse
+	(*SetImagePolicyRequest)(nil),    // 101: shoal.v1.SetImagePolicyRequest
+	(*SetImagePolicyResponse)(nil),   // 102: shoal.v1.SetImagePolicyResponse
+	(*GetRegistryLoginRequest)(nil),  // 103: shoal.v1.GetRegistryLoginRequest
+	(*GetRegistryLoginResponse)(nil), // 104: shoal.v1.GetRegistryLoginResponse
+	(*PushImageRequest)(nil),         // 105: shoal.v1.PushImageRequest
+	(*PushImageResponse)(nil),        // 106: shoal.v1.PushImageResponse
+	(*PullImageRequest)(nil),         // 107: shoal.v1.PullImageRequest
+	(*PullImageResponse)(nil),        // 108: shoal.v1.PullImageResponse
+	(*ImportImageRequest)(nil),       // 109: shoal.v1.ImportImageRequest
+	(*ImportStart)(nil),              // 110: shoal.v1.ImportStart
+	(*ImportImageResponse)(nil),      // 111: shoal.v1.ImportImageResponse
+	(*ExportImageRequest)(nil),       // 112: shoal.v1.ExportImageRequest
+	(*ExportImageResponse)(nil),      // 113: shoal.v1.ExportImageResponse
+	(*PortRow)(nil),                  // 114: shoal.v1.PortRow
+	(*ListPortsRequest)(nil),         // 115: shoal.v1.ListPortsRequest
+	(*ListPortsResponse)(nil),        // 116: shoal.v1.ListPortsResponse
+	(*ReachRow)(nil),                 // 117: shoal.v1.ReachRow
+	(*ListReachRequest)(nil),         // 118: shoal.v1.ListReachRequest
+	(*ListReachResponse)(nil),        // 119: shoal.v1.ListReachResponse
+	(*NetworkRow)(nil),               // 120: shoal.v1.NetworkRow
+	(*NetworkService)(nil),           // 121: shoal.v1.NetworkService
+	(*ListNetworksRequest)(nil),      // 122: shoal.v1.ListNetworksRequest
+	(*ListNetworksResponse)(nil),     // 123: shoal.v1.ListNetworksResponse
+	(*ForwardRequest)(nil),           // 124: shoal.v1.ForwardRequest
+	(*ForwardStart)(nil),             // 125: shoal.v1.ForwardStart
+	(*ForwardResponse)(nil),          // 126: shoal.v1.ForwardResponse
+	nil,                              // 127: shoal.v1.ServiceRow.LabelsEntry
+	nil,                              // 128: shoal.v1.PeerRow.LabelsEntry
+	nil,                              // 129: shoal.v1.DeployRequest.IfRevisionEntry
+	nil,                              // 130: shoal.v1.DeployRequest.RemoveEntry
+	nil,                              // 131: shoal.v1.ChangePeerRequest.SetLabelsEntry
+	nil,                              // 132: shoal.v1.StoreStatus.RefusedEntry
+	nil,                              // 133: shoal.v1.InitRequest.LabelsEntry
+	nil,                              // 134: shoal.v1.JoinRequest.LabelsEntry
+	nil,                              // 135: shoal.v1.PortRow.RefusedEntry
+	(*RevisionID)(nil),               // 136: shoal.v1.RevisionID
+	(*Port)(nil),                     // 137: shoal.v1.Port
+	(*timestamppb.Timestamp)(nil),    // 138: google.protobuf.Timestamp
+	(*PortBinding)(nil),              // 139: shoal.v1.PortBinding
+	(*Resources)(nil),                // 140: shoal.v1.Resources
+	(*Spec)(nil),                     // 141: shoal.v1.Spec
+	(*Target)(nil),                   // 142: shoal.v1.Target
+	(*CopyChunk)(nil),                // 143: shoal.v1.CopyChunk
+	(*CopyStart)(nil),                // 144: shoal.v1.CopyStart
+	(*DoctorCheck)(nil),              // 145: shoal.v1.DoctorCheck
+	(*ExecRequest)(nil),              // 146: shoal.v1.ExecRequest
+	(*ExecResponse)(nil),             // 147: shoal.v1.ExecResponse
 }
 var file_shoal_v1_control_proto_depIdxs = []int32{
 	2,   // 0: shoal.v1.Freshness.silent:type_name -> shoal.v1.SilentPeer
-	130, // 1: shoal.v1.ServiceRow.revision:type_name -> shoal.v1.RevisionID
-	131, // 2: shoal.v1.ServiceRow.ports:type_name -> shoal.v1.Port
-	121, // 3: shoal.v1.ServiceRow.labels:type_name -> shoal.v1.ServiceRow.LabelsEntry
-	132, // 4: shoal.v1.ServiceRow.accepted:type_name -> google.protobuf.Timestamp
-	133, // 5: shoal.v1.ReplicaRow.ports:type_name -> shoal.v1.PortBinding
-	130, // 6: shoal.v1.ReplicaRow.revision:type_name -> shoal.v1.RevisionID
-	132, // 7: shoal.v1.ReplicaRow.started:type_name -> google.protobuf.Timestamp
-	122, // 8: shoal.v1.PeerRow.labels:type_name -> shoal.v1.PeerRow.LabelsEntry
-	134, // 9: shoal.v1.PeerRow.capacity:type_name -> shoal.v1.Resources
-	134, // 10: shoal.v1.PeerRow.allocatable:type_name -> shoal.v1.Resources
-	134, // 11: shoal.v1.PeerRow.free:type_name -> shoal.v1.Resources
-	134, // 12: shoal.v1.PeerRow.used:type_name -> shoal.v1.Resources
-	132, // 13: shoal.v1.TokenRow.expires:type_name -> google.protobuf.Timestamp
-	130, // 14: shoal.v1.PlanChange.revision:type_name -> shoal.v1.RevisionID
+	136, // 1: shoal.v1.ServiceRow.revision:type_name -> shoal.v1.RevisionID
+	137, // 2: shoal.v1.ServiceRow.ports:type_name -> shoal.v1.Port
+	127, // 3: shoal.v1.ServiceRow.labels:type_name -> shoal.v1.ServiceRow.LabelsEntry
+	138, // 4: shoal.v1.ServiceRow.accepted:type_name -> google.protobuf.Timestamp
+	139, // 5: shoal.v1.ReplicaRow.ports:type_name -> shoal.v1.PortBinding
+	136, // 6: shoal.v1.ReplicaRow.revision:type_name -> shoal.v1.RevisionID
+	138, // 7: shoal.v1.ReplicaRow.started:type_name -> google.protobuf.Timestamp
+	128, // 8: shoal.v1.PeerRow.labels:type_name -> shoal.v1.PeerRow.LabelsEntry
+	140, // 9: shoal.v1.PeerRow.capacity:type_name -> shoal.v1.Resources
+	140, // 10: shoal.v1.PeerRow.allocatable:type_name -> shoal.v1.Resources
+	140, // 11: shoal.v1.PeerRow.free:type_name -> shoal.v1.Resources
+	140, // 12: shoal.v1.PeerRow.used:type_name -> shoal.v1.Resources
+	138, // 13: shoal.v1.TokenRow.expires:type_name -> google.protobuf.Timestamp
+	136, // 14: shoal.v1.PlanChange.revision:type_name -> shoal.v1.RevisionID
 	7,   // 15: shoal.v1.PlanChange.places:type_name -> shoal.v1.Place
 	8,   // 16: shoal.v1.WishOutcome.changes:type_name -> shoal.v1.PlanChange
-	135, // 17: shoal.v1.DeployRequest.specs:type_name -> shoal.v1.Spec
-	123, // 18: shoal.v1.DeployRequest.if_revision:type_name -> shoal.v1.DeployRequest.IfRevisionEntry
-	124, // 19: shoal.v1.DeployRequest.remove:type_name -> shoal.v1.DeployRequest.RemoveEntry
+	141, // 17: shoal.v1.DeployRequest.specs:type_name -> shoal.v1.Spec
+	129, // 18: shoal.v1.DeployRequest.if_revision:type_name -> shoal.v1.DeployRequest.IfRevisionEntry
+	130, // 19: shoal.v1.DeployRequest.remove:type_name -> shoal.v1.DeployRequest.RemoveEntry
 	9,   // 20: shoal.v1.DeployResponse.outcome:type_name -> shoal.v1.WishOutcome
 	1,   // 21: shoal.v1.DeployResponse.freshness:type_name -> shoal.v1.Freshness
 	12,  // 22: shoal.v1.ScaleRequest.targets:type_name -> shoal.v1.ScaleTarget
@@ -9194,201 +9852,221 @@ var file_shoal_v1_control_proto_depIdxs = []int32{
 	1,   // 26: shoal.v1.RemoveResponse.freshness:type_name -> shoal.v1.Freshness
 	9,   // 27: shoal.v1.OperateResponse.outcome:type_name -> shoal.v1.WishOutcome
 	1,   // 28: shoal.v1.OperateResponse.freshness:type_name -> shoal.v1.Freshness
-	125, // 29: shoal.v1.ChangePeerRequest.set_labels:type_name -> shoal.v1.ChangePeerRequest.SetLabelsEntry
-	9,   // 30: shoal.v1.ChangePeerResponse.outcome:type_name -> shoal.v1.WishOutcome
-	1,   // 31: shoal.v1.ChangePeerResponse.freshness:type_name -> shoal.v1.Freshness
-	5,   // 32: shoal.v1.WatchPeerResponse.peer:type_name -> shoal.v1.PeerRow
-	23,  // 33: shoal.v1.WatchPeerResponse.held:type_name -> shoal.v1.HeldSlot
-	1,   // 34: shoal.v1.WatchPeerResponse.freshness:type_name -> shoal.v1.Freshness
-	4,   // 35: shoal.v1.HeldSlot.replica:type_name -> shoal.v1.ReplicaRow
-	3,   // 36: shoal.v1.ExplainServiceResponse.service:type_name -> shoal.v1.ServiceRow
-	26,  // 37: shoal.v1.ExplainServiceResponse.slots:type_name -> shoal.v1.ExplainedSlot
-	48,  // 38: shoal.v1.ExplainServiceResponse.verdicts:type_name -> shoal.v1.Verdict
-	1,   // 39: shoal.v1.ExplainServiceResponse.freshness:type_name -> shoal.v1.Freshness
-	7,   // 40: shoal.v1.ExplainedSlot.proposed:type_name -> shoal.v1.Place
-	4,   // 41: shoal.v1.ExplainedSlot.holders:type_name -> shoal.v1.ReplicaRow
-	7,   // 42: shoal.v1.ExplainedSlot.home:type_name -> shoal.v1.Place
-	136, // 43: shoal.v1.CopyFromRequest.target:type_name -> shoal.v1.Target
-	137, // 44: shoal.v1.CopyFromResponse.chunk:type_name -> shoal.v1.CopyChunk
-	138, // 45: shoal.v1.CopyToRequest.start:type_name -> shoal.v1.CopyStart
-	33,  // 46: shoal.v1.WatchUsageResponse.peers:type_name -> shoal.v1.PeerUsage
-	3,   // 47: shoal.v1.WatchUsageResponse.services:type_name -> shoal.v1.ServiceRow
-	1,   // 48: shoal.v1.WatchUsageResponse.freshness:type_name -> shoal.v1.Freshness
-	5,   // 49: shoal.v1.PeerUsage.peer:type_name -> shoal.v1.PeerRow
-	34,  // 50: shoal.v1.PeerUsage.replicas:type_name -> shoal.v1.UsedReplica
-	4,   // 51: shoal.v1.UsedReplica.replica:type_name -> shoal.v1.ReplicaRow
-	139, // 52: shoal.v1.RunDoctorResponse.check:type_name -> shoal.v1.DoctorCheck
-	3,   // 53: shoal.v1.ListServicesResponse.services:type_name -> shoal.v1.ServiceRow
-	1,   // 54: shoal.v1.ListServicesResponse.freshness:type_name -> shoal.v1.Freshness
-	4,   // 55: shoal.v1.ListReplicasResponse.replicas:type_name -> shoal.v1.ReplicaRow
-	1,   // 56: shoal.v1.ListReplicasResponse.freshness:type_name -> shoal.v1.Freshness
-	3,   // 57: shoal.v1.InspectServiceResponse.service:type_name -> shoal.v1.ServiceRow
-	135, // 58: shoal.v1.InspectServiceResponse.spec:type_name -> shoal.v1.Spec
-	4,   // 59: shoal.v1.InspectServiceResponse.replicas:type_name -> shoal.v1.ReplicaRow
-	130, // 60: shoal.v1.InspectServiceResponse.heads:type_name -> shoal.v1.RevisionID
-	47,  // 61: shoal.v1.InspectServiceResponse.conflicts:type_name -> shoal.v1.WishConflict
-	48,  // 62: shoal.v1.InspectServiceResponse.verdicts:type_name -> shoal.v1.Verdict
-	1,   // 63: shoal.v1.InspectServiceResponse.freshness:type_name -> shoal.v1.Freshness
-	130, // 64: shoal.v1.WishConflict.loser:type_name -> shoal.v1.RevisionID
-	130, // 65: shoal.v1.WishConflict.winner:type_name -> shoal.v1.RevisionID
-	5,   // 66: shoal.v1.ListPeersResponse.peers:type_name -> shoal.v1.PeerRow
-	1,   // 67: shoal.v1.ListPeersResponse.freshness:type_name -> shoal.v1.Freshness
-	5,   // 68: shoal.v1.InspectPeerResponse.peer:type_name -> shoal.v1.PeerRow
-	4,   // 69: shoal.v1.InspectPeerResponse.replicas:type_name -> shoal.v1.ReplicaRow
-	1,   // 70: shoal.v1.InspectPeerResponse.freshness:type_name -> shoal.v1.Freshness
-	53,  // 71: shoal.v1.InspectPeerResponse.marks:type_name -> shoal.v1.PeerMark
-	54,  // 72: shoal.v1.InspectPeerResponse.edits:type_name -> shoal.v1.PeerEdit
-	7,   // 73: shoal.v1.PeerMark.by:type_name -> shoal.v1.Place
-	7,   // 74: shoal.v1.PeerEdit.by:type_name -> shoal.v1.Place
-	57,  // 75: shoal.v1.WatchResponse.services:type_name -> shoal.v1.ServiceProgress
-	1,   // 76: shoal.v1.WatchResponse.freshness:type_name -> shoal.v1.Freshness
-	3,   // 77: shoal.v1.ServiceProgress.service:type_name -> shoal.v1.ServiceRow
-	4,   // 78: shoal.v1.ServiceProgress.replicas:type_name -> shoal.v1.ReplicaRow
-	132, // 79: shoal.v1.StreamLogsRequest.since:type_name -> google.protobuf.Timestamp
-	132, // 80: shoal.v1.StreamLogsRequest.until:type_name -> google.protobuf.Timestamp
-	60,  // 81: shoal.v1.StreamLogsResponse.line:type_name -> shoal.v1.LogRow
-	61,  // 82: shoal.v1.StreamLogsResponse.lost:type_name -> shoal.v1.LostHolder
-	132, // 83: shoal.v1.LogRow.time:type_name -> google.protobuf.Timestamp
-	132, // 84: shoal.v1.StreamEventsRequest.since:type_name -> google.protobuf.Timestamp
-	64,  // 85: shoal.v1.StreamEventsResponse.event:type_name -> shoal.v1.EventRow
-	132, // 86: shoal.v1.EventRow.time:type_name -> google.protobuf.Timestamp
-	1,   // 87: shoal.v1.GetStatusResponse.freshness:type_name -> shoal.v1.Freshness
-	67,  // 88: shoal.v1.GetStatusResponse.store:type_name -> shoal.v1.StoreStatus
-	126, // 89: shoal.v1.StoreStatus.refused:type_name -> shoal.v1.StoreStatus.RefusedEntry
-	127, // 90: shoal.v1.InitRequest.labels:type_name -> shoal.v1.InitRequest.LabelsEntry
-	128, // 91: shoal.v1.JoinRequest.labels:type_name -> shoal.v1.JoinRequest.LabelsEntry
-	6,   // 92: shoal.v1.ListTokensResponse.tokens:type_name -> shoal.v1.TokenRow
-	1,   // 93: shoal.v1.ListTokensResponse.freshness:type_name -> shoal.v1.Freshness
-	7,   // 94: shoal.v1.ImageRow.author:type_name -> shoal.v1.Place
-	132, // 95: shoal.v1.ImageRow.since:type_name -> google.protobuf.Timestamp
-	7,   // 96: shoal.v1.ImageBlob.holders:type_name -> shoal.v1.Place
-	7,   // 97: shoal.v1.ImageBlob.partial:type_name -> shoal.v1.Place
-	80,  // 98: shoal.v1.MovedImages.images:type_name -> shoal.v1.ImageRow
-	80,  // 99: shoal.v1.ListImagesResponse.images:type_name -> shoal.v1.ImageRow
-	1,   // 100: shoal.v1.ListImagesResponse.freshness:type_name -> shoal.v1.Freshness
-	80,  // 101: shoal.v1.InspectImageResponse.image:type_name -> shoal.v1.ImageRow
-	81,  // 102: shoal.v1.InspectImageResponse.blobs:type_name -> shoal.v1.ImageBlob
-	7,   // 103: shoal.v1.InspectImageResponse.silent:type_name -> shoal.v1.Place
-	1,   // 104: shoal.v1.InspectImageResponse.freshness:type_name -> shoal.v1.Freshness
-	80,  // 105: shoal.v1.ChangeImageResponse.image:type_name -> shoal.v1.ImageRow
-	7,   // 106: shoal.v1.ImagePolicy.author:type_name -> shoal.v1.Place
-	132, // 107: shoal.v1.ImagePolicy.since:type_name -> google.protobuf.Timestamp
-	92,  // 108: shoal.v1.GetImagePolicyResponse.policy:type_name -> shoal.v1.ImagePolicy
-	1,   // 109: shoal.v1.GetImagePolicyResponse.freshness:type_name -> shoal.v1.Freshness
-	92,  // 110: shoal.v1.SetImagePolicyResponse.policy:type_name -> shoal.v1.ImagePolicy
-	82,  // 111: shoal.v1.PushImageResponse.progress:type_name -> shoal.v1.MoveProgress
-	83,  // 112: shoal.v1.PushImageResponse.end:type_name -> shoal.v1.MovedImages
-	82,  // 113: shoal.v1.PullImageResponse.progress:type_name -> shoal.v1.MoveProgress
-	83,  // 114: shoal.v1.PullImageResponse.end:type_name -> shoal.v1.MovedImages
-	104, // 115: shoal.v1.ImportImageRequest.start:type_name -> shoal.v1.ImportStart
-	82,  // 116: shoal.v1.ImportImageResponse.progress:type_name -> shoal.v1.MoveProgress
-	83,  // 117: shoal.v1.ImportImageResponse.end:type_name -> shoal.v1.MovedImages
-	82,  // 118: shoal.v1.ExportImageResponse.progress:type_name -> shoal.v1.MoveProgress
-	129, // 119: shoal.v1.PortRow.refused:type_name -> shoal.v1.PortRow.RefusedEntry
-	108, // 120: shoal.v1.ListPortsResponse.ports:type_name -> shoal.v1.PortRow
-	1,   // 121: shoal.v1.ListPortsResponse.freshness:type_name -> shoal.v1.Freshness
-	7,   // 122: shoal.v1.ReachRow.holder:type_name -> shoal.v1.Place
-	111, // 123: shoal.v1.ListReachResponse.replicas:type_name -> shoal.v1.ReachRow
-	1,   // 124: shoal.v1.ListReachResponse.freshness:type_name -> shoal.v1.Freshness
-	115, // 125: shoal.v1.NetworkRow.services:type_name -> shoal.v1.NetworkService
-	7,   // 126: shoal.v1.NetworkRow.peers:type_name -> shoal.v1.Place
-	7,   // 127: shoal.v1.NetworkService.peers:type_name -> shoal.v1.Place
-	114, // 128: shoal.v1.ListNetworksResponse.networks:type_name -> shoal.v1.NetworkRow
-	1,   // 129: shoal.v1.ListNetworksResponse.freshness:type_name -> shoal.v1.Freshness
-	119, // 130: shoal.v1.ForwardRequest.start:type_name -> shoal.v1.ForwardStart
-	10,  // 131: shoal.v1.ControlService.Deploy:input_type -> shoal.v1.DeployRequest
-	13,  // 132: shoal.v1.ControlService.Scale:input_type -> shoal.v1.ScaleRequest
-	15,  // 133: shoal.v1.ControlService.Remove:input_type -> shoal.v1.RemoveRequest
-	17,  // 134: shoal.v1.ControlService.Operate:input_type -> shoal.v1.OperateRequest
-	19,  // 135: shoal.v1.ControlService.ChangePeer:input_type -> shoal.v1.ChangePeerRequest
-	21,  // 136: shoal.v1.ControlService.WatchPeer:input_type -> shoal.v1.WatchPeerRequest
-	41,  // 137: shoal.v1.ControlService.ListServices:input_type -> shoal.v1.ListServicesRequest
-	43,  // 138: shoal.v1.ControlService.ListReplicas:input_type -> shoal.v1.ListReplicasRequest
-	45,  // 139: shoal.v1.ControlService.InspectService:input_type -> shoal.v1.InspectServiceRequest
-	24,  // 140: shoal.v1.ControlService.ExplainService:input_type -> shoal.v1.ExplainServiceRequest
-	49,  // 141: shoal.v1.ControlService.ListPeers:input_type -> shoal.v1.ListPeersRequest
-	51,  // 142: shoal.v1.ControlService.InspectPeer:input_type -> shoal.v1.InspectPeerRequest
-	55,  // 143: shoal.v1.ControlService.Watch:input_type -> shoal.v1.WatchRequest
-	58,  // 144: shoal.v1.ControlService.StreamLogs:input_type -> shoal.v1.StreamLogsRequest
-	62,  // 145: shoal.v1.ControlService.StreamEvents:input_type -> shoal.v1.StreamEventsRequest
-	140, // 146: shoal.v1.ControlService.Exec:input_type -> shoal.v1.ExecRequest
-	27,  // 147: shoal.v1.ControlService.CopyFrom:input_type -> shoal.v1.CopyFromRequest
-	29,  // 148: shoal.v1.ControlService.CopyTo:input_type -> shoal.v1.CopyToRequest
-	31,  // 149: shoal.v1.ControlService.WatchUsage:input_type -> shoal.v1.WatchUsageRequest
-	35,  // 150: shoal.v1.ControlService.RunDoctor:input_type -> shoal.v1.RunDoctorRequest
-	37,  // 151: shoal.v1.ControlService.GetDebug:input_type -> shoal.v1.GetDebugRequest
-	39,  // 152: shoal.v1.ControlService.GetMetrics:input_type -> shoal.v1.GetMetricsRequest
-	84,  // 153: shoal.v1.ControlService.ListImages:input_type -> shoal.v1.ListImagesRequest
-	86,  // 154: shoal.v1.ControlService.InspectImage:input_type -> shoal.v1.InspectImageRequest
-	88,  // 155: shoal.v1.ControlService.ChangeImage:input_type -> shoal.v1.ChangeImageRequest
-	90,  // 156: shoal.v1.ControlService.CollectImages:input_type -> shoal.v1.CollectImagesRequest
-	93,  // 157: shoal.v1.ControlService.GetImagePolicy:input_type -> shoal.v1.GetImagePolicyRequest
-	95,  // 158: shoal.v1.ControlService.SetImagePolicy:input_type -> shoal.v1.SetImagePolicyRequest
-	97,  // 159: shoal.v1.ControlService.GetRegistryLogin:input_type -> shoal.v1.GetRegistryLoginRequest
-	99,  // 160: shoal.v1.ControlService.PushImage:input_type -> shoal.v1.PushImageRequest
-	101, // 161: shoal.v1.ControlService.PullImage:input_type -> shoal.v1.PullImageRequest
-	103, // 162: shoal.v1.ControlService.ImportImage:input_type -> shoal.v1.ImportImageRequest
-	106, // 163: shoal.v1.ControlService.ExportImage:input_type -> shoal.v1.ExportImageRequest
-	109, // 164: shoal.v1.ControlService.ListPorts:input_type -> shoal.v1.ListPortsRequest
-	112, // 165: shoal.v1.ControlService.ListReach:input_type -> shoal.v1.ListReachRequest
-	116, // 166: shoal.v1.ControlService.ListNetworks:input_type -> shoal.v1.ListNetworksRequest
-	118, // 167: shoal.v1.ControlService.Forward:input_type -> shoal.v1.ForwardRequest
-	65,  // 168: shoal.v1.ControlService.GetStatus:input_type -> shoal.v1.GetStatusRequest
-	68,  // 169: shoal.v1.ControlService.Init:input_type -> shoal.v1.InitRequest
-	70,  // 170: shoal.v1.ControlService.Join:input_type -> shoal.v1.JoinRequest
-	72,  // 171: shoal.v1.ControlService.Leave:input_type -> shoal.v1.LeaveRequest
-	74,  // 172: shoal.v1.ControlService.CreateToken:input_type -> shoal.v1.CreateTokenRequest
-	76,  // 173: shoal.v1.ControlService.ListTokens:input_type -> shoal.v1.ListTokensRequest
-	78,  // 174: shoal.v1.ControlService.RevokeToken:input_type -> shoal.v1.RevokeTokenRequest
-	11,  // 175: shoal.v1.ControlService.Deploy:output_type -> shoal.v1.DeployResponse
-	14,  // 176: shoal.v1.ControlService.Scale:output_type -> shoal.v1.ScaleResponse
-	16,  // 177: shoal.v1.ControlService.Remove:output_type -> shoal.v1.RemoveResponse
-	18,  // 178: shoal.v1.ControlService.Operate:output_type -> shoal.v1.OperateResponse
-	20,  // 179: shoal.v1.ControlService.ChangePeer:output_type -> shoal.v1.ChangePeerResponse
-	22,  // 180: shoal.v1.ControlService.WatchPeer:output_type -> shoal.v1.WatchPeerResponse
-	42,  // 181: shoal.v1.ControlService.ListServices:output_type -> shoal.v1.ListServicesResponse
-	44,  // 182: shoal.v1.ControlService.ListReplicas:output_type -> shoal.v1.ListReplicasResponse
-	46,  // 183: shoal.v1.ControlService.InspectService:output_type -> shoal.v1.InspectServiceResponse
-	25,  // 184: shoal.v1.ControlService.ExplainService:output_type -> shoal.v1.ExplainServiceResponse
-	50,  // 185: shoal.v1.ControlService.ListPeers:output_type -> shoal.v1.ListPeersResponse
-	52,  // 186: shoal.v1.ControlService.InspectPeer:output_type -> shoal.v1.InspectPeerResponse
-	56,  // 187: shoal.v1.ControlService.Watch:output_type -> shoal.v1.WatchResponse
-	59,  // 188: shoal.v1.ControlService.StreamLogs:output_type -> shoal.v1.StreamLogsResponse
-	63,  // 189: shoal.v1.ControlService.StreamEvents:output_type -> shoal.v1.StreamEventsResponse
-	141, // 190: shoal.v1.ControlService.Exec:output_type -> shoal.v1.ExecResponse
-	28,  // 191: shoal.v1.ControlService.CopyFrom:output_type -> shoal.v1.CopyFromResponse
-	30,  // 192: shoal.v1.ControlService.CopyTo:output_type -> shoal.v1.CopyToResponse
-	32,  // 193: shoal.v1.ControlService.WatchUsage:output_type -> shoal.v1.WatchUsageResponse
-	36,  // 194: shoal.v1.ControlService.RunDoctor:output_type -> shoal.v1.RunDoctorResponse
-	38,  // 195: shoal.v1.ControlService.GetDebug:output_type -> shoal.v1.GetDebugResponse
-	40,  // 196: shoal.v1.ControlService.GetMetrics:output_type -> shoal.v1.GetMetricsResponse
-	85,  // 197: shoal.v1.ControlService.ListImages:output_type -> shoal.v1.ListImagesResponse
-	87,  // 198: shoal.v1.ControlService.InspectImage:output_type -> shoal.v1.InspectImageResponse
-	89,  // 199: shoal.v1.ControlService.ChangeImage:output_type -> shoal.v1.ChangeImageResponse
-	91,  // 200: shoal.v1.ControlService.CollectImages:output_type -> shoal.v1.CollectImagesResponse
-	94,  // 201: shoal.v1.ControlService.GetImagePolicy:output_type -> shoal.v1.GetImagePolicyResponse
-	96,  // 202: shoal.v1.ControlService.SetImagePolicy:output_type -> shoal.v1.SetImagePolicyResponse
-	98,  // 203: shoal.v1.ControlService.GetRegistryLogin:output_type -> shoal.v1.GetRegistryLoginResponse
-	100, // 204: shoal.v1.ControlService.PushImage:output_type -> shoal.v1.PushImageResponse
-	102, // 205: shoal.v1.ControlService.PullImage:output_type -> shoal.v1.PullImageResponse
-	105, // 206: shoal.v1.ControlService.ImportImage:output_type -> shoal.v1.ImportImageResponse
-	107, // 207: shoal.v1.ControlService.ExportImage:output_type -> shoal.v1.ExportImageResponse
-	110, // 208: shoal.v1.ControlService.ListPorts:output_type -> shoal.v1.ListPortsResponse
-	113, // 209: shoal.v1.ControlService.ListReach:output_type -> shoal.v1.ListReachResponse
-	117, // 210: shoal.v1.ControlService.ListNetworks:output_type -> shoal.v1.ListNetworksResponse
-	120, // 211: shoal.v1.ControlService.Forward:output_type -> shoal.v1.ForwardResponse
-	66,  // 212: shoal.v1.ControlService.GetStatus:output_type -> shoal.v1.GetStatusResponse
-	69,  // 213: shoal.v1.ControlService.Init:output_type -> shoal.v1.InitResponse
-	71,  // 214: shoal.v1.ControlService.Join:output_type -> shoal.v1.JoinResponse
-	73,  // 215: shoal.v1.ControlService.Leave:output_type -> shoal.v1.LeaveResponse
-	75,  // 216: shoal.v1.ControlService.CreateToken:output_type -> shoal.v1.CreateTokenResponse
-	77,  // 217: shoal.v1.ControlService.ListTokens:output_type -> shoal.v1.ListTokensResponse
-	79,  // 218: shoal.v1.ControlService.RevokeToken:output_type -> shoal.v1.RevokeTokenResponse
-	175, // [175:219] is the sub-list for method output_type
-	131, // [131:175] is the sub-list for method input_type
-	131, // [131:131] is the sub-list for extension type_name
-	131, // [131:131] is the sub-list for extension extendee
-	0,   // [0:131] is the sub-list for field type_name
+	9,   // 29: shoal.v1.SteerRolloutResponse.outcome:type_name -> shoal.v1.WishOutcome
+	1,   // 30: shoal.v1.SteerRolloutResponse.freshness:type_name -> shoal.v1.Freshness
+	23,  // 31: shoal.v1.GetRolloutResponse.rollout:type_name -> shoal.v1.RolloutStatus
+	24,  // 32: shoal.v1.GetRolloutResponse.history:type_name -> shoal.v1.RevisionRow
+	1,   // 33: shoal.v1.GetRolloutResponse.freshness:type_name -> shoal.v1.Freshness
+	136, // 34: shoal.v1.RolloutStatus.revision:type_name -> shoal.v1.RevisionID
+	7,   // 35: shoal.v1.RolloutStatus.actor:type_name -> shoal.v1.Place
+	136, // 36: shoal.v1.RolloutStatus.undoes:type_name -> shoal.v1.RevisionID
+	136, // 37: shoal.v1.RolloutStatus.restores:type_name -> shoal.v1.RevisionID
+	138, // 38: shoal.v1.RolloutStatus.accepted:type_name -> google.protobuf.Timestamp
+	136, // 39: shoal.v1.RevisionRow.revision:type_name -> shoal.v1.RevisionID
+	138, // 40: shoal.v1.RevisionRow.accepted:type_name -> google.protobuf.Timestamp
+	7,   // 41: shoal.v1.RevisionRow.by:type_name -> shoal.v1.Place
+	136, // 42: shoal.v1.RevisionRow.undone_by:type_name -> shoal.v1.RevisionID
+	131, // 43: shoal.v1.ChangePeerRequest.set_labels:type_name -> shoal.v1.ChangePeerRequest.SetLabelsEntry
+	9,   // 44: shoal.v1.ChangePeerResponse.outcome:type_name -> shoal.v1.WishOutcome
+	1,   // 45: shoal.v1.ChangePeerResponse.freshness:type_name -> shoal.v1.Freshness
+	5,   // 46: shoal.v1.WatchPeerResponse.peer:type_name -> shoal.v1.PeerRow
+	29,  // 47: shoal.v1.WatchPeerResponse.held:type_name -> shoal.v1.HeldSlot
+	1,   // 48: shoal.v1.WatchPeerResponse.freshness:type_name -> shoal.v1.Freshness
+	4,   // 49: shoal.v1.HeldSlot.replica:type_name -> shoal.v1.ReplicaRow
+	3,   // 50: shoal.v1.ExplainServiceResponse.service:type_name -> shoal.v1.ServiceRow
+	32,  // 51: shoal.v1.ExplainServiceResponse.slots:type_name -> shoal.v1.ExplainedSlot
+	54,  // 52: shoal.v1.ExplainServiceResponse.verdicts:type_name -> shoal.v1.Verdict
+	1,   // 53: shoal.v1.ExplainServiceResponse.freshness:type_name -> shoal.v1.Freshness
+	23,  // 54: shoal.v1.ExplainServiceResponse.rollout:type_name -> shoal.v1.RolloutStatus
+	7,   // 55: shoal.v1.ExplainedSlot.proposed:type_name -> shoal.v1.Place
+	4,   // 56: shoal.v1.ExplainedSlot.holders:type_name -> shoal.v1.ReplicaRow
+	7,   // 57: shoal.v1.ExplainedSlot.home:type_name -> shoal.v1.Place
+	142, // 58: shoal.v1.CopyFromRequest.target:type_name -> shoal.v1.Target
+	143, // 59: shoal.v1.CopyFromResponse.chunk:type_name -> shoal.v1.CopyChunk
+	144, // 60: shoal.v1.CopyToRequest.start:type_name -> shoal.v1.CopyStart
+	39,  // 61: shoal.v1.WatchUsageResponse.peers:type_name -> shoal.v1.PeerUsage
+	3,   // 62: shoal.v1.WatchUsageResponse.services:type_name -> shoal.v1.ServiceRow
+	1,   // 63: shoal.v1.WatchUsageResponse.freshness:type_name -> shoal.v1.Freshness
+	5,   // 64: shoal.v1.PeerUsage.peer:type_name -> shoal.v1.PeerRow
+	40,  // 65: shoal.v1.PeerUsage.replicas:type_name -> shoal.v1.UsedReplica
+	4,   // 66: shoal.v1.UsedReplica.replica:type_name -> shoal.v1.ReplicaRow
+	145, // 67: shoal.v1.RunDoctorResponse.check:type_name -> shoal.v1.DoctorCheck
+	3,   // 68: shoal.v1.ListServicesResponse.services:type_name -> shoal.v1.ServiceRow
+	1,   // 69: shoal.v1.ListServicesResponse.freshness:type_name -> shoal.v1.Freshness
+	4,   // 70: shoal.v1.ListReplicasResponse.replicas:type_name -> shoal.v1.ReplicaRow
+	1,   // 71: shoal.v1.ListReplicasResponse.freshness:type_name -> shoal.v1.Freshness
+	3,   // 72: shoal.v1.InspectServiceResponse.service:type_name -> shoal.v1.ServiceRow
+	141, // 73: shoal.v1.InspectServiceResponse.spec:type_name -> shoal.v1.Spec
+	4,   // 74: shoal.v1.InspectServiceResponse.replicas:type_name -> shoal.v1.ReplicaRow
+	136, // 75: shoal.v1.InspectServiceResponse.heads:type_name -> shoal.v1.RevisionID
+	53,  // 76: shoal.v1.InspectServiceResponse.conflicts:type_name -> shoal.v1.WishConflict
+	54,  // 77: shoal.v1.InspectServiceResponse.verdicts:type_name -> shoal.v1.Verdict
+	1,   // 78: shoal.v1.InspectServiceResponse.freshness:type_name -> shoal.v1.Freshness
+	136, // 79: shoal.v1.WishConflict.loser:type_name -> shoal.v1.RevisionID
+	136, // 80: shoal.v1.WishConflict.winner:type_name -> shoal.v1.RevisionID
+	5,   // 81: shoal.v1.ListPeersResponse.peers:type_name -> shoal.v1.PeerRow
+	1,   // 82: shoal.v1.ListPeersResponse.freshness:type_name -> shoal.v1.Freshness
+	5,   // 83: shoal.v1.InspectPeerResponse.peer:type_name -> shoal.v1.PeerRow
+	4,   // 84: shoal.v1.InspectPeerResponse.replicas:type_name -> shoal.v1.ReplicaRow
+	1,   // 85: shoal.v1.InspectPeerResponse.freshness:type_name -> shoal.v1.Freshness
+	59,  // 86: shoal.v1.InspectPeerResponse.marks:type_name -> shoal.v1.PeerMark
+	60,  // 87: shoal.v1.InspectPeerResponse.edits:type_name -> shoal.v1.PeerEdit
+	7,   // 88: shoal.v1.PeerMark.by:type_name -> shoal.v1.Place
+	7,   // 89: shoal.v1.PeerEdit.by:type_name -> shoal.v1.Place
+	63,  // 90: shoal.v1.WatchResponse.services:type_name -> shoal.v1.ServiceProgress
+	1,   // 91: shoal.v1.WatchResponse.freshness:type_name -> shoal.v1.Freshness
+	3,   // 92: shoal.v1.ServiceProgress.service:type_name -> shoal.v1.ServiceRow
+	4,   // 93: shoal.v1.ServiceProgress.replicas:type_name -> shoal.v1.ReplicaRow
+	23,  // 94: shoal.v1.ServiceProgress.rollout:type_name -> shoal.v1.RolloutStatus
+	138, // 95: shoal.v1.StreamLogsRequest.since:type_name -> google.protobuf.Timestamp
+	138, // 96: shoal.v1.StreamLogsRequest.until:type_name -> google.protobuf.Timestamp
+	66,  // 97: shoal.v1.StreamLogsResponse.line:type_name -> shoal.v1.LogRow
+	67,  // 98: shoal.v1.StreamLogsResponse.lost:type_name -> shoal.v1.LostHolder
+	138, // 99: shoal.v1.LogRow.time:type_name -> google.protobuf.Timestamp
+	138, // 100: shoal.v1.StreamEventsRequest.since:type_name -> google.protobuf.Timestamp
+	70,  // 101: shoal.v1.StreamEventsResponse.event:type_name -> shoal.v1.EventRow
+	138, // 102: shoal.v1.EventRow.time:type_name -> google.protobuf.Timestamp
+	1,   // 103: shoal.v1.GetStatusResponse.freshness:type_name -> shoal.v1.Freshness
+	73,  // 104: shoal.v1.GetStatusResponse.store:type_name -> shoal.v1.StoreStatus
+	132, // 105: shoal.v1.StoreStatus.refused:type_name -> shoal.v1.StoreStatus.RefusedEntry
+	133, // 106: shoal.v1.InitRequest.labels:type_name -> shoal.v1.InitRequest.LabelsEntry
+	134, // 107: shoal.v1.JoinRequest.labels:type_name -> shoal.v1.JoinRequest.LabelsEntry
+	6,   // 108: shoal.v1.ListTokensResponse.tokens:type_name -> shoal.v1.TokenRow
+	1,   // 109: shoal.v1.ListTokensResponse.freshness:type_name -> shoal.v1.Freshness
+	7,   // 110: shoal.v1.ImageRow.author:type_name -> shoal.v1.Place
+	138, // 111: shoal.v1.ImageRow.since:type_name -> google.protobuf.Timestamp
+	7,   // 112: shoal.v1.ImageBlob.holders:type_name -> shoal.v1.Place
+	7,   // 113: shoal.v1.ImageBlob.partial:type_name -> shoal.v1.Place
+	86,  // 114: shoal.v1.MovedImages.images:type_name -> shoal.v1.ImageRow
+	86,  // 115: shoal.v1.ListImagesResponse.images:type_name -> shoal.v1.ImageRow
+	1,   // 116: shoal.v1.ListImagesResponse.freshness:type_name -> shoal.v1.Freshness
+	86,  // 117: shoal.v1.InspectImageResponse.image:type_name -> shoal.v1.ImageRow
+	87,  // 118: shoal.v1.InspectImageResponse.blobs:type_name -> shoal.v1.ImageBlob
+	7,   // 119: shoal.v1.InspectImageResponse.silent:type_name -> shoal.v1.Place
+	1,   // 120: shoal.v1.InspectImageResponse.freshness:type_name -> shoal.v1.Freshness
+	86,  // 121: shoal.v1.ChangeImageResponse.image:type_name -> shoal.v1.ImageRow
+	7,   // 122: shoal.v1.ImagePolicy.author:type_name -> shoal.v1.Place
+	138, // 123: shoal.v1.ImagePolicy.since:type_name -> google.protobuf.Timestamp
+	98,  // 124: shoal.v1.GetImagePolicyResponse.policy:type_name -> shoal.v1.ImagePolicy
+	1,   // 125: shoal.v1.GetImagePolicyResponse.freshness:type_name -> shoal.v1.Freshness
+	98,  // 126: shoal.v1.SetImagePolicyResponse.policy:type_name -> shoal.v1.ImagePolicy
+	88,  // 127: shoal.v1.PushImageResponse.progress:type_name -> shoal.v1.MoveProgress
+	89,  // 128: shoal.v1.PushImageResponse.end:type_name -> shoal.v1.MovedImages
+	88,  // 129: shoal.v1.PullImageResponse.progress:type_name -> shoal.v1.MoveProgress
+	89,  // 130: shoal.v1.PullImageResponse.end:type_name -> shoal.v1.MovedImages
+	110, // 131: shoal.v1.ImportImageRequest.start:type_name -> shoal.v1.ImportStart
+	88,  // 132: shoal.v1.ImportImageResponse.progress:type_name -> shoal.v1.MoveProgress
+	89,  // 133: shoal.v1.ImportImageResponse.end:type_name -> shoal.v1.MovedImages
+	88,  // 134: shoal.v1.ExportImageResponse.progress:type_name -> shoal.v1.MoveProgress
+	135, // 135: shoal.v1.PortRow.refused:type_name -> shoal.v1.PortRow.RefusedEntry
+	114, // 136: shoal.v1.ListPortsResponse.ports:type_name -> shoal.v1.PortRow
+	1,   // 137: shoal.v1.ListPortsResponse.freshness:type_name -> shoal.v1.Freshness
+	7,   // 138: shoal.v1.ReachRow.holder:type_name -> shoal.v1.Place
+	117, // 139: shoal.v1.ListReachResponse.replicas:type_name -> shoal.v1.ReachRow
+	1,   // 140: shoal.v1.ListReachResponse.freshness:type_name -> shoal.v1.Freshness
+	121, // 141: shoal.v1.NetworkRow.services:type_name -> shoal.v1.NetworkService
+	7,   // 142: shoal.v1.NetworkRow.peers:type_name -> shoal.v1.Place
+	7,   // 143: shoal.v1.NetworkService.peers:type_name -> shoal.v1.Place
+	120, // 144: shoal.v1.ListNetworksResponse.networks:type_name -> shoal.v1.NetworkRow
+	1,   // 145: shoal.v1.ListNetworksResponse.freshness:type_name -> shoal.v1.Freshness
+	125, // 146: shoal.v1.ForwardRequest.start:type_name -> shoal.v1.ForwardStart
+	10,  // 147: shoal.v1.ControlService.Deploy:input_type -> shoal.v1.DeployRequest
+	13,  // 148: shoal.v1.ControlService.Scale:input_type -> shoal.v1.ScaleRequest
+	15,  // 149: shoal.v1.ControlService.Remove:input_type -> shoal.v1.RemoveRequest
+	17,  // 150: shoal.v1.ControlService.Operate:input_type -> shoal.v1.OperateRequest
+	19,  // 151: shoal.v1.ControlService.SteerRollout:input_type -> shoal.v1.SteerRolloutRequest
+	21,  // 152: shoal.v1.ControlService.GetRollout:input_type -> shoal.v1.GetRolloutRequest
+	25,  // 153: shoal.v1.ControlService.ChangePeer:input_type -> shoal.v1.ChangePeerRequest
+	27,  // 154: shoal.v1.ControlService.WatchPeer:input_type -> shoal.v1.WatchPeerRequest
+	47,  // 155: shoal.v1.ControlService.ListServices:input_type -> shoal.v1.ListServicesRequest
+	49,  // 156: shoal.v1.ControlService.ListReplicas:input_type -> shoal.v1.ListReplicasRequest
+	51,  // 157: shoal.v1.ControlService.InspectService:input_type -> shoal.v1.InspectServiceRequest
+	30,  // 158: shoal.v1.ControlService.ExplainService:input_type -> shoal.v1.ExplainServiceRequest
+	55,  // 159: shoal.v1.ControlService.ListPeers:input_type -> shoal.v1.ListPeersRequest
+	57,  // 160: shoal.v1.ControlService.InspectPeer:input_type -> shoal.v1.InspectPeerRequest
+	61,  // 161: shoal.v1.ControlService.Watch:input_type -> shoal.v1.WatchRequest
+	64,  // 162: shoal.v1.ControlService.StreamLogs:input_type -> shoal.v1.StreamLogsRequest
+	68,  // 163: shoal.v1.ControlService.StreamEvents:input_type -> shoal.v1.StreamEventsRequest
+	146, // 164: shoal.v1.ControlService.Exec:input_type -> shoal.v1.ExecRequest
+	33,  // 165: shoal.v1.ControlService.CopyFrom:input_type -> shoal.v1.CopyFromRequest
+	35,  // 166: shoal.v1.ControlService.CopyTo:input_type -> shoal.v1.CopyToRequest
+	37,  // 167: shoal.v1.ControlService.WatchUsage:input_type -> shoal.v1.WatchUsageRequest
+	41,  // 168: shoal.v1.ControlService.RunDoctor:input_type -> shoal.v1.RunDoctorRequest
+	43,  // 169: shoal.v1.ControlService.GetDebug:input_type -> shoal.v1.GetDebugRequest
+	45,  // 170: shoal.v1.ControlService.GetMetrics:input_type -> shoal.v1.GetMetricsRequest
+	90,  // 171: shoal.v1.ControlService.ListImages:input_type -> shoal.v1.ListImagesRequest
+	92,  // 172: shoal.v1.ControlService.InspectImage:input_type -> shoal.v1.InspectImageRequest
+	94,  // 173: shoal.v1.ControlService.ChangeImage:input_type -> shoal.v1.ChangeImageRequest
+	96,  // 174: shoal.v1.ControlService.CollectImages:input_type -> shoal.v1.CollectImagesRequest
+	99,  // 175: shoal.v1.ControlService.GetImagePolicy:input_type -> shoal.v1.GetImagePolicyRequest
+	101, // 176: shoal.v1.ControlService.SetImagePolicy:input_type -> shoal.v1.SetImagePolicyRequest
+	103, // 177: shoal.v1.ControlService.GetRegistryLogin:input_type -> shoal.v1.GetRegistryLoginRequest
+	105, // 178: shoal.v1.ControlService.PushImage:input_type -> shoal.v1.PushImageRequest
+	107, // 179: shoal.v1.ControlService.PullImage:input_type -> shoal.v1.PullImageRequest
+	109, // 180: shoal.v1.ControlService.ImportImage:input_type -> shoal.v1.ImportImageRequest
+	112, // 181: shoal.v1.ControlService.ExportImage:input_type -> shoal.v1.ExportImageRequest
+	115, // 182: shoal.v1.ControlService.ListPorts:input_type -> shoal.v1.ListPortsRequest
+	118, // 183: shoal.v1.ControlService.ListReach:input_type -> shoal.v1.ListReachRequest
+	122, // 184: shoal.v1.ControlService.ListNetworks:input_type -> shoal.v1.ListNetworksRequest
+	124, // 185: shoal.v1.ControlService.Forward:input_type -> shoal.v1.ForwardRequest
+	71,  // 186: shoal.v1.ControlService.GetStatus:input_type -> shoal.v1.GetStatusRequest
+	74,  // 187: shoal.v1.ControlService.Init:input_type -> shoal.v1.InitRequest
+	76,  // 188: shoal.v1.ControlService.Join:input_type -> shoal.v1.JoinRequest
+	78,  // 189: shoal.v1.ControlService.Leave:input_type -> shoal.v1.LeaveRequest
+	80,  // 190: shoal.v1.ControlService.CreateToken:input_type -> shoal.v1.CreateTokenRequest
+	82,  // 191: shoal.v1.ControlService.ListTokens:input_type -> shoal.v1.ListTokensRequest
+	84,  // 192: shoal.v1.ControlService.RevokeToken:input_type -> shoal.v1.RevokeTokenRequest
+	11,  // 193: shoal.v1.ControlService.Deploy:output_type -> shoal.v1.DeployResponse
+	14,  // 194: shoal.v1.ControlService.Scale:output_type -> shoal.v1.ScaleResponse
+	16,  // 195: shoal.v1.ControlService.Remove:output_type -> shoal.v1.RemoveResponse
+	18,  // 196: shoal.v1.ControlService.Operate:output_type -> shoal.v1.OperateResponse
+	20,  // 197: shoal.v1.ControlService.SteerRollout:output_type -> shoal.v1.SteerRolloutResponse
+	22,  // 198: shoal.v1.ControlService.GetRollout:output_type -> shoal.v1.GetRolloutResponse
+	26,  // 199: shoal.v1.ControlService.ChangePeer:output_type -> shoal.v1.ChangePeerResponse
+	28,  // 200: shoal.v1.ControlService.WatchPeer:output_type -> shoal.v1.WatchPeerResponse
+	48,  // 201: shoal.v1.ControlService.ListServices:output_type -> shoal.v1.ListServicesResponse
+	50,  // 202: shoal.v1.ControlService.ListReplicas:output_type -> shoal.v1.ListReplicasResponse
+	52,  // 203: shoal.v1.ControlService.InspectService:output_type -> shoal.v1.InspectServiceResponse
+	31,  // 204: shoal.v1.ControlService.ExplainService:output_type -> shoal.v1.ExplainServiceResponse
+	56,  // 205: shoal.v1.ControlService.ListPeers:output_type -> shoal.v1.ListPeersResponse
+	58,  // 206: shoal.v1.ControlService.InspectPeer:output_type -> shoal.v1.InspectPeerResponse
+	62,  // 207: shoal.v1.ControlService.Watch:output_type -> shoal.v1.WatchResponse
+	65,  // 208: shoal.v1.ControlService.StreamLogs:output_type -> shoal.v1.StreamLogsResponse
+	69,  // 209: shoal.v1.ControlService.StreamEvents:output_type -> shoal.v1.StreamEventsResponse
+	147, // 210: shoal.v1.ControlService.Exec:output_type -> shoal.v1.ExecResponse
+	34,  // 211: shoal.v1.ControlService.CopyFrom:output_type -> shoal.v1.CopyFromResponse
+	36,  // 212: shoal.v1.ControlService.CopyTo:output_type -> shoal.v1.CopyToResponse
+	38,  // 213: shoal.v1.ControlService.WatchUsage:output_type -> shoal.v1.WatchUsageResponse
+	42,  // 214: shoal.v1.ControlService.RunDoctor:output_type -> shoal.v1.RunDoctorResponse
+	44,  // 215: shoal.v1.ControlService.GetDebug:output_type -> shoal.v1.GetDebugResponse
+	46,  // 216: shoal.v1.ControlService.GetMetrics:output_type -> shoal.v1.GetMetricsResponse
+	91,  // 217: shoal.v1.ControlService.ListImages:output_type -> shoal.v1.ListImagesResponse
+	93,  // 218: shoal.v1.ControlService.InspectImage:output_type -> shoal.v1.InspectImageResponse
+	95,  // 219: shoal.v1.ControlService.ChangeImage:output_type -> shoal.v1.ChangeImageResponse
+	97,  // 220: shoal.v1.ControlService.CollectImages:output_type -> shoal.v1.CollectImagesResponse
+	100, // 221: shoal.v1.ControlService.GetImagePolicy:output_type -> shoal.v1.GetImagePolicyResponse
+	102, // 222: shoal.v1.ControlService.SetImagePolicy:output_type -> shoal.v1.SetImagePolicyResponse
+	104, // 223: shoal.v1.ControlService.GetRegistryLogin:output_type -> shoal.v1.GetRegistryLoginResponse
+	106, // 224: shoal.v1.ControlService.PushImage:output_type -> shoal.v1.PushImageResponse
+	108, // 225: shoal.v1.ControlService.PullImage:output_type -> shoal.v1.PullImageResponse
+	111, // 226: shoal.v1.ControlService.ImportImage:output_type -> shoal.v1.ImportImageResponse
+	113, // 227: shoal.v1.ControlService.ExportImage:output_type -> shoal.v1.ExportImageResponse
+	116, // 228: shoal.v1.ControlService.ListPorts:output_type -> shoal.v1.ListPortsResponse
+	119, // 229: shoal.v1.ControlService.ListReach:output_type -> shoal.v1.ListReachResponse
+	123, // 230: shoal.v1.ControlService.ListNetworks:output_type -> shoal.v1.ListNetworksResponse
+	126, // 231: shoal.v1.ControlService.Forward:output_type -> shoal.v1.ForwardResponse
+	72,  // 232: shoal.v1.ControlService.GetStatus:output_type -> shoal.v1.GetStatusResponse
+	75,  // 233: shoal.v1.ControlService.Init:output_type -> shoal.v1.InitResponse
+	77,  // 234: shoal.v1.ControlService.Join:output_type -> shoal.v1.JoinResponse
+	79,  // 235: shoal.v1.ControlService.Leave:output_type -> shoal.v1.LeaveResponse
+	81,  // 236: shoal.v1.ControlService.CreateToken:output_type -> shoal.v1.CreateTokenResponse
+	83,  // 237: shoal.v1.ControlService.ListTokens:output_type -> shoal.v1.ListTokensResponse
+	85,  // 238: shoal.v1.ControlService.RevokeToken:output_type -> shoal.v1.RevokeTokenResponse
+	193, // [193:239] is the sub-list for method output_type
+	147, // [147:193] is the sub-list for method input_type
+	147, // [147:147] is the sub-list for extension type_name
+	147, // [147:147] is the sub-list for extension extendee
+	0,   // [0:147] is the sub-list for field type_name
 }
 
 func init() { file_shoal_v1_control_proto_init() }
@@ -9399,51 +10077,51 @@ func file_shoal_v1_control_proto_init() {
 	file_shoal_v1_beat_proto_init()
 	file_shoal_v1_state_proto_init()
 	file_shoal_v1_stream_proto_init()
-	file_shoal_v1_control_proto_msgTypes[24].OneofWrappers = []any{}
-	file_shoal_v1_control_proto_msgTypes[29].OneofWrappers = []any{
+	file_shoal_v1_control_proto_msgTypes[30].OneofWrappers = []any{}
+	file_shoal_v1_control_proto_msgTypes[35].OneofWrappers = []any{
 		(*CopyToRequest_Start)(nil),
 		(*CopyToRequest_Data)(nil),
 	}
-	file_shoal_v1_control_proto_msgTypes[58].OneofWrappers = []any{}
-	file_shoal_v1_control_proto_msgTypes[59].OneofWrappers = []any{
+	file_shoal_v1_control_proto_msgTypes[64].OneofWrappers = []any{}
+	file_shoal_v1_control_proto_msgTypes[65].OneofWrappers = []any{
 		(*StreamLogsResponse_Line)(nil),
 		(*StreamLogsResponse_Lost)(nil),
 	}
-	file_shoal_v1_control_proto_msgTypes[62].OneofWrappers = []any{}
-	file_shoal_v1_control_proto_msgTypes[88].OneofWrappers = []any{
+	file_shoal_v1_control_proto_msgTypes[68].OneofWrappers = []any{}
+	file_shoal_v1_control_proto_msgTypes[94].OneofWrappers = []any{
 		(*ChangeImageRequest_To)(nil),
 		(*ChangeImageRequest_Remove)(nil),
 		(*ChangeImageRequest_Pin)(nil),
 		(*ChangeImageRequest_MinCopies)(nil),
 	}
-	file_shoal_v1_control_proto_msgTypes[100].OneofWrappers = []any{
+	file_shoal_v1_control_proto_msgTypes[106].OneofWrappers = []any{
 		(*PushImageResponse_Progress)(nil),
 		(*PushImageResponse_End)(nil),
 	}
-	file_shoal_v1_control_proto_msgTypes[102].OneofWrappers = []any{
+	file_shoal_v1_control_proto_msgTypes[108].OneofWrappers = []any{
 		(*PullImageResponse_Progress)(nil),
 		(*PullImageResponse_End)(nil),
 	}
-	file_shoal_v1_control_proto_msgTypes[103].OneofWrappers = []any{
+	file_shoal_v1_control_proto_msgTypes[109].OneofWrappers = []any{
 		(*ImportImageRequest_Start)(nil),
 		(*ImportImageRequest_Data)(nil),
 		(*ImportImageRequest_End)(nil),
 	}
-	file_shoal_v1_control_proto_msgTypes[105].OneofWrappers = []any{
+	file_shoal_v1_control_proto_msgTypes[111].OneofWrappers = []any{
 		(*ImportImageResponse_Progress)(nil),
 		(*ImportImageResponse_End)(nil),
 	}
-	file_shoal_v1_control_proto_msgTypes[107].OneofWrappers = []any{
+	file_shoal_v1_control_proto_msgTypes[113].OneofWrappers = []any{
 		(*ExportImageResponse_Progress)(nil),
 		(*ExportImageResponse_Data)(nil),
 		(*ExportImageResponse_End)(nil),
 	}
-	file_shoal_v1_control_proto_msgTypes[118].OneofWrappers = []any{
+	file_shoal_v1_control_proto_msgTypes[124].OneofWrappers = []any{
 		(*ForwardRequest_Start)(nil),
 		(*ForwardRequest_Data)(nil),
 		(*ForwardRequest_End)(nil),
 	}
-	file_shoal_v1_control_proto_msgTypes[120].OneofWrappers = []any{
+	file_shoal_v1_control_proto_msgTypes[126].OneofWrappers = []any{
 		(*ForwardResponse_Data)(nil),
 		(*ForwardResponse_End)(nil),
 	}
@@ -9453,7 +10131,7 @@ func file_shoal_v1_control_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_shoal_v1_control_proto_rawDesc), len(file_shoal_v1_control_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   130,
+			NumMessages:   136,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -53,6 +53,12 @@ const (
 	ControlServiceRemoveProcedure = "/shoal.v1.ControlService/Remove"
 	// ControlServiceOperateProcedure is the fully-qualified name of the ControlService's Operate RPC.
 	ControlServiceOperateProcedure = "/shoal.v1.ControlService/Operate"
+	// ControlServiceSteerRolloutProcedure is the fully-qualified name of the ControlService's
+	// SteerRollout RPC.
+	ControlServiceSteerRolloutProcedure = "/shoal.v1.ControlService/SteerRollout"
+	// ControlServiceGetRolloutProcedure is the fully-qualified name of the ControlService's GetRollout
+	// RPC.
+	ControlServiceGetRolloutProcedure = "/shoal.v1.ControlService/GetRollout"
 	// ControlServiceChangePeerProcedure is the fully-qualified name of the ControlService's ChangePeer
 	// RPC.
 	ControlServiceChangePeerProcedure = "/shoal.v1.ControlService/ChangePeer"
@@ -176,6 +182,12 @@ type ControlServiceClient interface {
 	Remove(context.Context, *connect.Request[v1.RemoveRequest]) (*connect.Response[v1.RemoveResponse], error)
 	// Operate stops, starts or restarts services.
 	Operate(context.Context, *connect.Request[v1.OperateRequest]) (*connect.Response[v1.OperateResponse], error)
+	// SteerRollout pauses, resumes or promotes a rollout, or goes back to an earlier
+	// revision.
+	SteerRollout(context.Context, *connect.Request[v1.SteerRolloutRequest]) (*connect.Response[v1.SteerRolloutResponse], error)
+	// GetRollout says how far a service has come to its current revision, and which
+	// revisions it had.
+	GetRollout(context.Context, *connect.Request[v1.GetRolloutRequest]) (*connect.Response[v1.GetRolloutResponse], error)
 	// ChangePeer cordons, drains, names, labels or removes a peer.
 	ChangePeer(context.Context, *connect.Request[v1.ChangePeerRequest]) (*connect.Response[v1.ChangePeerResponse], error)
 	// WatchPeer streams what a peer holds and whether others can take it, now and at
@@ -293,6 +305,18 @@ func NewControlServiceClient(httpClient connect.HTTPClient, baseURL string, opts
 			httpClient,
 			baseURL+ControlServiceOperateProcedure,
 			connect.WithSchema(controlServiceMethods.ByName("Operate")),
+			connect.WithClientOptions(opts...),
+		),
+		steerRollout: connect.NewClient[v1.SteerRolloutRequest, v1.SteerRolloutResponse](
+			httpClient,
+			baseURL+ControlServiceSteerRolloutProcedure,
+			connect.WithSchema(controlServiceMethods.ByName("SteerRollout")),
+			connect.WithClientOptions(opts...),
+		),
+		getRollout: connect.NewClient[v1.GetRolloutRequest, v1.GetRolloutResponse](
+			httpClient,
+			baseURL+ControlServiceGetRolloutProcedure,
+			connect.WithSchema(controlServiceMethods.ByName("GetRollout")),
 			connect.WithClientOptions(opts...),
 		),
 		changePeer: connect.NewClient[v1.ChangePeerRequest, v1.ChangePeerResponse](
@@ -544,6 +568,8 @@ type controlServiceClient struct {
 	scale            *connect.Client[v1.ScaleRequest, v1.ScaleResponse]
 	remove           *connect.Client[v1.RemoveRequest, v1.RemoveResponse]
 	operate          *connect.Client[v1.OperateRequest, v1.OperateResponse]
+	steerRollout     *connect.Client[v1.SteerRolloutRequest, v1.SteerRolloutResponse]
+	getRollout       *connect.Client[v1.GetRolloutRequest, v1.GetRolloutResponse]
 	changePeer       *connect.Client[v1.ChangePeerRequest, v1.ChangePeerResponse]
 	watchPeer        *connect.Client[v1.WatchPeerRequest, v1.WatchPeerResponse]
 	listServices     *connect.Client[v1.ListServicesRequest, v1.ListServicesResponse]
@@ -604,6 +630,16 @@ func (c *controlServiceClient) Remove(ctx context.Context, req *connect.Request[
 // Operate calls shoal.v1.ControlService.Operate.
 func (c *controlServiceClient) Operate(ctx context.Context, req *connect.Request[v1.OperateRequest]) (*connect.Response[v1.OperateResponse], error) {
 	return c.operate.CallUnary(ctx, req)
+}
+
+// SteerRollout calls shoal.v1.ControlService.SteerRollout.
+func (c *controlServiceClient) SteerRollout(ctx context.Context, req *connect.Request[v1.SteerRolloutRequest]) (*connect.Response[v1.SteerRolloutResponse], error) {
+	return c.steerRollout.CallUnary(ctx, req)
+}
+
+// GetRollout calls shoal.v1.ControlService.GetRollout.
+func (c *controlServiceClient) GetRollout(ctx context.Context, req *connect.Request[v1.GetRolloutRequest]) (*connect.Response[v1.GetRolloutResponse], error) {
+	return c.getRollout.CallUnary(ctx, req)
 }
 
 // ChangePeer calls shoal.v1.ControlService.ChangePeer.
@@ -816,6 +852,12 @@ type ControlServiceHandler interface {
 	Remove(context.Context, *connect.Request[v1.RemoveRequest]) (*connect.Response[v1.RemoveResponse], error)
 	// Operate stops, starts or restarts services.
 	Operate(context.Context, *connect.Request[v1.OperateRequest]) (*connect.Response[v1.OperateResponse], error)
+	// SteerRollout pauses, resumes or promotes a rollout, or goes back to an earlier
+	// revision.
+	SteerRollout(context.Context, *connect.Request[v1.SteerRolloutRequest]) (*connect.Response[v1.SteerRolloutResponse], error)
+	// GetRollout says how far a service has come to its current revision, and which
+	// revisions it had.
+	GetRollout(context.Context, *connect.Request[v1.GetRolloutRequest]) (*connect.Response[v1.GetRolloutResponse], error)
 	// ChangePeer cordons, drains, names, labels or removes a peer.
 	ChangePeer(context.Context, *connect.Request[v1.ChangePeerRequest]) (*connect.Response[v1.ChangePeerResponse], error)
 	// WatchPeer streams what a peer holds and whether others can take it, now and at
@@ -929,6 +971,18 @@ func NewControlServiceHandler(svc ControlServiceHandler, opts ...connect.Handler
 		ControlServiceOperateProcedure,
 		svc.Operate,
 		connect.WithSchema(controlServiceMethods.ByName("Operate")),
+		connect.WithHandlerOptions(opts...),
+	)
+	controlServiceSteerRolloutHandler := connect.NewUnaryHandler(
+		ControlServiceSteerRolloutProcedure,
+		svc.SteerRollout,
+		connect.WithSchema(controlServiceMethods.ByName("SteerRollout")),
+		connect.WithHandlerOptions(opts...),
+	)
+	controlServiceGetRolloutHandler := connect.NewUnaryHandler(
+		ControlServiceGetRolloutProcedure,
+		svc.GetRollout,
+		connect.WithSchema(controlServiceMethods.ByName("GetRollout")),
 		connect.WithHandlerOptions(opts...),
 	)
 	controlServiceChangePeerHandler := connect.NewUnaryHandler(
@@ -1181,6 +1235,10 @@ func NewControlServiceHandler(svc ControlServiceHandler, opts ...connect.Handler
 			controlServiceRemoveHandler.ServeHTTP(w, r)
 		case ControlServiceOperateProcedure:
 			controlServiceOperateHandler.ServeHTTP(w, r)
+		case ControlServiceSteerRolloutProcedure:
+			controlServiceSteerRolloutHandler.ServeHTTP(w, r)
+		case ControlServiceGetRolloutProcedure:
+			controlServiceGetRolloutHandler.ServeHTTP(w, r)
 		case ControlServiceChangePeerProcedure:
 			controlServiceChangePeerHandler.ServeHTTP(w, r)
 		case ControlServiceWatchPeerProcedure:
@@ -1284,6 +1342,14 @@ func (UnimplementedControlServiceHandler) Remove(context.Context, *connect.Reque
 
 func (UnimplementedControlServiceHandler) Operate(context.Context, *connect.Request[v1.OperateRequest]) (*connect.Response[v1.OperateResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("shoal.v1.ControlService.Operate is not implemented"))
+}
+
+func (UnimplementedControlServiceHandler) SteerRollout(context.Context, *connect.Request[v1.SteerRolloutRequest]) (*connect.Response[v1.SteerRolloutResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("shoal.v1.ControlService.SteerRollout is not implemented"))
+}
+
+func (UnimplementedControlServiceHandler) GetRollout(context.Context, *connect.Request[v1.GetRolloutRequest]) (*connect.Response[v1.GetRolloutResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("shoal.v1.ControlService.GetRollout is not implemented"))
 }
 
 func (UnimplementedControlServiceHandler) ChangePeer(context.Context, *connect.Request[v1.ChangePeerRequest]) (*connect.Response[v1.ChangePeerResponse], error) {

@@ -47,7 +47,7 @@ func changeRollout(d *shoal.Desired, author shoal.PeerID, w *shoal.RolloutWish) 
 		if old.Revise().Canary == (shoal.Canary{}) {
 			return nil, &shoal.AdviceError{
 				Err:    fmt.Errorf("revision %d of service %q has no canary: %w", old.Revision.Seq, w.Service, shoal.ErrConflict),
-				Advice: "x-shoal.rollout.canary says how many slots try a revision first",
+				Advice: "x-shoal.canary says how many slots try a revision first",
 			}
 		}
 		if st.Promoted {

@@ -52,7 +52,9 @@ func (c *Cluster) Submit(ctx context.Context, w shoal.Wish, opts shoal.UpdateOpt
 func (c *Cluster) Plan(_ context.Context, w shoal.Wish) (shoal.Outcome, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	seq := c.seq
 	out, _, err := c.apply(w)
+	c.seq = seq
 	return out, err
 }
 

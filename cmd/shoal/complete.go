@@ -32,7 +32,10 @@ func (a *app) complete(root *cobra.Command) {
 	}
 	flags := map[string]completer{
 		"peer": a.peers, "image": a.images, "network": a.networks, "format": oneOf(shoal.FormatOCI, shoal.FormatDocker), "role": oneOf(string(shoal.RoleOperator), string(shoal.RolePeer)),
-		"restart": oneOf("no", "on-failure", "always"), "sort": oneOf("cpu", "mem", "name"),
+		"restart": oneOf("no", "on-failure", "always"), "sort": oneOf("cpu", "mem", "name"), "to": a.revisions,
+		"update-order": oneOf(stopFirst, startFirst), "rollback-order": oneOf(stopFirst, startFirst),
+		"update-failure-action":   oneOf(string(shoal.FailurePause), string(shoal.FailureContinue), string(shoal.FailureRollback)),
+		"rollback-failure-action": oneOf(string(shoal.FailurePause), string(shoal.FailureContinue)),
 	}
 	var each func(*cobra.Command)
 	each = func(cmd *cobra.Command) {
@@ -156,6 +159,18 @@ func (a *app) slots(cmd *cobra.Command, args []string, typed string) ([]cobra.Co
 	}, func(r api.Replica) (string, string) {
 		return fmt.Sprintf("%s/%d", r.Service, r.Slot), strings.TrimSpace(r.State + " " + r.PeerName)
 	})
+}
+
+// revisions completes with the earlier ones of the service that was named.
+func (a *app) revisions(cmd *cobra.Command, args []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
+	if len(args) == 0 {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	return asked(a, cmd, nil, func(c *api.Client, ctx context.Context) (api.Listing[api.Revision], error) {
+		_, all, err := c.Rollout(ctx, args[0])
+		all.Items = all.Items[min(1, len(all.Items)):]
+		return all, err
+	}, func(r api.Revision) (string, string) { return seqOf(r.Revision), r.Image + ", " + r.State })
 }
 
 func (a *app) peers(cmd *cobra.Command, args []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {

@@ -42,8 +42,9 @@ func (a *app) deployCmd() *cobra.Command {
 		Long: `Read a Compose file (compose.yaml, compose.yml, docker-compose.yaml or
 docker-compose.yml), show the plan, ask, and make it so: all services of it or none.
 Deploying the same file again changes nothing. Then wait until every replica is
-healthy: exit 0 if so, 4 if not in time, 5 if some are failing. Without a terminal
-there is nobody to ask: use -y.
+healthy: exit 0 if so, 4 if not in time or a canary waits for "shoal rollout promote",
+5 if some are failing, or the service went back to its last good revision. Without a
+terminal there is nobody to ask: use -y.
 
 Each key of the file is supported, harmless (named once with its line; an error with
 --strict), or means something that Shoal cannot do: all of those are listed at once,
@@ -185,7 +186,7 @@ A service of that name must not exist.`,
 			if r.global && cmd.Flags().Changed("replicas") {
 				return usage("--replicas and --global exclude each other: --global is one on every peer")
 			}
-			spec, err := a.specOfRun(&r, args)
+			spec, err := a.specOfRun(cmd.Flags(), &r, args)
 			if err != nil {
 				return err
 			}
@@ -215,11 +216,12 @@ A service of that name must not exist.`,
 	f.StringVar(&r.restart, "restart", "always", "no, on-failure[:N] or always")
 	unplacedFlag(f, &r.allowUnplaced)
 	f.StringVar(&r.partition, "on-partition", string(shoal.PartitionAvailable), "available or sticky")
+	addRolloutFlags(f)
 	r.add(f)
 	return cmd
 }
 
-func (a *app) specOfRun(r *runFlags, args []string) (shoal.Spec, error) {
+func (a *app) specOfRun(f *pflag.FlagSet, r *runFlags, args []string) (shoal.Spec, error) {
 	image, command := args[0], args[1:]
 	if len(command) > 0 && command[0] == "--" {
 		command = command[1:]
@@ -229,7 +231,7 @@ func (a *app) specOfRun(r *runFlags, args []string) (shoal.Spec, error) {
 	spec := shoal.Spec{
 		Name: r.name, Image: image, Mode: shoal.ModeReplicated, Replicas: r.replicas,
 		Strategy: shoal.StrategySpread, SpreadBy: r.spread, OnPartition: shoal.OnPartition(r.partition),
-		LB: shoal.LB(r.lb), Prefer: shoal.Prefer(r.prefer),
+		LB: shoal.LB(r.lb), Prefer: shoal.Prefer(r.prefer), Rollout: shoal.DefaultRollout(),
 	}
 	if len(command) > 0 {
 		spec.Command = command
@@ -257,6 +259,9 @@ func (a *app) specOfRun(r *runFlags, args []string) (shoal.Spec, error) {
 		return spec, err
 	}
 	if spec.Constraints, err = parseSelectors(r.constraints); err != nil {
+		return spec, err
+	}
+	if err = editRollouts(f, &spec); err != nil {
 		return spec, err
 	}
 	for _, p := range r.publish {

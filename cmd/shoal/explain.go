@@ -18,7 +18,8 @@ func (a *app) explainCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "explain SERVICE[/SLOT]", Short: "Say why replicas are where they are, or nowhere", Args: someArgs(1),
 		Long: `Say of each slot of a service where it was meant to go, who holds it, where its data
-is and what it waits for; then of each peer whether it could take one more replica, and
+is and what it waits for; of a rollout that is not complete how far it is, which slots
+are next and what they wait for; then of each peer whether it could take one more replica, and
 why not. What it waits for is the last decision of the peer that is asked: where it
 looks wrong, ask another.
 
@@ -65,6 +66,9 @@ func (a *app) describeExplanation(x api.Explanation) error {
 	if err != nil {
 		return err
 	}
+	if err := a.explainRollout(x.Rollout); err != nil {
+		return err
+	}
 	for i := range x.Slots {
 		if err := a.describeSlot(x.Name, &x.Slots[i]); err != nil {
 			return err
@@ -76,6 +80,17 @@ func (a *app) describeExplanation(x api.Explanation) error {
 		}
 	}
 	return a.candidates(x.Placement)
+}
+
+// explainRollout writes where a rollout stands that is not complete.
+func (a *app) explainRollout(r *api.Rollout) error {
+	if r == nil || r.State == stateComplete || r.State == stateStopped {
+		return nil
+	}
+	return a.fields([][2]string{
+		{"Rollout", rolloutLine(*r)},
+		{"First failure", r.FirstFailure},
+	})
 }
 
 // describeSlot writes a slot's head and what is known of it below.

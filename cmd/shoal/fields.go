@@ -21,6 +21,8 @@ var values = []struct {
 	{"`ps`", api.Replica{}},
 	{"`inspect`", serviceJSON{}},
 	{"`explain`", api.Explanation{}},
+	{"`rollout status`", api.Rollout{}},
+	{"`rollout history`", api.Revision{}},
 	{"`peer ls`", api.Peer{}},
 	{"`peer inspect`", peerJSON{}},
 	{"`top peers`, `top services`; `top` has both, as `peers` and `services`", load{}},

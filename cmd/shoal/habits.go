@@ -32,11 +32,9 @@ var verbHabits = map[string]string{
 	"save":         `"shoal image export" does that`,
 	"tag":          `"shoal image tag" does that`,
 	"rmi":          `"shoal image rm" does that`,
-	"history":      `"shoal image inspect" shows layers, "shoal events" what happened`,
+	"history":      `"shoal rollout history SERVICE" lists revisions, "shoal image inspect" shows layers, "shoal events" what happened`,
 	"prune":        `"shoal image gc" removes what images left`,
 	"system":       `"shoal image gc" removes what images left, "shoal doctor" looks at the machine`,
-	"rollback":     "nothing is rolled back; deploy the former file, or update the service to the former image",
-	"rollout":      `"shoal restart" and "shoal ps" do what "rollout restart" and "rollout status" do`,
 	"secret":       "configs and secrets are not handed to containers",
 	"config":       "configs and secrets are not handed to containers",
 	"service":      `services are what the verbs are about: "shoal ls", "shoal ps SERVICE", "shoal scale SERVICE=N"`,
@@ -55,6 +53,9 @@ var verbHabits = map[string]string{
 	"network connect":    noJoining,
 	"network disconnect": noJoining,
 	"network list":       `"shoal network ls" does that`,
+	"rollout undo":       `"shoal rollback SERVICE" does that`,
+	"rollout restart":    `"shoal restart SERVICE" does that`,
+	"rollout cancel":     `"shoal rollout abort SERVICE" does that`,
 
 	"image build":   "docker builds images; \"shoal image push IMAGE\" takes one into the cluster",
 	"image list":    `"shoal image ls" does that`,
@@ -109,6 +110,7 @@ var flagHabits = map[string]map[string]string{
 	"update": {
 		"args": "write -- COMMAND", "env-add": "--env sets one", "label-add": "--label sets one", "constraint-add": "--constraint adds one",
 		"force": `"shoal restart" does that`, "limit-cpu": "--cpus does that", "limit-memory": "--memory does that",
+		"parallelism": "--update-parallelism does that", "rollback": `"shoal rollback SERVICE" does that`,
 		"publish-add": inFile, "mount-add": inFile, "network-add": inFile, "network-rm": inFile, "replicas": `"shoal scale SERVICE=N" does that`,
 	},
 }

@@ -120,7 +120,8 @@ func (a *app) describeService(s serviceJSON) error {
 		{"On partition", s.Spec.OnPartition},
 		{"Health", s.Spec.Health.text()},
 		{"Restart", s.Spec.Restart.text()},
-		{"Rollout", s.Spec.rolloutText()},
+		{"Rollout", s.Spec.Rollout.text()},
+		{"Rollback", s.Spec.Rollback.text()},
 		{"Stop", s.Spec.stopText()},
 	})
 	if err != nil {

@@ -17,7 +17,7 @@ func TestProgressDrawing(t *testing.T) {
 		return newSnapshot([]api.Progress{{
 			Service: api.Service{Name: "web", Ready: ready, Replicas: 1}, Exists: true, Settled: ready == 1,
 			Replicas: []api.Replica{{Service: "web", PeerName: "osaka", State: state, Current: true}},
-		}})
+		}}, nil)
 	}
 	const (
 		starting = "\x1b[33mweb 0/1 ready, 1 starting\x1b[0m\n\x1b[33m└ web/0  osaka  starting\x1b[0m\n"
@@ -56,7 +56,7 @@ func TestTreeFitsTheTerminal(t *testing.T) {
 	a, _, _ := newApp()
 	a.height = 6
 	var got []string
-	for _, br := range a.tree(newSnapshot([]api.Progress{p})) {
+	for _, br := range a.tree(newSnapshot([]api.Progress{p}, nil)) {
 		got = append(got, br.text)
 	}
 	want := []string{
@@ -71,7 +71,7 @@ func TestTreeFitsTheTerminal(t *testing.T) {
 	}
 	for height := range 40 { // never more than the terminal has, but for the services themselves
 		a.height = height
-		if n := len(a.tree(newSnapshot([]api.Progress{p}))); height > 1 && n > max(1, height-1) {
+		if n := len(a.tree(newSnapshot([]api.Progress{p}, nil))); height > 1 && n > max(1, height-1) {
 			t.Errorf("tree in %d rows has %d", height, n)
 		}
 	}
@@ -93,12 +93,12 @@ func TestKeptRevisionsAreStuck(t *testing.T) {
 		return api.Replica{Service: "web", State: "ready", PeerName: "osaka", Image: "sha256:0123456789abcdef", Reason: reason}
 	}
 	p := api.Progress{Exists: true, Service: api.Service{Name: "web", Ready: 2, Replicas: 2}, Replicas: []api.Replica{row(why), row(why)}}
-	s := newSnapshot([]api.Progress{p})
+	s := newSnapshot([]api.Progress{p}, nil)
 	if got, want := open(s), "web 2/2 ready, 2 of an older revision ("+why+")"; !s.stuck || got != want {
 		t.Errorf("stuck %v, open = %q, want stuck, %q", s.stuck, got, want)
 	}
 	p.Replicas[1].Reason = ""
-	if newSnapshot([]api.Progress{p}).stuck {
+	if newSnapshot([]api.Progress{p}, nil).stuck {
 		t.Error("stuck, though the second replica waits for its turn only")
 	}
 	if got := plainApp().imageText(p.Replicas[0]); got != "0123456789ab" {

@@ -33,6 +33,8 @@ func TestMain(m *testing.M) {
 //	differ NAME, wake NAME       a peer holds other records; is alive and holds the same
 //	phase SVC/SLOT PHASE REASON  what a holder says
 //	after DELAY phase ...        the same, so long after the next wish
+//	undo SVC WHY, halt SVC WHY   a service goes back, a rollout pauses, by itself; also behind after
+//	settle SVC                   its revision is good
 //	dispute SVC                  a concurrent wish lost
 //	trouble TEXT, confirm N      what is wrong with the peer; how many peers confirm
 //	known SVC                    wait until a service is there
@@ -59,7 +61,7 @@ func TestScript(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"cluster": cmdCluster, "exits": cmdExits, "fails": cmdFails, "silence": cmdSilence, "blank": cmdBlank, "differ": cmdDiffer, "wake": cmdWake, "phase": cmdPhase, "after": cmdAfter,
+			"cluster": cmdCluster, "exits": cmdExits, "fails": cmdFails, "silence": cmdSilence, "blank": cmdBlank, "differ": cmdDiffer, "wake": cmdWake, "phase": cmdPhase, "after": cmdAfter, "undo": cmdUndo, "halt": cmdHalt, "settle": cmdSettle,
 			"dispute": cmdDispute, "trouble": cmdTrouble, "confirm": cmdConfirm, "block": cmdBlock, "arrived": cmdArrived, "release": cmdRelease, "known": cmdKnown,
 			"blockmove": cmdBlockMove, "engine": cmdEngine, "rival": cmdRival, "hold": cmdHold, "imageless": cmdImageless, "registry": cmdRegistry,
 		},
@@ -153,12 +155,39 @@ func phaseOf(ts *testscript.TestScript, name string) shoal.Phase {
 func cmdAfter(ts *testscript.TestScript, _ bool, args []string) {
 	delay, err := time.ParseDuration(args[0])
 	ts.Check(err)
-	s, phase := sessionOf(ts), phaseOf(ts, args[3])
+	s := sessionOf(ts)
+	if args[1] != "phase" {
+		act := unasked(s, args[1:])
+		s.cluster.OnWish(func() { time.AfterFunc(delay, act) })
+		return
+	}
+	phase := phaseOf(ts, args[3])
 	service, slot, err := parseTarget(args[2])
 	ts.Check(err)
 	s.cluster.OnWish(func() {
 		time.AfterFunc(delay, func() { s.cluster.Set(service, slot, phase, "") })
 	})
+}
+
+// unasked is "undo SVC WHY" or "halt SVC WHY".
+func unasked(s *session, words []string) func() {
+	act, why := s.cluster.Undo, strings.Join(words[2:], " ")
+	if words[0] == "halt" {
+		act = s.cluster.Halt
+	}
+	return func() { act(words[1], why) }
+}
+
+func cmdUndo(ts *testscript.TestScript, _ bool, args []string) {
+	unasked(sessionOf(ts), append([]string{"undo"}, args...))()
+}
+
+func cmdHalt(ts *testscript.TestScript, _ bool, args []string) {
+	unasked(sessionOf(ts), append([]string{"halt"}, args...))()
+}
+
+func cmdSettle(ts *testscript.TestScript, _ bool, args []string) {
+	sessionOf(ts).cluster.Settle(args[0])
 }
 
 func cmdDispute(ts *testscript.TestScript, _ bool, args []string) {

@@ -436,7 +436,7 @@ func TestWaitSurvivesALostDaemon(t *testing.T) {
 		t.Fatal(err)
 	}
 	waited := make(chan error, 1)
-	go func() { waited <- a.await(t.Context(), c, []string{"web"}) }()
+	go func() { waited <- a.await(t.Context(), c, []string{"web"}, nil) }()
 	stop()
 	if err := <-waited; err == nil || !strings.HasPrefix(err.Error(), "accepted, but its progress is not known: ") {
 		t.Errorf("await with the daemon stopped = %v after %q, want that it is accepted", err, stderr)

@@ -28,18 +28,6 @@ func (s *specJSON) strategyText() string {
 	return strings.Join(out, ", ")
 }
 
-// rolloutText is how slots are changed, "" if nothing was said of it.
-func (s *specJSON) rolloutText() string {
-	var out []string
-	if s.Parallelism > 0 {
-		out = append(out, fmt.Sprintf("%d at a time", s.Parallelism))
-	}
-	if s.StartFirst {
-		out = append(out, "the new one starts first")
-	}
-	return strings.Join(out, ", ")
-}
-
 // stopText is how a replica is stopped, "" if nothing was said of it.
 func (s *specJSON) stopText() string {
 	if s.StopGrace == 0 {

@@ -23,7 +23,6 @@ type updateFlags struct {
 	allowUnplaced               bool
 	image, cpus, memory         string
 	restart                     string
-	parallelism                 int
 	stopGrace                   duration
 	env, envGone                []string
 	labels, labelsGone          []string
@@ -32,7 +31,7 @@ type updateFlags struct {
 
 // updateFields are the flags that change something.
 var updateFields = []string{
-	"image", "env", "env-rm", "label", "label-rm", "cpus", "memory", "constraint", "constraint-rm", "restart", "parallelism", "stop-grace",
+	"image", "env", "env-rm", "label", "label-rm", "cpus", "memory", "constraint", "constraint-rm", "restart", "stop-grace",
 }
 
 func (a *app) updateCmd() *cobra.Command {
@@ -40,13 +39,15 @@ func (a *app) updateCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "update SERVICE [-- COMMAND [ARG...]]", Short: "Change settings of a service", Args: someArgs(0),
 		Long: `Change what the flags name, leave all else as it is, and wait until the replicas are
-healthy: they are replaced in waves. What follows -- is the new command. The number of
+healthy: they are replaced in waves, unless the change is none of the container (labels, how
+it is replaced or placed): then they stay. What follows -- is the new command. The number of
 replicas is changed by "shoal scale". A stopped service starts. If somebody else changed
 the service meanwhile, nothing is written. A later deploy of its Compose file takes the
 file's settings again.`,
 		Example: `  shoal update web --image hello:2
   shoal update web -e MODE=slow --env-rm DEBUG --memory 128m
   shoal update web --constraint zone=a --plan
+  shoal update web --image hello:2 --canary 1 --update-failure-action rollback
   shoal update worker -- work --queue mail`,
 		RunE: func(cmd *cobra.Command, args []string) error { return a.update(cmd, &u, args[0], args[1:]) },
 	}
@@ -61,8 +62,8 @@ file's settings again.`,
 	f.StringArrayVar(&u.constraints, "constraint", nil, "constraint to add: zone=a, disk!=hdd, 'zone in (a,b)'")
 	f.StringArrayVar(&u.constraintGone, "constraint-rm", nil, "constraint to take away, as inspect shows it")
 	f.StringVar(&u.restart, "restart", "", "no, on-failure[:N] or always")
-	f.IntVar(&u.parallelism, "parallelism", 0, "how many replicas are replaced at a time; 0: the default")
 	f.Var(&u.stopGrace, "stop-grace", "how long a replica may take to stop, like 30s")
+	addRolloutFlags(f)
 	unplacedFlag(f, &u.allowUnplaced)
 	u.add(f)
 	return cmd
@@ -72,12 +73,12 @@ func (a *app) update(cmd *cobra.Command, u *updateFlags, name string, command []
 	if err := cmp.Or(u.check(), shoal.CheckName("name", name)); err != nil {
 		return err
 	}
-	changed := slices.ContainsFunc(updateFields, cmd.Flags().Changed)
+	changed := slices.ContainsFunc(updateFields, cmd.Flags().Changed) || anyRolloutFlag(cmd.Flags())
 	switch dash := cmd.ArgsLenAtDash(); {
 	case len(command) > 0 && dash != 1:
 		return usage("update takes 1 service; write update %s -- %s if that is its new command", name, strings.Join(command, " "))
 	case !changed && len(command) == 0:
-		return usage("nothing to change; give at least one of --%s, or -- COMMAND", strings.Join(updateFields, ", --"))
+		return usage("nothing to change; give at least one of --%s, --canary, --update-..., --rollback-..., or -- COMMAND", strings.Join(updateFields, ", --"))
 	}
 	ctx, c, done, err := a.client(cmd, 0)
 	if err != nil {
@@ -138,11 +139,11 @@ func (a *app) edit(cmd *cobra.Command, u *updateFlags, spec *shoal.Spec) (err er
 			return err
 		}
 	}
-	if given("parallelism") {
-		spec.Rollout.Parallelism = u.parallelism
-	}
 	if given("stop-grace") {
 		spec.StopGrace = time.Duration(u.stopGrace)
+	}
+	if err := editRollouts(cmd.Flags(), spec); err != nil {
+		return err
 	}
 	return editConstraints(spec, u)
 }

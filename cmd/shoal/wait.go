@@ -34,21 +34,66 @@ type snapshot struct {
 	services []api.Progress
 	trouble  string // of the first failing replica
 	settled  bool
-	unproven bool // something is ready that has no health check
-	stuck    bool // all that is missing has no peer to go to
+	unproven bool    // something is ready that has no health check
+	stuck    bool    // all that is missing has no peer to go to
+	over     *ending // of a rollout that ended otherwise than asked for
+	canary   string  // what waits for a user to promote it
 }
 
-func newSnapshot(services []api.Progress) snapshot {
+// newSnapshot judges the services. wrote are the revisions that are waited for.
+func newSnapshot(services []api.Progress, wrote map[string]string) snapshot {
 	s := snapshot{services: services, settled: true}
+	others := false // services without a canary are not settled
 	for _, p := range services {
 		s.settled = s.settled && p.Settled
 		s.trouble = cmp.Or(s.trouble, p.Trouble)
 		for _, r := range p.Replicas {
 			s.unproven = s.unproven || r.State == "ready" && r.Health == ""
 		}
+		of := wrote[p.Service.Name]
+		if p.Rollout != nil && of != "" {
+			s.over = cmp.Or(s.over, undone(p.Rollout, of))
+		}
+		switch tries := p.Rollout != nil && p.Rollout.Revision == of && holdsBack(p.Rollout); {
+		case tries:
+			s.canary = p.Service.Name
+		case !p.Settled:
+			others = true
+		}
+	}
+	if others {
+		s.canary = "" // it is not yet all there is to wait for
 	}
 	s.stuck = !s.settled && !slices.ContainsFunc(services, moves)
 	return s
+}
+
+// holdsBack reports whether the canary of a service is healthy, and a user has to promote it.
+func holdsBack(r *api.Rollout) bool {
+	return r.State == stateCanary && r.Healthy > 0 && r.PromoteAfter == 0
+}
+
+// undone says that a revision was taken back, or paused because it fails; nil if it was not.
+func undone(r *api.Rollout, wrote string) *ending {
+	switch {
+	case r.Undoes == wrote:
+		return &ending{"rolled_back", undoneText(*r), "shoal rollout history " + r.Service}
+	case r.Revision == wrote && r.Paused && r.Why != "":
+		return &ending{"paused", fmt.Sprintf("the rollout of %s is paused: %s", r.Service, r.Why), "shoal rollout status " + r.Service}
+	}
+	return nil
+}
+
+// ending is the end of a rollout that was not asked for.
+type ending struct{ name, what, see string }
+
+// with returns the error, with the last trouble of a replica that was seen: once a service
+// went back it is gone.
+func (e *ending) with(trouble string) error {
+	if trouble != "" {
+		trouble = "; " + trouble
+	}
+	return &coded{exitUnhealthy, e.name, fmt.Errorf("accepted, but %s%s; see %s", e.what, trouble, e.see)}
 }
 
 // moves reports whether anything of a service is on its way.
@@ -65,8 +110,9 @@ func moves(p api.Progress) bool {
 func keeps(r api.Replica) bool { return !r.Current && r.State == "ready" && r.Reason != "" }
 
 // await shows progress until all services are settled: exit 0. Exit 5 if a replica
-// keeps failing, 4 if time is up.
-func (a *app) await(ctx context.Context, c *api.Client, services []string) error {
+// keeps failing, or a revision of wrote is taken back or paused for it; 4 if time is up, or
+// a canary waits to be promoted.
+func (a *app) await(ctx context.Context, c *api.Client, services []string, wrote map[string]string) error {
 	if len(services) == 0 {
 		return nil
 	}
@@ -79,7 +125,7 @@ func (a *app) await(ctx context.Context, c *api.Client, services []string) error
 	g.Go(func() error {
 		return c.Watch(watching, services, func(all []api.Progress, _ api.Freshness) error {
 			select {
-			case seen <- newSnapshot(all):
+			case seen <- newSnapshot(all, wrote):
 				return nil
 			case <-watching.Done():
 				return watching.Err()
@@ -106,11 +152,16 @@ func (a *app) await(ctx context.Context, c *api.Client, services []string) error
 func (a *app) judgeProgress(ctx, watching context.Context, seen <-chan snapshot, show *progress, limit time.Duration) (last snapshot, err error) {
 	end := time.NewTimer(limit)
 	defer end.Stop()
-	var failing, stuck, proven <-chan time.Time // fire when a trouble, a standstill, success has lasted
+	var failing, stuck, proven, canary <-chan time.Time // fire when a trouble, a standstill, success, a canary's success has lasted
+	trouble := ""                                       // the last that was seen: once a service went back it is gone
 	for {
 		select {
 		case last = <-seen:
 			show.draw(last)
+			if trouble = cmp.Or(last.trouble, trouble); last.over != nil {
+				return last, last.over.with(trouble)
+			}
+			canary = lasting(canary, last.canary != "", proofTime)
 			if last.settled && !last.unproven {
 				return last, errSettled
 			}
@@ -119,6 +170,8 @@ func (a *app) judgeProgress(ctx, watching context.Context, seen <-chan snapshot,
 			failing = lasting(failing, last.trouble != "", min(patience, limit/2))
 		case <-proven:
 			return last, errSettled
+		case <-canary:
+			return last, &coded{exitTimeout, "canary", fmt.Errorf("accepted, and the canary of %[1]s is healthy; the other slots wait for shoal rollout promote %[1]s", last.canary)}
 		case <-stuck:
 			return last, &coded{exitTimeout, "unplaced", fmt.Errorf("accepted, but %s; it goes on when a peer can take it, see shoal explain", open(last))}
 		case <-failing:

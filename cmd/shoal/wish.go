@@ -110,7 +110,7 @@ func (a *app) accepted(ctx context.Context, c *api.Client, out api.Outcome, wait
 	a.freshness(out.Freshness)
 	few := a.fewAcks(out)
 	if waits {
-		if err := a.await(ctx, c, names(out)); err != nil {
+		if err := a.await(ctx, c, names(out), written(out)); err != nil {
 			a.hintImages(ctx, c, names(out))
 			return err
 		}
@@ -158,6 +158,15 @@ func (a *app) fewAcks(out api.Outcome) error {
 	}
 	a.say("warning: accepted, and on disk here; %d of %d other peers confirmed it in time", out.Acks, out.AcksWanted)
 	return silent(exitTimeout)
+}
+
+// written are the revisions of an outcome, by service.
+func written(out api.Outcome) map[string]string {
+	all := map[string]string{}
+	for _, ch := range out.Changes {
+		all[ch.Service] = ch.Revision
+	}
+	return all
 }
 
 func names(out api.Outcome) []string {

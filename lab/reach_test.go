@@ -72,7 +72,7 @@ func TestReach(t *testing.T) {
 	ok(t, err)
 	program := filepath.Join(t.TempDir(), "hello")
 	ok(t, os.WriteFile(program, binary, 0o755)) //nolint:gosec // it is run
-	must(t)(l.Shoal(ctx, "h1", "run", "--name", "web", "--replicas", "3", "-p", "8080:80", image))
+	must(t)(l.Shoal(ctx, "h1", "run", "--name", "web", "--replicas", "3", "--update-min-healthy", "0s", "-p", "8080:80", image))
 	_, err = client(t, l, "h1").Exact(ctx, "web", 3, time.Minute)
 	ok(t, err)
 	for _, h := range []string{"h1", "h2", "h3"} {

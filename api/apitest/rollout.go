@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/shoalnet/shoal"
@@ -93,18 +94,23 @@ func (c *Cluster) back(s *shoal.Service, w *shoal.RolloutWish) (shoal.Change, er
 			to = &s.Past[0]
 		}
 	}
-	known := ""
+	var known []string
 	for i := range s.Past {
 		seq := strconv.FormatUint(s.Past[i].Revision.Seq, 10)
-		known += " " + seq
+		known = append(known, seq)
 		if w.To == seq {
 			to = &s.Past[i]
+		}
+	}
+	if len(s.Past) == 0 {
+		return shoal.Change{}, &shoal.AdviceError{
+			Err: fmt.Errorf("service %q has no earlier revision: %w", s.Spec.Name, shoal.ErrNotFound), Advice: "deploy what it should be",
 		}
 	}
 	if to == nil {
 		return shoal.Change{}, &shoal.AdviceError{
 			Err:    fmt.Errorf("revision %s of service %q is not remembered: %w", w.To, s.Spec.Name, shoal.ErrNotFound),
-			Advice: "revisions that are:" + known,
+			Advice: "revisions that are: " + strings.Join(known, ", "),
 		}
 	}
 	spec, seq, undoes := to.Spec, to.Revision.Seq, s.Revision

@@ -87,9 +87,15 @@ func undone(r *api.Rollout, wrote string) *ending {
 // ending is the end of a rollout that was not asked for.
 type ending struct{ name, what, see string }
 
+// firstFailure is how the reason begins that a peer gives for what failed first.
+const firstFailure = "first failure "
+
 // with returns the error, with the last trouble of a replica that was seen: once a service
 // went back it is gone.
 func (e *ending) with(trouble string) error {
+	if strings.Contains(e.what, firstFailure) { // then it is told already
+		trouble = ""
+	}
 	if trouble != "" {
 		trouble = "; " + trouble
 	}

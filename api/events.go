@@ -106,7 +106,8 @@ func (d *differ) services() {
 		case !known:
 			say("created through %s: %s, replicas %d", author, now.Spec.Image, now.Replicas)
 		default:
-			if was.Revision != now.Revision {
+			d.rollout(was, now)
+			if was.Revision != now.Revision && now.Undoes.IsZero() {
 				say("updated through %s: revision %d%s", author, now.Revision.Seq, imageChange(&was.Spec, &now.Spec))
 			}
 			if was.Stopped != now.Stopped {
@@ -130,6 +131,33 @@ func (d *differ) services() {
 				continue
 			}
 			d.add(kindService, c.Loser.Author, c.Service, -1, "conflict: revision %s superseded by %s: %s", c.Loser, c.Winner, c.Rule)
+		}
+	}
+}
+
+// rollout tells how a service went back, and what was said of a rollout: by no one peer,
+// for any may say so.
+func (d *differ) rollout(was, now *shoal.Service) {
+	say := func(format string, args ...any) { d.add(kindService, "", now.Spec.Name, -1, format, args...) }
+	if was.Revision != now.Revision {
+		if !now.Undoes.IsZero() {
+			d.add(kindService, now.Revision.Author, now.Spec.Name, -1, "went back from revision %d through %s%s: %s",
+				now.Undoes.Seq, d.names.name(now.Revision.Author), imageChange(&was.Spec, &now.Spec), cmp.Or(now.Why, "a user asked for it"))
+		}
+		return
+	}
+	if a, b := was.Rollout, now.Rollout; a != b {
+		switch {
+		case b.Paused && !a.Paused:
+			say("rollout of revision %d paused: %s", now.Revision.Seq, cmp.Or(b.Why, "a user asked for it"))
+		case a.Paused && !b.Paused:
+			say("rollout of revision %d goes on", now.Revision.Seq)
+		}
+		if b.Promoted && !a.Promoted {
+			say("canary of revision %d promoted", now.Revision.Seq)
+		}
+		if b.Settled && !a.Settled {
+			say("rollout of revision %d is over: all slots run it and are healthy", now.Revision.Seq)
 		}
 	}
 }

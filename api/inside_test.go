@@ -62,6 +62,22 @@ func TestDifference(t *testing.T) {
 		"created, all": {func(s *scene) { s.add("db", shoal.ModeGlobal) }, []string{"service db/-1 created through tokyo: db:1, one on every peer"}},
 		"scaled":       {func(s *scene) { s.desired.Services[0].Replicas = 5 }, []string{"service web/-1 scaled 2 -> 5"}},
 		"updated":      {func(s *scene) { s.desired.Services[0].Revision = rev(2); s.desired.Services[0].Spec.Image = "hello:2" }, []string{"service web/-1 updated through tokyo: revision 2, image hello:1 -> hello:2"}},
+		"went back": {func(s *scene) {
+			w := &s.desired.Services[0]
+			w.Revision, w.Undoes, w.Why, w.Spec.Image = rev(2), rev(1), "2 of 2 slots failed", "hello:0"
+		}, []string{"service web/-1 went back from revision 1 through tokyo, image hello:1 -> hello:0: 2 of 2 slots failed"}},
+		"went back, asked for": {func(s *scene) {
+			s.desired.Services[0].Revision, s.desired.Services[0].Undoes = rev(2), rev(1)
+		}, []string{"service web/-1 went back from revision 1 through tokyo: a user asked for it"}},
+		"paused": {func(s *scene) {
+			s.desired.Services[0].Rollout = shoal.RolloutState{Paused: true, Why: "no slot became healthy"}
+		}, []string{
+			"service web/-1 rollout of revision 1 paused: no slot became healthy",
+		}},
+		"promoted": {func(s *scene) { s.desired.Services[0].Rollout.Promoted = true }, []string{"service web/-1 canary of revision 1 promoted"}},
+		"settled": {func(s *scene) { s.desired.Services[0].Rollout.Settled = true }, []string{
+			"service web/-1 rollout of revision 1 is over: all slots run it and are healthy",
+		}},
 		"image moved": {func(s *scene) {
 			s.desired.Services[0].Revision = rev(2)
 			s.desired.Services[0].Spec.Digest = "sha256:b"
@@ -114,6 +130,15 @@ func (s *scene) add(name string, mode shoal.Mode) {
 func (s *scene) yield() {
 	s.desired.Claims = nil
 	s.desired.Releases = []shoal.Release{{Holder: "osaka", Service: "web", YieldTo: "kyoto"}}
+}
+
+// A rollout that was paused and goes on.
+func TestDifferenceOfResumed(t *testing.T) {
+	paused := newScene(func(s *scene) { s.desired.Services[0].Rollout.Paused = true })
+	got := difference(paused, newScene(), time.Time{})
+	if len(got) != 1 || got[0].Text != "rollout of revision 1 goes on" {
+		t.Errorf("difference(paused, not) = %v, want that it goes on", got)
+	}
 }
 
 func TestDifferenceOfNothing(t *testing.T) {

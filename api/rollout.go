@@ -17,6 +17,9 @@ import (
 	shoalv1 "github.com/shoalnet/shoal/proto/shoal/v1"
 )
 
+// maxRevision is more bytes than the name of any revision has.
+const maxRevision = 128
+
 // steering are the changes that users may ask of a rollout; peers settle one by themselves.
 var steering = []shoal.RolloutChange{shoal.RolloutPause, shoal.RolloutResume, shoal.RolloutPromote, shoal.RolloutBack}
 
@@ -31,6 +34,8 @@ func (s *Server) SteerRollout(ctx context.Context, req *connect.Request[shoalv1.
 	switch {
 	case !slices.Contains(steering, wish.Change):
 		return nil, &shoal.InvalidError{Field: "change", Why: fmt.Sprintf("must be pause, resume, promote or rollback, got %q", r.GetChange())}
+	case len(wish.To) > maxRevision:
+		return nil, &shoal.InvalidError{Field: "to", Why: "must be the number of a revision, or its whole ID"}
 	case wish.To != "" && wish.Change != shoal.RolloutBack:
 		return nil, &shoal.InvalidError{Field: "to", Why: "goes with rollback"}
 	}

@@ -5,6 +5,7 @@ package api_test
 
 import (
 	"errors"
+	"strings"
 	"testing"
 
 	"github.com/shoalnet/shoal"
@@ -71,6 +72,8 @@ func TestRollouts(t *testing.T) {
 	wantError(t, err, api.CodeInvalid, `change must be pause, resume, promote or rollback, got "settle"`)
 	_, err = c.SteerRollout(ctx, shoal.RolloutWish{Service: "web", Change: shoal.RolloutPause, To: "1"}, api.WishOptions{})
 	wantError(t, err, api.CodeInvalid, `to goes with rollback`)
+	_, err = c.SteerRollout(ctx, shoal.RolloutWish{Service: "web", Change: shoal.RolloutBack, To: strings.Repeat("9", 1000)}, api.WishOptions{})
+	wantError(t, err, api.CodeInvalid, `to must be the number of a revision, or its whole ID`)
 	const unknown = `no service "nosuch" (known here: web); this peer last synced 0 s ago`
 	_, err = c.SteerRollout(ctx, shoal.RolloutWish{Service: "nosuch", Change: shoal.RolloutPause}, api.WishOptions{})
 	wantError(t, err, api.CodeNotFound, unknown)

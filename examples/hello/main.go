@@ -68,6 +68,7 @@ type options struct {
 	to      string
 	rate    float64
 	period  time.Duration
+	life    time.Duration
 }
 
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
@@ -83,7 +84,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	flags.StringVar(&o.version, "version", o.version, "version to show (HELLO_VERSION)")
 	flags.DurationVar(&o.every, "every", time.Second, "time between lines of work")
 	flags.IntVar(&o.mb, "mb", 0, "MiB to eat")
-	flags.IntVar(&o.code, "code", 0, "exit code of quit")
+	flags.IntVar(&o.code, "code", 0, "exit code of quit, and of serve after its -life")
+	flags.DurationVar(&o.life, "life", 0, "how long to serve; 0: until told to stop")
 	flags.IntVar(&o.length, "length", 100, "letters to shout")
 	flags.StringVar(&o.to, "to", "", "URL to load")
 	flags.Float64Var(&o.rate, "rate", 100, "requests a second of a load")

@@ -37,9 +37,17 @@ func serve(ctx context.Context, o options, log io.Writer) error {
 	say(log, "hello v%s from %s listens on %s\n", s.version, whoami(), l.Addr())
 	ended := make(chan error, 1)
 	go func() { ended <- server.Serve(l) }()
+	var over <-chan time.Time // nil: never
+	if o.life > 0 {
+		over = time.After(o.life)
+	}
 	select {
 	case err := <-ended:
 		return err
+	case <-over:
+		_ = server.Close() // it dies as it is
+		<-ended
+		return exitCode(o.code)
 	case <-ctx.Done():
 	}
 	say(log, "hello stops\n")

@@ -112,6 +112,7 @@ func (k *Desk) prepare(d *shoal.Desired, w shoal.Wish, images findings) ([]*step
 		return nil, err
 	}
 	noteNames(after, steps)
+	judgePast(v, steps)
 	k.propose(d, steps)
 	return steps, nil
 }

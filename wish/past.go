@@ -5,9 +5,13 @@ package wish
 
 import (
 	"encoding/json"
+	"math"
 	"slices"
+	"time"
 
 	"github.com/shoalnet/shoal"
+	"github.com/shoalnet/shoal/placement"
+	"github.com/shoalnet/shoal/placement/rollout"
 )
 
 // What a revision carries of earlier ones, alone and with its own spec, as JSON, which is
@@ -41,4 +45,18 @@ func past(spec *shoal.Spec, old *shoal.Service) []shoal.PastRevision {
 		out = append(out, p)
 	}
 	return out
+}
+
+// judgePast marks the revision that each step replaces as good where this peer sees that it
+// has come to all slots, and none has failed since: a user who is quick does not wait until
+// it has settled, and has something to go back to all the same.
+func judgePast(v *shoal.View, steps []*step) {
+	for _, s := range steps {
+		if s.rev == nil || len(s.rev.Past) == 0 || s.rev.Past[0].Good {
+			continue
+		}
+		slots, rules := placement.Rollout(v, s.change.Service, func(shoal.ReplicaID) time.Duration { return math.MaxInt64 })
+		st := rules.StatusOf(slots)
+		s.rev.Past[0].Good = len(slots) > 0 && st.State == rollout.Complete && st.Failed == 0
+	}
 }

@@ -130,3 +130,28 @@ func TestSteerRefuses(t *testing.T) {
 		t.Errorf("refused wishes changed the service: %+v", s)
 	}
 }
+
+// TestQuickSuccessor: a revision that runs in all slots is good, though nobody has said yet
+// that it settled; one that failed in one of them is not.
+func TestQuickSuccessor(t *testing.T) {
+	for failures, want := range map[int]bool{0: true, 1: false} {
+		p := cluster(t, 1)[0]
+		p.must(t, deploy(imaged("hello:1")))
+		s, _ := p.store.Desired().Service("web")
+		var holds []shoal.Holding
+		state := &shoal.PeerState{}
+		for i := range 2 {
+			id := shoal.ReplicaID{byte(i + 1)}
+			holds = append(holds, shoal.Holding{Slot: i, Replica: id, Revision: s.Revision})
+			state.Replicas = append(state.Replicas, shoal.ReplicaStatus{
+				ID: id, Service: "web", Slot: i, Revision: s.Revision, Phase: shoal.PhaseReady, Failures: failures * i,
+			})
+		}
+		write(t, p.store, &shoal.ClaimBody{Peer: p.self, Service: "web", Holds: holds})
+		p.states = map[shoal.PeerID]*shoal.PeerState{p.self: state}
+		p.must(t, deploy(imaged("hello:2")))
+		if s, _ = p.store.Desired().Service("web"); s.Past[0].Good != want {
+			t.Errorf("after %d failures: good is %v, want %v", failures, s.Past[0].Good, want)
+		}
+	}
+}

@@ -28,7 +28,7 @@ services:
     image: hello:1
     command: [%s]
     ports: ["8080:80"]
-    healthcheck: {test: ["CMD", "/hello", %s], interval: 2s, timeout: 10s, retries: 2}
+    healthcheck: {test: ["CMD", "/hello", %s], interval: 3s, timeout: 3s, retries: 2}
     stop_grace_period: 3s
     deploy:
       replicas: 12

@@ -110,6 +110,9 @@ type PastRevision struct {
 	Spec     Spec
 	Accepted HLC  // display only
 	Good     bool // every slot ran it, and was healthy, before the next one came
+	// UndoneBy is the revision that went back from it, and Why it did; zero: none did.
+	UndoneBy RevisionID
+	Why      string
 }
 
 // RolloutReport is how far a service has come to its current revision, as one peer sees it.

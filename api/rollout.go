@@ -148,8 +148,8 @@ func (m *moment) history(svc *shoal.Service) []*shoalv1.RevisionRow {
 	for i := range svc.Past {
 		p := &svc.Past[i]
 		r := row(p.Revision, &p.Spec, p.Accepted, choose(p.Good, "good", "replaced"))
-		if p.Revision == svc.Undoes {
-			r.State, r.UndoneBy, r.Why = "undone", revision(svc.Revision), cmp.Or(svc.Why, "a user went back")
+		if !p.UndoneBy.IsZero() {
+			r.State, r.UndoneBy, r.Why = "undone", revision(p.UndoneBy), cmp.Or(p.Why, "a user went back")
 		}
 		out = append(out, r)
 	}

@@ -149,6 +149,7 @@ var genPast = rapid.Custom(func(t *rapid.T) shoal.PastRevision {
 	return shoal.PastRevision{
 		Revision: genRev.Draw(t, "revision"), Spec: genSpec.Draw(t, "spec"),
 		Accepted: genHLC.Draw(t, "accepted"), Good: rapid.Bool().Draw(t, "good"),
+		UndoneBy: genRev.Draw(t, "undone by"), Why: genText.Draw(t, "why"),
 	}
 })
 

@@ -51,6 +51,7 @@ func pastMessages(past []shoal.PastRevision) []*shoalv1.PastRevision {
 		p := &past[i]
 		out = append(out, &shoalv1.PastRevision{
 			Revision: revisionMessage(p.Revision), Spec: specMessage(&p.Spec), Accepted: hlcMessage(p.Accepted), Good: p.Good,
+			UndoneBy: revisionMessage(p.UndoneBy), Why: p.Why,
 		})
 	}
 	return out
@@ -65,6 +66,7 @@ func pastOf(past []*shoalv1.PastRevision) ([]shoal.PastRevision, error) {
 		}
 		out = append(out, shoal.PastRevision{
 			Revision: revisionOf(m.GetRevision()), Spec: spec, Accepted: hlcOf(m.GetAccepted()), Good: m.GetGood(),
+			UndoneBy: revisionOf(m.GetUndoneBy()), Why: m.GetWhy(),
 		})
 	}
 	return out, nil
@@ -75,6 +77,8 @@ func (c *checker) past(past []shoal.PastRevision) {
 	for i := range past {
 		c.revision("past", past[i].Revision, false)
 		c.spec(&past[i].Spec)
+		c.revision("past", past[i].UndoneBy, true)
+		c.text("past", past[i].Why, maxReason)
 	}
 }
 

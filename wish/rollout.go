@@ -82,6 +82,9 @@ func (s *step) back(d *shoal.Desired, author shoal.PeerID, old *shoal.Service, w
 	s.spec = &spec
 	s.revise(d, author, old)
 	s.rev.Undoes, s.rev.Why = old.Revision, w.Why
+	if len(s.rev.Past) > 0 { // a large spec may leave no room for it
+		s.rev.Past[0].UndoneBy, s.rev.Past[0].Why = s.rev.Revision, w.Why
+	}
 	s.change.Details = append([]string{fmt.Sprintf("back to revision %d", to.Revision.Seq)}, differences(&old.Spec, &spec)...)
 	if !to.Good {
 		s.note(fmt.Sprintf("revision %d is not known to have been healthy", to.Revision.Seq))

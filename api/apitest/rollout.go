@@ -115,6 +115,7 @@ func (c *Cluster) back(s *shoal.Service, w *shoal.RolloutWish) (shoal.Change, er
 	}
 	spec, seq, undoes := to.Spec, to.Revision.Seq, s.Revision
 	c.supersede(s)
+	s.Past[0].UndoneBy, s.Past[0].Why = s.Revision, w.Why
 	s.Spec, s.Undoes, s.Why, s.Proposed = spec, undoes, w.Why, c.place(spec, s.Replicas)
 	return shoal.Change{
 		Kind: shoal.ChangeUpdate, Service: spec.Name, Revision: s.Revision, Replicas: s.Replicas, Slots: s.Proposed,

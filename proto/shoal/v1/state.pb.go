@@ -1085,6 +1085,8 @@ type PastRevision struct {
 	Spec          *Spec                  `protobuf:"bytes,2,opt,name=spec,proto3" json:"spec,omitempty"`
 	Accepted      *Hlc                   `protobuf:"bytes,3,opt,name=accepted,proto3" json:"accepted,omitempty"`
 	Good          bool                   `protobuf:"varint,4,opt,name=good,proto3" json:"good,omitempty"`
+	UndoneBy      *RevisionID            `protobuf:"bytes,5,opt,name=undone_by,json=undoneBy,proto3" json:"undone_by,omitempty"` // absent: none did
+	Why           string                 `protobuf:"bytes,6,opt,name=why,proto3" json:"why,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1145,6 +1147,20 @@ func (x *PastRevision) GetGood() bool {
 		return x.Good
 	}
 	return false
+}
+
+func (x *PastRevision) GetUndoneBy() *RevisionID {
+	if x != nil {
+		return x.UndoneBy
+	}
+	return nil
+}
+
+func (x *PastRevision) GetWhy() string {
+	if x != nil {
+		return x.Why
+	}
+	return ""
 }
 
 // ScaleBase is a counter opened by "=n".
@@ -3413,12 +3429,14 @@ const file_shoal_v1_state_proto_rawDesc = "" +
 	"\bproposal\x18\x04 \x01(\v2\x12.shoal.v1.ProposalR\bproposal\x12*\n" +
 	"\x04past\x18\x05 \x03(\v2\x16.shoal.v1.PastRevisionR\x04past\x12,\n" +
 	"\x06undoes\x18\x06 \x01(\v2\x14.shoal.v1.RevisionIDR\x06undoes\x12\x10\n" +
-	"\x03why\x18\a \x01(\tR\x03why\"\xa3\x01\n" +
+	"\x03why\x18\a \x01(\tR\x03why\"\xe8\x01\n" +
 	"\fPastRevision\x120\n" +
 	"\brevision\x18\x01 \x01(\v2\x14.shoal.v1.RevisionIDR\brevision\x12\"\n" +
 	"\x04spec\x18\x02 \x01(\v2\x0e.shoal.v1.SpecR\x04spec\x12)\n" +
 	"\baccepted\x18\x03 \x01(\v2\r.shoal.v1.HlcR\baccepted\x12\x12\n" +
-	"\x04good\x18\x04 \x01(\bR\x04good\"\x81\x01\n" +
+	"\x04good\x18\x04 \x01(\bR\x04good\x121\n" +
+	"\tundone_by\x18\x05 \x01(\v2\x14.shoal.v1.RevisionIDR\bundoneBy\x12\x10\n" +
+	"\x03why\x18\x06 \x01(\tR\x03why\"\x81\x01\n" +
 	"\tScaleBase\x12$\n" +
 	"\x02id\x18\x01 \x01(\v2\x14.shoal.v1.RevisionIDR\x02id\x12\f\n" +
 	"\x01n\x18\x02 \x01(\x05R\x01n\x12,\n" +
@@ -3722,48 +3740,49 @@ var file_shoal_v1_state_proto_depIdxs = []int32{
 	2,  // 14: shoal.v1.PastRevision.revision:type_name -> shoal.v1.RevisionID
 	26, // 15: shoal.v1.PastRevision.spec:type_name -> shoal.v1.Spec
 	1,  // 16: shoal.v1.PastRevision.accepted:type_name -> shoal.v1.Hlc
-	2,  // 17: shoal.v1.ScaleBase.id:type_name -> shoal.v1.RevisionID
-	2,  // 18: shoal.v1.ScaleBase.covers:type_name -> shoal.v1.RevisionID
-	2,  // 19: shoal.v1.ScaleAdd.base:type_name -> shoal.v1.RevisionID
-	15, // 20: shoal.v1.ScaleBody.base:type_name -> shoal.v1.ScaleBase
-	16, // 21: shoal.v1.ScaleBody.adds:type_name -> shoal.v1.ScaleAdd
-	12, // 22: shoal.v1.ScaleBody.proposal:type_name -> shoal.v1.Proposal
-	2,  // 23: shoal.v1.GoneBody.removes:type_name -> shoal.v1.RevisionID
-	1,  // 24: shoal.v1.Holding.since:type_name -> shoal.v1.Hlc
-	19, // 25: shoal.v1.ClaimBody.holds:type_name -> shoal.v1.Holding
-	20, // 26: shoal.v1.ClaimBody.released:type_name -> shoal.v1.Released
-	2,  // 27: shoal.v1.ClaimBody.revisions:type_name -> shoal.v1.RevisionID
-	2,  // 28: shoal.v1.ImageBody.id:type_name -> shoal.v1.RevisionID
-	2,  // 29: shoal.v1.ImageBody.replaces:type_name -> shoal.v1.RevisionID
-	23, // 30: shoal.v1.ImageBody.blobs:type_name -> shoal.v1.BlobRef
-	2,  // 31: shoal.v1.PolicyBody.id:type_name -> shoal.v1.RevisionID
-	2,  // 32: shoal.v1.PolicyBody.replaces:type_name -> shoal.v1.RevisionID
-	40, // 33: shoal.v1.Spec.env:type_name -> shoal.v1.Spec.EnvEntry
-	41, // 34: shoal.v1.Spec.labels:type_name -> shoal.v1.Spec.LabelsEntry
-	33, // 35: shoal.v1.Spec.ports:type_name -> shoal.v1.Port
-	3,  // 36: shoal.v1.Spec.limits:type_name -> shoal.v1.Resources
-	3,  // 37: shoal.v1.Spec.reservations:type_name -> shoal.v1.Resources
-	34, // 38: shoal.v1.Spec.constraints:type_name -> shoal.v1.Selector
-	35, // 39: shoal.v1.Spec.health:type_name -> shoal.v1.Health
-	36, // 40: shoal.v1.Spec.restart:type_name -> shoal.v1.Restart
-	37, // 41: shoal.v1.Spec.rollout:type_name -> shoal.v1.Rollout
-	28, // 42: shoal.v1.Spec.setup:type_name -> shoal.v1.Setup
-	27, // 43: shoal.v1.Spec.networks:type_name -> shoal.v1.Attachment
-	37, // 44: shoal.v1.Spec.rollback:type_name -> shoal.v1.Rollout
-	29, // 45: shoal.v1.Setup.mounts:type_name -> shoal.v1.Mount
-	31, // 46: shoal.v1.Setup.ulimits:type_name -> shoal.v1.Ulimit
-	42, // 47: shoal.v1.Setup.sysctls:type_name -> shoal.v1.Setup.SysctlsEntry
-	32, // 48: shoal.v1.Setup.logging:type_name -> shoal.v1.Logging
-	30, // 49: shoal.v1.Setup.devices:type_name -> shoal.v1.Device
-	43, // 50: shoal.v1.Logging.options:type_name -> shoal.v1.Logging.OptionsEntry
-	38, // 51: shoal.v1.Rollout.max_unavailable:type_name -> shoal.v1.Share
-	38, // 52: shoal.v1.Rollout.max_surge:type_name -> shoal.v1.Share
-	38, // 53: shoal.v1.Rollout.canary:type_name -> shoal.v1.Share
-	54, // [54:54] is the sub-list for method output_type
-	54, // [54:54] is the sub-list for method input_type
-	54, // [54:54] is the sub-list for extension type_name
-	54, // [54:54] is the sub-list for extension extendee
-	0,  // [0:54] is the sub-list for field type_name
+	2,  // 17: shoal.v1.PastRevision.undone_by:type_name -> shoal.v1.RevisionID
+	2,  // 18: shoal.v1.ScaleBase.id:type_name -> shoal.v1.RevisionID
+	2,  // 19: shoal.v1.ScaleBase.covers:type_name -> shoal.v1.RevisionID
+	2,  // 20: shoal.v1.ScaleAdd.base:type_name -> shoal.v1.RevisionID
+	15, // 21: shoal.v1.ScaleBody.base:type_name -> shoal.v1.ScaleBase
+	16, // 22: shoal.v1.ScaleBody.adds:type_name -> shoal.v1.ScaleAdd
+	12, // 23: shoal.v1.ScaleBody.proposal:type_name -> shoal.v1.Proposal
+	2,  // 24: shoal.v1.GoneBody.removes:type_name -> shoal.v1.RevisionID
+	1,  // 25: shoal.v1.Holding.since:type_name -> shoal.v1.Hlc
+	19, // 26: shoal.v1.ClaimBody.holds:type_name -> shoal.v1.Holding
+	20, // 27: shoal.v1.ClaimBody.released:type_name -> shoal.v1.Released
+	2,  // 28: shoal.v1.ClaimBody.revisions:type_name -> shoal.v1.RevisionID
+	2,  // 29: shoal.v1.ImageBody.id:type_name -> shoal.v1.RevisionID
+	2,  // 30: shoal.v1.ImageBody.replaces:type_name -> shoal.v1.RevisionID
+	23, // 31: shoal.v1.ImageBody.blobs:type_name -> shoal.v1.BlobRef
+	2,  // 32: shoal.v1.PolicyBody.id:type_name -> shoal.v1.RevisionID
+	2,  // 33: shoal.v1.PolicyBody.replaces:type_name -> shoal.v1.RevisionID
+	40, // 34: shoal.v1.Spec.env:type_name -> shoal.v1.Spec.EnvEntry
+	41, // 35: shoal.v1.Spec.labels:type_name -> shoal.v1.Spec.LabelsEntry
+	33, // 36: shoal.v1.Spec.ports:type_name -> shoal.v1.Port
+	3,  // 37: shoal.v1.Spec.limits:type_name -> shoal.v1.Resources
+	3,  // 38: shoal.v1.Spec.reservations:type_name -> shoal.v1.Resources
+	34, // 39: shoal.v1.Spec.constraints:type_name -> shoal.v1.Selector
+	35, // 40: shoal.v1.Spec.health:type_name -> shoal.v1.Health
+	36, // 41: shoal.v1.Spec.restart:type_name -> shoal.v1.Restart
+	37, // 42: shoal.v1.Spec.rollout:type_name -> shoal.v1.Rollout
+	28, // 43: shoal.v1.Spec.setup:type_name -> shoal.v1.Setup
+	27, // 44: shoal.v1.Spec.networks:type_name -> shoal.v1.Attachment
+	37, // 45: shoal.v1.Spec.rollback:type_name -> shoal.v1.Rollout
+	29, // 46: shoal.v1.Setup.mounts:type_name -> shoal.v1.Mount
+	31, // 47: shoal.v1.Setup.ulimits:type_name -> shoal.v1.Ulimit
+	42, // 48: shoal.v1.Setup.sysctls:type_name -> shoal.v1.Setup.SysctlsEntry
+	32, // 49: shoal.v1.Setup.logging:type_name -> shoal.v1.Logging
+	30, // 50: shoal.v1.Setup.devices:type_name -> shoal.v1.Device
+	43, // 51: shoal.v1.Logging.options:type_name -> shoal.v1.Logging.OptionsEntry
+	38, // 52: shoal.v1.Rollout.max_unavailable:type_name -> shoal.v1.Share
+	38, // 53: shoal.v1.Rollout.max_surge:type_name -> shoal.v1.Share
+	38, // 54: shoal.v1.Rollout.canary:type_name -> shoal.v1.Share
+	55, // [55:55] is the sub-list for method output_type
+	55, // [55:55] is the sub-list for method input_type
+	55, // [55:55] is the sub-list for extension type_name
+	55, // [55:55] is the sub-list for extension extendee
+	0,  // [0:55] is the sub-list for field type_name
 }
 
 func init() { file_shoal_v1_state_proto_init() }

@@ -99,6 +99,9 @@ type PeerState struct {
 	Upstreams []Upstream
 	Refusals  []Refusal
 	Engine    EngineStatus
+	// Trouble is why it takes no new slots for now, by its own judgement: too much fails
+	// on it that does well elsewhere. What it holds it keeps. "": it takes them.
+	Trouble string
 }
 
 // BlobKey is a blob's digest in short: the first 8 bytes of its SHA-256, big-endian.

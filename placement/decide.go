@@ -31,6 +31,7 @@ func Decide(v *shoal.View, m Memory, self shoal.PeerID, now time.Duration, cfg C
 		w: w, cfg: cfg, now: now, id: self, old: m, m: m.observe(w, now, cfg),
 		list: &list{w: w},
 	}
+	d.brake()
 	d.m.open = make(map[slotKey]openMemory)
 	d.m.claimed = make(map[slotKey]claimMemory)
 	d.m.started = make(map[shoal.ReplicaID]bool)
@@ -48,6 +49,7 @@ func Decide(v *shoal.View, m Memory, self shoal.PeerID, now time.Duration, cfg C
 			d.survey(s)
 		}
 	}
+	d.sayBraked()
 	d.fill()
 	return d.finish()
 }

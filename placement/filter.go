@@ -194,6 +194,8 @@ func (w *world) barred(p int) string {
 		return "is draining"
 	case row.peer.Cordoned:
 		return "is cordoned"
+	case row.state != nil && row.state.Trouble != "":
+		return "takes no new slots: " + row.state.Trouble
 	}
 	return ""
 }

@@ -103,6 +103,7 @@ func (d *decision) turnGlobal(s *serviceRow, mine int) bool {
 		return false
 	}
 	slots, rules := d.w.globalSlots(s, d.readyFor(s))
+	rules.Hold(d.plan.Brakes, s.svc)
 	at := 0
 	for i := range mine { // those that are laid out before it
 		if h := s.holders[i]; h >= 0 && d.w.peers[h].standing == stands {

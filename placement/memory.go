@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/shoalnet/shoal"
+	"github.com/shoalnet/shoal/placement/brake"
 )
 
 // never lies before every monotonic time, far enough that differences do not wrap.
@@ -37,6 +38,7 @@ type Memory struct {
 	started  map[shoal.ReplicaID]bool
 	losing   map[shoal.ReplicaID]time.Duration // since
 	ready    map[shoal.ReplicaID]time.Duration // at the current revision of a service that changes, since
+	brake    brake.Memory
 }
 
 type slotKey struct {

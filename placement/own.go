@@ -132,8 +132,12 @@ func (d *decision) drop(c shoal.Claim, to shoal.PeerID, format string, args ...a
 	d.say(c.Service, c.Slot, "released: "+format, args...)
 }
 
-// declines reports whether this peer refuses a slot it holds and that does not run.
+// declines reports whether this peer refuses a slot it holds and that does not run. What
+// fails everywhere it keeps: the slot would only wander.
 func (d *decision) declines(c shoal.Claim) bool {
+	if _, braked := d.plan.Brakes.Of(c.Service, c.Revision); braked {
+		return false
+	}
 	return refusal(d.w.peers[d.w.self].state, c.Service, c.Revision) != "" && !d.runs(c.Replica)
 }
 

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/shoalnet/shoal"
+	"github.com/shoalnet/shoal/placement/brake"
 )
 
 // Plan is what one peer should do now, as a value. The peer actor carries it out:
@@ -25,6 +26,9 @@ type Plan struct {
 	Pulls []shoal.PeerID
 	// Wake is when (own monotonic clock) the same view may give another plan; 0: never.
 	Wake time.Duration
+	// Brakes say what is at fault where replicas fail: the shell restarts those of a braked
+	// revision slowly, and tells on its beats that this peer takes no new slots if it is.
+	Brakes brake.Verdicts
 	// Reasons explain every claim, release and wait, sorted by (service, slot).
 	Reasons []Reason
 }

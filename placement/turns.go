@@ -34,6 +34,7 @@ func (d *decision) turns(s *serviceRow, slots []slotState) []bool {
 		return nil
 	}
 	view, rules := d.w.rolloutSlots(s, slots, d.readyFor(s))
+	rules.Hold(d.plan.Brakes, s.svc)
 	turns := rules.Turns(view)
 	for i, st := range slots { // what the new revision does not change, it need not wait for
 		turns[i] = turns[i] || st.kind == held && behind(s, s.claims[st.claim]) && d.adopts(s, st.claim)

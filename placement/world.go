@@ -44,7 +44,7 @@ type peerRow struct {
 	load     shoal.Resources // the same in nominal sizes
 	up       bool            // alive in this view: may be given slots
 	removed  bool            // or left
-	open     bool            // takes new slots: up and no mark against it
+	open     bool            // takes new slots: up, no mark against it, no trouble
 	standing standing
 }
 
@@ -90,9 +90,10 @@ func newWorld(v *shoal.View, changed []shoal.Service) *world {
 			w.self = i
 		}
 		up := !p.Removed && v.Alive(p.ID)
-		open := up && !p.Cordoned && !p.Draining && !p.Facts.Leaving
+		state := v.State(p.ID)
+		open := up && !p.Cordoned && !p.Draining && !p.Facts.Leaving && (state == nil || state.Trouble == "")
 		w.peers[i] = peerRow{
-			peer: p, state: v.State(p.ID), hash: hash(p.ID), alloc: p.Facts.Allocatable(),
+			peer: p, state: state, hash: hash(p.ID), alloc: p.Facts.Allocatable(),
 			up: up, removed: p.Removed || p.Left(), open: open,
 		}
 		if open {

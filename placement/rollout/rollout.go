@@ -20,6 +20,7 @@ import (
 	"slices"
 
 	"github.com/shoalnet/shoal"
+	"github.com/shoalnet/shoal/placement/brake"
 )
 
 // Slot is what the order of waves needs to know of one slot. Its position in the
@@ -44,6 +45,7 @@ type Rules struct {
 	Canary      int // the slots below are the canary; 0: there is none
 	Promoted    bool
 	Paused      bool
+	Braked      string // why no wave follows for now; "": one may
 }
 
 // RulesOf returns the rules by which the current revision of a service comes to n slots.
@@ -83,6 +85,15 @@ func RulesOf(s *shoal.Service, n int, passed bool) Rules {
 	return r
 }
 
+// Hold stops the waves while the current revision of a service is at fault on most of its
+// holders, unless the service goes on whatever fails. That it is over its limit of
+// failures is another matter: that stays as the user set it.
+func (r *Rules) Hold(verdicts brake.Verdicts, s *shoal.Service) {
+	if v, braked := verdicts.Of(s.Spec.Name, s.Revision); braked && r.Failures >= 0 {
+		r.Braked = v.String()
+	}
+}
+
 // Turns reports for each slot whether it may change now. At most Width slots are not
 // healthy, or about to be so, at a time: that of an older revision is, too, for it may be
 // on its way to one that has been overtaken. One that is ready is stopped only while fewer
@@ -91,7 +102,7 @@ func RulesOf(s *shoal.Service, n int, passed bool) Rules {
 // turn: whoever claims it claims the current revision.
 func (r Rules) Turns(slots []Slot) []bool {
 	turns := make([]bool, len(slots))
-	if r.Paused || r.failing(slots) {
+	if r.Paused || r.Braked != "" || r.failing(slots) {
 		return turns
 	}
 	moving, unready := 0, 0

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/shoalnet/shoal"
+	"github.com/shoalnet/shoal/placement/brake"
 )
 
 // parse reads one letter per slot: o old and ready, u old and not ready, b old and
@@ -74,6 +75,7 @@ func TestTurns(t *testing.T) {
 		"start first stops nothing":        {first, "-ooo", ".x.."},
 		"start first, one under way":       {first, "wooo", "...."},
 		"paused":                           {Rules{Width: 1, Unavailable: 1, Failures: -1, Paused: true}, "obuo", "...."},
+		"braked":                           {Rules{Width: 1, Unavailable: 1, Braked: "it fails"}, "obuo", "...."},
 		"one failed, none may":             {strict, "fooo", "...."},
 		"one failed, one may":              {Rules{Width: 2, Unavailable: 2, Failures: 1}, "fooo", ".x.."},
 		"one failed, go on":                {two, "fooo", ".x.."},
@@ -124,5 +126,30 @@ func TestRulesOf(t *testing.T) {
 	s.Undoes = shoal.RevisionID{Seq: 7, Author: "A"}
 	if got := RulesOf(s, 4, false); got.Canary != 0 {
 		t.Errorf("going back has a canary: %+v", got)
+	}
+}
+
+func TestHold(t *testing.T) {
+	rev := shoal.RevisionID{Seq: 2, Author: "A"}
+	s := &shoal.Service{Spec: shoal.Spec{Name: "web"}, Revision: rev}
+	v := brake.Verdict{Cause: brake.Application, Service: "web", Revision: rev, Failing: 2, Of: 2}
+	old, other := v, v
+	old.Revision.Seq, other.Service = 1, "api"
+	for name, c := range map[string]struct {
+		verdicts brake.Verdicts
+		failures int
+		want     string
+	}{
+		"it fails":                {brake.Verdicts{v}, 0, v.String()},
+		"some may fail":           {brake.Verdicts{v}, 3, v.String()},
+		"any may fail":            {brake.Verdicts{v}, -1, ""},
+		"that before fails":       {brake.Verdicts{old}, 0, ""},
+		"another fails":           {brake.Verdicts{other}, 0, ""},
+		"the cluster is at fault": {brake.Verdicts{{Cause: brake.Cluster}}, 0, ""},
+	} {
+		r := Rules{Failures: c.failures}
+		if r.Hold(c.verdicts, s); r.Braked != c.want {
+			t.Errorf("%s: %q, want %q", name, r.Braked, c.want)
+		}
 	}
 }

@@ -64,6 +64,8 @@ func (r Rules) StatusOf(slots []Slot) Status {
 		s.State = Complete
 	case r.Paused:
 		s.State, s.Waits = Paused, "it is paused"
+	case r.Braked != "" && len(behind) > 0:
+		s.State, s.Waits = Rolling, r.Braked
 	case len(behind)+len(stuck) == 0:
 		s.State, s.Waits = Watching, "until "+names(moving)+" "+areHealthy(moving)
 	case gate < len(slots) && len(moving) == 0 && len(s.Next) == 0:

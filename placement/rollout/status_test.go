@@ -34,6 +34,9 @@ func TestStatusOf(t *testing.T) {
 		"canary":            {canary, "noo", Canary, "until it is promoted"},
 		"nobody can":        {two, "nns", Blocked, "slot 2 cannot run it"},
 		"paused and over":   {Rules{Width: 1, Unavailable: 1, Paused: true}, "nnn", Complete, ""},
+		"braked":            {Rules{Width: 2, Unavailable: 2, Failures: 1, Braked: "it fails"}, "fwo", Rolling, "it fails"},
+		"braked and failed": {Rules{Width: 2, Unavailable: 2, Braked: "it fails"}, "fwo", Failing, "1 of 3"},
+		"braked at the end": {Rules{Width: 2, Unavailable: 2, Failures: 1, Braked: "it fails"}, "nnf", Watching, "until slot 2"},
 		"failed at the end": {two, "nnf", Failing, "1 of 3"},
 	} {
 		got := c.rules.StatusOf(parse(c.slots))

@@ -31,6 +31,7 @@ type board struct {
 	listed   []string        // as the engine spells them, sorted
 	alloc    shoal.Resources
 	used     shoal.Resources
+	trouble  string        // why no new slots are taken
 	answered time.Duration // the engine's last answer
 	down     bool
 	why      string
@@ -70,7 +71,7 @@ func (b *board) clear() {
 	b.minted = make(map[shoal.ReplicaID]bool)
 	b.ops = make(map[shoal.ReplicaID]int)
 	b.refusals = make(map[refusalKey]*refusal)
-	b.images, b.listed = nil, nil
+	b.images, b.listed, b.trouble = nil, nil, ""
 	b.down, b.why, b.asked, b.looked = false, "", false, false
 	b.expected, b.decided, b.openAt, b.open = nil, false, 0, false
 	b.answered = b.deps.Clock.Mono()
@@ -269,19 +270,19 @@ func sameStatus(a, c *shoal.ReplicaStatus) bool {
 
 // statusKey is a status without its slices, comparable.
 type plainStatus struct {
-	id                            shoal.ReplicaID
-	service, health, addr, reason string
-	container, image              string
-	slot, restarts, exit          int
-	revision                      shoal.RevisionID
-	phase                         shoal.Phase
-	started                       int64
+	id                             shoal.ReplicaID
+	service, health, addr, reason  string
+	container, image               string
+	slot, restarts, exit, failures int
+	revision                       shoal.RevisionID
+	phase                          shoal.Phase
+	started                        int64
 }
 
 func statusKey(s shoal.ReplicaStatus) plainStatus {
 	return plainStatus{
 		id: s.ID, service: s.Service, health: s.Health, addr: s.Addr, reason: s.Reason,
-		container: s.Container, image: s.Image, slot: s.Slot, restarts: s.Restarts, exit: s.ExitCode,
+		container: s.Container, image: s.Image, slot: s.Slot, restarts: s.Restarts, exit: s.ExitCode, failures: s.Failures,
 		revision: s.Revision, phase: s.Phase, started: s.StartedAt,
 	}
 }

@@ -66,6 +66,7 @@ type (
 		replica  shoal.ReplicaID
 		revision shoal.RevisionID
 		start    bool // the plan lets it start
+		brake    lifecycle.Brake
 	}
 	// orphan: a container of ours without a claim, to be taken down.
 	orphan struct {

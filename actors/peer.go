@@ -16,6 +16,7 @@ import (
 	"github.com/shoalnet/shoal"
 	"github.com/shoalnet/shoal/internal/logkey"
 	"github.com/shoalnet/shoal/placement"
+	"github.com/shoalnet/shoal/placement/brake"
 )
 
 // The back-off before a plan that has no effect is written again.
@@ -35,6 +36,7 @@ type peerActor struct {
 	listed  bool // the engine was asked at least once, with or without an answer
 	decided bool // a plan was carried out without anything left to write
 	trouble string
+	brakes  brake.Verdicts
 
 	updating bool   // one update at a time
 	version  uint64 // of the folded state that holds our last update
@@ -133,7 +135,10 @@ func (p *peerActor) decide(ctx actor.Context) {
 	p.next = now + 10*(p.r.now()-now)
 	p.r.board.know(v)
 	p.r.board.expect(v.ClaimsBy(p.r.deps.Self))
-	p.handOut(ctx, parts(v, p.r.deps.Self, plan.Start))
+	held := parts(v, p.r.deps.Self, plan.Start)
+	slow(held, plan.Brakes)
+	p.handOut(ctx, held)
+	p.brake(plan.Brakes)
 	if why := p.r.deps.Trouble(); why != p.trouble {
 		p.trouble = why
 		if why != "" {

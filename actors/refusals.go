@@ -187,6 +187,7 @@ func (b *board) state() (st shoal.PeerState, next time.Duration, ok bool) {
 	}
 	sortStatuses(st.Replicas)
 	st.Images = b.listed
+	st.Trouble = b.trouble
 	st.Engine = shoal.EngineStatus{Down: b.down, Reason: b.why}
 	sooner := func(at time.Duration) {
 		if next == 0 || at < next {

@@ -85,6 +85,7 @@ func (a *replicaActor) begin(ctx actor.Context) {
 		a.step(ctx, lifecycle.Event{Kind: lifecycle.EventHalt})
 		return
 	}
+	a.step(ctx, a.brake())
 	a.allow(ctx, a.entry.start)
 	if !a.state.Known || !a.state.Allowed {
 		a.step(ctx, lifecycle.Event{Kind: lifecycle.EventTick})
@@ -103,6 +104,9 @@ func (a *replicaActor) assign(ctx actor.Context, m *assign) {
 	}
 	if revision != a.entry.revision {
 		a.state.Broke = 0
+	}
+	if a.state.Brake != a.entry.brake {
+		a.step(ctx, a.brake())
 	}
 	a.allow(ctx, m.entry.start)
 	if learned == nil && a.entry.spec != nil {

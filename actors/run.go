@@ -15,6 +15,7 @@ import (
 
 	"github.com/shoalnet/shoal"
 	"github.com/shoalnet/shoal/placement"
+	"github.com/shoalnet/shoal/placement/brake"
 )
 
 // throttleInterval is how long protoactor keeps a goroutine after it dropped a
@@ -39,6 +40,7 @@ type run struct {
 	measure   chan struct{} // holds one: measure the usage now
 	poked     atomic.Bool   // a changed message is in the peer actor's mailbox
 	said      *atomic.Pointer[[]placement.Reason]
+	brakes    *atomic.Pointer[brake.Verdicts]
 	peer      atomic.Pointer[cell]
 
 	leaving atomic.Bool
@@ -51,7 +53,7 @@ type run struct {
 
 func newRun(s *System) *run {
 	r := &run{
-		cfg: s.cfg, deps: s.deps, log: s.deps.Log, board: s.board, said: &s.said,
+		cfg: s.cfg, deps: s.deps, log: s.deps.Log, board: s.board, said: &s.said, brakes: &s.brakes,
 		mailboxes: newMailboxes(),
 		creates:   newGate(s.cfg.Creates),
 		pulls:     newGate(s.cfg.Pulls),

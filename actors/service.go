@@ -9,6 +9,7 @@ import (
 	"github.com/asynkron/protoactor-go/actor"
 
 	"github.com/shoalnet/shoal"
+	"github.com/shoalnet/shoal/actors/lifecycle"
 )
 
 // serviceActor keeps one replica actor per slot this peer holds of a service, and
@@ -33,6 +34,7 @@ type entry struct {
 	record   []byte
 	publish  string
 	start    bool // it may start
+	brake    lifecycle.Brake
 	halted   bool
 	fresh    bool // minted here just now: no container of it can exist
 	phase    shoal.Phase
@@ -101,12 +103,12 @@ func (s *serviceActor) reconcile(ctx actor.Context) {
 			e.revision, e.spec, e.record = h.revision, nil, nil
 		}
 		s.teach(e)
-		e.start, e.slot, e.publish = h.start && !s.occupied(e), h.slot, s.part.publish
+		e.start, e.slot, e.publish, e.brake = h.start && !s.occupied(e), h.slot, s.part.publish, h.brake
 		key := e.id.String()
 		switch {
 		case s.replicas.ensure(ctx, key):
 			s.show(ctx, e.id)
-		case e.start != before.start || e.slot != before.slot || e.publish != before.publish || e.spec != before.spec || e.revision != before.revision:
+		case e.start != before.start || e.slot != before.slot || e.publish != before.publish || e.spec != before.spec || e.revision != before.revision || e.brake != before.brake:
 			s.replicas.send(ctx, key, &assign{entry: *e})
 		}
 	}

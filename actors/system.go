@@ -15,6 +15,7 @@ import (
 
 	"github.com/shoalnet/shoal"
 	"github.com/shoalnet/shoal/placement"
+	"github.com/shoalnet/shoal/placement/brake"
 )
 
 // DecideFunc is placement.Decide.
@@ -63,7 +64,8 @@ type System struct {
 	deps  Deps
 	board *board
 
-	said atomic.Pointer[[]placement.Reason] // of the last decision; nil: none in this run
+	said   atomic.Pointer[[]placement.Reason] // of the last decision; nil: none in this run
+	brakes atomic.Pointer[brake.Verdicts]     // the same
 
 	mu  sync.Mutex // guards run
 	run *run       // nil while Run does not run
@@ -123,8 +125,10 @@ func (s *System) Run(ctx context.Context) error {
 	s.run = r
 	s.mu.Unlock()
 	s.said.Store(nil)
+	s.brakes.Store(nil)
 	defer func() {
 		s.said.Store(nil)
+		s.brakes.Store(nil)
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		s.run = nil

@@ -140,7 +140,7 @@ func drawWorld(t *rapid.T) *world {
 func (w *world) chaos(t *rapid.T, n int) {
 	for range n {
 		w.now += time.Duration(rapid.IntRange(0, 30_000).Draw(t, "ms")) * time.Millisecond
-		switch rapid.IntRange(0, 9).Draw(t, "what") {
+		switch rapid.IntRange(0, 10).Draw(t, "what") {
 		case 0:
 			w.step(t, Event{Kind: EventAllow})
 		case 1:
@@ -161,6 +161,9 @@ func (w *world) chaos(t *rapid.T, n int) {
 			}
 		case 9:
 			w.step(t, Event{Kind: EventTick})
+		case 10:
+			pace := time.Duration(rapid.IntRange(0, 3).Draw(t, "pace"))
+			w.step(t, Event{Kind: EventBrake, Brake: Brake{Delay: pace * 10 * time.Second, Cap: pace * 100 * time.Second}})
 		}
 	}
 }

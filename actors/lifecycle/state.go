@@ -22,7 +22,7 @@ const (
 	// did not answer. The peer's periodic list usually wakes it sooner.
 	DownRetry = 5 * time.Second
 	// RefuseAfter is how many failed launches in a row make the peer refuse the
-	// service, so that the slot may move.
+	// service, so that the slot may move. One that fails on other peers, too, stays.
 	RefuseAfter = 3
 )
 
@@ -57,12 +57,20 @@ func RulesOf(s *shoal.Spec) Rules {
 	}
 }
 
+// Brake slows the restarts of a revision down that fails on other peers, too. The zero
+// value does not.
+type Brake struct {
+	Delay time.Duration // first back-off, at least
+	Cap   time.Duration // longest back-off, at least
+}
+
 // State is everything a replica's life depends on. It is a plain value: compare
 // with ==, copy freely. Make one with [New]; only [Step] changes it, but for Rules,
 // which may be replaced when more is learned about the revision, and Broke, which a new
 // revision with the same container begins anew.
 type State struct {
 	Rules Rules
+	Brake Brake
 	Seed  uint64 // of the back-off's jitter
 
 	Phase    shoal.Phase
@@ -151,6 +159,7 @@ const (
 	EventDone                       // the operation in flight ended well
 	EventFail                       // the operation in flight failed
 	EventTick                       // time passed
+	EventBrake                      // its revision's restarts go at another pace
 )
 
 // Fault sorts the failures of an operation.
@@ -173,6 +182,7 @@ type Event struct {
 	ID        string           // EventDone of a create: the container's; of a pull: the image's
 	Fault     Fault            // EventFail
 	Why       string           // EventFail, one line
+	Brake     Brake            // EventBrake
 }
 
 // EffectKind says what is asked for.

@@ -40,6 +40,8 @@ func Step(s State, e Event) (State, []Effect) {
 		p.fail(e.Fault, e.Why)
 	case EventTick:
 		p.resume()
+	case EventBrake:
+		p.brake(e.Brake)
 	}
 	return p.State, p.effects
 }
@@ -234,7 +236,7 @@ func (p *step) fail(f Fault, why string) {
 	default:
 		p.Tries++
 		p.Broke++
-		if p.Tries >= RefuseAfter {
+		if p.Tries >= RefuseAfter && p.Brake == (Brake{}) {
 			p.ask(Effect{Kind: EffectRefuse, Why: why})
 		}
 		p.relaunch(p.Tries, why)
@@ -274,7 +276,7 @@ func (p *step) again(failed bool, why string) {
 	switch {
 	case restart:
 		d := p.backoff(p.Failures)
-		p.Phase, p.Reason = shoal.PhasePending, fmt.Sprintf("%s; starts again after %s", why, d.Round(100*time.Millisecond))
+		p.Phase, p.Reason = shoal.PhasePending, againText(why, d)
 		p.Attempt++
 		p.Restarts++
 		p.wait(d)
@@ -297,14 +299,36 @@ func (p *step) lost() {
 	p.wait(p.backoff(p.Failures))
 }
 
+func againText(why string, d time.Duration) string {
+	return fmt.Sprintf("%s; starts again after %s", why, d.Round(100*time.Millisecond))
+}
+
+// brake takes another pace. A slower one begins with the next back-off; with a faster one
+// what is left of this one is no longer than it would be then.
+func (p *step) brake(b Brake) {
+	eased := b.Delay < p.Brake.Delay || b.Cap < p.Brake.Cap
+	p.Brake = b
+	if !eased || p.Op != 0 || p.Halted || p.Down || p.NextAt == 0 {
+		return
+	}
+	d := p.backoff(max(p.Failures, p.Tries))
+	if p.now+d >= p.NextAt {
+		return
+	}
+	if p.Phase == shoal.PhasePending && p.Tries == 0 {
+		p.Reason = againText(p.Last, d)
+	}
+	p.wait(d)
+}
+
 // backoff returns Delay doubled n-1 times up to Cap, and up to a fifth more, so
 // that replicas which died together do not come back together.
 func (p *step) backoff(n int) time.Duration {
-	d := p.Rules.Delay
-	for i := 1; i < n && d < p.Rules.Cap; i++ {
+	d, most := max(p.Rules.Delay, p.Brake.Delay), max(p.Rules.Cap, p.Brake.Cap)
+	for i := 1; i < n && d < most; i++ {
 		d *= 2
 	}
-	d = min(d, p.Rules.Cap)
+	d = min(d, most)
 	return d + time.Duration(mix(p.Seed+uint64(n))%1024)*(d/5)/1024
 }
 

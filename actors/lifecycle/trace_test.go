@@ -26,6 +26,7 @@ var update = flag.Bool("update", false, "rewrite the expected traces; explain th
 //
 //	new [adopt] [image=I] [condition=C] [delay=D] [window=D] [max=N] [mem=BYTES] [signal=S] [grace=D]
 //	[+D] allow | hold | halt | tick | done [ID] | fail down|missing|refused|canceled|other [WHY...]
+//	[+D] brake DELAY CAP
 //	[+D] seen none | created | running [HEALTH] | exited CODE | oom
 func TestTraces(t *testing.T) {
 	files, err := filepath.Glob("testdata/*.txt")
@@ -154,6 +155,8 @@ func eventFrom(t *testing.T, words []string, now time.Duration) Event {
 		e.Kind = EventHalt
 	case "tick":
 		e.Kind = EventTick
+	case "brake":
+		e.Kind, e.Brake = EventBrake, Brake{Delay: parse(t, words[1]), Cap: parse(t, words[2])}
 	case "done":
 		e.Kind, e.ID = EventDone, arg(1)
 	case "fail":

@@ -337,5 +337,6 @@ func checkState(s *shoal.PeerState) error {
 		c.text("refusals", r.Reason, maxText)
 	}
 	c.text("engine", s.Engine.Reason, maxText)
+	c.text("trouble", s.Trouble, maxText)
 	return c.err
 }

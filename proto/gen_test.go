@@ -359,5 +359,6 @@ var genState = rapid.Custom(func(t *rapid.T) shoal.PeerState {
 		Blobs: blobs, Upstreams: upstreams,
 		Refusals: sliceOf(refusal, 3).Draw(t, "refusals"),
 		Engine:   shoal.EngineStatus{Down: rapid.Bool().Draw(t, "down"), Reason: genText.Draw(t, "why")},
+		Trouble:  genText.Draw(t, "trouble"),
 	}
 })

@@ -24,7 +24,7 @@ const maxReason = 512
 func EncodeState(s shoal.PeerState) ([]byte, error) {
 	m := &shoalv1.PeerState{
 		Free: resourcesMessage(s.Free), Used: resourcesMessage(s.Used),
-		EngineDown: s.Engine.Down, EngineReason: sentence(s.Engine.Reason),
+		EngineDown: s.Engine.Down, EngineReason: sentence(s.Engine.Reason), Trouble: sentence(s.Trouble),
 	}
 	s.Replicas = slices.Clone(s.Replicas)
 	for i := range s.Replicas {
@@ -44,7 +44,7 @@ func EncodeState(s shoal.PeerState) ([]byte, error) {
 			Service: r.Service, Revision: revisionMessage(r.Revision), Reason: r.Reason,
 		})
 	}
-	s.Engine.Reason = m.EngineReason
+	s.Engine.Reason, s.Trouble = m.EngineReason, m.Trouble
 	if err := checkState(&s); err != nil {
 		return nil, err
 	}
@@ -70,7 +70,7 @@ func DecodeState(raw []byte) (shoal.PeerState, error) {
 	}
 	s := shoal.PeerState{
 		Free: resourcesOf(m.GetFree()), Used: resourcesOf(m.GetUsed()), Images: m.GetImages(),
-		Engine: shoal.EngineStatus{Down: m.GetEngineDown(), Reason: m.GetEngineReason()},
+		Engine: shoal.EngineStatus{Down: m.GetEngineDown(), Reason: m.GetEngineReason()}, Trouble: m.GetTrouble(),
 	}
 	heldOf(&m, &s)
 	for _, r := range m.GetReplicas() {

@@ -23,6 +23,7 @@ const (
 	sectionEngine
 	sectionBlobs
 	sectionUpstreams
+	sectionTrouble
 	sectionAll = 1<<iota - 1
 )
 
@@ -72,6 +73,10 @@ func diff(old, s *shoal.PeerState) changes {
 		c.sections |= sectionEngine
 		c.parts.Engine = s.Engine
 	}
+	if old.Trouble != s.Trouble {
+		c.sections |= sectionTrouble
+		c.parts.Trouble = s.Trouble
+	}
 	return c
 }
 
@@ -104,6 +109,9 @@ func (c changes) apply(old *shoal.PeerState, full bool) *shoal.PeerState {
 	}
 	if c.sections&sectionEngine != 0 {
 		s.Engine = c.parts.Engine
+	}
+	if c.sections&sectionTrouble != 0 {
+		s.Trouble = c.parts.Trouble
 	}
 	tidy(&s)
 	return &s

@@ -42,6 +42,7 @@ func drawState(t *rapid.T) *shoal.PeerState {
 		s.Refusals = []shoal.Refusal{{Service: "web", Reason: "disk full"}}
 	}
 	s.Engine.Down = rapid.Bool().Draw(t, "down")
+	s.Trouble = rapid.SampledFrom([]string{"", "3 services fail on it"}).Draw(t, "trouble")
 	tidy(&s)
 	return &s
 }

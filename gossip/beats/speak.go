@@ -61,7 +61,7 @@ func (t *Tracker) Publish(s shoal.PeerState) {
 // clean makes s fit for the wire without writing to its old slices, and returns why
 // it had to leave something out.
 func clean(s *shoal.PeerState) (odd error) {
-	s.Engine.Reason = brief(s.Engine.Reason)
+	s.Engine.Reason, s.Trouble = brief(s.Engine.Reason), brief(s.Trouble)
 	s.Replicas = slices.Clone(s.Replicas)
 	for i := range s.Replicas {
 		s.Replicas[i].Reason = brief(s.Replicas[i].Reason)

@@ -452,6 +452,7 @@ type PeerState struct {
 	EngineReason  string                 `protobuf:"bytes,7,opt,name=engine_reason,json=engineReason,proto3" json:"engine_reason,omitempty"`
 	Blobs         []uint64               `protobuf:"fixed64,8,rep,packed,name=blobs,proto3" json:"blobs,omitempty"` // the first 8 bytes of each SHA-256, big endian
 	Upstreams     []*Upstream            `protobuf:"bytes,9,rep,name=upstreams,proto3" json:"upstreams,omitempty"`
+	Trouble       string                 `protobuf:"bytes,10,opt,name=trouble,proto3" json:"trouble,omitempty"` // why it takes no new slots for now, by its own judgement; at most 512 bytes
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -549,6 +550,13 @@ func (x *PeerState) GetUpstreams() []*Upstream {
 	return nil
 }
 
+func (x *PeerState) GetTrouble() string {
+	if x != nil {
+		return x.Trouble
+	}
+	return ""
+}
+
 var File_shoal_v1_beat_proto protoreflect.FileDescriptor
 
 const file_shoal_v1_beat_proto_rawDesc = "" +
@@ -583,7 +591,7 @@ const file_shoal_v1_beat_proto_rawDesc = "" +
 	"\x06reason\x18\x03 \x01(\tR\x06reason\"<\n" +
 	"\bUpstream\x12\x1a\n" +
 	"\bregistry\x18\x01 \x01(\tR\bregistry\x12\x14\n" +
-	"\x05waits\x18\x02 \x01(\tR\x05waits\"\xe7\x02\n" +
+	"\x05waits\x18\x02 \x01(\tR\x05waits\"\x81\x03\n" +
 	"\tPeerState\x12'\n" +
 	"\x04free\x18\x01 \x01(\v2\x13.shoal.v1.ResourcesR\x04free\x12'\n" +
 	"\x04used\x18\x02 \x01(\v2\x13.shoal.v1.ResourcesR\x04used\x123\n" +
@@ -594,7 +602,9 @@ const file_shoal_v1_beat_proto_rawDesc = "" +
 	"engineDown\x12#\n" +
 	"\rengine_reason\x18\a \x01(\tR\fengineReason\x12\x14\n" +
 	"\x05blobs\x18\b \x03(\x06R\x05blobs\x120\n" +
-	"\tupstreams\x18\t \x03(\v2\x12.shoal.v1.UpstreamR\tupstreams*\xd9\x01\n" +
+	"\tupstreams\x18\t \x03(\v2\x12.shoal.v1.UpstreamR\tupstreams\x12\x18\n" +
+	"\atrouble\x18\n" +
+	" \x01(\tR\atrouble*\xd9\x01\n" +
 	"\x05Phase\x12\x15\n" +
 	"\x11PHASE_UNSPECIFIED\x10\x00\x12\x11\n" +
 	"\rPHASE_PENDING\x10\x01\x12\x11\n" +

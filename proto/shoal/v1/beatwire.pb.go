@@ -96,7 +96,7 @@ type BeatPayload struct {
 	Base           uint64                 `protobuf:"varint,10,opt,name=base,proto3" json:"base,omitempty"`                                          // version that the changes build on; 0 with full
 	Full           bool                   `protobuf:"varint,11,opt,name=full,proto3" json:"full,omitempty"`                                          // changes hold the whole state
 	Sections       uint32                 `protobuf:"varint,12,opt,name=sections,proto3" json:"sections,omitempty"`                                  // bit set of what changed: 1 usage, 2 replicas, 4 images, 8 refusals, 16 engine,
-	// 32 blobs, 64 upstreams
+	// 32 blobs, 64 upstreams, 128 trouble
 	Changes         []byte   `protobuf:"bytes,13,opt,name=changes,proto3" json:"changes,omitempty"`                                        // encoded peer state that holds the changed parts only
 	RemovedReplicas [][]byte `protobuf:"bytes,14,rep,name=removed_replicas,json=removedReplicas,proto3" json:"removed_replicas,omitempty"` // 16 bytes each
 	RemovedImages   []string `protobuf:"bytes,15,rep,name=removed_images,json=removedImages,proto3" json:"removed_images,omitempty"`

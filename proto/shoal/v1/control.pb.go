@@ -628,6 +628,7 @@ type PeerRow struct {
 	Path          string                 `protobuf:"bytes,25,opt,name=path,proto3" json:"path,omitempty"`                                        // how the peer asked reaches it: "direct, tcp", "relayed by NAME, tcp"; "": there is no link
 	Pings         int32                  `protobuf:"varint,26,opt,name=pings,proto3" json:"pings,omitempty"`                                     // of the last 20
 	PingsLost     int32                  `protobuf:"varint,27,opt,name=pings_lost,json=pingsLost,proto3" json:"pings_lost,omitempty"`            // of those
+	Trouble       string                 `protobuf:"bytes,28,opt,name=trouble,proto3" json:"trouble,omitempty"`                                  // "" or why it takes no new slots for now, by its own judgement
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -849,6 +850,13 @@ func (x *PeerRow) GetPingsLost() int32 {
 		return x.PingsLost
 	}
 	return 0
+}
+
+func (x *PeerRow) GetTrouble() string {
+	if x != nil {
+		return x.Trouble
+	}
+	return ""
 }
 
 // TokenRow is one invite; the token itself is nowhere.
@@ -8970,7 +8978,7 @@ const file_shoal_v1_control_proto_rawDesc = "" +
 	"\n" +
 	"is_current\x18\x10 \x01(\bR\tisCurrent\x124\n" +
 	"\astarted\x18\x11 \x01(\v2\x1a.google.protobuf.TimestampR\astarted\x12\x1c\n" +
-	"\tcontainer\x18\x12 \x01(\tR\tcontainer\"\x91\a\n" +
+	"\tcontainer\x18\x12 \x01(\tR\tcontainer\"\xab\a\n" +
 	"\aPeerRow\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x14\n" +
@@ -9004,7 +9012,8 @@ const file_shoal_v1_control_proto_rawDesc = "" +
 	"\x04path\x18\x19 \x01(\tR\x04path\x12\x14\n" +
 	"\x05pings\x18\x1a \x01(\x05R\x05pings\x12\x1d\n" +
 	"\n" +
-	"pings_lost\x18\x1b \x01(\x05R\tpingsLost\x1a9\n" +
+	"pings_lost\x18\x1b \x01(\x05R\tpingsLost\x12\x18\n" +
+	"\atrouble\x18\x1c \x01(\tR\atrouble\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xdb\x01\n" +

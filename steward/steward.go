@@ -13,6 +13,7 @@ import (
 
 	"github.com/shoalnet/shoal"
 	"github.com/shoalnet/shoal/internal/logkey"
+	"github.com/shoalnet/shoal/placement/brake"
 )
 
 // Config are the times of a [Steward]. Zero means the default.
@@ -45,8 +46,10 @@ type Steward struct {
 	cfg  Config
 	deps Deps
 
-	mu     sync.Mutex // guards memory
+	mu     sync.Mutex // guards all below
 	memory memory
+	brake  brake.Memory
+	held   string // why remedies wait, as logged last; "": they do not
 }
 
 // New returns a Steward that does nothing before Run.
@@ -88,14 +91,35 @@ func (s *Steward) look(ctx context.Context, from time.Duration) time.Duration {
 	if v == nil {
 		return 0
 	}
+	now := s.deps.Clock.Mono()
 	s.mu.Lock()
-	next, acts, wake := look(v, s.memory, s.deps.Clock.Mono(), from, &s.cfg)
-	s.memory = next
+	verdicts, seen, again := brake.Look(v, s.brake, now)
+	next, acts, wake := look(v, s.memory, verdicts, now, from, &s.cfg)
+	s.memory, s.brake = next, seen
+	s.tell(verdicts)
 	s.mu.Unlock()
+	if again > 0 && (wake == 0 || again < wake) {
+		wake = again
+	}
 	for i := range acts {
 		s.ask(ctx, &acts[i])
 	}
 	return wake
+}
+
+// tell says when remedies begin to wait, and when they do no more. The caller holds mu.
+func (s *Steward) tell(verdicts brake.Verdicts) {
+	why := ""
+	if v, shared := verdicts.Shared(); shared {
+		why = v.String()
+	}
+	switch {
+	case why != "" && s.held == "":
+		s.deps.Log.Info("nothing is paused or undone for now", logkey.Reason, why)
+	case why == "" && s.held != "":
+		s.deps.Log.Info("what has failed is paused or undone again")
+	}
+	s.held = why
 }
 
 // ask submits what is to be done. That another revision is current by now is no error.

@@ -11,6 +11,7 @@ import (
 
 	"github.com/shoalnet/shoal"
 	"github.com/shoalnet/shoal/placement"
+	"github.com/shoalnet/shoal/placement/brake"
 	"github.com/shoalnet/shoal/placement/rollout"
 )
 
@@ -37,7 +38,7 @@ type watch struct {
 // look follows all rollouts of a view. It returns what this peer should ask for now, which
 // is nothing before from, and when to look again at the latest, 0 for when the view
 // changes. It is pure.
-func look(v *shoal.View, m memory, now, from time.Duration, cfg *Config) (memory, []shoal.RolloutWish, time.Duration) {
+func look(v *shoal.View, m memory, verdicts brake.Verdicts, now, from time.Duration, cfg *Config) (memory, []shoal.RolloutWish, time.Duration) {
 	next := make(memory, len(m))
 	var acts []shoal.RolloutWish
 	var wake time.Duration
@@ -47,7 +48,7 @@ func look(v *shoal.View, m memory, now, from time.Duration, cfg *Config) (memory
 		if s.Rollout.Settled || s.Stopped {
 			continue
 		}
-		l := lookout{v: v, s: s, now: now, from: from, old: m[s.Spec.Name], wake: wake}
+		l := lookout{v: v, s: s, verdicts: verdicts, now: now, from: from, old: m[s.Spec.Name], wake: wake}
 		w := l.watch()
 		if a, ok := l.turn(&w, cfg); ok {
 			acts = append(acts, a)
@@ -59,9 +60,12 @@ func look(v *shoal.View, m memory, now, from time.Duration, cfg *Config) (memory
 
 // lookout is one look at one rollout.
 type lookout struct {
-	v    *shoal.View
-	s    *shoal.Service
-	now  time.Duration
+	v   *shoal.View
+	s   *shoal.Service
+	now time.Duration
+
+	verdicts brake.Verdicts
+
 	from time.Duration // nothing is asked for before
 	old  watch
 	wake time.Duration
@@ -90,6 +94,7 @@ func (l *lookout) watch() watch {
 		w.ready[id] = since
 		return l.now - since
 	})
+	rules.Hold(l.verdicts, l.s)
 	for _, since := range w.ready {
 		l.again(since + max(shape.Delay, shape.MinHealthy))
 		l.again(since + shape.Monitor)
@@ -123,7 +128,12 @@ func (l *lookout) remedy(w *watch, monitor time.Duration) (shoal.RolloutChange, 
 		}
 		return shoal.RolloutSettle, ""
 	}
-	switch action, why := rollout.Remedy(l.s, st, l.now-w.still); action {
+	action, why := rollout.Remedy(l.s, st, l.now-w.still)
+	if shared, is := l.verdicts.Shared(); is && action != "" { // what fails with all else may be fine
+		w.status.Waits = fmt.Sprintf("%s; nothing is done about it while %s", why, shared)
+		return "", ""
+	}
+	switch action {
 	case shoal.FailureRollback:
 		return shoal.RolloutBack, join(why, w.first)
 	case shoal.FailurePause:

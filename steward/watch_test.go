@@ -5,11 +5,13 @@ package steward
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/shoalnet/shoal"
+	"github.com/shoalnet/shoal/placement/brake"
 )
 
 // world is three operators and a service web with three slots at revision 2, one on each;
@@ -24,6 +26,8 @@ type world struct {
 	now     time.Duration
 	from    time.Duration
 	memory  memory
+	brake   brake.Memory
+	others  []shoal.Service // on all peers, failing
 }
 
 var (
@@ -61,7 +65,15 @@ func (w *world) view() *shoal.View {
 			st.Reason = "exited with code 1"
 		}
 		states[id] = &shoal.PeerState{Replicas: []shoal.ReplicaStatus{st}}
+		for j, s := range w.others {
+			st := shoal.ReplicaStatus{ID: shoal.ReplicaID{byte(i + 1), byte(j + 1)}, Service: s.Spec.Name, Slot: i, Revision: s.Revision, Phase: shoal.PhasePending, Failures: 1}
+			states[id].Replicas = append(states[id].Replicas, st)
+			d.Claims = append(d.Claims, shoal.Claim{Service: s.Spec.Name, Slot: i, Holder: id, Replica: st.ID, Revision: s.Revision})
+		}
 	}
+	d.Services = append(d.Services, w.others...)
+	slices.SortStableFunc(d.Services, func(a, b shoal.Service) int { return strings.Compare(a.Spec.Name, b.Spec.Name) })
+	slices.SortStableFunc(d.Claims, func(a, b shoal.Claim) int { return strings.Compare(a.Service, b.Service) })
 	return shoal.NewView(w.self, d, lives, states)
 }
 
@@ -69,8 +81,9 @@ func (w *world) view() *shoal.View {
 func (w *world) pass(d time.Duration) []string {
 	var out []string
 	for end := w.now + d; ; {
-		next, acts, wake := look(w.view(), w.memory, w.now, w.from, &cfg)
-		w.memory = next
+		verdicts, seen, _ := brake.Look(w.view(), w.brake, w.now)
+		next, acts, wake := look(w.view(), w.memory, verdicts, w.now, w.from, &cfg)
+		w.memory, w.brake = next, seen
 		for _, a := range acts {
 			out = append(out, fmt.Sprintf("%s at %s: %s", a.Change, w.now-time.Hour, a.Why))
 		}
@@ -180,4 +193,39 @@ func TestGrace(t *testing.T) {
 	w.from, w.fails[0] = w.now+10*time.Second, 1
 	is(t, "just begun", w.pass(9*time.Second))
 	is(t, "later", w.pass(9*time.Second), "rollback at 10s")
+}
+
+// TestSharedOutageUndoesNothing: while most that was fine fails everywhere, a rollout that
+// fails with it is left as it is.
+func TestSharedOutageUndoesNothing(t *testing.T) {
+	w := newWorld()
+	w.first()
+	w.old = [3]bool{false, true, true}
+	for _, name := range []string{"api", "db"} {
+		w.others = append(w.others, shoal.Service{Spec: shoal.Spec{Name: name}, Revision: rev(1), Replicas: 3, Rollout: shoal.RolloutState{Settled: true}})
+	}
+	w.phases[0], w.fails[0] = shoal.PhasePending, 1
+	is(t, "the database of all is away", w.pass(5*time.Minute))
+	const why = "1 of 3 slots failed; nothing is done about it while 2 of 2 services that were fine fail, on 3 of 3 peers"
+	if got := w.memory["web"].status.Waits; !strings.HasPrefix(got, why) {
+		t.Errorf("waits %q, want %q", got, why)
+	}
+	w.others = nil
+	is(t, "it is back", w.pass(time.Second), "rollback at 5m0s: 1 of 3 slots failed")
+}
+
+// TestBrakedButWithinItsLimit: that a revision fails on most of its holders changes
+// nothing about how many of its slots may fail.
+func TestBrakedButWithinItsLimit(t *testing.T) {
+	w := newWorld()
+	w.first()
+	w.service.Spec.Rollout.MaxFailureRatio = 700
+	w.old = [3]bool{false, false, true}
+	w.phases[0], w.fails[0] = shoal.PhasePending, 1
+	w.phases[1], w.fails[1] = shoal.PhasePending, 1
+	is(t, "two fail, and may", w.pass(5*time.Minute))
+	if got := w.memory["web"].status; got.Waits != "hello:2 of web fails on 2 of 2 holders within 60s" || len(got.Next) != 0 {
+		t.Errorf("status %+v", got)
+	}
+	is(t, "the deadline passes", w.pass(5*time.Minute+5*time.Second), "rollback at 10m0s: no slot became healthy in 10m0s, hello:2 of web fails on 2 of 2 holders")
 }

@@ -81,7 +81,7 @@ func peerOf(m *shoalv1.PeerRow) Peer {
 		Path: m.GetPath(), Pings: int(m.GetPings()), PingsLost: int(m.GetPingsLost()),
 		Role: m.GetRole(), Zone: m.GetZone(), Labels: m.GetLabels(),
 		Room: roomOf(m), CPUUsed: m.GetUsed().GetCpuMilli(), MemUsed: m.GetUsed().GetMemBytes(),
-		Replicas: int(m.GetReplicas()), Engine: m.GetEngine(), EngineAPI: m.GetEngineApi(), EngineTrouble: m.GetEngineTrouble(),
+		Replicas: int(m.GetReplicas()), Engine: m.GetEngine(), EngineAPI: m.GetEngineApi(), EngineTrouble: m.GetEngineTrouble(), Trouble: m.GetTrouble(),
 		Version: m.GetVersion(), Cordoned: m.GetIsCordoned(), Draining: m.GetIsDraining(),
 		Platforms: m.GetPlatforms(), Addrs: m.GetAddrs(), PublishAddr: m.GetPublishAddr(), Allows: m.GetAllowedPolicy(),
 	}

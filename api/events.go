@@ -82,6 +82,9 @@ func (d *differ) peers() {
 		if a.Down != b.Down {
 			say("%s", choose(b.Down, "engine down: "+b.Reason, "engine answers again"))
 		}
+		if x, y := troubleOf(d.prev, now.ID), troubleOf(d.next, now.ID); (x == "") != (y == "") {
+			say("%s", choose(y != "", "takes no new slots: "+y, "takes new slots again"))
+		}
 	}
 }
 
@@ -90,6 +93,13 @@ func engineOf(v *shoal.View, id shoal.PeerID) shoal.EngineStatus {
 		return st.Engine
 	}
 	return shoal.EngineStatus{}
+}
+
+func troubleOf(v *shoal.View, id shoal.PeerID) string {
+	if st := v.State(id); st != nil {
+		return st.Trouble
+	}
+	return ""
 }
 
 func (d *differ) services() {

@@ -58,6 +58,7 @@ func TestDifference(t *testing.T) {
 		"peer renamed": {func(s *scene) { s.desired.Peers[1].Facts.Name = "kyoto" }, []string{"peer osaka renamed osaka -> kyoto"}},
 		"peer dead":    {func(s *scene) { s.lives["osaka"] = shoal.Life{State: shoal.LifeDead} }, []string{"peer osaka alive -> dead"}},
 		"engine down":  {func(s *scene) { s.states["osaka"].Engine = shoal.EngineStatus{Down: true, Reason: "no answer for 12s"} }, []string{"peer osaka engine down: no answer for 12s"}},
+		"in trouble":   {func(s *scene) { s.states["osaka"].Trouble = "3 services fail on it" }, []string{"peer osaka takes no new slots: 3 services fail on it"}},
 		"created":      {func(s *scene) { s.add("db", shoal.ModeReplicated) }, []string{"service db/-1 created through tokyo: db:1, replicas 3"}},
 		"created, all": {func(s *scene) { s.add("db", shoal.ModeGlobal) }, []string{"service db/-1 created through tokyo: db:1, one on every peer"}},
 		"scaled":       {func(s *scene) { s.desired.Services[0].Replicas = 5 }, []string{"service web/-1 scaled 2 -> 5"}},

@@ -241,7 +241,7 @@ func (p *pane) peer(m *shoal.Peer) *shoalv1.PeerRow {
 	st := p.view.State(m.ID)
 	row.Capacity, row.Allocatable, row.Free = room(&m.Facts, st)
 	if st != nil {
-		row.Used = resources(st.Used)
+		row.Used, row.Trouble = resources(st.Used), st.Trouble
 		if st.Engine.Down {
 			row.EngineTrouble = cmp.Or(st.Engine.Reason, "does not answer")
 		}

@@ -107,6 +107,7 @@ type Peer struct {
 	Engine        string            `json:"engine"`
 	EngineAPI     string            `json:"engine_api"`
 	EngineTrouble string            `json:"engine_trouble,omitempty"`
+	Trouble       string            `json:"trouble,omitempty"` // why it takes no new slots for now
 	Version       string            `json:"version"`
 	Cordoned      bool              `json:"cordoned"`
 	Draining      bool              `json:"draining"`

@@ -18,6 +18,7 @@ import (
 	manet "github.com/multiformats/go-multiaddr/net"
 
 	"github.com/shoalnet/shoal"
+	"github.com/shoalnet/shoal/placement/brake"
 )
 
 // Limits of what the doctor calls well.
@@ -268,6 +269,32 @@ func (p *Peer) memberChecks(context.Context) []shoal.Check {
 			c.State, c.Remedy = shoal.CheckWarn, "shoal peer ls names the silent ones; shoal doctor PEER looks at one"
 		}
 		out = append(out, c)
+		out = append(out, faultChecks(v, s.system.Brakes())...)
+	}
+	return out
+}
+
+// faultChecks says what is at fault where replicas fail, as this peer sees it, and who
+// takes no new slots for that.
+func faultChecks(v *shoal.View, verdicts brake.Verdicts) []shoal.Check {
+	var out []shoal.Check
+	add := func(name, detail, remedy string) {
+		out = append(out, shoal.Check{Area: "cluster", Name: name, State: shoal.CheckWarn, Detail: detail, Remedy: remedy})
+	}
+	for _, x := range verdicts {
+		switch x.Cause {
+		case brake.Application:
+			add("service "+x.Service, x.String()+"; its replicas restart slowly everywhere", "shoal logs "+x.Service+" shows why; then deploy what works, or what worked before")
+		case brake.Cluster:
+			add("what all share", x.String()+"; nothing is undone meanwhile", "look at the network, DNS, storage, or what else the services use together")
+		case brake.Machine, brake.Engine: // each says it itself
+		}
+	}
+	for i := range v.Peers() {
+		p := &v.Peers()[i]
+		if st := v.State(p.ID); st != nil && st.Trouble != "" && v.Alive(p.ID) {
+			add("peer "+p.Name(), "takes no new slots: "+st.Trouble, "look at that machine: its disk, its memory, its engine's log; it takes slots again when it has been well for some minutes")
+		}
 	}
 	return out
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/shoalnet/shoal"
 	"github.com/shoalnet/shoal/links"
+	"github.com/shoalnet/shoal/placement/brake"
 )
 
 // The doctor works before a machine is a member, and for itself afterwards.
@@ -69,6 +70,31 @@ func TestAtLeast(t *testing.T) {
 	for got, want := range map[string]bool{"1.41": true, "1.51": true, "2.0": true, "1.40": false, "0.99": false, "": false, "old": false} {
 		if atLeast(got, "1.41") != want {
 			t.Errorf("atLeast(%q, 1.41) = %v, want %v", got, !want, want)
+		}
+	}
+}
+
+// What is at fault is a finding, with what to do; and who takes no new slots for it.
+func TestDoctorOnWhatIsAtFault(t *testing.T) {
+	d := &shoal.Desired{Peers: []shoal.Peer{{ID: "a", Facts: shoal.PeerFacts{Name: "osaka"}}, {ID: "b", Facts: shoal.PeerFacts{Name: "kyoto"}}}}
+	lives := map[shoal.PeerID]shoal.Life{"b": {State: shoal.LifeAlive}}
+	v := shoal.NewView("a", d, lives, map[shoal.PeerID]*shoal.PeerState{"b": {Trouble: "3 services fail on it"}})
+	got := faultChecks(v, brake.Verdicts{
+		{Cause: brake.Application, Service: "web", Image: "web:1", Failing: 2, Of: 3},
+		{Cause: brake.Machine, Peer: "b"},
+		{Cause: brake.Cluster, Failing: 3, Of: 3, Shares: 4, All: 5},
+	})
+	want := []string{
+		"service web: web:1 of web fails on 2 of 3 holders within 60s; its replicas restart slowly everywhere",
+		"what all share: 4 of 5 services that were fine fail, on 3 of 3 peers: it must be what they share; nothing is undone meanwhile",
+		"peer kyoto: takes no new slots: 3 services fail on it",
+	}
+	if len(got) != len(want) {
+		t.Fatalf("%d checks: %+v, want %d", len(got), got, len(want))
+	}
+	for i, c := range got {
+		if text := c.Name + ": " + c.Detail; text != want[i] || c.State != shoal.CheckWarn || c.Remedy == "" {
+			t.Errorf("check %+v, want %q", c, want[i])
 		}
 	}
 }

@@ -122,6 +122,8 @@ func peerStateText(p api.Peer) string {
 		return p.State + ",draining"
 	case p.Cordoned:
 		return p.State + ",cordoned"
+	case p.Trouble != "":
+		return p.State + ",in trouble"
 	}
 	return p.State
 }
@@ -248,7 +250,7 @@ func (a *app) describePeer(p peerJSON) error {
 		{"Platforms", strings.Join(p.Platforms, ", ")},
 		{"Engine", p.Engine},
 		{"Engine API", p.EngineAPI},
-		{"Trouble", p.EngineTrouble},
+		{"Trouble", troubleText(p.Peer)},
 		{"Version", p.Version},
 		{"Addresses", strings.Join(p.Addrs, ", ")},
 		{"Publishes on", p.PublishAddr},
@@ -260,6 +262,18 @@ func (a *app) describePeer(p peerJSON) error {
 		return err
 	}
 	return tabulate(a.out, p.Slots, a.replicaTable().columns, false)
+}
+
+// troubleText says what is wrong with a peer's engine, and why it takes no new slots.
+func troubleText(p api.Peer) string {
+	var out []string
+	if p.EngineTrouble != "" {
+		out = append(out, p.EngineTrouble)
+	}
+	if p.Trouble != "" {
+		out = append(out, "takes no new slots: "+p.Trouble)
+	}
+	return strings.Join(out, "; ")
 }
 
 // marksText says who laid which mark.

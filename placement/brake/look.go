@@ -24,6 +24,7 @@ type tally struct {
 	svc      *shoal.Service
 	revision shoal.RevisionID
 	holders  map[shoal.PeerID]bool // that are heard; true: it fails there
+	again    map[shoal.PeerID]bool // on which it failed and was started in vain
 	failing  int
 	replicas int  // that fail
 	guilty   bool // it is the application
@@ -76,13 +77,14 @@ func (l *look) count(s *shoal.Service) []*tally {
 		at := slices.IndexFunc(out, func(t *tally) bool { return t.revision == c.Revision })
 		if at < 0 {
 			at = len(out)
-			out = append(out, &tally{svc: s, revision: c.Revision, holders: map[shoal.PeerID]bool{}})
+			out = append(out, &tally{svc: s, revision: c.Revision, holders: map[shoal.PeerID]bool{}, again: map[shoal.PeerID]bool{}})
 		}
-		t, fails := out[at], l.follow(c)
-		if fails {
+		t, times := out[at], l.follow(c)
+		if times > 0 {
 			t.replicas++
 		}
-		t.holders[c.Holder] = t.holders[c.Holder] || fails
+		t.holders[c.Holder] = t.holders[c.Holder] || times > 0
+		t.again[c.Holder] = t.again[c.Holder] || times > 1
 	}
 	for _, t := range out {
 		for _, fails := range t.holders {
@@ -220,13 +222,14 @@ func (l *look) blame(id shoal.PeerID, all []*tally, found map[shoal.PeerID]Verdi
 	}
 }
 
-// machine judges one peer by what fails there and is no application's fault: at least
-// three unrelated services, and half of all that it holds.
+// machine judges one peer by what fails there again and again and is no application's
+// fault: at least three unrelated services, and half of all that it holds. That all die
+// once is what an engine that is restarted looks like.
 func (l *look) machine(id shoal.PeerID, all []*tally) (Verdict, bool) {
 	bad := map[string]bool{}
 	x := Verdict{Cause: Machine, Peer: id}
 	for _, t := range all {
-		if t.holders[id] && !t.guilty {
+		if t.again[id] && !t.guilty {
 			bad[group(t.svc)] = true
 			x.Services = append(x.Services, t.svc.Spec.Name)
 		}
@@ -244,9 +247,9 @@ func (l *look) machine(id shoal.PeerID, all []*tally) (Verdict, bool) {
 	return x, 2*len(bad) >= len(held)
 }
 
-// engines finds peers whose engine is at fault: at least three unrelated services fail on
-// half of those with its version, two at least, and on no peer with another, where at
-// least one of them does well.
+// engines finds peers whose engine is at fault: at least three unrelated services fail
+// again and again on half of those with its version, two at least, and on no peer with
+// another, where one of them does well.
 func (l *look) engines(all []*tally, found map[shoal.PeerID]Verdict) {
 	peers := map[string][]shoal.PeerID{}
 	for i := range l.v.Peers() {
@@ -263,8 +266,8 @@ func (l *look) engines(all []*tally, found map[shoal.PeerID]Verdict) {
 			}
 			bad[group(t.svc)] = true
 			x.Services = append(x.Services, t.svc.Spec.Name)
-			for id, fails := range t.holders {
-				if fails {
+			for id := range t.holders {
+				if t.again[id] {
 					at[id] = true
 				}
 				well = well || !slices.Contains(own, id)
@@ -282,12 +285,14 @@ func (l *look) engines(all []*tally, found map[shoal.PeerID]Verdict) {
 	}
 }
 
-// only reports whether a revision fails, and on none but these peers.
+// only reports whether a revision fails again and again, and on none but these peers.
 func only(t *tally, peers []shoal.PeerID) bool {
+	often := false
 	for id, fails := range t.holders {
 		if fails && !slices.Contains(peers, id) {
 			return false
 		}
+		often = often || t.again[id]
 	}
-	return t.failing > 0
+	return often
 }

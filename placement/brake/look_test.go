@@ -15,7 +15,7 @@ import (
 )
 
 // scene is who holds what, and how it is. Of each service there is a mark for each peer
-// p0, p1, ...: "o" it is ready there, "x" it has failed and waits, "f" it has ended for
+// p0, p1, ...: "o" it is ready there, "x" it has failed twice and waits, "y" once, "f" it has ended for
 // good and badly, "r" it has failed and is ready, "-" it is not held there. "!" is x on a peer that is not heard.
 type scene struct {
 	services []row
@@ -82,9 +82,11 @@ func (s *scene) add(d *shoal.Desired, lives map[shoal.PeerID]shoal.Life, states 
 		st := shoal.ReplicaStatus{ID: id, Service: name, Slot: i, Revision: rev, Phase: shoal.PhaseReady}
 		switch mark {
 		case 'x', '!':
+			st.Phase, st.Failures = shoal.PhasePending, 2+s.failures
+		case 'y':
 			st.Phase, st.Failures = shoal.PhasePending, 1+s.failures
 		case 'r':
-			st.Failures = 1 + s.failures
+			st.Failures = 2 + s.failures
 		case 'f':
 			st.Phase, st.Failures = shoal.PhaseFailed, 1+s.failures
 		}
@@ -142,6 +144,9 @@ func TestClassifier(t *testing.T) {
 		},
 		"a machine beside a bad application": {
 			scene{services: []row{{name: "a", marks: "xoo"}, {name: "b", marks: "xoo"}, {name: "c", marks: "xoo"}, {name: "d", marks: "xxx"}}}, "d@1:3/3 p0(a,b,c)",
+		},
+		"its engine was restarted": {
+			scene{services: []row{{name: "a", marks: "yoo"}, {name: "b", marks: "yoo"}, {name: "c", marks: "yoo"}}}, "",
 		},
 		"only two services on a machine": {
 			scene{services: []row{{name: "a", marks: "xoo"}, {name: "b", marks: "xoo"}}}, "",

@@ -43,6 +43,7 @@ type blame struct {
 type spell struct {
 	place    place
 	failures int
+	times    int           // it failed since it was well
 	ended    bool          // for good
 	hurt     bool          // and not yet well for the window
 	bad      time.Duration // of the last failure
@@ -101,12 +102,13 @@ func (l *look) suspects() []*shoal.Service {
 	return out
 }
 
-// follow returns whether the replica of a claim fails, and remembers how it has been. A
-// peer that has just begun cannot know when what is ready now failed: it does not count.
-func (l *look) follow(c shoal.Claim) bool {
+// follow returns how often the replica of a claim has failed since it was well, 0 if it
+// is, and remembers how it has been. A peer that has just begun cannot know when what is
+// ready now failed: it does not count.
+func (l *look) follow(c shoal.Claim) int {
 	r, told := l.v.Replica(c.Replica)
 	if !told || r.Revision != c.Revision || r.Failures == 0 && r.Phase != shoal.PhaseFailed {
-		return false
+		return 0
 	}
 	at := place{c.Service, c.Revision, c.Holder}
 	s, known := l.old.spells[c.Replica]
@@ -117,6 +119,10 @@ func (l *look) follow(c shoal.Claim) bool {
 	ready := r.Phase == shoal.PhaseReady
 	ended := r.Phase == shoal.PhaseFailed || r.Phase == shoal.PhaseStopped
 	if known && (r.Failures != s.failures || r.Phase == shoal.PhaseFailed && !s.ended) || !known && !ready {
+		if r.Failures < s.failures { // its holder counts anew
+			s.failures = 0
+		}
+		s.times += max(r.Failures-s.failures, 1)
 		s.hurt, s.bad, s.isWell = true, l.now, false
 	}
 	s.failures, s.ended = r.Failures, ended
@@ -132,8 +138,11 @@ func (l *look) follow(c shoal.Claim) bool {
 		s.hurt = l.now < until
 		l.again(until)
 	}
+	if !s.hurt {
+		s.times = 0
+	}
 	l.m.spells[c.Replica] = s
-	return s.hurt
+	return s.times
 }
 
 // leave remembers the peers on which a current revision failed and that hold it no more.

@@ -21,7 +21,7 @@ func drawScene(t *rapid.T, n int) scene {
 			r.name = "shop/" + r.name
 		}
 		for range n {
-			r.marks += rapid.SampledFrom([]string{"o", "o", "x", "r", "f", "-", "-"}).Draw(t, "mark")
+			r.marks += rapid.SampledFrom([]string{"o", "o", "x", "y", "r", "f", "-", "-"}).Draw(t, "mark")
 		}
 		s.services = append(s.services, r)
 	}

@@ -45,7 +45,7 @@ func TestBrakedWavesStop(t *testing.T) {
 		if got := len(p.Claims) == 1; got != follows {
 			t.Errorf("%s: claims %v (reasons %v)", action, p.Claims, p.Reasons)
 		}
-		const why = " of web fails on 2 of 2 holders within 60s"
+		const why = "of web fails on 2 of 2 holders within 60s"
 		got := strings.Join(sentences(p, "web", 3), "; ")
 		if follows == strings.Contains(got, "keeps revision 1 for now: ") || !follows && !strings.Contains(got, why) {
 			t.Errorf("%s: web/3 %q", action, got)

@@ -111,6 +111,14 @@ func TestMachineInTrouble(t *testing.T) {
 		for _, p := range w.peers {
 			p.twin.SetImages(image, "a:1", "b:1", "c:1")
 		}
+		w.until(40*time.Second, "everybody knows of the images", func() error {
+			for _, p := range w.peers {
+				if st := w.peers[0].view().State(p.id.Self()); st == nil || len(st.Images) < 4 {
+					return fmt.Errorf("peer %d has told of other ones", p.index)
+				}
+			}
+			return nil
+		})
 		for _, name := range names {
 			s := spec(name, 4)
 			s.Image = name + ":1"

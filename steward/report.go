@@ -40,6 +40,9 @@ func report(v *shoal.View, service string, w watch, now, step time.Duration) (sh
 		return out, err
 	}
 	out.Since, out.FirstFailure = now-w.still, cmp.Or(w.first, out.FirstFailure)
+	if w.held != "" {
+		out.Waits, out.Next, out.Actor = w.held, nil, ""
+	}
 	if w.act == "" {
 		return out, nil
 	}

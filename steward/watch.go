@@ -33,6 +33,7 @@ type watch struct {
 	why    string                            // that is done
 	asked  time.Duration                     // when this peer did so last; 0: never
 	status rollout.Status                    // as seen last
+	held   string                            // why a brake holds it; "": none does
 }
 
 // look follows all rollouts of a view. It returns what this peer should ask for now, which
@@ -99,7 +100,10 @@ func (l *lookout) watch() watch {
 		l.again(since + max(shape.Delay, shape.MinHealthy))
 		l.again(since + shape.Monitor)
 	}
-	w.status = rules.StatusOf(slots)
+	w.status, w.held = rules.StatusOf(slots), ""
+	if w.status.Waits == rules.Braked {
+		w.held = rules.Braked
+	}
 	if w.status.Healthy > w.best {
 		w.best, w.still = w.status.Healthy, l.now
 	}
@@ -130,7 +134,7 @@ func (l *lookout) remedy(w *watch, monitor time.Duration) (shoal.RolloutChange, 
 	}
 	action, why := rollout.Remedy(l.s, st, l.now-w.still)
 	if shared, is := l.verdicts.Shared(); is && action != "" { // what fails with all else may be fine
-		w.status.Waits = fmt.Sprintf("%s; nothing is done about it while %s", why, shared)
+		w.held = fmt.Sprintf("%s; nothing is done about it while %s", why, shared)
 		return "", ""
 	}
 	switch action {

@@ -207,8 +207,8 @@ func TestSharedOutageUndoesNothing(t *testing.T) {
 	w.phases[0], w.fails[0] = shoal.PhasePending, 1
 	is(t, "the database of all is away", w.pass(5*time.Minute))
 	const why = "1 of 3 slots failed; nothing is done about it while 2 of 2 services that were fine fail, on 3 of 3 peers"
-	if got := w.memory["web"].status.Waits; !strings.HasPrefix(got, why) {
-		t.Errorf("waits %q, want %q", got, why)
+	if got, err := report(w.view(), "web", w.memory["web"], w.now, cfg.Step); err != nil || !strings.HasPrefix(got.Waits, why) || got.Actor != "" {
+		t.Errorf("report %+v, %v, want %q", got, err, why)
 	}
 	w.others = nil
 	is(t, "it is back", w.pass(time.Second), "rollback at 5m0s: 1 of 3 slots failed")
@@ -224,8 +224,9 @@ func TestBrakedButWithinItsLimit(t *testing.T) {
 	w.phases[0], w.fails[0] = shoal.PhasePending, 1
 	w.phases[1], w.fails[1] = shoal.PhasePending, 1
 	is(t, "two fail, and may", w.pass(5*time.Minute))
-	if got := w.memory["web"].status; got.Waits != "hello:2 of web fails on 2 of 2 holders within 60s" || len(got.Next) != 0 {
-		t.Errorf("status %+v", got)
+	got, err := report(w.view(), "web", w.memory["web"], w.now, cfg.Step)
+	if err != nil || got.Waits != "hello:2 of web fails on 2 of 2 holders within 60s" || len(got.Next) != 0 || got.Actor != "" {
+		t.Errorf("report %+v, %v", got, err)
 	}
 	is(t, "the deadline passes", w.pass(5*time.Minute+5*time.Second), "rollback at 10m0s: no slot became healthy in 10m0s, hello:2 of web fails on 2 of 2 holders")
 }

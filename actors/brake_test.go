@@ -22,7 +22,7 @@ func (s *sea) bad(image string, what runtime.Program) {
 	}
 }
 
-// startsOf returns how often each engine started a container of a service.
+// startsOf returns how often containers that hold a service's slots were started.
 func (s *sea) startsOf(service string) int {
 	n := 0
 	for _, id := range s.ids {
@@ -36,8 +36,7 @@ func (s *sea) startsOf(service string) int {
 	return n
 }
 
-// moves returns how many claims of a service were made by others than its holders
-// before, since it was asked last.
+// moves counts how often a slot came to another peer.
 type moves struct {
 	holders map[int]shoal.PeerID
 	n       int

@@ -58,3 +58,13 @@ func TestRoomOfAPeer(t *testing.T) {
 		}
 	}
 }
+
+// TestTroubleOfAPeer: what a peer says of itself reaches who asks.
+func TestTroubleOfAPeer(t *testing.T) {
+	d := &shoal.Desired{Peers: []shoal.Peer{{ID: "osaka"}}}
+	states := map[shoal.PeerID]*shoal.PeerState{"osaka": {Trouble: "3 services fail on it"}}
+	p := newPane(shoal.NewView("tokyo", d, nil, states), 0)
+	if got := peerOf(p.peer(&d.Peers[0])); got.Trouble != "3 services fail on it" || got.EngineTrouble != "" {
+		t.Errorf("peer %+v, want its trouble", got)
+	}
+}

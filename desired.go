@@ -47,6 +47,9 @@ type ScaleState struct {
 	File  int                   // the base's File: what the newest deployed file asked for, -1: none
 	Bases []RevisionID          // all bases in force (more than one after a split)
 	By    map[PeerID]*ScaleBody // every author's newest, read-only
+	// Manual: a user asked for the base in force, or added to it.
+	Manual bool
+	Why    string // the load called for the base in force, one line; "": it did not, or a user added to it
 }
 
 // Conflict is a concurrent wish that lost, kept and shown; or the name of an image that

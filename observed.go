@@ -102,6 +102,25 @@ type PeerState struct {
 	// Trouble is why it takes no new slots for now, by its own judgement: too much fails
 	// on it that does well elsewhere. What it holds it keeps. "": it takes them.
 	Trouble string
+	// Loads are what its replicas of autoscaled services use, by replica, and Carried what it
+	// carries for its own clients to services, by service; each at most 4096, and told anew
+	// only where much has changed.
+	Loads   []ReplicaLoad
+	Carried []Carried
+}
+
+// ReplicaLoad is what a replica used lately.
+type ReplicaLoad struct {
+	Replica  ReplicaID
+	CPUMilli int64 // thousandths of a core
+	MemBytes int64
+}
+
+// Carried is what one peer carries to a service for its own clients.
+type Carried struct {
+	Service string
+	Open    int   // connections now
+	Rate    int64 // new ones in a thousand seconds, lately
 }
 
 // BlobKey is a blob's digest in short: the first 8 bytes of its SHA-256, big-endian.

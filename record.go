@@ -150,6 +150,9 @@ type ScaleBase struct {
 	N      int
 	File   int // replicas the newest deployed file asked for; -1: no file did
 	Covers []RevisionID
+	// Manual: a user asked for N, and did not only deploy a file.
+	Manual bool
+	Why    string // the load called for N, one line; "": it did not
 }
 
 // ScaleAdd is all that one author added to (or took from) one base.

@@ -166,6 +166,8 @@ type Spec struct {
 	// Rollback is how this revision takes the place of one that went wrong; nil: as
 	// Rollout, but that a failure pauses it.
 	Rollback *Rollout
+	// Autoscale sets the number of replicas by their load; nil: users do.
+	Autoscale *Autoscale
 }
 
 // Size is what placement counts for one replica: the reservation, or the limit

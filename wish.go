@@ -51,6 +51,10 @@ type ScaleTarget struct {
 	Service  string
 	Relative bool
 	N        int // the number, or the signed difference
+	// Why the load calls for N, one line; "": a user asks. Only with Base, the base that must
+	// be in force: another one is ErrConflict.
+	Why  string
+	Base RevisionID
 }
 
 // RemoveWish asks for services to go.

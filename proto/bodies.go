@@ -178,7 +178,7 @@ func scaleMessage(b *shoal.ScaleBody) *shoalv1.ScaleBody {
 	if b.Base != nil {
 		m.Base = &shoalv1.ScaleBase{
 			Id: revisionMessage(b.Base.ID), N: int32(b.Base.N), File: int32(b.Base.File),
-			Covers: revisionMessages(b.Base.Covers),
+			Covers: revisionMessages(b.Base.Covers), Manual: b.Base.Manual, Why: b.Base.Why,
 		}
 	}
 	for _, a := range b.Adds {
@@ -193,7 +193,7 @@ func scaleOf(m *shoalv1.ScaleBody) (*shoal.ScaleBody, error) {
 	if base := m.GetBase(); base != nil {
 		b.Base = &shoal.ScaleBase{
 			ID: revisionOf(base.GetId()), N: int(base.GetN()), File: int(base.GetFile()),
-			Covers: revisionsOf(base.GetCovers()),
+			Covers: revisionsOf(base.GetCovers()), Manual: base.GetManual(), Why: base.GetWhy(),
 		}
 	}
 	for _, a := range m.GetAdds() {

@@ -203,6 +203,7 @@ func (c *checker) scale(b *shoal.ScaleBody) {
 		c.between("replicas", int64(b.Base.N), 0, maxSlots)
 		c.between("file", int64(b.Base.File), -1, maxSlots)
 		c.revisions("covers", b.Base.Covers)
+		c.text("why", b.Base.Why, maxReason)
 	}
 	for _, a := range b.Adds {
 		c.revision("adds", a.Base, true)
@@ -303,6 +304,7 @@ func (c *checker) spec(s *shoal.Spec) {
 	if s.Rollback != nil {
 		c.rollout("rollback", s.Rollback)
 	}
+	c.autoscale(s.Autoscale)
 }
 
 // checkState checks every bound of a peer's state.
@@ -338,5 +340,6 @@ func checkState(s *shoal.PeerState) error {
 	}
 	c.text("engine", s.Engine.Reason, maxText)
 	c.text("trouble", s.Trouble, maxText)
+	c.loads(s)
 	return c.err
 }

@@ -114,7 +114,8 @@ var genSpec = rapid.Custom(func(t *rapid.T) shoal.Spec {
 		},
 		StopSignal: genText.Draw(t, "signal"), StopGrace: genDuration.Draw(t, "grace"),
 		Rollout: genRollout.Draw(t, "rollout"), Rollback: genRollback.Draw(t, "rollback"),
-		Setup: genSetup.Draw(t, "setup"), SpreadBy: genText.Draw(t, "spread by"), VolumesAnywhere: rapid.Bool().Draw(t, "anywhere"),
+		Autoscale: genAutoscale.Draw(t, "autoscale"),
+		Setup:     genSetup.Draw(t, "setup"), SpreadBy: genText.Draw(t, "spread by"), VolumesAnywhere: rapid.Bool().Draw(t, "anywhere"),
 		Restarts: genCount.Draw(t, "restarts asked"),
 		LB:       shoal.LB(genText.Draw(t, "lb")), Prefer: shoal.Prefer(genText.Draw(t, "prefer")), ProxyProtocol: rapid.Bool().Draw(t, "proxy"),
 		Digest: rapid.OneOf(rapid.Just(""), genDigest).Draw(t, "digest"), Platforms: genPlatforms.Draw(t, "platforms"),
@@ -134,6 +135,19 @@ var genRollout = rapid.Custom(func(t *rapid.T) shoal.Rollout {
 		Canary: shoal.Canary{
 			Slots: share.Draw(t, "canary"), PromoteAfter: genDuration.Draw(t, "promote"), Weight: rapid.IntRange(0, 100).Draw(t, "weight"),
 		},
+	}
+})
+
+var genAutoscale = rapid.Custom(func(t *rapid.T) *shoal.Autoscale {
+	if rapid.Bool().Draw(t, "none") {
+		return nil
+	}
+	return &shoal.Autoscale{
+		Min: genCount.Draw(t, "min"), Max: genCount.Draw(t, "max"), CPU: genCount.Draw(t, "cpu"), Memory: genCount.Draw(t, "memory"),
+		Connections: genCount.Draw(t, "connections"), Requests: genCount.Draw(t, "requests"), Tolerance: genCount.Draw(t, "tolerance"),
+		UpWindow: genDuration.Draw(t, "up"), DownWindow: genDuration.Draw(t, "down"),
+		UpStep: shoal.Share{N: genCount.Draw(t, "up step")}, DownStep: shoal.Share{Percent: rapid.IntRange(0, 100).Draw(t, "down step")},
+		Idle: genDuration.Draw(t, "idle"), Manual: genDuration.Draw(t, "manual"),
 	}
 })
 
@@ -300,7 +314,7 @@ func genScale(t *rapid.T) shoal.Body {
 		Proposal: genProposal.Draw(t, "proposal"),
 	}
 	if rapid.Bool().Draw(t, "base?") {
-		b.Base = &shoal.ScaleBase{ID: genRev.Draw(t, "id"), N: genCount.Draw(t, "n"), File: rapid.IntRange(-1, 100).Draw(t, "file"), Covers: genRevs.Draw(t, "covers")}
+		b.Base = &shoal.ScaleBase{ID: genRev.Draw(t, "id"), N: genCount.Draw(t, "n"), File: rapid.IntRange(-1, 100).Draw(t, "file"), Covers: genRevs.Draw(t, "covers"), Manual: rapid.Bool().Draw(t, "manual"), Why: genText.Draw(t, "why")}
 	}
 	return b
 }
@@ -353,7 +367,16 @@ var genState = rapid.Custom(func(t *rapid.T) shoal.PeerState {
 	slices.Sort(blobs)
 	upstreams := sliceOf(genUpstream, 3).Draw(t, "upstreams")
 	slices.SortStableFunc(upstreams, compareUpstreams)
+	loads := sliceOf(rapid.Custom(func(t *rapid.T) shoal.ReplicaLoad {
+		return shoal.ReplicaLoad{Replica: genReplica.Draw(t, "replica"), CPUMilli: rapid.Int64Range(0, maxCPUMilli).Draw(t, "cpu"), MemBytes: rapid.Int64Range(0, maxMemBytes).Draw(t, "memory")}
+	}), 3).Draw(t, "loads")
+	slices.SortStableFunc(loads, compareLoads)
+	carried := sliceOf(rapid.Custom(func(t *rapid.T) shoal.Carried {
+		return shoal.Carried{Service: genService.Draw(t, "service"), Open: genCount.Draw(t, "open"), Rate: rapid.Int64Range(0, maxRate).Draw(t, "rate")}
+	}), 3).Draw(t, "carried")
+	slices.SortStableFunc(carried, compareCarried)
 	return shoal.PeerState{
+		Loads: loads, Carried: carried,
 		Free: genResources.Draw(t, "free"), Used: genResources.Draw(t, "used"),
 		Replicas: sliceOf(status, 3).Draw(t, "replicas"), Images: images,
 		Blobs: blobs, Upstreams: upstreams,

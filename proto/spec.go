@@ -51,6 +51,7 @@ func specMessage(s *shoal.Spec) *shoalv1.Spec {
 	if s.Rollback != nil {
 		m.Rollback = rolloutMessage(s.Rollback)
 	}
+	m.Autoscale = autoscaleMessage(s.Autoscale)
 	return m
 }
 
@@ -104,5 +105,6 @@ func specOf(m *shoalv1.Spec) (shoal.Spec, error) {
 		r := rolloutOf(m.GetRollback())
 		s.Rollback = &r
 	}
+	s.Autoscale = autoscaleOf(m.GetAutoscale())
 	return s, nil
 }

@@ -36,6 +36,7 @@ func EncodeState(s shoal.PeerState) ([]byte, error) {
 	s.Images = s.Images[:min(len(s.Images), maxImages)]
 	m.Images = s.Images
 	heldMessage(&s, m)
+	loadsMessage(&s, m)
 	s.Refusals = slices.Clone(s.Refusals)
 	for i := range s.Refusals {
 		r := &s.Refusals[i]
@@ -73,6 +74,9 @@ func DecodeState(raw []byte) (shoal.PeerState, error) {
 		Engine: shoal.EngineStatus{Down: m.GetEngineDown(), Reason: m.GetEngineReason()}, Trouble: m.GetTrouble(),
 	}
 	heldOf(&m, &s)
+	if err := loadsOf(&m, &s); err != nil {
+		return shoal.PeerState{}, fmt.Errorf("decode peer state: %w", err)
+	}
 	for _, r := range m.GetReplicas() {
 		status, err := statusOf(r)
 		if err != nil {

@@ -242,6 +242,35 @@ func TestScale(t *testing.T) {
 	}
 }
 
+// TestScaleSaidBy: who called for the number, of the base in force only; who adds is a user.
+func TestScaleSaidBy(t *testing.T) {
+	a1, b2 := rev(1, "A"), rev(2, "B")
+	load, user := base(7, a1), base(5, b2, a1)
+	load.Why, user.Manual = "cpu 83% of 60%: 5 -> 7", true
+	body := func(b *shoal.ScaleBase, adds ...shoal.ScaleAdd) *shoal.ScaleBody {
+		return &shoal.ScaleBody{Service: "web", Seq: 1, Base: b, Adds: adds}
+	}
+	tests := map[string]struct {
+		entries []Entry
+		manual  bool
+		why     string
+	}{
+		"nobody":             {nil, false, ""},
+		"the load":           {[]Entry{at("A", 9, body(load))}, false, load.Why},
+		"a user after it":    {[]Entry{at("A", 9, body(load)), at("B", 9, body(user))}, true, ""},
+		"a user adds to it":  {[]Entry{at("A", 9, body(load)), at("B", 9, body(nil, shoal.ScaleAdd{Base: a1, Delta: 1}))}, true, ""},
+		"added to what went": {[]Entry{at("A", 9, body(load)), at("B", 9, body(nil, shoal.ScaleAdd{Base: b2, Delta: 1}))}, false, load.Why},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			s, ok := fold(t, with(append(tt.entries, at("C", 9, revise(rev(1, "C"))))...)...).Service("web")
+			if !ok || s.Scale.Manual != tt.manual || s.Scale.Why != tt.why {
+				t.Errorf("Scale = %+v, want manual %t, why %q", s.Scale, tt.manual, tt.why)
+			}
+		})
+	}
+}
+
 func TestOperations(t *testing.T) {
 	op := func(seq uint64, stopped bool, of shoal.RevisionID) *shoal.OpBody {
 		return &shoal.OpBody{Service: "web", Seq: seq, Stopped: stopped, Of: of}

@@ -40,7 +40,12 @@ func foldScale(scales []*item) (shoal.ScaleState, []shoal.RevisionID) {
 		}
 		out.Bases = append(out.Bases, b.ID)
 		if b.ID.Compare(out.Base) > 0 {
-			out.Base, out.File = b.ID, b.File
+			out.Base, out.File, out.Manual, out.Why = b.ID, b.File, b.Manual, b.Why
+		}
+	}
+	for _, b := range out.By {
+		if slices.ContainsFunc(b.Adds, func(a shoal.ScaleAdd) bool { return a.Base == out.Base }) {
+			out.Manual, out.Why = true, "" // only users add
 		}
 	}
 	slices.SortFunc(out.Bases, shoal.RevisionID.Compare)

@@ -440,6 +440,128 @@ func (x *Upstream) GetWaits() string {
 	return ""
 }
 
+// ReplicaLoad is what a replica used lately.
+type ReplicaLoad struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Replica       []byte                 `protobuf:"bytes,1,opt,name=replica,proto3" json:"replica,omitempty"`
+	CpuMilli      int64                  `protobuf:"varint,2,opt,name=cpu_milli,json=cpuMilli,proto3" json:"cpu_milli,omitempty"`
+	MemBytes      int64                  `protobuf:"varint,3,opt,name=mem_bytes,json=memBytes,proto3" json:"mem_bytes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReplicaLoad) Reset() {
+	*x = ReplicaLoad{}
+	mi := &file_shoal_v1_beat_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReplicaLoad) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReplicaLoad) ProtoMessage() {}
+
+func (x *ReplicaLoad) ProtoReflect() protoreflect.Message {
+	mi := &file_shoal_v1_beat_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReplicaLoad.ProtoReflect.Descriptor instead.
+func (*ReplicaLoad) Descriptor() ([]byte, []int) {
+	return file_shoal_v1_beat_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *ReplicaLoad) GetReplica() []byte {
+	if x != nil {
+		return x.Replica
+	}
+	return nil
+}
+
+func (x *ReplicaLoad) GetCpuMilli() int64 {
+	if x != nil {
+		return x.CpuMilli
+	}
+	return 0
+}
+
+func (x *ReplicaLoad) GetMemBytes() int64 {
+	if x != nil {
+		return x.MemBytes
+	}
+	return 0
+}
+
+// Carried is what a peer carries to a service for its own clients.
+type Carried struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Service       string                 `protobuf:"bytes,1,opt,name=service,proto3" json:"service,omitempty"`
+	Open          int32                  `protobuf:"varint,2,opt,name=open,proto3" json:"open,omitempty"`
+	RateMilli     int64                  `protobuf:"varint,3,opt,name=rate_milli,json=rateMilli,proto3" json:"rate_milli,omitempty"` // new connections in a thousand seconds
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Carried) Reset() {
+	*x = Carried{}
+	mi := &file_shoal_v1_beat_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Carried) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Carried) ProtoMessage() {}
+
+func (x *Carried) ProtoReflect() protoreflect.Message {
+	mi := &file_shoal_v1_beat_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Carried.ProtoReflect.Descriptor instead.
+func (*Carried) Descriptor() ([]byte, []int) {
+	return file_shoal_v1_beat_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *Carried) GetService() string {
+	if x != nil {
+		return x.Service
+	}
+	return ""
+}
+
+func (x *Carried) GetOpen() int32 {
+	if x != nil {
+		return x.Open
+	}
+	return 0
+}
+
+func (x *Carried) GetRateMilli() int64 {
+	if x != nil {
+		return x.RateMilli
+	}
+	return 0
+}
+
 // PeerState is what a peer tells about itself.
 type PeerState struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -453,13 +575,15 @@ type PeerState struct {
 	Blobs         []uint64               `protobuf:"fixed64,8,rep,packed,name=blobs,proto3" json:"blobs,omitempty"` // the first 8 bytes of each SHA-256, big endian
 	Upstreams     []*Upstream            `protobuf:"bytes,9,rep,name=upstreams,proto3" json:"upstreams,omitempty"`
 	Trouble       string                 `protobuf:"bytes,10,opt,name=trouble,proto3" json:"trouble,omitempty"` // why it takes no new slots for now, by its own judgement; at most 512 bytes
+	Loads         []*ReplicaLoad         `protobuf:"bytes,16,rep,name=loads,proto3" json:"loads,omitempty"`
+	Carried       []*Carried             `protobuf:"bytes,17,rep,name=carried,proto3" json:"carried,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *PeerState) Reset() {
 	*x = PeerState{}
-	mi := &file_shoal_v1_beat_proto_msgTypes[4]
+	mi := &file_shoal_v1_beat_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -471,7 +595,7 @@ func (x *PeerState) String() string {
 func (*PeerState) ProtoMessage() {}
 
 func (x *PeerState) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_beat_proto_msgTypes[4]
+	mi := &file_shoal_v1_beat_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -484,7 +608,7 @@ func (x *PeerState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PeerState.ProtoReflect.Descriptor instead.
 func (*PeerState) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_beat_proto_rawDescGZIP(), []int{4}
+	return file_shoal_v1_beat_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *PeerState) GetFree() *Resources {
@@ -557,6 +681,20 @@ func (x *PeerState) GetTrouble() string {
 	return ""
 }
 
+func (x *PeerState) GetLoads() []*ReplicaLoad {
+	if x != nil {
+		return x.Loads
+	}
+	return nil
+}
+
+func (x *PeerState) GetCarried() []*Carried {
+	if x != nil {
+		return x.Carried
+	}
+	return nil
+}
+
 var File_shoal_v1_beat_proto protoreflect.FileDescriptor
 
 const file_shoal_v1_beat_proto_rawDesc = "" +
@@ -591,7 +729,16 @@ const file_shoal_v1_beat_proto_rawDesc = "" +
 	"\x06reason\x18\x03 \x01(\tR\x06reason\"<\n" +
 	"\bUpstream\x12\x1a\n" +
 	"\bregistry\x18\x01 \x01(\tR\bregistry\x12\x14\n" +
-	"\x05waits\x18\x02 \x01(\tR\x05waits\"\x81\x03\n" +
+	"\x05waits\x18\x02 \x01(\tR\x05waits\"a\n" +
+	"\vReplicaLoad\x12\x18\n" +
+	"\areplica\x18\x01 \x01(\fR\areplica\x12\x1b\n" +
+	"\tcpu_milli\x18\x02 \x01(\x03R\bcpuMilli\x12\x1b\n" +
+	"\tmem_bytes\x18\x03 \x01(\x03R\bmemBytes\"V\n" +
+	"\aCarried\x12\x18\n" +
+	"\aservice\x18\x01 \x01(\tR\aservice\x12\x12\n" +
+	"\x04open\x18\x02 \x01(\x05R\x04open\x12\x1d\n" +
+	"\n" +
+	"rate_milli\x18\x03 \x01(\x03R\trateMilli\"\xdb\x03\n" +
 	"\tPeerState\x12'\n" +
 	"\x04free\x18\x01 \x01(\v2\x13.shoal.v1.ResourcesR\x04free\x12'\n" +
 	"\x04used\x18\x02 \x01(\v2\x13.shoal.v1.ResourcesR\x04used\x123\n" +
@@ -604,7 +751,9 @@ const file_shoal_v1_beat_proto_rawDesc = "" +
 	"\x05blobs\x18\b \x03(\x06R\x05blobs\x120\n" +
 	"\tupstreams\x18\t \x03(\v2\x12.shoal.v1.UpstreamR\tupstreams\x12\x18\n" +
 	"\atrouble\x18\n" +
-	" \x01(\tR\atrouble*\xd9\x01\n" +
+	" \x01(\tR\atrouble\x12+\n" +
+	"\x05loads\x18\x10 \x03(\v2\x15.shoal.v1.ReplicaLoadR\x05loads\x12+\n" +
+	"\acarried\x18\x11 \x03(\v2\x11.shoal.v1.CarriedR\acarried*\xd9\x01\n" +
 	"\x05Phase\x12\x15\n" +
 	"\x11PHASE_UNSPECIFIED\x10\x00\x12\x11\n" +
 	"\rPHASE_PENDING\x10\x01\x12\x11\n" +
@@ -633,32 +782,36 @@ func file_shoal_v1_beat_proto_rawDescGZIP() []byte {
 }
 
 var file_shoal_v1_beat_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_shoal_v1_beat_proto_msgTypes = make([]protoimpl.MessageInfo, 5)
+var file_shoal_v1_beat_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
 var file_shoal_v1_beat_proto_goTypes = []any{
 	(Phase)(0),            // 0: shoal.v1.Phase
 	(*PortBinding)(nil),   // 1: shoal.v1.PortBinding
 	(*ReplicaStatus)(nil), // 2: shoal.v1.ReplicaStatus
 	(*Refusal)(nil),       // 3: shoal.v1.Refusal
 	(*Upstream)(nil),      // 4: shoal.v1.Upstream
-	(*PeerState)(nil),     // 5: shoal.v1.PeerState
-	(*RevisionID)(nil),    // 6: shoal.v1.RevisionID
-	(*Resources)(nil),     // 7: shoal.v1.Resources
+	(*ReplicaLoad)(nil),   // 5: shoal.v1.ReplicaLoad
+	(*Carried)(nil),       // 6: shoal.v1.Carried
+	(*PeerState)(nil),     // 7: shoal.v1.PeerState
+	(*RevisionID)(nil),    // 8: shoal.v1.RevisionID
+	(*Resources)(nil),     // 9: shoal.v1.Resources
 }
 var file_shoal_v1_beat_proto_depIdxs = []int32{
-	6, // 0: shoal.v1.ReplicaStatus.revision:type_name -> shoal.v1.RevisionID
-	0, // 1: shoal.v1.ReplicaStatus.phase:type_name -> shoal.v1.Phase
-	1, // 2: shoal.v1.ReplicaStatus.ports:type_name -> shoal.v1.PortBinding
-	6, // 3: shoal.v1.Refusal.revision:type_name -> shoal.v1.RevisionID
-	7, // 4: shoal.v1.PeerState.free:type_name -> shoal.v1.Resources
-	7, // 5: shoal.v1.PeerState.used:type_name -> shoal.v1.Resources
-	2, // 6: shoal.v1.PeerState.replicas:type_name -> shoal.v1.ReplicaStatus
-	3, // 7: shoal.v1.PeerState.refusals:type_name -> shoal.v1.Refusal
-	4, // 8: shoal.v1.PeerState.upstreams:type_name -> shoal.v1.Upstream
-	9, // [9:9] is the sub-list for method output_type
-	9, // [9:9] is the sub-list for method input_type
-	9, // [9:9] is the sub-list for extension type_name
-	9, // [9:9] is the sub-list for extension extendee
-	0, // [0:9] is the sub-list for field type_name
+	8,  // 0: shoal.v1.ReplicaStatus.revision:type_name -> shoal.v1.RevisionID
+	0,  // 1: shoal.v1.ReplicaStatus.phase:type_name -> shoal.v1.Phase
+	1,  // 2: shoal.v1.ReplicaStatus.ports:type_name -> shoal.v1.PortBinding
+	8,  // 3: shoal.v1.Refusal.revision:type_name -> shoal.v1.RevisionID
+	9,  // 4: shoal.v1.PeerState.free:type_name -> shoal.v1.Resources
+	9,  // 5: shoal.v1.PeerState.used:type_name -> shoal.v1.Resources
+	2,  // 6: shoal.v1.PeerState.replicas:type_name -> shoal.v1.ReplicaStatus
+	3,  // 7: shoal.v1.PeerState.refusals:type_name -> shoal.v1.Refusal
+	4,  // 8: shoal.v1.PeerState.upstreams:type_name -> shoal.v1.Upstream
+	5,  // 9: shoal.v1.PeerState.loads:type_name -> shoal.v1.ReplicaLoad
+	6,  // 10: shoal.v1.PeerState.carried:type_name -> shoal.v1.Carried
+	11, // [11:11] is the sub-list for method output_type
+	11, // [11:11] is the sub-list for method input_type
+	11, // [11:11] is the sub-list for extension type_name
+	11, // [11:11] is the sub-list for extension extendee
+	0,  // [0:11] is the sub-list for field type_name
 }
 
 func init() { file_shoal_v1_beat_proto_init() }
@@ -673,7 +826,7 @@ func file_shoal_v1_beat_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_shoal_v1_beat_proto_rawDesc), len(file_shoal_v1_beat_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   5,
+			NumMessages:   7,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

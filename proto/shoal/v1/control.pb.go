@@ -291,6 +291,7 @@ type ServiceRow struct {
 	Accepted      *timestamppb.Timestamp `protobuf:"bytes,11,opt,name=accepted,proto3" json:"accepted,omitempty"`
 	Conflicts     int32                  `protobuf:"varint,12,opt,name=conflicts,proto3" json:"conflicts,omitempty"`
 	IsStopped     bool                   `protobuf:"varint,13,opt,name=is_stopped,json=isStopped,proto3" json:"is_stopped,omitempty"`
+	Autoscale     *AutoscaleRow          `protobuf:"bytes,30,opt,name=autoscale,proto3" json:"autoscale,omitempty"` // absent: users say how many replicas there are
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -416,6 +417,98 @@ func (x *ServiceRow) GetIsStopped() bool {
 	return false
 }
 
+func (x *ServiceRow) GetAutoscale() *AutoscaleRow {
+	if x != nil {
+		return x.Autoscale
+	}
+	return nil
+}
+
+// AutoscaleRow says how a service is scaled by its load.
+type AutoscaleRow struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Min           int32                  `protobuf:"varint,1,opt,name=min,proto3" json:"min,omitempty"`
+	Max           int32                  `protobuf:"varint,2,opt,name=max,proto3" json:"max,omitempty"`
+	Targets       string                 `protobuf:"bytes,3,opt,name=targets,proto3" json:"targets,omitempty"` // "cpu 60%, connections 100"
+	Wanted        int32                  `protobuf:"varint,4,opt,name=wanted,proto3" json:"wanted,omitempty"`  // what the asked peer calls for
+	Says          string                 `protobuf:"bytes,5,opt,name=says,proto3" json:"says,omitempty"`       // what it measures, and what holds it; "": it does not watch
+	Last          string                 `protobuf:"bytes,6,opt,name=last,proto3" json:"last,omitempty"`       // why the number of replicas is what it is, if the load called for it
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AutoscaleRow) Reset() {
+	*x = AutoscaleRow{}
+	mi := &file_shoal_v1_control_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AutoscaleRow) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AutoscaleRow) ProtoMessage() {}
+
+func (x *AutoscaleRow) ProtoReflect() protoreflect.Message {
+	mi := &file_shoal_v1_control_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AutoscaleRow.ProtoReflect.Descriptor instead.
+func (*AutoscaleRow) Descriptor() ([]byte, []int) {
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *AutoscaleRow) GetMin() int32 {
+	if x != nil {
+		return x.Min
+	}
+	return 0
+}
+
+func (x *AutoscaleRow) GetMax() int32 {
+	if x != nil {
+		return x.Max
+	}
+	return 0
+}
+
+func (x *AutoscaleRow) GetTargets() string {
+	if x != nil {
+		return x.Targets
+	}
+	return ""
+}
+
+func (x *AutoscaleRow) GetWanted() int32 {
+	if x != nil {
+		return x.Wanted
+	}
+	return 0
+}
+
+func (x *AutoscaleRow) GetSays() string {
+	if x != nil {
+		return x.Says
+	}
+	return ""
+}
+
+func (x *AutoscaleRow) GetLast() string {
+	if x != nil {
+		return x.Last
+	}
+	return ""
+}
+
 // ReplicaRow is one replica, or one slot without any.
 type ReplicaRow struct {
 	state    protoimpl.MessageState `protogen:"open.v1"`
@@ -444,7 +537,7 @@ type ReplicaRow struct {
 
 func (x *ReplicaRow) Reset() {
 	*x = ReplicaRow{}
-	mi := &file_shoal_v1_control_proto_msgTypes[4]
+	mi := &file_shoal_v1_control_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -456,7 +549,7 @@ func (x *ReplicaRow) String() string {
 func (*ReplicaRow) ProtoMessage() {}
 
 func (x *ReplicaRow) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[4]
+	mi := &file_shoal_v1_control_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -469,7 +562,7 @@ func (x *ReplicaRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplicaRow.ProtoReflect.Descriptor instead.
 func (*ReplicaRow) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{4}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *ReplicaRow) GetService() string {
@@ -635,7 +728,7 @@ type PeerRow struct {
 
 func (x *PeerRow) Reset() {
 	*x = PeerRow{}
-	mi := &file_shoal_v1_control_proto_msgTypes[5]
+	mi := &file_shoal_v1_control_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -647,7 +740,7 @@ func (x *PeerRow) String() string {
 func (*PeerRow) ProtoMessage() {}
 
 func (x *PeerRow) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[5]
+	mi := &file_shoal_v1_control_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -660,7 +753,7 @@ func (x *PeerRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PeerRow.ProtoReflect.Descriptor instead.
 func (*PeerRow) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{5}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *PeerRow) GetId() string {
@@ -876,7 +969,7 @@ type TokenRow struct {
 
 func (x *TokenRow) Reset() {
 	*x = TokenRow{}
-	mi := &file_shoal_v1_control_proto_msgTypes[6]
+	mi := &file_shoal_v1_control_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -888,7 +981,7 @@ func (x *TokenRow) String() string {
 func (*TokenRow) ProtoMessage() {}
 
 func (x *TokenRow) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[6]
+	mi := &file_shoal_v1_control_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -901,7 +994,7 @@ func (x *TokenRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TokenRow.ProtoReflect.Descriptor instead.
 func (*TokenRow) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{6}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *TokenRow) GetId() string {
@@ -971,7 +1064,7 @@ type Place struct {
 
 func (x *Place) Reset() {
 	*x = Place{}
-	mi := &file_shoal_v1_control_proto_msgTypes[7]
+	mi := &file_shoal_v1_control_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -983,7 +1076,7 @@ func (x *Place) String() string {
 func (*Place) ProtoMessage() {}
 
 func (x *Place) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[7]
+	mi := &file_shoal_v1_control_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -996,7 +1089,7 @@ func (x *Place) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Place.ProtoReflect.Descriptor instead.
 func (*Place) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{7}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Place) GetPeer() string {
@@ -1033,7 +1126,7 @@ type PlanChange struct {
 
 func (x *PlanChange) Reset() {
 	*x = PlanChange{}
-	mi := &file_shoal_v1_control_proto_msgTypes[8]
+	mi := &file_shoal_v1_control_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1045,7 +1138,7 @@ func (x *PlanChange) String() string {
 func (*PlanChange) ProtoMessage() {}
 
 func (x *PlanChange) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[8]
+	mi := &file_shoal_v1_control_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1058,7 +1151,7 @@ func (x *PlanChange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PlanChange.ProtoReflect.Descriptor instead.
 func (*PlanChange) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{8}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *PlanChange) GetKind() string {
@@ -1151,7 +1244,7 @@ type WishOutcome struct {
 
 func (x *WishOutcome) Reset() {
 	*x = WishOutcome{}
-	mi := &file_shoal_v1_control_proto_msgTypes[9]
+	mi := &file_shoal_v1_control_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1163,7 +1256,7 @@ func (x *WishOutcome) String() string {
 func (*WishOutcome) ProtoMessage() {}
 
 func (x *WishOutcome) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[9]
+	mi := &file_shoal_v1_control_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1176,7 +1269,7 @@ func (x *WishOutcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WishOutcome.ProtoReflect.Descriptor instead.
 func (*WishOutcome) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{9}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *WishOutcome) GetChanges() []*PlanChange {
@@ -1231,7 +1324,7 @@ type DeployRequest struct {
 
 func (x *DeployRequest) Reset() {
 	*x = DeployRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[10]
+	mi := &file_shoal_v1_control_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1243,7 +1336,7 @@ func (x *DeployRequest) String() string {
 func (*DeployRequest) ProtoMessage() {}
 
 func (x *DeployRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[10]
+	mi := &file_shoal_v1_control_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1256,7 +1349,7 @@ func (x *DeployRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeployRequest.ProtoReflect.Descriptor instead.
 func (*DeployRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{10}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *DeployRequest) GetSpecs() []*Spec {
@@ -1354,7 +1447,7 @@ type DeployResponse struct {
 
 func (x *DeployResponse) Reset() {
 	*x = DeployResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[11]
+	mi := &file_shoal_v1_control_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1366,7 +1459,7 @@ func (x *DeployResponse) String() string {
 func (*DeployResponse) ProtoMessage() {}
 
 func (x *DeployResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[11]
+	mi := &file_shoal_v1_control_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1379,7 +1472,7 @@ func (x *DeployResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeployResponse.ProtoReflect.Descriptor instead.
 func (*DeployResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{11}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *DeployResponse) GetOutcome() *WishOutcome {
@@ -1408,7 +1501,7 @@ type ScaleTarget struct {
 
 func (x *ScaleTarget) Reset() {
 	*x = ScaleTarget{}
-	mi := &file_shoal_v1_control_proto_msgTypes[12]
+	mi := &file_shoal_v1_control_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1420,7 +1513,7 @@ func (x *ScaleTarget) String() string {
 func (*ScaleTarget) ProtoMessage() {}
 
 func (x *ScaleTarget) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[12]
+	mi := &file_shoal_v1_control_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1433,7 +1526,7 @@ func (x *ScaleTarget) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ScaleTarget.ProtoReflect.Descriptor instead.
 func (*ScaleTarget) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{12}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *ScaleTarget) GetService() string {
@@ -1470,7 +1563,7 @@ type ScaleRequest struct {
 
 func (x *ScaleRequest) Reset() {
 	*x = ScaleRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[13]
+	mi := &file_shoal_v1_control_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1482,7 +1575,7 @@ func (x *ScaleRequest) String() string {
 func (*ScaleRequest) ProtoMessage() {}
 
 func (x *ScaleRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[13]
+	mi := &file_shoal_v1_control_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1495,7 +1588,7 @@ func (x *ScaleRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ScaleRequest.ProtoReflect.Descriptor instead.
 func (*ScaleRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{13}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *ScaleRequest) GetTargets() []*ScaleTarget {
@@ -1537,7 +1630,7 @@ type ScaleResponse struct {
 
 func (x *ScaleResponse) Reset() {
 	*x = ScaleResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[14]
+	mi := &file_shoal_v1_control_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1549,7 +1642,7 @@ func (x *ScaleResponse) String() string {
 func (*ScaleResponse) ProtoMessage() {}
 
 func (x *ScaleResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[14]
+	mi := &file_shoal_v1_control_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1562,7 +1655,7 @@ func (x *ScaleResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ScaleResponse.ProtoReflect.Descriptor instead.
 func (*ScaleResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{14}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *ScaleResponse) GetOutcome() *WishOutcome {
@@ -1593,7 +1686,7 @@ type RemoveRequest struct {
 
 func (x *RemoveRequest) Reset() {
 	*x = RemoveRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[15]
+	mi := &file_shoal_v1_control_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1605,7 +1698,7 @@ func (x *RemoveRequest) String() string {
 func (*RemoveRequest) ProtoMessage() {}
 
 func (x *RemoveRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[15]
+	mi := &file_shoal_v1_control_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1618,7 +1711,7 @@ func (x *RemoveRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveRequest.ProtoReflect.Descriptor instead.
 func (*RemoveRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{15}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *RemoveRequest) GetServices() []string {
@@ -1667,7 +1760,7 @@ type RemoveResponse struct {
 
 func (x *RemoveResponse) Reset() {
 	*x = RemoveResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[16]
+	mi := &file_shoal_v1_control_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1679,7 +1772,7 @@ func (x *RemoveResponse) String() string {
 func (*RemoveResponse) ProtoMessage() {}
 
 func (x *RemoveResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[16]
+	mi := &file_shoal_v1_control_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1692,7 +1785,7 @@ func (x *RemoveResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveResponse.ProtoReflect.Descriptor instead.
 func (*RemoveResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{16}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *RemoveResponse) GetOutcome() *WishOutcome {
@@ -1723,7 +1816,7 @@ type OperateRequest struct {
 
 func (x *OperateRequest) Reset() {
 	*x = OperateRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[17]
+	mi := &file_shoal_v1_control_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1735,7 +1828,7 @@ func (x *OperateRequest) String() string {
 func (*OperateRequest) ProtoMessage() {}
 
 func (x *OperateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[17]
+	mi := &file_shoal_v1_control_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1748,7 +1841,7 @@ func (x *OperateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OperateRequest.ProtoReflect.Descriptor instead.
 func (*OperateRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{17}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *OperateRequest) GetServices() []string {
@@ -1797,7 +1890,7 @@ type OperateResponse struct {
 
 func (x *OperateResponse) Reset() {
 	*x = OperateResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[18]
+	mi := &file_shoal_v1_control_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1809,7 +1902,7 @@ func (x *OperateResponse) String() string {
 func (*OperateResponse) ProtoMessage() {}
 
 func (x *OperateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[18]
+	mi := &file_shoal_v1_control_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1822,7 +1915,7 @@ func (x *OperateResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OperateResponse.ProtoReflect.Descriptor instead.
 func (*OperateResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{18}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *OperateResponse) GetOutcome() *WishOutcome {
@@ -1855,7 +1948,7 @@ type SteerRolloutRequest struct {
 
 func (x *SteerRolloutRequest) Reset() {
 	*x = SteerRolloutRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[19]
+	mi := &file_shoal_v1_control_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1867,7 +1960,7 @@ func (x *SteerRolloutRequest) String() string {
 func (*SteerRolloutRequest) ProtoMessage() {}
 
 func (x *SteerRolloutRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[19]
+	mi := &file_shoal_v1_control_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1880,7 +1973,7 @@ func (x *SteerRolloutRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SteerRolloutRequest.ProtoReflect.Descriptor instead.
 func (*SteerRolloutRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{19}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *SteerRolloutRequest) GetService() string {
@@ -1943,7 +2036,7 @@ type SteerRolloutResponse struct {
 
 func (x *SteerRolloutResponse) Reset() {
 	*x = SteerRolloutResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[20]
+	mi := &file_shoal_v1_control_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1955,7 +2048,7 @@ func (x *SteerRolloutResponse) String() string {
 func (*SteerRolloutResponse) ProtoMessage() {}
 
 func (x *SteerRolloutResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[20]
+	mi := &file_shoal_v1_control_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1968,7 +2061,7 @@ func (x *SteerRolloutResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SteerRolloutResponse.ProtoReflect.Descriptor instead.
 func (*SteerRolloutResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{20}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *SteerRolloutResponse) GetOutcome() *WishOutcome {
@@ -1995,7 +2088,7 @@ type GetRolloutRequest struct {
 
 func (x *GetRolloutRequest) Reset() {
 	*x = GetRolloutRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[21]
+	mi := &file_shoal_v1_control_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2007,7 +2100,7 @@ func (x *GetRolloutRequest) String() string {
 func (*GetRolloutRequest) ProtoMessage() {}
 
 func (x *GetRolloutRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[21]
+	mi := &file_shoal_v1_control_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2020,7 +2113,7 @@ func (x *GetRolloutRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetRolloutRequest.ProtoReflect.Descriptor instead.
 func (*GetRolloutRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{21}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *GetRolloutRequest) GetService() string {
@@ -2042,7 +2135,7 @@ type GetRolloutResponse struct {
 
 func (x *GetRolloutResponse) Reset() {
 	*x = GetRolloutResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[22]
+	mi := &file_shoal_v1_control_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2054,7 +2147,7 @@ func (x *GetRolloutResponse) String() string {
 func (*GetRolloutResponse) ProtoMessage() {}
 
 func (x *GetRolloutResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[22]
+	mi := &file_shoal_v1_control_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2067,7 +2160,7 @@ func (x *GetRolloutResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetRolloutResponse.ProtoReflect.Descriptor instead.
 func (*GetRolloutResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{22}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *GetRolloutResponse) GetRollout() *RolloutStatus {
@@ -2127,7 +2220,7 @@ type RolloutStatus struct {
 
 func (x *RolloutStatus) Reset() {
 	*x = RolloutStatus{}
-	mi := &file_shoal_v1_control_proto_msgTypes[23]
+	mi := &file_shoal_v1_control_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2139,7 +2232,7 @@ func (x *RolloutStatus) String() string {
 func (*RolloutStatus) ProtoMessage() {}
 
 func (x *RolloutStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[23]
+	mi := &file_shoal_v1_control_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2152,7 +2245,7 @@ func (x *RolloutStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RolloutStatus.ProtoReflect.Descriptor instead.
 func (*RolloutStatus) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{23}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *RolloutStatus) GetService() string {
@@ -2333,7 +2426,7 @@ type RevisionRow struct {
 
 func (x *RevisionRow) Reset() {
 	*x = RevisionRow{}
-	mi := &file_shoal_v1_control_proto_msgTypes[24]
+	mi := &file_shoal_v1_control_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2345,7 +2438,7 @@ func (x *RevisionRow) String() string {
 func (*RevisionRow) ProtoMessage() {}
 
 func (x *RevisionRow) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[24]
+	mi := &file_shoal_v1_control_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2358,7 +2451,7 @@ func (x *RevisionRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevisionRow.ProtoReflect.Descriptor instead.
 func (*RevisionRow) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{24}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *RevisionRow) GetRevision() *RevisionID {
@@ -2435,7 +2528,7 @@ type ChangePeerRequest struct {
 
 func (x *ChangePeerRequest) Reset() {
 	*x = ChangePeerRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[25]
+	mi := &file_shoal_v1_control_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2447,7 +2540,7 @@ func (x *ChangePeerRequest) String() string {
 func (*ChangePeerRequest) ProtoMessage() {}
 
 func (x *ChangePeerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[25]
+	mi := &file_shoal_v1_control_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2460,7 +2553,7 @@ func (x *ChangePeerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChangePeerRequest.ProtoReflect.Descriptor instead.
 func (*ChangePeerRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{25}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *ChangePeerRequest) GetPeer() string {
@@ -2537,7 +2630,7 @@ type ChangePeerResponse struct {
 
 func (x *ChangePeerResponse) Reset() {
 	*x = ChangePeerResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[26]
+	mi := &file_shoal_v1_control_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2549,7 +2642,7 @@ func (x *ChangePeerResponse) String() string {
 func (*ChangePeerResponse) ProtoMessage() {}
 
 func (x *ChangePeerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[26]
+	mi := &file_shoal_v1_control_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2562,7 +2655,7 @@ func (x *ChangePeerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChangePeerResponse.ProtoReflect.Descriptor instead.
 func (*ChangePeerResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{26}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *ChangePeerResponse) GetOutcome() *WishOutcome {
@@ -2589,7 +2682,7 @@ type WatchPeerRequest struct {
 
 func (x *WatchPeerRequest) Reset() {
 	*x = WatchPeerRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[27]
+	mi := &file_shoal_v1_control_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2601,7 +2694,7 @@ func (x *WatchPeerRequest) String() string {
 func (*WatchPeerRequest) ProtoMessage() {}
 
 func (x *WatchPeerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[27]
+	mi := &file_shoal_v1_control_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2614,7 +2707,7 @@ func (x *WatchPeerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchPeerRequest.ProtoReflect.Descriptor instead.
 func (*WatchPeerRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{27}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *WatchPeerRequest) GetPeer() string {
@@ -2636,7 +2729,7 @@ type WatchPeerResponse struct {
 
 func (x *WatchPeerResponse) Reset() {
 	*x = WatchPeerResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[28]
+	mi := &file_shoal_v1_control_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2648,7 +2741,7 @@ func (x *WatchPeerResponse) String() string {
 func (*WatchPeerResponse) ProtoMessage() {}
 
 func (x *WatchPeerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[28]
+	mi := &file_shoal_v1_control_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2661,7 +2754,7 @@ func (x *WatchPeerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchPeerResponse.ProtoReflect.Descriptor instead.
 func (*WatchPeerResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{28}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *WatchPeerResponse) GetPeer() *PeerRow {
@@ -2698,7 +2791,7 @@ type HeldSlot struct {
 
 func (x *HeldSlot) Reset() {
 	*x = HeldSlot{}
-	mi := &file_shoal_v1_control_proto_msgTypes[29]
+	mi := &file_shoal_v1_control_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2710,7 +2803,7 @@ func (x *HeldSlot) String() string {
 func (*HeldSlot) ProtoMessage() {}
 
 func (x *HeldSlot) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[29]
+	mi := &file_shoal_v1_control_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2723,7 +2816,7 @@ func (x *HeldSlot) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HeldSlot.ProtoReflect.Descriptor instead.
 func (*HeldSlot) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{29}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *HeldSlot) GetReplica() *ReplicaRow {
@@ -2765,7 +2858,7 @@ type ExplainServiceRequest struct {
 
 func (x *ExplainServiceRequest) Reset() {
 	*x = ExplainServiceRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[30]
+	mi := &file_shoal_v1_control_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2777,7 +2870,7 @@ func (x *ExplainServiceRequest) String() string {
 func (*ExplainServiceRequest) ProtoMessage() {}
 
 func (x *ExplainServiceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[30]
+	mi := &file_shoal_v1_control_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2790,7 +2883,7 @@ func (x *ExplainServiceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainServiceRequest.ProtoReflect.Descriptor instead.
 func (*ExplainServiceRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{30}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *ExplainServiceRequest) GetService() string {
@@ -2822,7 +2915,7 @@ type ExplainServiceResponse struct {
 
 func (x *ExplainServiceResponse) Reset() {
 	*x = ExplainServiceResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[31]
+	mi := &file_shoal_v1_control_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2834,7 +2927,7 @@ func (x *ExplainServiceResponse) String() string {
 func (*ExplainServiceResponse) ProtoMessage() {}
 
 func (x *ExplainServiceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[31]
+	mi := &file_shoal_v1_control_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2847,7 +2940,7 @@ func (x *ExplainServiceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainServiceResponse.ProtoReflect.Descriptor instead.
 func (*ExplainServiceResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{31}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *ExplainServiceResponse) GetService() *ServiceRow {
@@ -2906,7 +2999,7 @@ type ExplainedSlot struct {
 
 func (x *ExplainedSlot) Reset() {
 	*x = ExplainedSlot{}
-	mi := &file_shoal_v1_control_proto_msgTypes[32]
+	mi := &file_shoal_v1_control_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2918,7 +3011,7 @@ func (x *ExplainedSlot) String() string {
 func (*ExplainedSlot) ProtoMessage() {}
 
 func (x *ExplainedSlot) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[32]
+	mi := &file_shoal_v1_control_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2931,7 +3024,7 @@ func (x *ExplainedSlot) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainedSlot.ProtoReflect.Descriptor instead.
 func (*ExplainedSlot) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{32}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *ExplainedSlot) GetSlot() int32 {
@@ -2980,7 +3073,7 @@ type CopyFromRequest struct {
 
 func (x *CopyFromRequest) Reset() {
 	*x = CopyFromRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[33]
+	mi := &file_shoal_v1_control_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2992,7 +3085,7 @@ func (x *CopyFromRequest) String() string {
 func (*CopyFromRequest) ProtoMessage() {}
 
 func (x *CopyFromRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[33]
+	mi := &file_shoal_v1_control_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3005,7 +3098,7 @@ func (x *CopyFromRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CopyFromRequest.ProtoReflect.Descriptor instead.
 func (*CopyFromRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{33}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *CopyFromRequest) GetTarget() *Target {
@@ -3032,7 +3125,7 @@ type CopyFromResponse struct {
 
 func (x *CopyFromResponse) Reset() {
 	*x = CopyFromResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[34]
+	mi := &file_shoal_v1_control_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3044,7 +3137,7 @@ func (x *CopyFromResponse) String() string {
 func (*CopyFromResponse) ProtoMessage() {}
 
 func (x *CopyFromResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[34]
+	mi := &file_shoal_v1_control_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3057,7 +3150,7 @@ func (x *CopyFromResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CopyFromResponse.ProtoReflect.Descriptor instead.
 func (*CopyFromResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{34}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *CopyFromResponse) GetChunk() *CopyChunk {
@@ -3081,7 +3174,7 @@ type CopyToRequest struct {
 
 func (x *CopyToRequest) Reset() {
 	*x = CopyToRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[35]
+	mi := &file_shoal_v1_control_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3093,7 +3186,7 @@ func (x *CopyToRequest) String() string {
 func (*CopyToRequest) ProtoMessage() {}
 
 func (x *CopyToRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[35]
+	mi := &file_shoal_v1_control_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3106,7 +3199,7 @@ func (x *CopyToRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CopyToRequest.ProtoReflect.Descriptor instead.
 func (*CopyToRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{35}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *CopyToRequest) GetWhat() isCopyToRequest_What {
@@ -3159,7 +3252,7 @@ type CopyToResponse struct {
 
 func (x *CopyToResponse) Reset() {
 	*x = CopyToResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[36]
+	mi := &file_shoal_v1_control_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3171,7 +3264,7 @@ func (x *CopyToResponse) String() string {
 func (*CopyToResponse) ProtoMessage() {}
 
 func (x *CopyToResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[36]
+	mi := &file_shoal_v1_control_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3184,7 +3277,7 @@ func (x *CopyToResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CopyToResponse.ProtoReflect.Descriptor instead.
 func (*CopyToResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{36}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{37}
 }
 
 // WatchUsageRequest asks for measurements.
@@ -3198,7 +3291,7 @@ type WatchUsageRequest struct {
 
 func (x *WatchUsageRequest) Reset() {
 	*x = WatchUsageRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[37]
+	mi := &file_shoal_v1_control_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3210,7 +3303,7 @@ func (x *WatchUsageRequest) String() string {
 func (*WatchUsageRequest) ProtoMessage() {}
 
 func (x *WatchUsageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[37]
+	mi := &file_shoal_v1_control_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3223,7 +3316,7 @@ func (x *WatchUsageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchUsageRequest.ProtoReflect.Descriptor instead.
 func (*WatchUsageRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{37}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *WatchUsageRequest) GetIntervalSeconds() float64 {
@@ -3252,7 +3345,7 @@ type WatchUsageResponse struct {
 
 func (x *WatchUsageResponse) Reset() {
 	*x = WatchUsageResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[38]
+	mi := &file_shoal_v1_control_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3264,7 +3357,7 @@ func (x *WatchUsageResponse) String() string {
 func (*WatchUsageResponse) ProtoMessage() {}
 
 func (x *WatchUsageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[38]
+	mi := &file_shoal_v1_control_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3277,7 +3370,7 @@ func (x *WatchUsageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchUsageResponse.ProtoReflect.Descriptor instead.
 func (*WatchUsageResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{38}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *WatchUsageResponse) GetPeers() []*PeerUsage {
@@ -3313,7 +3406,7 @@ type PeerUsage struct {
 
 func (x *PeerUsage) Reset() {
 	*x = PeerUsage{}
-	mi := &file_shoal_v1_control_proto_msgTypes[39]
+	mi := &file_shoal_v1_control_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3325,7 +3418,7 @@ func (x *PeerUsage) String() string {
 func (*PeerUsage) ProtoMessage() {}
 
 func (x *PeerUsage) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[39]
+	mi := &file_shoal_v1_control_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3338,7 +3431,7 @@ func (x *PeerUsage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PeerUsage.ProtoReflect.Descriptor instead.
 func (*PeerUsage) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{39}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *PeerUsage) GetPeer() *PeerRow {
@@ -3374,7 +3467,7 @@ type UsedReplica struct {
 
 func (x *UsedReplica) Reset() {
 	*x = UsedReplica{}
-	mi := &file_shoal_v1_control_proto_msgTypes[40]
+	mi := &file_shoal_v1_control_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3386,7 +3479,7 @@ func (x *UsedReplica) String() string {
 func (*UsedReplica) ProtoMessage() {}
 
 func (x *UsedReplica) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[40]
+	mi := &file_shoal_v1_control_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3399,7 +3492,7 @@ func (x *UsedReplica) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UsedReplica.ProtoReflect.Descriptor instead.
 func (*UsedReplica) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{40}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *UsedReplica) GetReplica() *ReplicaRow {
@@ -3434,7 +3527,7 @@ type RunDoctorRequest struct {
 
 func (x *RunDoctorRequest) Reset() {
 	*x = RunDoctorRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[41]
+	mi := &file_shoal_v1_control_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3446,7 +3539,7 @@ func (x *RunDoctorRequest) String() string {
 func (*RunDoctorRequest) ProtoMessage() {}
 
 func (x *RunDoctorRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[41]
+	mi := &file_shoal_v1_control_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3459,7 +3552,7 @@ func (x *RunDoctorRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunDoctorRequest.ProtoReflect.Descriptor instead.
 func (*RunDoctorRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{41}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *RunDoctorRequest) GetPeer() string {
@@ -3487,7 +3580,7 @@ type RunDoctorResponse struct {
 
 func (x *RunDoctorResponse) Reset() {
 	*x = RunDoctorResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[42]
+	mi := &file_shoal_v1_control_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3499,7 +3592,7 @@ func (x *RunDoctorResponse) String() string {
 func (*RunDoctorResponse) ProtoMessage() {}
 
 func (x *RunDoctorResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[42]
+	mi := &file_shoal_v1_control_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3512,7 +3605,7 @@ func (x *RunDoctorResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunDoctorResponse.ProtoReflect.Descriptor instead.
 func (*RunDoctorResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{42}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *RunDoctorResponse) GetCheck() *DoctorCheck {
@@ -3538,7 +3631,7 @@ type GetDebugRequest struct {
 
 func (x *GetDebugRequest) Reset() {
 	*x = GetDebugRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[43]
+	mi := &file_shoal_v1_control_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3550,7 +3643,7 @@ func (x *GetDebugRequest) String() string {
 func (*GetDebugRequest) ProtoMessage() {}
 
 func (x *GetDebugRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[43]
+	mi := &file_shoal_v1_control_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3563,7 +3656,7 @@ func (x *GetDebugRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetDebugRequest.ProtoReflect.Descriptor instead.
 func (*GetDebugRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{43}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{44}
 }
 
 // GetDebugResponse is a piece of one file of the report.
@@ -3577,7 +3670,7 @@ type GetDebugResponse struct {
 
 func (x *GetDebugResponse) Reset() {
 	*x = GetDebugResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[44]
+	mi := &file_shoal_v1_control_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3589,7 +3682,7 @@ func (x *GetDebugResponse) String() string {
 func (*GetDebugResponse) ProtoMessage() {}
 
 func (x *GetDebugResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[44]
+	mi := &file_shoal_v1_control_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3602,7 +3695,7 @@ func (x *GetDebugResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetDebugResponse.ProtoReflect.Descriptor instead.
 func (*GetDebugResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{44}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *GetDebugResponse) GetName() string {
@@ -3628,7 +3721,7 @@ type GetMetricsRequest struct {
 
 func (x *GetMetricsRequest) Reset() {
 	*x = GetMetricsRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[45]
+	mi := &file_shoal_v1_control_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3640,7 +3733,7 @@ func (x *GetMetricsRequest) String() string {
 func (*GetMetricsRequest) ProtoMessage() {}
 
 func (x *GetMetricsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[45]
+	mi := &file_shoal_v1_control_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3653,7 +3746,7 @@ func (x *GetMetricsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetMetricsRequest.ProtoReflect.Descriptor instead.
 func (*GetMetricsRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{45}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{46}
 }
 
 // GetMetricsResponse has all metrics.
@@ -3666,7 +3759,7 @@ type GetMetricsResponse struct {
 
 func (x *GetMetricsResponse) Reset() {
 	*x = GetMetricsResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[46]
+	mi := &file_shoal_v1_control_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3678,7 +3771,7 @@ func (x *GetMetricsResponse) String() string {
 func (*GetMetricsResponse) ProtoMessage() {}
 
 func (x *GetMetricsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[46]
+	mi := &file_shoal_v1_control_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3691,7 +3784,7 @@ func (x *GetMetricsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetMetricsResponse.ProtoReflect.Descriptor instead.
 func (*GetMetricsResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{46}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *GetMetricsResponse) GetText() []byte {
@@ -3710,7 +3803,7 @@ type ListServicesRequest struct {
 
 func (x *ListServicesRequest) Reset() {
 	*x = ListServicesRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[47]
+	mi := &file_shoal_v1_control_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3722,7 +3815,7 @@ func (x *ListServicesRequest) String() string {
 func (*ListServicesRequest) ProtoMessage() {}
 
 func (x *ListServicesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[47]
+	mi := &file_shoal_v1_control_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3735,7 +3828,7 @@ func (x *ListServicesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListServicesRequest.ProtoReflect.Descriptor instead.
 func (*ListServicesRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{47}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{48}
 }
 
 // ListServicesResponse answers ListServices.
@@ -3749,7 +3842,7 @@ type ListServicesResponse struct {
 
 func (x *ListServicesResponse) Reset() {
 	*x = ListServicesResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[48]
+	mi := &file_shoal_v1_control_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3761,7 +3854,7 @@ func (x *ListServicesResponse) String() string {
 func (*ListServicesResponse) ProtoMessage() {}
 
 func (x *ListServicesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[48]
+	mi := &file_shoal_v1_control_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3774,7 +3867,7 @@ func (x *ListServicesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListServicesResponse.ProtoReflect.Descriptor instead.
 func (*ListServicesResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{48}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *ListServicesResponse) GetServices() []*ServiceRow {
@@ -3801,7 +3894,7 @@ type ListReplicasRequest struct {
 
 func (x *ListReplicasRequest) Reset() {
 	*x = ListReplicasRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[49]
+	mi := &file_shoal_v1_control_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3813,7 +3906,7 @@ func (x *ListReplicasRequest) String() string {
 func (*ListReplicasRequest) ProtoMessage() {}
 
 func (x *ListReplicasRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[49]
+	mi := &file_shoal_v1_control_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3826,7 +3919,7 @@ func (x *ListReplicasRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListReplicasRequest.ProtoReflect.Descriptor instead.
 func (*ListReplicasRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{49}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *ListReplicasRequest) GetServices() []string {
@@ -3847,7 +3940,7 @@ type ListReplicasResponse struct {
 
 func (x *ListReplicasResponse) Reset() {
 	*x = ListReplicasResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[50]
+	mi := &file_shoal_v1_control_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3859,7 +3952,7 @@ func (x *ListReplicasResponse) String() string {
 func (*ListReplicasResponse) ProtoMessage() {}
 
 func (x *ListReplicasResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[50]
+	mi := &file_shoal_v1_control_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3872,7 +3965,7 @@ func (x *ListReplicasResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListReplicasResponse.ProtoReflect.Descriptor instead.
 func (*ListReplicasResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{50}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *ListReplicasResponse) GetReplicas() []*ReplicaRow {
@@ -3900,7 +3993,7 @@ type InspectServiceRequest struct {
 
 func (x *InspectServiceRequest) Reset() {
 	*x = InspectServiceRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[51]
+	mi := &file_shoal_v1_control_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3912,7 +4005,7 @@ func (x *InspectServiceRequest) String() string {
 func (*InspectServiceRequest) ProtoMessage() {}
 
 func (x *InspectServiceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[51]
+	mi := &file_shoal_v1_control_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3925,7 +4018,7 @@ func (x *InspectServiceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InspectServiceRequest.ProtoReflect.Descriptor instead.
 func (*InspectServiceRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{51}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *InspectServiceRequest) GetService() string {
@@ -3958,7 +4051,7 @@ type InspectServiceResponse struct {
 
 func (x *InspectServiceResponse) Reset() {
 	*x = InspectServiceResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[52]
+	mi := &file_shoal_v1_control_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3970,7 +4063,7 @@ func (x *InspectServiceResponse) String() string {
 func (*InspectServiceResponse) ProtoMessage() {}
 
 func (x *InspectServiceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[52]
+	mi := &file_shoal_v1_control_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3983,7 +4076,7 @@ func (x *InspectServiceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InspectServiceResponse.ProtoReflect.Descriptor instead.
 func (*InspectServiceResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{52}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *InspectServiceResponse) GetService() *ServiceRow {
@@ -4047,7 +4140,7 @@ type WishConflict struct {
 
 func (x *WishConflict) Reset() {
 	*x = WishConflict{}
-	mi := &file_shoal_v1_control_proto_msgTypes[53]
+	mi := &file_shoal_v1_control_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4059,7 +4152,7 @@ func (x *WishConflict) String() string {
 func (*WishConflict) ProtoMessage() {}
 
 func (x *WishConflict) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[53]
+	mi := &file_shoal_v1_control_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4072,7 +4165,7 @@ func (x *WishConflict) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WishConflict.ProtoReflect.Descriptor instead.
 func (*WishConflict) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{53}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *WishConflict) GetLoser() *RevisionID {
@@ -4111,7 +4204,7 @@ type Verdict struct {
 
 func (x *Verdict) Reset() {
 	*x = Verdict{}
-	mi := &file_shoal_v1_control_proto_msgTypes[54]
+	mi := &file_shoal_v1_control_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4123,7 +4216,7 @@ func (x *Verdict) String() string {
 func (*Verdict) ProtoMessage() {}
 
 func (x *Verdict) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[54]
+	mi := &file_shoal_v1_control_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4136,7 +4229,7 @@ func (x *Verdict) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Verdict.ProtoReflect.Descriptor instead.
 func (*Verdict) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{54}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *Verdict) GetSlot() int32 {
@@ -4191,7 +4284,7 @@ type ListPeersRequest struct {
 
 func (x *ListPeersRequest) Reset() {
 	*x = ListPeersRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[55]
+	mi := &file_shoal_v1_control_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4203,7 +4296,7 @@ func (x *ListPeersRequest) String() string {
 func (*ListPeersRequest) ProtoMessage() {}
 
 func (x *ListPeersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[55]
+	mi := &file_shoal_v1_control_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4216,7 +4309,7 @@ func (x *ListPeersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPeersRequest.ProtoReflect.Descriptor instead.
 func (*ListPeersRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{55}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *ListPeersRequest) GetIncludeRemoved() bool {
@@ -4237,7 +4330,7 @@ type ListPeersResponse struct {
 
 func (x *ListPeersResponse) Reset() {
 	*x = ListPeersResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[56]
+	mi := &file_shoal_v1_control_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4249,7 +4342,7 @@ func (x *ListPeersResponse) String() string {
 func (*ListPeersResponse) ProtoMessage() {}
 
 func (x *ListPeersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[56]
+	mi := &file_shoal_v1_control_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4262,7 +4355,7 @@ func (x *ListPeersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPeersResponse.ProtoReflect.Descriptor instead.
 func (*ListPeersResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{56}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *ListPeersResponse) GetPeers() []*PeerRow {
@@ -4289,7 +4382,7 @@ type InspectPeerRequest struct {
 
 func (x *InspectPeerRequest) Reset() {
 	*x = InspectPeerRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[57]
+	mi := &file_shoal_v1_control_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4301,7 +4394,7 @@ func (x *InspectPeerRequest) String() string {
 func (*InspectPeerRequest) ProtoMessage() {}
 
 func (x *InspectPeerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[57]
+	mi := &file_shoal_v1_control_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4314,7 +4407,7 @@ func (x *InspectPeerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InspectPeerRequest.ProtoReflect.Descriptor instead.
 func (*InspectPeerRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{57}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *InspectPeerRequest) GetPeer() string {
@@ -4340,7 +4433,7 @@ type InspectPeerResponse struct {
 
 func (x *InspectPeerResponse) Reset() {
 	*x = InspectPeerResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[58]
+	mi := &file_shoal_v1_control_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4352,7 +4445,7 @@ func (x *InspectPeerResponse) String() string {
 func (*InspectPeerResponse) ProtoMessage() {}
 
 func (x *InspectPeerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[58]
+	mi := &file_shoal_v1_control_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4365,7 +4458,7 @@ func (x *InspectPeerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InspectPeerResponse.ProtoReflect.Descriptor instead.
 func (*InspectPeerResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{58}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *InspectPeerResponse) GetPeer() *PeerRow {
@@ -4428,7 +4521,7 @@ type PeerMark struct {
 
 func (x *PeerMark) Reset() {
 	*x = PeerMark{}
-	mi := &file_shoal_v1_control_proto_msgTypes[59]
+	mi := &file_shoal_v1_control_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4440,7 +4533,7 @@ func (x *PeerMark) String() string {
 func (*PeerMark) ProtoMessage() {}
 
 func (x *PeerMark) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[59]
+	mi := &file_shoal_v1_control_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4453,7 +4546,7 @@ func (x *PeerMark) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PeerMark.ProtoReflect.Descriptor instead.
 func (*PeerMark) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{59}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *PeerMark) GetDrain() bool {
@@ -4484,7 +4577,7 @@ type PeerEdit struct {
 
 func (x *PeerEdit) Reset() {
 	*x = PeerEdit{}
-	mi := &file_shoal_v1_control_proto_msgTypes[60]
+	mi := &file_shoal_v1_control_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4496,7 +4589,7 @@ func (x *PeerEdit) String() string {
 func (*PeerEdit) ProtoMessage() {}
 
 func (x *PeerEdit) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[60]
+	mi := &file_shoal_v1_control_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4509,7 +4602,7 @@ func (x *PeerEdit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PeerEdit.ProtoReflect.Descriptor instead.
 func (*PeerEdit) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{60}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *PeerEdit) GetLabel() string {
@@ -4557,7 +4650,7 @@ type WatchRequest struct {
 
 func (x *WatchRequest) Reset() {
 	*x = WatchRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[61]
+	mi := &file_shoal_v1_control_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4569,7 +4662,7 @@ func (x *WatchRequest) String() string {
 func (*WatchRequest) ProtoMessage() {}
 
 func (x *WatchRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[61]
+	mi := &file_shoal_v1_control_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4582,7 +4675,7 @@ func (x *WatchRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchRequest.ProtoReflect.Descriptor instead.
 func (*WatchRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{61}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *WatchRequest) GetServices() []string {
@@ -4603,7 +4696,7 @@ type WatchResponse struct {
 
 func (x *WatchResponse) Reset() {
 	*x = WatchResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[62]
+	mi := &file_shoal_v1_control_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4615,7 +4708,7 @@ func (x *WatchResponse) String() string {
 func (*WatchResponse) ProtoMessage() {}
 
 func (x *WatchResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[62]
+	mi := &file_shoal_v1_control_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4628,7 +4721,7 @@ func (x *WatchResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchResponse.ProtoReflect.Descriptor instead.
 func (*WatchResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{62}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *WatchResponse) GetServices() []*ServiceProgress {
@@ -4663,7 +4756,7 @@ type ServiceProgress struct {
 
 func (x *ServiceProgress) Reset() {
 	*x = ServiceProgress{}
-	mi := &file_shoal_v1_control_proto_msgTypes[63]
+	mi := &file_shoal_v1_control_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4675,7 +4768,7 @@ func (x *ServiceProgress) String() string {
 func (*ServiceProgress) ProtoMessage() {}
 
 func (x *ServiceProgress) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[63]
+	mi := &file_shoal_v1_control_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4688,7 +4781,7 @@ func (x *ServiceProgress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ServiceProgress.ProtoReflect.Descriptor instead.
 func (*ServiceProgress) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{63}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *ServiceProgress) GetService() *ServiceRow {
@@ -4756,7 +4849,7 @@ type StreamLogsRequest struct {
 
 func (x *StreamLogsRequest) Reset() {
 	*x = StreamLogsRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[64]
+	mi := &file_shoal_v1_control_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4768,7 +4861,7 @@ func (x *StreamLogsRequest) String() string {
 func (*StreamLogsRequest) ProtoMessage() {}
 
 func (x *StreamLogsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[64]
+	mi := &file_shoal_v1_control_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4781,7 +4874,7 @@ func (x *StreamLogsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamLogsRequest.ProtoReflect.Descriptor instead.
 func (*StreamLogsRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{64}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *StreamLogsRequest) GetService() string {
@@ -4847,7 +4940,7 @@ type StreamLogsResponse struct {
 
 func (x *StreamLogsResponse) Reset() {
 	*x = StreamLogsResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[65]
+	mi := &file_shoal_v1_control_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4859,7 +4952,7 @@ func (x *StreamLogsResponse) String() string {
 func (*StreamLogsResponse) ProtoMessage() {}
 
 func (x *StreamLogsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[65]
+	mi := &file_shoal_v1_control_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4872,7 +4965,7 @@ func (x *StreamLogsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamLogsResponse.ProtoReflect.Descriptor instead.
 func (*StreamLogsResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{65}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *StreamLogsResponse) GetWhat() isStreamLogsResponse_What {
@@ -4933,7 +5026,7 @@ type LogRow struct {
 
 func (x *LogRow) Reset() {
 	*x = LogRow{}
-	mi := &file_shoal_v1_control_proto_msgTypes[66]
+	mi := &file_shoal_v1_control_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4945,7 +5038,7 @@ func (x *LogRow) String() string {
 func (*LogRow) ProtoMessage() {}
 
 func (x *LogRow) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[66]
+	mi := &file_shoal_v1_control_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4958,7 +5051,7 @@ func (x *LogRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogRow.ProtoReflect.Descriptor instead.
 func (*LogRow) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{66}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *LogRow) GetPeer() string {
@@ -5029,7 +5122,7 @@ type LostHolder struct {
 
 func (x *LostHolder) Reset() {
 	*x = LostHolder{}
-	mi := &file_shoal_v1_control_proto_msgTypes[67]
+	mi := &file_shoal_v1_control_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5041,7 +5134,7 @@ func (x *LostHolder) String() string {
 func (*LostHolder) ProtoMessage() {}
 
 func (x *LostHolder) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[67]
+	mi := &file_shoal_v1_control_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5054,7 +5147,7 @@ func (x *LostHolder) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LostHolder.ProtoReflect.Descriptor instead.
 func (*LostHolder) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{67}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *LostHolder) GetPeer() string {
@@ -5090,7 +5183,7 @@ type StreamEventsRequest struct {
 
 func (x *StreamEventsRequest) Reset() {
 	*x = StreamEventsRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[68]
+	mi := &file_shoal_v1_control_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5102,7 +5195,7 @@ func (x *StreamEventsRequest) String() string {
 func (*StreamEventsRequest) ProtoMessage() {}
 
 func (x *StreamEventsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[68]
+	mi := &file_shoal_v1_control_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5115,7 +5208,7 @@ func (x *StreamEventsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamEventsRequest.ProtoReflect.Descriptor instead.
 func (*StreamEventsRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{68}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *StreamEventsRequest) GetFollow() bool {
@@ -5149,7 +5242,7 @@ type StreamEventsResponse struct {
 
 func (x *StreamEventsResponse) Reset() {
 	*x = StreamEventsResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[69]
+	mi := &file_shoal_v1_control_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5161,7 +5254,7 @@ func (x *StreamEventsResponse) String() string {
 func (*StreamEventsResponse) ProtoMessage() {}
 
 func (x *StreamEventsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[69]
+	mi := &file_shoal_v1_control_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5174,7 +5267,7 @@ func (x *StreamEventsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamEventsResponse.ProtoReflect.Descriptor instead.
 func (*StreamEventsResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{69}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *StreamEventsResponse) GetEvent() *EventRow {
@@ -5200,7 +5293,7 @@ type EventRow struct {
 
 func (x *EventRow) Reset() {
 	*x = EventRow{}
-	mi := &file_shoal_v1_control_proto_msgTypes[70]
+	mi := &file_shoal_v1_control_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5212,7 +5305,7 @@ func (x *EventRow) String() string {
 func (*EventRow) ProtoMessage() {}
 
 func (x *EventRow) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[70]
+	mi := &file_shoal_v1_control_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5225,7 +5318,7 @@ func (x *EventRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventRow.ProtoReflect.Descriptor instead.
 func (*EventRow) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{70}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *EventRow) GetTime() *timestamppb.Timestamp {
@@ -5286,7 +5379,7 @@ type GetStatusRequest struct {
 
 func (x *GetStatusRequest) Reset() {
 	*x = GetStatusRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[71]
+	mi := &file_shoal_v1_control_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5298,7 +5391,7 @@ func (x *GetStatusRequest) String() string {
 func (*GetStatusRequest) ProtoMessage() {}
 
 func (x *GetStatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[71]
+	mi := &file_shoal_v1_control_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5311,7 +5404,7 @@ func (x *GetStatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStatusRequest.ProtoReflect.Descriptor instead.
 func (*GetStatusRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{71}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{72}
 }
 
 // GetStatusResponse answers GetStatus.
@@ -5332,7 +5425,7 @@ type GetStatusResponse struct {
 
 func (x *GetStatusResponse) Reset() {
 	*x = GetStatusResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[72]
+	mi := &file_shoal_v1_control_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5344,7 +5437,7 @@ func (x *GetStatusResponse) String() string {
 func (*GetStatusResponse) ProtoMessage() {}
 
 func (x *GetStatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[72]
+	mi := &file_shoal_v1_control_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5357,7 +5450,7 @@ func (x *GetStatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStatusResponse.ProtoReflect.Descriptor instead.
 func (*GetStatusResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{72}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *GetStatusResponse) GetSelf() string {
@@ -5437,7 +5530,7 @@ type StoreStatus struct {
 
 func (x *StoreStatus) Reset() {
 	*x = StoreStatus{}
-	mi := &file_shoal_v1_control_proto_msgTypes[73]
+	mi := &file_shoal_v1_control_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5449,7 +5542,7 @@ func (x *StoreStatus) String() string {
 func (*StoreStatus) ProtoMessage() {}
 
 func (x *StoreStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[73]
+	mi := &file_shoal_v1_control_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5462,7 +5555,7 @@ func (x *StoreStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StoreStatus.ProtoReflect.Descriptor instead.
 func (*StoreStatus) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{73}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{74}
 }
 
 func (x *StoreStatus) GetDigest() string {
@@ -5511,7 +5604,7 @@ type InitRequest struct {
 
 func (x *InitRequest) Reset() {
 	*x = InitRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[74]
+	mi := &file_shoal_v1_control_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5523,7 +5616,7 @@ func (x *InitRequest) String() string {
 func (*InitRequest) ProtoMessage() {}
 
 func (x *InitRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[74]
+	mi := &file_shoal_v1_control_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5536,7 +5629,7 @@ func (x *InitRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InitRequest.ProtoReflect.Descriptor instead.
 func (*InitRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{74}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{75}
 }
 
 func (x *InitRequest) GetName() string {
@@ -5565,7 +5658,7 @@ type InitResponse struct {
 
 func (x *InitResponse) Reset() {
 	*x = InitResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[75]
+	mi := &file_shoal_v1_control_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5577,7 +5670,7 @@ func (x *InitResponse) String() string {
 func (*InitResponse) ProtoMessage() {}
 
 func (x *InitResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[75]
+	mi := &file_shoal_v1_control_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5590,7 +5683,7 @@ func (x *InitResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InitResponse.ProtoReflect.Descriptor instead.
 func (*InitResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{75}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{76}
 }
 
 func (x *InitResponse) GetToken() string {
@@ -5627,7 +5720,7 @@ type JoinRequest struct {
 
 func (x *JoinRequest) Reset() {
 	*x = JoinRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[76]
+	mi := &file_shoal_v1_control_proto_msgTypes[77]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5639,7 +5732,7 @@ func (x *JoinRequest) String() string {
 func (*JoinRequest) ProtoMessage() {}
 
 func (x *JoinRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[76]
+	mi := &file_shoal_v1_control_proto_msgTypes[77]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5652,7 +5745,7 @@ func (x *JoinRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinRequest.ProtoReflect.Descriptor instead.
 func (*JoinRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{76}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{77}
 }
 
 func (x *JoinRequest) GetToken() string {
@@ -5694,7 +5787,7 @@ type JoinResponse struct {
 
 func (x *JoinResponse) Reset() {
 	*x = JoinResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[77]
+	mi := &file_shoal_v1_control_proto_msgTypes[78]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5706,7 +5799,7 @@ func (x *JoinResponse) String() string {
 func (*JoinResponse) ProtoMessage() {}
 
 func (x *JoinResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[77]
+	mi := &file_shoal_v1_control_proto_msgTypes[78]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5719,7 +5812,7 @@ func (x *JoinResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinResponse.ProtoReflect.Descriptor instead.
 func (*JoinResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{77}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{78}
 }
 
 func (x *JoinResponse) GetSelf() string {
@@ -5747,7 +5840,7 @@ type LeaveRequest struct {
 
 func (x *LeaveRequest) Reset() {
 	*x = LeaveRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[78]
+	mi := &file_shoal_v1_control_proto_msgTypes[79]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5759,7 +5852,7 @@ func (x *LeaveRequest) String() string {
 func (*LeaveRequest) ProtoMessage() {}
 
 func (x *LeaveRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[78]
+	mi := &file_shoal_v1_control_proto_msgTypes[79]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5772,7 +5865,7 @@ func (x *LeaveRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeaveRequest.ProtoReflect.Descriptor instead.
 func (*LeaveRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{78}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{79}
 }
 
 func (x *LeaveRequest) GetTimeoutSeconds() float64 {
@@ -5798,7 +5891,7 @@ type LeaveResponse struct {
 
 func (x *LeaveResponse) Reset() {
 	*x = LeaveResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[79]
+	mi := &file_shoal_v1_control_proto_msgTypes[80]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5810,7 +5903,7 @@ func (x *LeaveResponse) String() string {
 func (*LeaveResponse) ProtoMessage() {}
 
 func (x *LeaveResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[79]
+	mi := &file_shoal_v1_control_proto_msgTypes[80]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5823,7 +5916,7 @@ func (x *LeaveResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeaveResponse.ProtoReflect.Descriptor instead.
 func (*LeaveResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{79}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{80}
 }
 
 // CreateTokenRequest asks for an invite.
@@ -5838,7 +5931,7 @@ type CreateTokenRequest struct {
 
 func (x *CreateTokenRequest) Reset() {
 	*x = CreateTokenRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[80]
+	mi := &file_shoal_v1_control_proto_msgTypes[81]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5850,7 +5943,7 @@ func (x *CreateTokenRequest) String() string {
 func (*CreateTokenRequest) ProtoMessage() {}
 
 func (x *CreateTokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[80]
+	mi := &file_shoal_v1_control_proto_msgTypes[81]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5863,7 +5956,7 @@ func (x *CreateTokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTokenRequest.ProtoReflect.Descriptor instead.
 func (*CreateTokenRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{80}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{81}
 }
 
 func (x *CreateTokenRequest) GetTtlSeconds() float64 {
@@ -5897,7 +5990,7 @@ type CreateTokenResponse struct {
 
 func (x *CreateTokenResponse) Reset() {
 	*x = CreateTokenResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[81]
+	mi := &file_shoal_v1_control_proto_msgTypes[82]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5909,7 +6002,7 @@ func (x *CreateTokenResponse) String() string {
 func (*CreateTokenResponse) ProtoMessage() {}
 
 func (x *CreateTokenResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[81]
+	mi := &file_shoal_v1_control_proto_msgTypes[82]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5922,7 +6015,7 @@ func (x *CreateTokenResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTokenResponse.ProtoReflect.Descriptor instead.
 func (*CreateTokenResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{81}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{82}
 }
 
 func (x *CreateTokenResponse) GetToken() string {
@@ -5941,7 +6034,7 @@ type ListTokensRequest struct {
 
 func (x *ListTokensRequest) Reset() {
 	*x = ListTokensRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[82]
+	mi := &file_shoal_v1_control_proto_msgTypes[83]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5953,7 +6046,7 @@ func (x *ListTokensRequest) String() string {
 func (*ListTokensRequest) ProtoMessage() {}
 
 func (x *ListTokensRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[82]
+	mi := &file_shoal_v1_control_proto_msgTypes[83]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5966,7 +6059,7 @@ func (x *ListTokensRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTokensRequest.ProtoReflect.Descriptor instead.
 func (*ListTokensRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{82}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{83}
 }
 
 // ListTokensResponse answers ListTokens.
@@ -5980,7 +6073,7 @@ type ListTokensResponse struct {
 
 func (x *ListTokensResponse) Reset() {
 	*x = ListTokensResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[83]
+	mi := &file_shoal_v1_control_proto_msgTypes[84]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5992,7 +6085,7 @@ func (x *ListTokensResponse) String() string {
 func (*ListTokensResponse) ProtoMessage() {}
 
 func (x *ListTokensResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[83]
+	mi := &file_shoal_v1_control_proto_msgTypes[84]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6005,7 +6098,7 @@ func (x *ListTokensResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTokensResponse.ProtoReflect.Descriptor instead.
 func (*ListTokensResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{83}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{84}
 }
 
 func (x *ListTokensResponse) GetTokens() []*TokenRow {
@@ -6032,7 +6125,7 @@ type RevokeTokenRequest struct {
 
 func (x *RevokeTokenRequest) Reset() {
 	*x = RevokeTokenRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[84]
+	mi := &file_shoal_v1_control_proto_msgTypes[85]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6044,7 +6137,7 @@ func (x *RevokeTokenRequest) String() string {
 func (*RevokeTokenRequest) ProtoMessage() {}
 
 func (x *RevokeTokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[84]
+	mi := &file_shoal_v1_control_proto_msgTypes[85]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6057,7 +6150,7 @@ func (x *RevokeTokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeTokenRequest.ProtoReflect.Descriptor instead.
 func (*RevokeTokenRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{84}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{85}
 }
 
 func (x *RevokeTokenRequest) GetId() string {
@@ -6076,7 +6169,7 @@ type RevokeTokenResponse struct {
 
 func (x *RevokeTokenResponse) Reset() {
 	*x = RevokeTokenResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[85]
+	mi := &file_shoal_v1_control_proto_msgTypes[86]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6088,7 +6181,7 @@ func (x *RevokeTokenResponse) String() string {
 func (*RevokeTokenResponse) ProtoMessage() {}
 
 func (x *RevokeTokenResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[85]
+	mi := &file_shoal_v1_control_proto_msgTypes[86]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6101,7 +6194,7 @@ func (x *RevokeTokenResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeTokenResponse.ProtoReflect.Descriptor instead.
 func (*RevokeTokenResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{85}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{86}
 }
 
 // ImageRow is one name of an image in a listing.
@@ -6125,7 +6218,7 @@ type ImageRow struct {
 
 func (x *ImageRow) Reset() {
 	*x = ImageRow{}
-	mi := &file_shoal_v1_control_proto_msgTypes[86]
+	mi := &file_shoal_v1_control_proto_msgTypes[87]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6137,7 +6230,7 @@ func (x *ImageRow) String() string {
 func (*ImageRow) ProtoMessage() {}
 
 func (x *ImageRow) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[86]
+	mi := &file_shoal_v1_control_proto_msgTypes[87]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6150,7 +6243,7 @@ func (x *ImageRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImageRow.ProtoReflect.Descriptor instead.
 func (*ImageRow) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{86}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{87}
 }
 
 func (x *ImageRow) GetName() string {
@@ -6253,7 +6346,7 @@ type ImageBlob struct {
 
 func (x *ImageBlob) Reset() {
 	*x = ImageBlob{}
-	mi := &file_shoal_v1_control_proto_msgTypes[87]
+	mi := &file_shoal_v1_control_proto_msgTypes[88]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6265,7 +6358,7 @@ func (x *ImageBlob) String() string {
 func (*ImageBlob) ProtoMessage() {}
 
 func (x *ImageBlob) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[87]
+	mi := &file_shoal_v1_control_proto_msgTypes[88]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6278,7 +6371,7 @@ func (x *ImageBlob) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImageBlob.ProtoReflect.Descriptor instead.
 func (*ImageBlob) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{87}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{88}
 }
 
 func (x *ImageBlob) GetDigest() string {
@@ -6345,7 +6438,7 @@ type MoveProgress struct {
 
 func (x *MoveProgress) Reset() {
 	*x = MoveProgress{}
-	mi := &file_shoal_v1_control_proto_msgTypes[88]
+	mi := &file_shoal_v1_control_proto_msgTypes[89]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6357,7 +6450,7 @@ func (x *MoveProgress) String() string {
 func (*MoveProgress) ProtoMessage() {}
 
 func (x *MoveProgress) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[88]
+	mi := &file_shoal_v1_control_proto_msgTypes[89]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6370,7 +6463,7 @@ func (x *MoveProgress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MoveProgress.ProtoReflect.Descriptor instead.
 func (*MoveProgress) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{88}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{89}
 }
 
 func (x *MoveProgress) GetWhat() string {
@@ -6425,7 +6518,7 @@ type MovedImages struct {
 
 func (x *MovedImages) Reset() {
 	*x = MovedImages{}
-	mi := &file_shoal_v1_control_proto_msgTypes[89]
+	mi := &file_shoal_v1_control_proto_msgTypes[90]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6437,7 +6530,7 @@ func (x *MovedImages) String() string {
 func (*MovedImages) ProtoMessage() {}
 
 func (x *MovedImages) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[89]
+	mi := &file_shoal_v1_control_proto_msgTypes[90]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6450,7 +6543,7 @@ func (x *MovedImages) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MovedImages.ProtoReflect.Descriptor instead.
 func (*MovedImages) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{89}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{90}
 }
 
 func (x *MovedImages) GetImages() []*ImageRow {
@@ -6469,7 +6562,7 @@ type ListImagesRequest struct {
 
 func (x *ListImagesRequest) Reset() {
 	*x = ListImagesRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[90]
+	mi := &file_shoal_v1_control_proto_msgTypes[91]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6481,7 +6574,7 @@ func (x *ListImagesRequest) String() string {
 func (*ListImagesRequest) ProtoMessage() {}
 
 func (x *ListImagesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[90]
+	mi := &file_shoal_v1_control_proto_msgTypes[91]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6494,7 +6587,7 @@ func (x *ListImagesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListImagesRequest.ProtoReflect.Descriptor instead.
 func (*ListImagesRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{90}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{91}
 }
 
 // ListImagesResponse answers ListImages.
@@ -6508,7 +6601,7 @@ type ListImagesResponse struct {
 
 func (x *ListImagesResponse) Reset() {
 	*x = ListImagesResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[91]
+	mi := &file_shoal_v1_control_proto_msgTypes[92]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6520,7 +6613,7 @@ func (x *ListImagesResponse) String() string {
 func (*ListImagesResponse) ProtoMessage() {}
 
 func (x *ListImagesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[91]
+	mi := &file_shoal_v1_control_proto_msgTypes[92]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6533,7 +6626,7 @@ func (x *ListImagesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListImagesResponse.ProtoReflect.Descriptor instead.
 func (*ListImagesResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{91}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{92}
 }
 
 func (x *ListImagesResponse) GetImages() []*ImageRow {
@@ -6560,7 +6653,7 @@ type InspectImageRequest struct {
 
 func (x *InspectImageRequest) Reset() {
 	*x = InspectImageRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[92]
+	mi := &file_shoal_v1_control_proto_msgTypes[93]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6572,7 +6665,7 @@ func (x *InspectImageRequest) String() string {
 func (*InspectImageRequest) ProtoMessage() {}
 
 func (x *InspectImageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[92]
+	mi := &file_shoal_v1_control_proto_msgTypes[93]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6585,7 +6678,7 @@ func (x *InspectImageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InspectImageRequest.ProtoReflect.Descriptor instead.
 func (*InspectImageRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{92}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{93}
 }
 
 func (x *InspectImageRequest) GetRef() string {
@@ -6609,7 +6702,7 @@ type InspectImageResponse struct {
 
 func (x *InspectImageResponse) Reset() {
 	*x = InspectImageResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[93]
+	mi := &file_shoal_v1_control_proto_msgTypes[94]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6621,7 +6714,7 @@ func (x *InspectImageResponse) String() string {
 func (*InspectImageResponse) ProtoMessage() {}
 
 func (x *InspectImageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[93]
+	mi := &file_shoal_v1_control_proto_msgTypes[94]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6634,7 +6727,7 @@ func (x *InspectImageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InspectImageResponse.ProtoReflect.Descriptor instead.
 func (*InspectImageResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{93}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{94}
 }
 
 func (x *InspectImageResponse) GetImage() *ImageRow {
@@ -6689,7 +6782,7 @@ type ChangeImageRequest struct {
 
 func (x *ChangeImageRequest) Reset() {
 	*x = ChangeImageRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[94]
+	mi := &file_shoal_v1_control_proto_msgTypes[95]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6701,7 +6794,7 @@ func (x *ChangeImageRequest) String() string {
 func (*ChangeImageRequest) ProtoMessage() {}
 
 func (x *ChangeImageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[94]
+	mi := &file_shoal_v1_control_proto_msgTypes[95]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6714,7 +6807,7 @@ func (x *ChangeImageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChangeImageRequest.ProtoReflect.Descriptor instead.
 func (*ChangeImageRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{94}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{95}
 }
 
 func (x *ChangeImageRequest) GetName() string {
@@ -6805,7 +6898,7 @@ type ChangeImageResponse struct {
 
 func (x *ChangeImageResponse) Reset() {
 	*x = ChangeImageResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[95]
+	mi := &file_shoal_v1_control_proto_msgTypes[96]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6817,7 +6910,7 @@ func (x *ChangeImageResponse) String() string {
 func (*ChangeImageResponse) ProtoMessage() {}
 
 func (x *ChangeImageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[95]
+	mi := &file_shoal_v1_control_proto_msgTypes[96]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6830,7 +6923,7 @@ func (x *ChangeImageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChangeImageResponse.ProtoReflect.Descriptor instead.
 func (*ChangeImageResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{95}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{96}
 }
 
 func (x *ChangeImageResponse) GetImage() *ImageRow {
@@ -6852,7 +6945,7 @@ type CollectImagesRequest struct {
 
 func (x *CollectImagesRequest) Reset() {
 	*x = CollectImagesRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[96]
+	mi := &file_shoal_v1_control_proto_msgTypes[97]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6864,7 +6957,7 @@ func (x *CollectImagesRequest) String() string {
 func (*CollectImagesRequest) ProtoMessage() {}
 
 func (x *CollectImagesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[96]
+	mi := &file_shoal_v1_control_proto_msgTypes[97]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6877,7 +6970,7 @@ func (x *CollectImagesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CollectImagesRequest.ProtoReflect.Descriptor instead.
 func (*CollectImagesRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{96}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{97}
 }
 
 func (x *CollectImagesRequest) GetAll() bool {
@@ -6914,7 +7007,7 @@ type CollectImagesResponse struct {
 
 func (x *CollectImagesResponse) Reset() {
 	*x = CollectImagesResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[97]
+	mi := &file_shoal_v1_control_proto_msgTypes[98]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6926,7 +7019,7 @@ func (x *CollectImagesResponse) String() string {
 func (*CollectImagesResponse) ProtoMessage() {}
 
 func (x *CollectImagesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[97]
+	mi := &file_shoal_v1_control_proto_msgTypes[98]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6939,7 +7032,7 @@ func (x *CollectImagesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CollectImagesResponse.ProtoReflect.Descriptor instead.
 func (*CollectImagesResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{97}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{98}
 }
 
 func (x *CollectImagesResponse) GetBlobs() int32 {
@@ -6982,7 +7075,7 @@ type ImagePolicy struct {
 
 func (x *ImagePolicy) Reset() {
 	*x = ImagePolicy{}
-	mi := &file_shoal_v1_control_proto_msgTypes[98]
+	mi := &file_shoal_v1_control_proto_msgTypes[99]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6994,7 +7087,7 @@ func (x *ImagePolicy) String() string {
 func (*ImagePolicy) ProtoMessage() {}
 
 func (x *ImagePolicy) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[98]
+	mi := &file_shoal_v1_control_proto_msgTypes[99]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7007,7 +7100,7 @@ func (x *ImagePolicy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImagePolicy.ProtoReflect.Descriptor instead.
 func (*ImagePolicy) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{98}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{99}
 }
 
 func (x *ImagePolicy) GetUpstream() string {
@@ -7040,7 +7133,7 @@ type GetImagePolicyRequest struct {
 
 func (x *GetImagePolicyRequest) Reset() {
 	*x = GetImagePolicyRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[99]
+	mi := &file_shoal_v1_control_proto_msgTypes[100]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7052,7 +7145,7 @@ func (x *GetImagePolicyRequest) String() string {
 func (*GetImagePolicyRequest) ProtoMessage() {}
 
 func (x *GetImagePolicyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[99]
+	mi := &file_shoal_v1_control_proto_msgTypes[100]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7065,7 +7158,7 @@ func (x *GetImagePolicyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetImagePolicyRequest.ProtoReflect.Descriptor instead.
 func (*GetImagePolicyRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{99}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{100}
 }
 
 // GetImagePolicyResponse answers GetImagePolicy.
@@ -7079,7 +7172,7 @@ type GetImagePolicyResponse struct {
 
 func (x *GetImagePolicyResponse) Reset() {
 	*x = GetImagePolicyResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[100]
+	mi := &file_shoal_v1_control_proto_msgTypes[101]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7091,7 +7184,7 @@ func (x *GetImagePolicyResponse) String() string {
 func (*GetImagePolicyResponse) ProtoMessage() {}
 
 func (x *GetImagePolicyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[100]
+	mi := &file_shoal_v1_control_proto_msgTypes[101]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7104,7 +7197,7 @@ func (x *GetImagePolicyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetImagePolicyResponse.ProtoReflect.Descriptor instead.
 func (*GetImagePolicyResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{100}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{101}
 }
 
 func (x *GetImagePolicyResponse) GetPolicy() *ImagePolicy {
@@ -7131,7 +7224,7 @@ type SetImagePolicyRequest struct {
 
 func (x *SetImagePolicyRequest) Reset() {
 	*x = SetImagePolicyRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[101]
+	mi := &file_shoal_v1_control_proto_msgTypes[102]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7143,7 +7236,7 @@ func (x *SetImagePolicyRequest) String() string {
 func (*SetImagePolicyRequest) ProtoMessage() {}
 
 func (x *SetImagePolicyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[101]
+	mi := &file_shoal_v1_control_proto_msgTypes[102]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7156,7 +7249,7 @@ func (x *SetImagePolicyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetImagePolicyRequest.ProtoReflect.Descriptor instead.
 func (*SetImagePolicyRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{101}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{102}
 }
 
 func (x *SetImagePolicyRequest) GetUpstream() string {
@@ -7176,7 +7269,7 @@ type SetImagePolicyResponse struct {
 
 func (x *SetImagePolicyResponse) Reset() {
 	*x = SetImagePolicyResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[102]
+	mi := &file_shoal_v1_control_proto_msgTypes[103]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7188,7 +7281,7 @@ func (x *SetImagePolicyResponse) String() string {
 func (*SetImagePolicyResponse) ProtoMessage() {}
 
 func (x *SetImagePolicyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[102]
+	mi := &file_shoal_v1_control_proto_msgTypes[103]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7201,7 +7294,7 @@ func (x *SetImagePolicyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetImagePolicyResponse.ProtoReflect.Descriptor instead.
 func (*SetImagePolicyResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{102}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{103}
 }
 
 func (x *SetImagePolicyResponse) GetPolicy() *ImagePolicy {
@@ -7220,7 +7313,7 @@ type GetRegistryLoginRequest struct {
 
 func (x *GetRegistryLoginRequest) Reset() {
 	*x = GetRegistryLoginRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[103]
+	mi := &file_shoal_v1_control_proto_msgTypes[104]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7232,7 +7325,7 @@ func (x *GetRegistryLoginRequest) String() string {
 func (*GetRegistryLoginRequest) ProtoMessage() {}
 
 func (x *GetRegistryLoginRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[103]
+	mi := &file_shoal_v1_control_proto_msgTypes[104]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7245,7 +7338,7 @@ func (x *GetRegistryLoginRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetRegistryLoginRequest.ProtoReflect.Descriptor instead.
 func (*GetRegistryLoginRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{103}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{104}
 }
 
 // GetRegistryLoginResponse answers GetRegistryLogin.
@@ -7260,7 +7353,7 @@ type GetRegistryLoginResponse struct {
 
 func (x *GetRegistryLoginResponse) Reset() {
 	*x = GetRegistryLoginResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[104]
+	mi := &file_shoal_v1_control_proto_msgTypes[105]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7272,7 +7365,7 @@ func (x *GetRegistryLoginResponse) String() string {
 func (*GetRegistryLoginResponse) ProtoMessage() {}
 
 func (x *GetRegistryLoginResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[104]
+	mi := &file_shoal_v1_control_proto_msgTypes[105]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7285,7 +7378,7 @@ func (x *GetRegistryLoginResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetRegistryLoginResponse.ProtoReflect.Descriptor instead.
 func (*GetRegistryLoginResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{104}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{105}
 }
 
 func (x *GetRegistryLoginResponse) GetAddress() string {
@@ -7320,7 +7413,7 @@ type PushImageRequest struct {
 
 func (x *PushImageRequest) Reset() {
 	*x = PushImageRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[105]
+	mi := &file_shoal_v1_control_proto_msgTypes[106]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7332,7 +7425,7 @@ func (x *PushImageRequest) String() string {
 func (*PushImageRequest) ProtoMessage() {}
 
 func (x *PushImageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[105]
+	mi := &file_shoal_v1_control_proto_msgTypes[106]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7345,7 +7438,7 @@ func (x *PushImageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PushImageRequest.ProtoReflect.Descriptor instead.
 func (*PushImageRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{105}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{106}
 }
 
 func (x *PushImageRequest) GetRef() string {
@@ -7376,7 +7469,7 @@ type PushImageResponse struct {
 
 func (x *PushImageResponse) Reset() {
 	*x = PushImageResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[106]
+	mi := &file_shoal_v1_control_proto_msgTypes[107]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7388,7 +7481,7 @@ func (x *PushImageResponse) String() string {
 func (*PushImageResponse) ProtoMessage() {}
 
 func (x *PushImageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[106]
+	mi := &file_shoal_v1_control_proto_msgTypes[107]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7401,7 +7494,7 @@ func (x *PushImageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PushImageResponse.ProtoReflect.Descriptor instead.
 func (*PushImageResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{106}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{107}
 }
 
 func (x *PushImageResponse) GetWhat() isPushImageResponse_What {
@@ -7455,7 +7548,7 @@ type PullImageRequest struct {
 
 func (x *PullImageRequest) Reset() {
 	*x = PullImageRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[107]
+	mi := &file_shoal_v1_control_proto_msgTypes[108]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7467,7 +7560,7 @@ func (x *PullImageRequest) String() string {
 func (*PullImageRequest) ProtoMessage() {}
 
 func (x *PullImageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[107]
+	mi := &file_shoal_v1_control_proto_msgTypes[108]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7480,7 +7573,7 @@ func (x *PullImageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PullImageRequest.ProtoReflect.Descriptor instead.
 func (*PullImageRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{107}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{108}
 }
 
 func (x *PullImageRequest) GetRef() string {
@@ -7504,7 +7597,7 @@ type PullImageResponse struct {
 
 func (x *PullImageResponse) Reset() {
 	*x = PullImageResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[108]
+	mi := &file_shoal_v1_control_proto_msgTypes[109]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7516,7 +7609,7 @@ func (x *PullImageResponse) String() string {
 func (*PullImageResponse) ProtoMessage() {}
 
 func (x *PullImageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[108]
+	mi := &file_shoal_v1_control_proto_msgTypes[109]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7529,7 +7622,7 @@ func (x *PullImageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PullImageResponse.ProtoReflect.Descriptor instead.
 func (*PullImageResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{108}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{109}
 }
 
 func (x *PullImageResponse) GetWhat() isPullImageResponse_What {
@@ -7589,7 +7682,7 @@ type ImportImageRequest struct {
 
 func (x *ImportImageRequest) Reset() {
 	*x = ImportImageRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[109]
+	mi := &file_shoal_v1_control_proto_msgTypes[110]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7601,7 +7694,7 @@ func (x *ImportImageRequest) String() string {
 func (*ImportImageRequest) ProtoMessage() {}
 
 func (x *ImportImageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[109]
+	mi := &file_shoal_v1_control_proto_msgTypes[110]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7614,7 +7707,7 @@ func (x *ImportImageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImportImageRequest.ProtoReflect.Descriptor instead.
 func (*ImportImageRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{109}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{110}
 }
 
 func (x *ImportImageRequest) GetWhat() isImportImageRequest_What {
@@ -7683,7 +7776,7 @@ type ImportStart struct {
 
 func (x *ImportStart) Reset() {
 	*x = ImportStart{}
-	mi := &file_shoal_v1_control_proto_msgTypes[110]
+	mi := &file_shoal_v1_control_proto_msgTypes[111]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7695,7 +7788,7 @@ func (x *ImportStart) String() string {
 func (*ImportStart) ProtoMessage() {}
 
 func (x *ImportStart) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[110]
+	mi := &file_shoal_v1_control_proto_msgTypes[111]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7708,7 +7801,7 @@ func (x *ImportStart) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImportStart.ProtoReflect.Descriptor instead.
 func (*ImportStart) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{110}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{111}
 }
 
 func (x *ImportStart) GetAs() string {
@@ -7732,7 +7825,7 @@ type ImportImageResponse struct {
 
 func (x *ImportImageResponse) Reset() {
 	*x = ImportImageResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[111]
+	mi := &file_shoal_v1_control_proto_msgTypes[112]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7744,7 +7837,7 @@ func (x *ImportImageResponse) String() string {
 func (*ImportImageResponse) ProtoMessage() {}
 
 func (x *ImportImageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[111]
+	mi := &file_shoal_v1_control_proto_msgTypes[112]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7757,7 +7850,7 @@ func (x *ImportImageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImportImageResponse.ProtoReflect.Descriptor instead.
 func (*ImportImageResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{111}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{112}
 }
 
 func (x *ImportImageResponse) GetWhat() isImportImageResponse_What {
@@ -7813,7 +7906,7 @@ type ExportImageRequest struct {
 
 func (x *ExportImageRequest) Reset() {
 	*x = ExportImageRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[112]
+	mi := &file_shoal_v1_control_proto_msgTypes[113]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7825,7 +7918,7 @@ func (x *ExportImageRequest) String() string {
 func (*ExportImageRequest) ProtoMessage() {}
 
 func (x *ExportImageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[112]
+	mi := &file_shoal_v1_control_proto_msgTypes[113]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7838,7 +7931,7 @@ func (x *ExportImageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExportImageRequest.ProtoReflect.Descriptor instead.
 func (*ExportImageRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{112}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{113}
 }
 
 func (x *ExportImageRequest) GetRef() string {
@@ -7877,7 +7970,7 @@ type ExportImageResponse struct {
 
 func (x *ExportImageResponse) Reset() {
 	*x = ExportImageResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[113]
+	mi := &file_shoal_v1_control_proto_msgTypes[114]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7889,7 +7982,7 @@ func (x *ExportImageResponse) String() string {
 func (*ExportImageResponse) ProtoMessage() {}
 
 func (x *ExportImageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[113]
+	mi := &file_shoal_v1_control_proto_msgTypes[114]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7902,7 +7995,7 @@ func (x *ExportImageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExportImageResponse.ProtoReflect.Descriptor instead.
 func (*ExportImageResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{113}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{114}
 }
 
 func (x *ExportImageResponse) GetWhat() isExportImageResponse_What {
@@ -7983,7 +8076,7 @@ type PortRow struct {
 
 func (x *PortRow) Reset() {
 	*x = PortRow{}
-	mi := &file_shoal_v1_control_proto_msgTypes[114]
+	mi := &file_shoal_v1_control_proto_msgTypes[115]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7995,7 +8088,7 @@ func (x *PortRow) String() string {
 func (*PortRow) ProtoMessage() {}
 
 func (x *PortRow) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[114]
+	mi := &file_shoal_v1_control_proto_msgTypes[115]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8008,7 +8101,7 @@ func (x *PortRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PortRow.ProtoReflect.Descriptor instead.
 func (*PortRow) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{114}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{115}
 }
 
 func (x *PortRow) GetPort() uint32 {
@@ -8111,7 +8204,7 @@ type ListPortsRequest struct {
 
 func (x *ListPortsRequest) Reset() {
 	*x = ListPortsRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[115]
+	mi := &file_shoal_v1_control_proto_msgTypes[116]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8123,7 +8216,7 @@ func (x *ListPortsRequest) String() string {
 func (*ListPortsRequest) ProtoMessage() {}
 
 func (x *ListPortsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[115]
+	mi := &file_shoal_v1_control_proto_msgTypes[116]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8136,7 +8229,7 @@ func (x *ListPortsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPortsRequest.ProtoReflect.Descriptor instead.
 func (*ListPortsRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{115}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{116}
 }
 
 // ListPortsResponse answers ListPorts.
@@ -8150,7 +8243,7 @@ type ListPortsResponse struct {
 
 func (x *ListPortsResponse) Reset() {
 	*x = ListPortsResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[116]
+	mi := &file_shoal_v1_control_proto_msgTypes[117]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8162,7 +8255,7 @@ func (x *ListPortsResponse) String() string {
 func (*ListPortsResponse) ProtoMessage() {}
 
 func (x *ListPortsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[116]
+	mi := &file_shoal_v1_control_proto_msgTypes[117]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8175,7 +8268,7 @@ func (x *ListPortsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPortsResponse.ProtoReflect.Descriptor instead.
 func (*ListPortsResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{116}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{117}
 }
 
 func (x *ListPortsResponse) GetPorts() []*PortRow {
@@ -8211,7 +8304,7 @@ type ReachRow struct {
 
 func (x *ReachRow) Reset() {
 	*x = ReachRow{}
-	mi := &file_shoal_v1_control_proto_msgTypes[117]
+	mi := &file_shoal_v1_control_proto_msgTypes[118]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8223,7 +8316,7 @@ func (x *ReachRow) String() string {
 func (*ReachRow) ProtoMessage() {}
 
 func (x *ReachRow) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[117]
+	mi := &file_shoal_v1_control_proto_msgTypes[118]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8236,7 +8329,7 @@ func (x *ReachRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReachRow.ProtoReflect.Descriptor instead.
 func (*ReachRow) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{117}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{118}
 }
 
 func (x *ReachRow) GetReplica() string {
@@ -8319,7 +8412,7 @@ type ListReachRequest struct {
 
 func (x *ListReachRequest) Reset() {
 	*x = ListReachRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[118]
+	mi := &file_shoal_v1_control_proto_msgTypes[119]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8331,7 +8424,7 @@ func (x *ListReachRequest) String() string {
 func (*ListReachRequest) ProtoMessage() {}
 
 func (x *ListReachRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[118]
+	mi := &file_shoal_v1_control_proto_msgTypes[119]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8344,7 +8437,7 @@ func (x *ListReachRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListReachRequest.ProtoReflect.Descriptor instead.
 func (*ListReachRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{118}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{119}
 }
 
 func (x *ListReachRequest) GetService() string {
@@ -8365,7 +8458,7 @@ type ListReachResponse struct {
 
 func (x *ListReachResponse) Reset() {
 	*x = ListReachResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[119]
+	mi := &file_shoal_v1_control_proto_msgTypes[120]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8377,7 +8470,7 @@ func (x *ListReachResponse) String() string {
 func (*ListReachResponse) ProtoMessage() {}
 
 func (x *ListReachResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[119]
+	mi := &file_shoal_v1_control_proto_msgTypes[120]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8390,7 +8483,7 @@ func (x *ListReachResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListReachResponse.ProtoReflect.Descriptor instead.
 func (*ListReachResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{119}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{120}
 }
 
 func (x *ListReachResponse) GetReplicas() []*ReachRow {
@@ -8421,7 +8514,7 @@ type NetworkRow struct {
 
 func (x *NetworkRow) Reset() {
 	*x = NetworkRow{}
-	mi := &file_shoal_v1_control_proto_msgTypes[120]
+	mi := &file_shoal_v1_control_proto_msgTypes[121]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8433,7 +8526,7 @@ func (x *NetworkRow) String() string {
 func (*NetworkRow) ProtoMessage() {}
 
 func (x *NetworkRow) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[120]
+	mi := &file_shoal_v1_control_proto_msgTypes[121]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8446,7 +8539,7 @@ func (x *NetworkRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NetworkRow.ProtoReflect.Descriptor instead.
 func (*NetworkRow) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{120}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{121}
 }
 
 func (x *NetworkRow) GetName() string {
@@ -8493,7 +8586,7 @@ type NetworkService struct {
 
 func (x *NetworkService) Reset() {
 	*x = NetworkService{}
-	mi := &file_shoal_v1_control_proto_msgTypes[121]
+	mi := &file_shoal_v1_control_proto_msgTypes[122]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8505,7 +8598,7 @@ func (x *NetworkService) String() string {
 func (*NetworkService) ProtoMessage() {}
 
 func (x *NetworkService) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[121]
+	mi := &file_shoal_v1_control_proto_msgTypes[122]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8518,7 +8611,7 @@ func (x *NetworkService) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NetworkService.ProtoReflect.Descriptor instead.
 func (*NetworkService) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{121}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{122}
 }
 
 func (x *NetworkService) GetService() string {
@@ -8580,7 +8673,7 @@ type ListNetworksRequest struct {
 
 func (x *ListNetworksRequest) Reset() {
 	*x = ListNetworksRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[122]
+	mi := &file_shoal_v1_control_proto_msgTypes[123]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8592,7 +8685,7 @@ func (x *ListNetworksRequest) String() string {
 func (*ListNetworksRequest) ProtoMessage() {}
 
 func (x *ListNetworksRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[122]
+	mi := &file_shoal_v1_control_proto_msgTypes[123]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8605,7 +8698,7 @@ func (x *ListNetworksRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListNetworksRequest.ProtoReflect.Descriptor instead.
 func (*ListNetworksRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{122}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{123}
 }
 
 func (x *ListNetworksRequest) GetNetwork() string {
@@ -8626,7 +8719,7 @@ type ListNetworksResponse struct {
 
 func (x *ListNetworksResponse) Reset() {
 	*x = ListNetworksResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[123]
+	mi := &file_shoal_v1_control_proto_msgTypes[124]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8638,7 +8731,7 @@ func (x *ListNetworksResponse) String() string {
 func (*ListNetworksResponse) ProtoMessage() {}
 
 func (x *ListNetworksResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[123]
+	mi := &file_shoal_v1_control_proto_msgTypes[124]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8651,7 +8744,7 @@ func (x *ListNetworksResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListNetworksResponse.ProtoReflect.Descriptor instead.
 func (*ListNetworksResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{123}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{124}
 }
 
 func (x *ListNetworksResponse) GetNetworks() []*NetworkRow {
@@ -8683,7 +8776,7 @@ type ForwardRequest struct {
 
 func (x *ForwardRequest) Reset() {
 	*x = ForwardRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[124]
+	mi := &file_shoal_v1_control_proto_msgTypes[125]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8695,7 +8788,7 @@ func (x *ForwardRequest) String() string {
 func (*ForwardRequest) ProtoMessage() {}
 
 func (x *ForwardRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[124]
+	mi := &file_shoal_v1_control_proto_msgTypes[125]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8708,7 +8801,7 @@ func (x *ForwardRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForwardRequest.ProtoReflect.Descriptor instead.
 func (*ForwardRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{124}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{125}
 }
 
 func (x *ForwardRequest) GetWhat() isForwardRequest_What {
@@ -8779,7 +8872,7 @@ type ForwardStart struct {
 
 func (x *ForwardStart) Reset() {
 	*x = ForwardStart{}
-	mi := &file_shoal_v1_control_proto_msgTypes[125]
+	mi := &file_shoal_v1_control_proto_msgTypes[126]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8791,7 +8884,7 @@ func (x *ForwardStart) String() string {
 func (*ForwardStart) ProtoMessage() {}
 
 func (x *ForwardStart) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[125]
+	mi := &file_shoal_v1_control_proto_msgTypes[126]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8804,7 +8897,7 @@ func (x *ForwardStart) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForwardStart.ProtoReflect.Descriptor instead.
 func (*ForwardStart) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{125}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{126}
 }
 
 func (x *ForwardStart) GetService() string {
@@ -8842,7 +8935,7 @@ type ForwardResponse struct {
 
 func (x *ForwardResponse) Reset() {
 	*x = ForwardResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[126]
+	mi := &file_shoal_v1_control_proto_msgTypes[127]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8854,7 +8947,7 @@ func (x *ForwardResponse) String() string {
 func (*ForwardResponse) ProtoMessage() {}
 
 func (x *ForwardResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[126]
+	mi := &file_shoal_v1_control_proto_msgTypes[127]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8867,7 +8960,7 @@ func (x *ForwardResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForwardResponse.ProtoReflect.Descriptor instead.
 func (*ForwardResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{126}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{127}
 }
 
 func (x *ForwardResponse) GetWhat() isForwardResponse_What {
@@ -8936,7 +9029,7 @@ const file_shoal_v1_control_proto_rawDesc = "" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x14\n" +
 	"\x05state\x18\x03 \x01(\tR\x05state\x12\x1f\n" +
 	"\vage_seconds\x18\x04 \x01(\x01R\n" +
-	"ageSeconds\"\xec\x03\n" +
+	"ageSeconds\"\xa2\x04\n" +
 	"\n" +
 	"ServiceRow\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
@@ -8953,10 +9046,18 @@ const file_shoal_v1_control_proto_rawDesc = "" +
 	"\baccepted\x18\v \x01(\v2\x1a.google.protobuf.TimestampR\baccepted\x12\x1c\n" +
 	"\tconflicts\x18\f \x01(\x05R\tconflicts\x12\x1d\n" +
 	"\n" +
-	"is_stopped\x18\r \x01(\bR\tisStopped\x1a9\n" +
+	"is_stopped\x18\r \x01(\bR\tisStopped\x124\n" +
+	"\tautoscale\x18\x1e \x01(\v2\x16.shoal.v1.AutoscaleRowR\tautoscale\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x98\x04\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x8c\x01\n" +
+	"\fAutoscaleRow\x12\x10\n" +
+	"\x03min\x18\x01 \x01(\x05R\x03min\x12\x10\n" +
+	"\x03max\x18\x02 \x01(\x05R\x03max\x12\x18\n" +
+	"\atargets\x18\x03 \x01(\tR\atargets\x12\x16\n" +
+	"\x06wanted\x18\x04 \x01(\x05R\x06wanted\x12\x12\n" +
+	"\x04says\x18\x05 \x01(\tR\x04says\x12\x12\n" +
+	"\x04last\x18\x06 \x01(\tR\x04last\"\x98\x04\n" +
 	"\n" +
 	"ReplicaRow\x12\x18\n" +
 	"\aservice\x18\x01 \x01(\tR\aservice\x12\x12\n" +
@@ -9680,402 +9781,404 @@ func file_shoal_v1_control_proto_rawDescGZIP() []byte {
 	return file_shoal_v1_control_proto_rawDescData
 }
 
-var file_shoal_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 136)
+var file_shoal_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 137)
 var file_shoal_v1_control_proto_goTypes = []any{
 	(*ErrorDetail)(nil),              // 0: shoal.v1.ErrorDetail
 	(*Freshness)(nil),                // 1: shoal.v1.Freshness
 	(*SilentPeer)(nil),               // 2: shoal.v1.SilentPeer
 	(*ServiceRow)(nil),               // 3: shoal.v1.ServiceRow
-	(*ReplicaRow)(nil),               // 4: shoal.v1.ReplicaRow
-	(*PeerRow)(nil),                  // 5: shoal.v1.PeerRow
-	(*TokenRow)(nil),                 // 6: shoal.v1.TokenRow
-	(*Place)(nil),                    // 7: shoal.v1.Place
-	(*PlanChange)(nil),               // 8: shoal.v1.PlanChange
-	(*WishOutcome)(nil),              // 9: shoal.v1.WishOutcome
-	(*DeployRequest)(nil),            // 10: shoal.v1.DeployRequest
-	(*DeployResponse)(nil),           // 11: shoal.v1.DeployResponse
-	(*ScaleTarget)(nil),              // 12: shoal.v1.ScaleTarget
-	(*ScaleRequest)(nil),             // 13: shoal.v1.ScaleRequest
-	(*ScaleResponse)(nil),            // 14: shoal.v1.ScaleResponse
-	(*RemoveRequest)(nil),            // 15: shoal.v1.RemoveRequest
-	(*RemoveResponse)(nil),           // 16: shoal.v1.RemoveResponse
-	(*OperateRequest)(nil),           // 17: shoal.v1.OperateRequest
-	(*OperateResponse)(nil),          // 18: shoal.v1.OperateResponse
-	(*SteerRolloutRequest)(nil),      // 19: shoal.v1.SteerRolloutRequest
-	(*SteerRolloutResponse)(nil),     // 20: shoal.v1.SteerRolloutResponse
-	(*GetRolloutRequest)(nil),        // 21: shoal.v1.GetRolloutRequest
-	(*GetRolloutResponse)(nil),       // 22: shoal.v1.GetRolloutResponse
-	(*RolloutStatus)(nil),            // 23: shoal.v1.RolloutStatus
-	(*RevisionRow)(nil),              // 24: shoal.v1.RevisionRow
-	(*ChangePeerRequest)(nil),        // 25: shoal.v1.ChangePeerRequest
-	(*ChangePeerResponse)(nil),       // 26: shoal.v1.ChangePeerResponse
-	(*WatchPeerRequest)(nil),         // 27: shoal.v1.WatchPeerRequest
-	(*WatchPeerResponse)(nil),        // 28: shoal.v1.WatchPeerResponse
-	(*HeldSlot)(nil),                 // 29: shoal.v1.HeldSlot
-	(*ExplainServiceRequest)(nil),    // 30: shoal.v1.ExplainServiceRequest
-	(*ExplainServiceResponse)(nil),   // 31: shoal.v1.ExplainServiceResponse
-	(*ExplainedSlot)(nil),            // 32: shoal.v1.ExplainedSlot
-	(*CopyFromRequest)(nil),          // 33: shoal.v1.CopyFromRequest
-	(*CopyFromResponse)(nil),         // 34: shoal.v1.CopyFromResponse
-	(*CopyToRequest)(nil),            // 35: shoal.v1.CopyToRequest
-	(*CopyToResponse)(nil),           // 36: shoal.v1.CopyToResponse
-	(*WatchUsageRequest)(nil),        // 37: shoal.v1.WatchUsageRequest
-	(*WatchUsageResponse)(nil),       // 38: shoal.v1.WatchUsageResponse
-	(*PeerUsage)(nil),                // 39: shoal.v1.PeerUsage
-	(*UsedReplica)(nil),              // 40: shoal.v1.UsedReplica
-	(*RunDoctorRequest)(nil),         // 41: shoal.v1.RunDoctorRequest
-	(*RunDoctorResponse)(nil),        // 42: shoal.v1.RunDoctorResponse
-	(*GetDebugRequest)(nil),          // 43: shoal.v1.GetDebugRequest
-	(*GetDebugResponse)(nil),         // 44: shoal.v1.GetDebugResponse
-	(*GetMetricsRequest)(nil),        // 45: shoal.v1.GetMetricsRequest
-	(*GetMetricsResponse)(nil),       // 46: shoal.v1.GetMetricsResponse
-	(*ListServicesRequest)(nil),      // 47: shoal.v1.ListServicesRequest
-	(*ListServicesResponse)(nil),     // 48: shoal.v1.ListServicesResponse
-	(*ListReplicasRequest)(nil),      // 49: shoal.v1.ListReplicasRequest
-	(*ListReplicasResponse)(nil),     // 50: shoal.v1.ListReplicasResponse
-	(*InspectServiceRequest)(nil),    // 51: shoal.v1.InspectServiceRequest
-	(*InspectServiceResponse)(nil),   // 52: shoal.v1.InspectServiceResponse
-	(*WishConflict)(nil),             // 53: shoal.v1.WishConflict
-	(*Verdict)(nil),                  // 54: shoal.v1.Verdict
-	(*ListPeersRequest)(nil),         // 55: shoal.v1.ListPeersRequest
-	(*ListPeersResponse)(nil),        // 56: shoal.v1.ListPeersResponse
-	(*InspectPeerRequest)(nil),       // 57: shoal.v1.InspectPeerRequest
-	(*InspectPeerResponse)(nil),      // 58: shoal.v1.InspectPeerResponse
-	(*PeerMark)(nil),                 // 59: shoal.v1.PeerMark
-	(*PeerEdit)(nil),                 // 60: shoal.v1.PeerEdit
-	(*WatchRequest)(nil),             // 61: shoal.v1.WatchRequest
-	(*WatchResponse)(nil),            // 62: shoal.v1.WatchResponse
-	(*ServiceProgress)(nil),          // 63: shoal.v1.ServiceProgress
-	(*StreamLogsRequest)(nil),        // 64: shoal.v1.StreamLogsRequest
-	(*StreamLogsResponse)(nil),       // 65: shoal.v1.StreamLogsResponse
-	(*LogRow)(nil),                   // 66: shoal.v1.LogRow
-	(*LostHolder)(nil),               // 67: shoal.v1.LostHolder
-	(*StreamEventsRequest)(nil),      // 68: shoal.v1.StreamEventsRequest
-	(*StreamEventsResponse)(nil),     // 69: shoal.v1.StreamEventsResponse
-	(*EventRow)(nil),                 // 70: shoal.v1.EventRow
-	(*GetStatusRequest)(nil),         // 71: shoal.v1.GetStatusRequest
-	(*GetStatusResponse)(nil),        // 72: shoal.v1.GetStatusResponse
-	(*StoreStatus)(nil),              // 73: shoal.v1.StoreStatus
-	(*InitRequest)(nil),              // 74: shoal.v1.InitRequest
-	(*InitResponse)(nil),             // 75: shoal.v1.InitResponse
-	(*JoinRequest)(nil),              // 76: shoal.v1.JoinRequest
-	(*JoinResponse)(nil),             // 77: shoal.v1.JoinResponse
-	(*LeaveRequest)(nil),             // 78: shoal.v1.LeaveRequest
-	(*LeaveResponse)(nil),            // 79: shoal.v1.LeaveResponse
-	(*CreateTokenRequest)(nil),       // 80: shoal.v1.CreateTokenRequest
-	(*CreateTokenResponse)(nil),      // 81: shoal.v1.CreateTokenResponse
-	(*ListTokensRequest)(nil),        // 82: shoal.v1.ListTokensRequest
-	(*ListTokensResponse)(nil),       // 83: shoal.v1.ListTokensResponse
-	(*RevokeTokenRequest)(nil),       // 84: shoal.v1.RevokeTokenRequest
-	(*RevokeTokenResponse)(nil),      // 85: shoal.v1.RevokeTokenResponse
-	(*ImageRow)(nil),                 // 86: shoal.v1.ImageRow
-	(*ImageBlob)(nil),                // 87: shoal.v1.ImageBlob
-	(*MoveProgress)(nil),             // 88: shoal.v1.MoveProgress
-	(*MovedImages)(nil),              // 89: shoal.v1.MovedImages
-	(*ListImagesRequest)(nil),        // 90: shoal.v1.ListImagesRequest
-	(*ListImagesResponse)(nil),       // 91: shoal.v1.ListImagesResponse
-	(*InspectImageRequest)(nil),      // 92: shoal.v1.InspectImageRequest
-	(*InspectImageResponse)(nil),     // 93: shoal.v1.InspectImageResponse
-	(*ChangeImageRequest)(nil),       // 94: shoal.v1.ChangeImageRequest
-	(*ChangeImageResponse)(nil),      // 95: shoal.v1.ChangeImageResponse
-	(*CollectImagesRequest)(nil),     // 96: shoal.v1.CollectImagesRequest
-	(*CollectImagesResponse)(nil),    // 97: shoal.v1.CollectImagesResponse
-	(*ImagePolicy)(nil),              // 98: shoal.v1.ImagePolicy
-	(*GetImagePolicyRequest)(nil),    // 99: shoal.v1.GetImagePolicyRequest
-	(*GetImagePolicyResponse)(nil),   // 100: shoal.v1.GetImagePolicyResponse
-	(*SetImagePolicyRequest)(nil),    // 101: shoal.v1.SetImagePolicyRequest
-	(*SetImagePolicyResponse)(nil),   // 102: shoal.v1.SetImagePolicyResponse
-	(*GetRegistryLoginRequest)(nil),  // 103: shoal.v1.GetRegistryLoginRequest
-	(*GetRegistryLoginResponse)(nil), // 104: shoal.v1.GetRegistryLoginResponse
-	(*PushImageRequest)(nil),         // 105: shoal.v1.PushImageRequest
-	(*PushImageResponse)(nil),        // 106: shoal.v1.PushImageResponse
-	(*PullImageRequest)(nil),         // 107: shoal.v1.PullImageRequest
-	(*PullImageResponse)(nil),        // 108: shoal.v1.PullImageResponse
-	(*ImportImageRequest)(nil),       // 109: shoal.v1.ImportImageRequest
-	(*ImportStart)(nil),              // 110: shoal.v1.ImportStart
-	(*ImportImageResponse)(nil),      // 111: shoal.v1.ImportImageResponse
-	(*ExportImageRequest)(nil),       // 112: shoal.v1.ExportImageRequest
-	(*ExportImageResponse)(nil),      // 113: shoal.v1.ExportImageResponse
-	(*PortRow)(nil),                  // 114: shoal.v1.PortRow
-	(*ListPortsRequest)(nil),         // 115: shoal.v1.ListPortsRequest
-	(*ListPortsResponse)(nil),        // 116: shoal.v1.ListPortsResponse
-	(*ReachRow)(nil),                 // 117: shoal.v1.ReachRow
-	(*ListReachRequest)(nil),         // 118: shoal.v1.ListReachRequest
-	(*ListReachResponse)(nil),        // 119: shoal.v1.ListReachResponse
-	(*NetworkRow)(nil),               // 120: shoal.v1.NetworkRow
-	(*NetworkService)(nil),           // 121: shoal.v1.NetworkService
-	(*ListNetworksRequest)(nil),      // 122: shoal.v1.ListNetworksRequest
-	(*ListNetworksResponse)(nil),     // 123: shoal.v1.ListNetworksResponse
-	(*ForwardRequest)(nil),           // 124: shoal.v1.ForwardRequest
-	(*ForwardStart)(nil),             // 125: shoal.v1.ForwardStart
-	(*ForwardResponse)(nil),          // 126: shoal.v1.ForwardResponse
-	nil,                              // 127: shoal.v1.ServiceRow.LabelsEntry
-	nil,                              // 128: shoal.v1.PeerRow.LabelsEntry
-	nil,                              // 129: shoal.v1.DeployRequest.IfRevisionEntry
-	nil,                              // 130: shoal.v1.DeployRequest.RemoveEntry
-	nil,                              // 131: shoal.v1.ChangePeerRequest.SetLabelsEntry
-	nil,                              // 132: shoal.v1.StoreStatus.RefusedEntry
-	nil,                              // 133: shoal.v1.InitRequest.LabelsEntry
-	nil,                              // 134: shoal.v1.JoinRequest.LabelsEntry
-	nil,                              // 135: shoal.v1.PortRow.RefusedEntry
-	(*RevisionID)(nil),               // 136: shoal.v1.RevisionID
-	(*Port)(nil),                     // 137: shoal.v1.Port
-	(*timestamppb.Timestamp)(nil),    // 138: google.protobuf.Timestamp
-	(*PortBinding)(nil),              // 139: shoal.v1.PortBinding
-	(*Resources)(nil),                // 140: shoal.v1.Resources
-	(*Spec)(nil),                     // 141: shoal.v1.Spec
-	(*Target)(nil),                   // 142: shoal.v1.Target
-	(*CopyChunk)(nil),                // 143: shoal.v1.CopyChunk
-	(*CopyStart)(nil),                // 144: shoal.v1.CopyStart
-	(*DoctorCheck)(nil),              // 145: shoal.v1.DoctorCheck
-	(*ExecRequest)(nil),              // 146: shoal.v1.ExecRequest
-	(*ExecResponse)(nil),             // 147: shoal.v1.ExecResponse
+	(*AutoscaleRow)(nil),             // 4: shoal.v1.AutoscaleRow
+	(*ReplicaRow)(nil),               // 5: shoal.v1.ReplicaRow
+	(*PeerRow)(nil),                  // 6: shoal.v1.PeerRow
+	(*TokenRow)(nil),                 // 7: shoal.v1.TokenRow
+	(*Place)(nil),                    // 8: shoal.v1.Place
+	(*PlanChange)(nil),               // 9: shoal.v1.PlanChange
+	(*WishOutcome)(nil),              // 10: shoal.v1.WishOutcome
+	(*DeployRequest)(nil),            // 11: shoal.v1.DeployRequest
+	(*DeployResponse)(nil),           // 12: shoal.v1.DeployResponse
+	(*ScaleTarget)(nil),              // 13: shoal.v1.ScaleTarget
+	(*ScaleRequest)(nil),             // 14: shoal.v1.ScaleRequest
+	(*ScaleResponse)(nil),            // 15: shoal.v1.ScaleResponse
+	(*RemoveRequest)(nil),            // 16: shoal.v1.RemoveRequest
+	(*RemoveResponse)(nil),           // 17: shoal.v1.RemoveResponse
+	(*OperateRequest)(nil),           // 18: shoal.v1.OperateRequest
+	(*OperateResponse)(nil),          // 19: shoal.v1.OperateResponse
+	(*SteerRolloutRequest)(nil),      // 20: shoal.v1.SteerRolloutRequest
+	(*SteerRolloutResponse)(nil),     // 21: shoal.v1.SteerRolloutResponse
+	(*GetRolloutRequest)(nil),        // 22: shoal.v1.GetRolloutRequest
+	(*GetRolloutResponse)(nil),       // 23: shoal.v1.GetRolloutResponse
+	(*RolloutStatus)(nil),            // 24: shoal.v1.RolloutStatus
+	(*RevisionRow)(nil),              // 25: shoal.v1.RevisionRow
+	(*ChangePeerRequest)(nil),        // 26: shoal.v1.ChangePeerRequest
+	(*ChangePeerResponse)(nil),       // 27: shoal.v1.ChangePeerResponse
+	(*WatchPeerRequest)(nil),         // 28: shoal.v1.WatchPeerRequest
+	(*WatchPeerResponse)(nil),        // 29: shoal.v1.WatchPeerResponse
+	(*HeldSlot)(nil),                 // 30: shoal.v1.HeldSlot
+	(*ExplainServiceRequest)(nil),    // 31: shoal.v1.ExplainServiceRequest
+	(*ExplainServiceResponse)(nil),   // 32: shoal.v1.ExplainServiceResponse
+	(*ExplainedSlot)(nil),            // 33: shoal.v1.ExplainedSlot
+	(*CopyFromRequest)(nil),          // 34: shoal.v1.CopyFromRequest
+	(*CopyFromResponse)(nil),         // 35: shoal.v1.CopyFromResponse
+	(*CopyToRequest)(nil),            // 36: shoal.v1.CopyToRequest
+	(*CopyToResponse)(nil),           // 37: shoal.v1.CopyToResponse
+	(*WatchUsageRequest)(nil),        // 38: shoal.v1.WatchUsageRequest
+	(*WatchUsageResponse)(nil),       // 39: shoal.v1.WatchUsageResponse
+	(*PeerUsage)(nil),                // 40: shoal.v1.PeerUsage
+	(*UsedReplica)(nil),              // 41: shoal.v1.UsedReplica
+	(*RunDoctorRequest)(nil),         // 42: shoal.v1.RunDoctorRequest
+	(*RunDoctorResponse)(nil),        // 43: shoal.v1.RunDoctorResponse
+	(*GetDebugRequest)(nil),          // 44: shoal.v1.GetDebugRequest
+	(*GetDebugResponse)(nil),         // 45: shoal.v1.GetDebugResponse
+	(*GetMetricsRequest)(nil),        // 46: shoal.v1.GetMetricsRequest
+	(*GetMetricsResponse)(nil),       // 47: shoal.v1.GetMetricsResponse
+	(*ListServicesRequest)(nil),      // 48: shoal.v1.ListServicesRequest
+	(*ListServicesResponse)(nil),     // 49: shoal.v1.ListServicesResponse
+	(*ListReplicasRequest)(nil),      // 50: shoal.v1.ListReplicasRequest
+	(*ListReplicasResponse)(nil),     // 51: shoal.v1.ListReplicasResponse
+	(*InspectServiceRequest)(nil),    // 52: shoal.v1.InspectServiceRequest
+	(*InspectServiceResponse)(nil),   // 53: shoal.v1.InspectServiceResponse
+	(*WishConflict)(nil),             // 54: shoal.v1.WishConflict
+	(*Verdict)(nil),                  // 55: shoal.v1.Verdict
+	(*ListPeersRequest)(nil),         // 56: shoal.v1.ListPeersRequest
+	(*ListPeersResponse)(nil),        // 57: shoal.v1.ListPeersResponse
+	(*InspectPeerRequest)(nil),       // 58: shoal.v1.InspectPeerRequest
+	(*InspectPeerResponse)(nil),      // 59: shoal.v1.InspectPeerResponse
+	(*PeerMark)(nil),                 // 60: shoal.v1.PeerMark
+	(*PeerEdit)(nil),                 // 61: shoal.v1.PeerEdit
+	(*WatchRequest)(nil),             // 62: shoal.v1.WatchRequest
+	(*WatchResponse)(nil),            // 63: shoal.v1.WatchResponse
+	(*ServiceProgress)(nil),          // 64: shoal.v1.ServiceProgress
+	(*StreamLogsRequest)(nil),        // 65: shoal.v1.StreamLogsRequest
+	(*StreamLogsResponse)(nil),       // 66: shoal.v1.StreamLogsResponse
+	(*LogRow)(nil),                   // 67: shoal.v1.LogRow
+	(*LostHolder)(nil),               // 68: shoal.v1.LostHolder
+	(*StreamEventsRequest)(nil),      // 69: shoal.v1.StreamEventsRequest
+	(*StreamEventsResponse)(nil),     // 70: shoal.v1.StreamEventsResponse
+	(*EventRow)(nil),                 // 71: shoal.v1.EventRow
+	(*GetStatusRequest)(nil),         // 72: shoal.v1.GetStatusRequest
+	(*GetStatusResponse)(nil),        // 73: shoal.v1.GetStatusResponse
+	(*StoreStatus)(nil),              // 74: shoal.v1.StoreStatus
+	(*InitRequest)(nil),              // 75: shoal.v1.InitRequest
+	(*InitResponse)(nil),             // 76: shoal.v1.InitResponse
+	(*JoinRequest)(nil),              // 77: shoal.v1.JoinRequest
+	(*JoinResponse)(nil),             // 78: shoal.v1.JoinResponse
+	(*LeaveRequest)(nil),             // 79: shoal.v1.LeaveRequest
+	(*LeaveResponse)(nil),            // 80: shoal.v1.LeaveResponse
+	(*CreateTokenRequest)(nil),       // 81: shoal.v1.CreateTokenRequest
+	(*CreateTokenResponse)(nil),      // 82: shoal.v1.CreateTokenResponse
+	(*ListTokensRequest)(nil),        // 83: shoal.v1.ListTokensRequest
+	(*ListTokensResponse)(nil),       // 84: shoal.v1.ListTokensResponse
+	(*RevokeTokenRequest)(nil),       // 85: shoal.v1.RevokeTokenRequest
+	(*RevokeTokenResponse)(nil),      // 86: shoal.v1.RevokeTokenResponse
+	(*ImageRow)(nil),                 // 87: shoal.v1.ImageRow
+	(*ImageBlob)(nil),                // 88: shoal.v1.ImageBlob
+	(*MoveProgress)(nil),             // 89: shoal.v1.MoveProgress
+	(*MovedImages)(nil),              // 90: shoal.v1.MovedImages
+	(*ListImagesRequest)(nil),        // 91: shoal.v1.ListImagesRequest
+	(*ListImagesResponse)(nil),       // 92: shoal.v1.ListImagesResponse
+	(*InspectImageRequest)(nil),      // 93: shoal.v1.InspectImageRequest
+	(*InspectImageResponse)(nil),     // 94: shoal.v1.InspectImageResponse
+	(*ChangeImageRequest)(nil),       // 95: shoal.v1.ChangeImageRequest
+	(*ChangeImageResponse)(nil),      // 96: shoal.v1.ChangeImageResponse
+	(*CollectImagesRequest)(nil),     // 97: shoal.v1.CollectImagesRequest
+	(*CollectImagesResponse)(nil),    // 98: shoal.v1.CollectImagesResponse
+	(*ImagePolicy)(nil),              // 99: shoal.v1.ImagePolicy
+	(*GetImagePolicyRequest)(nil),    // 100: shoal.v1.GetImagePolicyRequest
+	(*GetImagePolicyResponse)(nil),   // 101: shoal.v1.GetImagePolicyResponse
+	(*SetImagePolicyRequest)(nil),    // 102: shoal.v1.SetImagePolicyRequest
+	(*SetImagePolicyResponse)(nil),   // 103: shoal.v1.SetImagePolicyResponse
+	(*GetRegistryLoginRequest)(nil),  // 104: shoal.v1.GetRegistryLoginRequest
+	(*GetRegistryLoginResponse)(nil), // 105: shoal.v1.GetRegistryLoginResponse
+	(*PushImageRequest)(nil),         // 106: shoal.v1.PushImageRequest
+	(*PushImageResponse)(nil),        // 107: shoal.v1.PushImageResponse
+	(*PullImageRequest)(nil),         // 108: shoal.v1.PullImageRequest
+	(*PullImageResponse)(nil),        // 109: shoal.v1.PullImageResponse
+	(*ImportImageRequest)(nil),       // 110: shoal.v1.ImportImageRequest
+	(*ImportStart)(nil),              // 111: shoal.v1.ImportStart
+	(*ImportImageResponse)(nil),      // 112: shoal.v1.ImportImageResponse
+	(*ExportImageRequest)(nil),       // 113: shoal.v1.ExportImageRequest
+	(*ExportImageResponse)(nil),      // 114: shoal.v1.ExportImageResponse
+	(*PortRow)(nil),                  // 115: shoal.v1.PortRow
+	(*ListPortsRequest)(nil),         // 116: shoal.v1.ListPortsRequest
+	(*ListPortsResponse)(nil),        // 117: shoal.v1.ListPortsResponse
+	(*ReachRow)(nil),                 // 118: shoal.v1.ReachRow
+	(*ListReachRequest)(nil),         // 119: shoal.v1.ListReachRequest
+	(*ListReachResponse)(nil),        // 120: shoal.v1.ListReachResponse
+	(*NetworkRow)(nil),               // 121: shoal.v1.NetworkRow
+	(*NetworkService)(nil),           // 122: shoal.v1.NetworkService
+	(*ListNetworksRequest)(nil),      // 123: shoal.v1.ListNetworksRequest
+	(*ListNetworksResponse)(nil),     // 124: shoal.v1.ListNetworksResponse
+	(*ForwardRequest)(nil),           // 125: shoal.v1.ForwardRequest
+	(*ForwardStart)(nil),             // 126: shoal.v1.ForwardStart
+	(*ForwardResponse)(nil),          // 127: shoal.v1.ForwardResponse
+	nil,                              // 128: shoal.v1.ServiceRow.LabelsEntry
+	nil,                              // 129: shoal.v1.PeerRow.LabelsEntry
+	nil,                              // 130: shoal.v1.DeployRequest.IfRevisionEntry
+	nil,                              // 131: shoal.v1.DeployRequest.RemoveEntry
+	nil,                              // 132: shoal.v1.ChangePeerRequest.SetLabelsEntry
+	nil,                              // 133: shoal.v1.StoreStatus.RefusedEntry
+	nil,                              // 134: shoal.v1.InitRequest.LabelsEntry
+	nil,                              // 135: shoal.v1.JoinRequest.LabelsEntry
+	nil,                              // 136: shoal.v1.PortRow.RefusedEntry
+	(*RevisionID)(nil),               // 137: shoal.v1.RevisionID
+	(*Port)(nil),                     // 138: shoal.v1.Port
+	(*timestamppb.Timestamp)(nil),    // 139: google.protobuf.Timestamp
+	(*PortBinding)(nil),              // 140: shoal.v1.PortBinding
+	(*Resources)(nil),                // 141: shoal.v1.Resources
+	(*Spec)(nil),                     // 142: shoal.v1.Spec
+	(*Target)(nil),                   // 143: shoal.v1.Target
+	(*CopyChunk)(nil),                // 144: shoal.v1.CopyChunk
+	(*CopyStart)(nil),                // 145: shoal.v1.CopyStart
+	(*DoctorCheck)(nil),              // 146: shoal.v1.DoctorCheck
+	(*ExecRequest)(nil),              // 147: shoal.v1.ExecRequest
+	(*ExecResponse)(nil),             // 148: shoal.v1.ExecResponse
 }
 var file_shoal_v1_control_proto_depIdxs = []int32{
 	2,   // 0: shoal.v1.Freshness.silent:type_name -> shoal.v1.SilentPeer
-	136, // 1: shoal.v1.ServiceRow.revision:type_name -> shoal.v1.RevisionID
-	137, // 2: shoal.v1.ServiceRow.ports:type_name -> shoal.v1.Port
-	127, // 3: shoal.v1.ServiceRow.labels:type_name -> shoal.v1.ServiceRow.LabelsEntry
-	138, // 4: shoal.v1.ServiceRow.accepted:type_name -> google.protobuf.Timestamp
-	139, // 5: shoal.v1.ReplicaRow.ports:type_name -> shoal.v1.PortBinding
-	136, // 6: shoal.v1.ReplicaRow.revision:type_name -> shoal.v1.RevisionID
-	138, // 7: shoal.v1.ReplicaRow.started:type_name -> google.protobuf.Timestamp
-	128, // 8: shoal.v1.PeerRow.labels:type_name -> shoal.v1.PeerRow.LabelsEntry
-	140, // 9: shoal.v1.PeerRow.capacity:type_name -> shoal.v1.Resources
-	140, // 10: shoal.v1.PeerRow.allocatable:type_name -> shoal.v1.Resources
-	140, // 11: shoal.v1.PeerRow.free:type_name -> shoal.v1.Resources
-	140, // 12: shoal.v1.PeerRow.used:type_name -> shoal.v1.Resources
-	138, // 13: shoal.v1.TokenRow.expires:type_name -> google.protobuf.Timestamp
-	136, // 14: shoal.v1.PlanChange.revision:type_name -> shoal.v1.RevisionID
-	7,   // 15: shoal.v1.PlanChange.places:type_name -> shoal.v1.Place
-	8,   // 16: shoal.v1.WishOutcome.changes:type_name -> shoal.v1.PlanChange
-	141, // 17: shoal.v1.DeployRequest.specs:type_name -> shoal.v1.Spec
-	129, // 18: shoal.v1.DeployRequest.if_revision:type_name -> shoal.v1.DeployRequest.IfRevisionEntry
-	130, // 19: shoal.v1.DeployRequest.remove:type_name -> shoal.v1.DeployRequest.RemoveEntry
-	9,   // 20: shoal.v1.DeployResponse.outcome:type_name -> shoal.v1.WishOutcome
-	1,   // 21: shoal.v1.DeployResponse.freshness:type_name -> shoal.v1.Freshness
-	12,  // 22: shoal.v1.ScaleRequest.targets:type_name -> shoal.v1.ScaleTarget
-	9,   // 23: shoal.v1.ScaleResponse.outcome:type_name -> shoal.v1.WishOutcome
-	1,   // 24: shoal.v1.ScaleResponse.freshness:type_name -> shoal.v1.Freshness
-	9,   // 25: shoal.v1.RemoveResponse.outcome:type_name -> shoal.v1.WishOutcome
-	1,   // 26: shoal.v1.RemoveResponse.freshness:type_name -> shoal.v1.Freshness
-	9,   // 27: shoal.v1.OperateResponse.outcome:type_name -> shoal.v1.WishOutcome
-	1,   // 28: shoal.v1.OperateResponse.freshness:type_name -> shoal.v1.Freshness
-	9,   // 29: shoal.v1.SteerRolloutResponse.outcome:type_name -> shoal.v1.WishOutcome
-	1,   // 30: shoal.v1.SteerRolloutResponse.freshness:type_name -> shoal.v1.Freshness
-	23,  // 31: shoal.v1.GetRolloutResponse.rollout:type_name -> shoal.v1.RolloutStatus
-	24,  // 32: shoal.v1.GetRolloutResponse.history:type_name -> shoal.v1.RevisionRow
-	1,   // 33: shoal.v1.GetRolloutResponse.freshness:type_name -> shoal.v1.Freshness
-	136, // 34: shoal.v1.RolloutStatus.revision:type_name -> shoal.v1.RevisionID
-	7,   // 35: shoal.v1.RolloutStatus.actor:type_name -> shoal.v1.Place
-	136, // 36: shoal.v1.RolloutStatus.undoes:type_name -> shoal.v1.RevisionID
-	136, // 37: shoal.v1.RolloutStatus.restores:type_name -> shoal.v1.RevisionID
-	138, // 38: shoal.v1.RolloutStatus.accepted:type_name -> google.protobuf.Timestamp
-	136, // 39: shoal.v1.RevisionRow.revision:type_name -> shoal.v1.RevisionID
-	138, // 40: shoal.v1.RevisionRow.accepted:type_name -> google.protobuf.Timestamp
-	7,   // 41: shoal.v1.RevisionRow.by:type_name -> shoal.v1.Place
-	136, // 42: shoal.v1.RevisionRow.undone_by:type_name -> shoal.v1.RevisionID
-	131, // 43: shoal.v1.ChangePeerRequest.set_labels:type_name -> shoal.v1.ChangePeerRequest.SetLabelsEntry
-	9,   // 44: shoal.v1.ChangePeerResponse.outcome:type_name -> shoal.v1.WishOutcome
-	1,   // 45: shoal.v1.ChangePeerResponse.freshness:type_name -> shoal.v1.Freshness
-	5,   // 46: shoal.v1.WatchPeerResponse.peer:type_name -> shoal.v1.PeerRow
-	29,  // 47: shoal.v1.WatchPeerResponse.held:type_name -> shoal.v1.HeldSlot
-	1,   // 48: shoal.v1.WatchPeerResponse.freshness:type_name -> shoal.v1.Freshness
-	4,   // 49: shoal.v1.HeldSlot.replica:type_name -> shoal.v1.ReplicaRow
-	3,   // 50: shoal.v1.ExplainServiceResponse.service:type_name -> shoal.v1.ServiceRow
-	32,  // 51: shoal.v1.ExplainServiceResponse.slots:type_name -> shoal.v1.ExplainedSlot
-	54,  // 52: shoal.v1.ExplainServiceResponse.verdicts:type_name -> shoal.v1.Verdict
-	1,   // 53: shoal.v1.ExplainServiceResponse.freshness:type_name -> shoal.v1.Freshness
-	23,  // 54: shoal.v1.ExplainServiceResponse.rollout:type_name -> shoal.v1.RolloutStatus
-	7,   // 55: shoal.v1.ExplainedSlot.proposed:type_name -> shoal.v1.Place
-	4,   // 56: shoal.v1.ExplainedSlot.holders:type_name -> shoal.v1.ReplicaRow
-	7,   // 57: shoal.v1.ExplainedSlot.home:type_name -> shoal.v1.Place
-	142, // 58: shoal.v1.CopyFromRequest.target:type_name -> shoal.v1.Target
-	143, // 59: shoal.v1.CopyFromResponse.chunk:type_name -> shoal.v1.CopyChunk
-	144, // 60: shoal.v1.CopyToRequest.start:type_name -> shoal.v1.CopyStart
-	39,  // 61: shoal.v1.WatchUsageResponse.peers:type_name -> shoal.v1.PeerUsage
-	3,   // 62: shoal.v1.WatchUsageResponse.services:type_name -> shoal.v1.ServiceRow
-	1,   // 63: shoal.v1.WatchUsageResponse.freshness:type_name -> shoal.v1.Freshness
-	5,   // 64: shoal.v1.PeerUsage.peer:type_name -> shoal.v1.PeerRow
-	40,  // 65: shoal.v1.PeerUsage.replicas:type_name -> shoal.v1.UsedReplica
-	4,   // 66: shoal.v1.UsedReplica.replica:type_name -> shoal.v1.ReplicaRow
-	145, // 67: shoal.v1.RunDoctorResponse.check:type_name -> shoal.v1.DoctorCheck
-	3,   // 68: shoal.v1.ListServicesResponse.services:type_name -> shoal.v1.ServiceRow
-	1,   // 69: shoal.v1.ListServicesResponse.freshness:type_name -> shoal.v1.Freshness
-	4,   // 70: shoal.v1.ListReplicasResponse.replicas:type_name -> shoal.v1.ReplicaRow
-	1,   // 71: shoal.v1.ListReplicasResponse.freshness:type_name -> shoal.v1.Freshness
-	3,   // 72: shoal.v1.InspectServiceResponse.service:type_name -> shoal.v1.ServiceRow
-	141, // 73: shoal.v1.InspectServiceResponse.spec:type_name -> shoal.v1.Spec
-	4,   // 74: shoal.v1.InspectServiceResponse.replicas:type_name -> shoal.v1.ReplicaRow
-	136, // 75: shoal.v1.InspectServiceResponse.heads:type_name -> shoal.v1.RevisionID
-	53,  // 76: shoal.v1.InspectServiceResponse.conflicts:type_name -> shoal.v1.WishConflict
-	54,  // 77: shoal.v1.InspectServiceResponse.verdicts:type_name -> shoal.v1.Verdict
-	1,   // 78: shoal.v1.InspectServiceResponse.freshness:type_name -> shoal.v1.Freshness
-	136, // 79: shoal.v1.WishConflict.loser:type_name -> shoal.v1.RevisionID
-	136, // 80: shoal.v1.WishConflict.winner:type_name -> shoal.v1.RevisionID
-	5,   // 81: shoal.v1.ListPeersResponse.peers:type_name -> shoal.v1.PeerRow
-	1,   // 82: shoal.v1.ListPeersResponse.freshness:type_name -> shoal.v1.Freshness
-	5,   // 83: shoal.v1.InspectPeerResponse.peer:type_name -> shoal.v1.PeerRow
-	4,   // 84: shoal.v1.InspectPeerResponse.replicas:type_name -> shoal.v1.ReplicaRow
-	1,   // 85: shoal.v1.InspectPeerResponse.freshness:type_name -> shoal.v1.Freshness
-	59,  // 86: shoal.v1.InspectPeerResponse.marks:type_name -> shoal.v1.PeerMark
-	60,  // 87: shoal.v1.InspectPeerResponse.edits:type_name -> shoal.v1.PeerEdit
-	7,   // 88: shoal.v1.PeerMark.by:type_name -> shoal.v1.Place
-	7,   // 89: shoal.v1.PeerEdit.by:type_name -> shoal.v1.Place
-	63,  // 90: shoal.v1.WatchResponse.services:type_name -> shoal.v1.ServiceProgress
-	1,   // 91: shoal.v1.WatchResponse.freshness:type_name -> shoal.v1.Freshness
-	3,   // 92: shoal.v1.ServiceProgress.service:type_name -> shoal.v1.ServiceRow
-	4,   // 93: shoal.v1.ServiceProgress.replicas:type_name -> shoal.v1.ReplicaRow
-	23,  // 94: shoal.v1.ServiceProgress.rollout:type_name -> shoal.v1.RolloutStatus
-	138, // 95: shoal.v1.StreamLogsRequest.since:type_name -> google.protobuf.Timestamp
-	138, // 96: shoal.v1.StreamLogsRequest.until:type_name -> google.protobuf.Timestamp
-	66,  // 97: shoal.v1.StreamLogsResponse.line:type_name -> shoal.v1.LogRow
-	67,  // 98: shoal.v1.StreamLogsResponse.lost:type_name -> shoal.v1.LostHolder
-	138, // 99: shoal.v1.LogRow.time:type_name -> google.protobuf.Timestamp
-	138, // 100: shoal.v1.StreamEventsRequest.since:type_name -> google.protobuf.Timestamp
-	70,  // 101: shoal.v1.StreamEventsResponse.event:type_name -> shoal.v1.EventRow
-	138, // 102: shoal.v1.EventRow.time:type_name -> google.protobuf.Timestamp
-	1,   // 103: shoal.v1.GetStatusResponse.freshness:type_name -> shoal.v1.Freshness
-	73,  // 104: shoal.v1.GetStatusResponse.store:type_name -> shoal.v1.StoreStatus
-	132, // 105: shoal.v1.StoreStatus.refused:type_name -> shoal.v1.StoreStatus.RefusedEntry
-	133, // 106: shoal.v1.InitRequest.labels:type_name -> shoal.v1.InitRequest.LabelsEntry
-	134, // 107: shoal.v1.JoinRequest.labels:type_name -> shoal.v1.JoinRequest.LabelsEntry
-	6,   // 108: shoal.v1.ListTokensResponse.tokens:type_name -> shoal.v1.TokenRow
-	1,   // 109: shoal.v1.ListTokensResponse.freshness:type_name -> shoal.v1.Freshness
-	7,   // 110: shoal.v1.ImageRow.author:type_name -> shoal.v1.Place
-	138, // 111: shoal.v1.ImageRow.since:type_name -> google.protobuf.Timestamp
-	7,   // 112: shoal.v1.ImageBlob.holders:type_name -> shoal.v1.Place
-	7,   // 113: shoal.v1.ImageBlob.partial:type_name -> shoal.v1.Place
-	86,  // 114: shoal.v1.MovedImages.images:type_name -> shoal.v1.ImageRow
-	86,  // 115: shoal.v1.ListImagesResponse.images:type_name -> shoal.v1.ImageRow
-	1,   // 116: shoal.v1.ListImagesResponse.freshness:type_name -> shoal.v1.Freshness
-	86,  // 117: shoal.v1.InspectImageResponse.image:type_name -> shoal.v1.ImageRow
-	87,  // 118: shoal.v1.InspectImageResponse.blobs:type_name -> shoal.v1.ImageBlob
-	7,   // 119: shoal.v1.InspectImageResponse.silent:type_name -> shoal.v1.Place
-	1,   // 120: shoal.v1.InspectImageResponse.freshness:type_name -> shoal.v1.Freshness
-	86,  // 121: shoal.v1.ChangeImageResponse.image:type_name -> shoal.v1.ImageRow
-	7,   // 122: shoal.v1.ImagePolicy.author:type_name -> shoal.v1.Place
-	138, // 123: shoal.v1.ImagePolicy.since:type_name -> google.protobuf.Timestamp
-	98,  // 124: shoal.v1.GetImagePolicyResponse.policy:type_name -> shoal.v1.ImagePolicy
-	1,   // 125: shoal.v1.GetImagePolicyResponse.freshness:type_name -> shoal.v1.Freshness
-	98,  // 126: shoal.v1.SetImagePolicyResponse.policy:type_name -> shoal.v1.ImagePolicy
-	88,  // 127: shoal.v1.PushImageResponse.progress:type_name -> shoal.v1.MoveProgress
-	89,  // 128: shoal.v1.PushImageResponse.end:type_name -> shoal.v1.MovedImages
-	88,  // 129: shoal.v1.PullImageResponse.progress:type_name -> shoal.v1.MoveProgress
-	89,  // 130: shoal.v1.PullImageResponse.end:type_name -> shoal.v1.MovedImages
-	110, // 131: shoal.v1.ImportImageRequest.start:type_name -> shoal.v1.ImportStart
-	88,  // 132: shoal.v1.ImportImageResponse.progress:type_name -> shoal.v1.MoveProgress
-	89,  // 133: shoal.v1.ImportImageResponse.end:type_name -> shoal.v1.MovedImages
-	88,  // 134: shoal.v1.ExportImageResponse.progress:type_name -> shoal.v1.MoveProgress
-	135, // 135: shoal.v1.PortRow.refused:type_name -> shoal.v1.PortRow.RefusedEntry
-	114, // 136: shoal.v1.ListPortsResponse.ports:type_name -> shoal.v1.PortRow
-	1,   // 137: shoal.v1.ListPortsResponse.freshness:type_name -> shoal.v1.Freshness
-	7,   // 138: shoal.v1.ReachRow.holder:type_name -> shoal.v1.Place
-	117, // 139: shoal.v1.ListReachResponse.replicas:type_name -> shoal.v1.ReachRow
-	1,   // 140: shoal.v1.ListReachResponse.freshness:type_name -> shoal.v1.Freshness
-	121, // 141: shoal.v1.NetworkRow.services:type_name -> shoal.v1.NetworkService
-	7,   // 142: shoal.v1.NetworkRow.peers:type_name -> shoal.v1.Place
-	7,   // 143: shoal.v1.NetworkService.peers:type_name -> shoal.v1.Place
-	120, // 144: shoal.v1.ListNetworksResponse.networks:type_name -> shoal.v1.NetworkRow
-	1,   // 145: shoal.v1.ListNetworksResponse.freshness:type_name -> shoal.v1.Freshness
-	125, // 146: shoal.v1.ForwardRequest.start:type_name -> shoal.v1.ForwardStart
-	10,  // 147: shoal.v1.ControlService.Deploy:input_type -> shoal.v1.DeployRequest
-	13,  // 148: shoal.v1.ControlService.Scale:input_type -> shoal.v1.ScaleRequest
-	15,  // 149: shoal.v1.ControlService.Remove:input_type -> shoal.v1.RemoveRequest
-	17,  // 150: shoal.v1.ControlService.Operate:input_type -> shoal.v1.OperateRequest
-	19,  // 151: shoal.v1.ControlService.SteerRollout:input_type -> shoal.v1.SteerRolloutRequest
-	21,  // 152: shoal.v1.ControlService.GetRollout:input_type -> shoal.v1.GetRolloutRequest
-	25,  // 153: shoal.v1.ControlService.ChangePeer:input_type -> shoal.v1.ChangePeerRequest
-	27,  // 154: shoal.v1.ControlService.WatchPeer:input_type -> shoal.v1.WatchPeerRequest
-	47,  // 155: shoal.v1.ControlService.ListServices:input_type -> shoal.v1.ListServicesRequest
-	49,  // 156: shoal.v1.ControlService.ListReplicas:input_type -> shoal.v1.ListReplicasRequest
-	51,  // 157: shoal.v1.ControlService.InspectService:input_type -> shoal.v1.InspectServiceRequest
-	30,  // 158: shoal.v1.ControlService.ExplainService:input_type -> shoal.v1.ExplainServiceRequest
-	55,  // 159: shoal.v1.ControlService.ListPeers:input_type -> shoal.v1.ListPeersRequest
-	57,  // 160: shoal.v1.ControlService.InspectPeer:input_type -> shoal.v1.InspectPeerRequest
-	61,  // 161: shoal.v1.ControlService.Watch:input_type -> shoal.v1.WatchRequest
-	64,  // 162: shoal.v1.ControlService.StreamLogs:input_type -> shoal.v1.StreamLogsRequest
-	68,  // 163: shoal.v1.ControlService.StreamEvents:input_type -> shoal.v1.StreamEventsRequest
-	146, // 164: shoal.v1.ControlService.Exec:input_type -> shoal.v1.ExecRequest
-	33,  // 165: shoal.v1.ControlService.CopyFrom:input_type -> shoal.v1.CopyFromRequest
-	35,  // 166: shoal.v1.ControlService.CopyTo:input_type -> shoal.v1.CopyToRequest
-	37,  // 167: shoal.v1.ControlService.WatchUsage:input_type -> shoal.v1.WatchUsageRequest
-	41,  // 168: shoal.v1.ControlService.RunDoctor:input_type -> shoal.v1.RunDoctorRequest
-	43,  // 169: shoal.v1.ControlService.GetDebug:input_type -> shoal.v1.GetDebugRequest
-	45,  // 170: shoal.v1.ControlService.GetMetrics:input_type -> shoal.v1.GetMetricsRequest
-	90,  // 171: shoal.v1.ControlService.ListImages:input_type -> shoal.v1.ListImagesRequest
-	92,  // 172: shoal.v1.ControlService.InspectImage:input_type -> shoal.v1.InspectImageRequest
-	94,  // 173: shoal.v1.ControlService.ChangeImage:input_type -> shoal.v1.ChangeImageRequest
-	96,  // 174: shoal.v1.ControlService.CollectImages:input_type -> shoal.v1.CollectImagesRequest
-	99,  // 175: shoal.v1.ControlService.GetImagePolicy:input_type -> shoal.v1.GetImagePolicyRequest
-	101, // 176: shoal.v1.ControlService.SetImagePolicy:input_type -> shoal.v1.SetImagePolicyRequest
-	103, // 177: shoal.v1.ControlService.GetRegistryLogin:input_type -> shoal.v1.GetRegistryLoginRequest
-	105, // 178: shoal.v1.ControlService.PushImage:input_type -> shoal.v1.PushImageRequest
-	107, // 179: shoal.v1.ControlService.PullImage:input_type -> shoal.v1.PullImageRequest
-	109, // 180: shoal.v1.ControlService.ImportImage:input_type -> shoal.v1.ImportImageRequest
-	112, // 181: shoal.v1.ControlService.ExportImage:input_type -> shoal.v1.ExportImageRequest
-	115, // 182: shoal.v1.ControlService.ListPorts:input_type -> shoal.v1.ListPortsRequest
-	118, // 183: shoal.v1.ControlService.ListReach:input_type -> shoal.v1.ListReachRequest
-	122, // 184: shoal.v1.ControlService.ListNetworks:input_type -> shoal.v1.ListNetworksRequest
-	124, // 185: shoal.v1.ControlService.Forward:input_type -> shoal.v1.ForwardRequest
-	71,  // 186: shoal.v1.ControlService.GetStatus:input_type -> shoal.v1.GetStatusRequest
-	74,  // 187: shoal.v1.ControlService.Init:input_type -> shoal.v1.InitRequest
-	76,  // 188: shoal.v1.ControlService.Join:input_type -> shoal.v1.JoinRequest
-	78,  // 189: shoal.v1.ControlService.Leave:input_type -> shoal.v1.LeaveRequest
-	80,  // 190: shoal.v1.ControlService.CreateToken:input_type -> shoal.v1.CreateTokenRequest
-	82,  // 191: shoal.v1.ControlService.ListTokens:input_type -> shoal.v1.ListTokensRequest
-	84,  // 192: shoal.v1.ControlService.RevokeToken:input_type -> shoal.v1.RevokeTokenRequest
-	11,  // 193: shoal.v1.ControlService.Deploy:output_type -> shoal.v1.DeployResponse
-	14,  // 194: shoal.v1.ControlService.Scale:output_type -> shoal.v1.ScaleResponse
-	16,  // 195: shoal.v1.ControlService.Remove:output_type -> shoal.v1.RemoveResponse
-	18,  // 196: shoal.v1.ControlService.Operate:output_type -> shoal.v1.OperateResponse
-	20,  // 197: shoal.v1.ControlService.SteerRollout:output_type -> shoal.v1.SteerRolloutResponse
-	22,  // 198: shoal.v1.ControlService.GetRollout:output_type -> shoal.v1.GetRolloutResponse
-	26,  // 199: shoal.v1.ControlService.ChangePeer:output_type -> shoal.v1.ChangePeerResponse
-	28,  // 200: shoal.v1.ControlService.WatchPeer:output_type -> shoal.v1.WatchPeerResponse
-	48,  // 201: shoal.v1.ControlService.ListServices:output_type -> shoal.v1.ListServicesResponse
-	50,  // 202: shoal.v1.ControlService.ListReplicas:output_type -> shoal.v1.ListReplicasResponse
-	52,  // 203: shoal.v1.ControlService.InspectService:output_type -> shoal.v1.InspectServiceResponse
-	31,  // 204: shoal.v1.ControlService.ExplainService:output_type -> shoal.v1.ExplainServiceResponse
-	56,  // 205: shoal.v1.ControlService.ListPeers:output_type -> shoal.v1.ListPeersResponse
-	58,  // 206: shoal.v1.ControlService.InspectPeer:output_type -> shoal.v1.InspectPeerResponse
-	62,  // 207: shoal.v1.ControlService.Watch:output_type -> shoal.v1.WatchResponse
-	65,  // 208: shoal.v1.ControlService.StreamLogs:output_type -> shoal.v1.StreamLogsResponse
-	69,  // 209: shoal.v1.ControlService.StreamEvents:output_type -> shoal.v1.StreamEventsResponse
-	147, // 210: shoal.v1.ControlService.Exec:output_type -> shoal.v1.ExecResponse
-	34,  // 211: shoal.v1.ControlService.CopyFrom:output_type -> shoal.v1.CopyFromResponse
-	36,  // 212: shoal.v1.ControlService.CopyTo:output_type -> shoal.v1.CopyToResponse
-	38,  // 213: shoal.v1.ControlService.WatchUsage:output_type -> shoal.v1.WatchUsageResponse
-	42,  // 214: shoal.v1.ControlService.RunDoctor:output_type -> shoal.v1.RunDoctorResponse
-	44,  // 215: shoal.v1.ControlService.GetDebug:output_type -> shoal.v1.GetDebugResponse
-	46,  // 216: shoal.v1.ControlService.GetMetrics:output_type -> shoal.v1.GetMetricsResponse
-	91,  // 217: shoal.v1.ControlService.ListImages:output_type -> shoal.v1.ListImagesResponse
-	93,  // 218: shoal.v1.ControlService.InspectImage:output_type -> shoal.v1.InspectImageResponse
-	95,  // 219: shoal.v1.ControlService.ChangeImage:output_type -> shoal.v1.ChangeImageResponse
-	97,  // 220: shoal.v1.ControlService.CollectImages:output_type -> shoal.v1.CollectImagesResponse
-	100, // 221: shoal.v1.ControlService.GetImagePolicy:output_type -> shoal.v1.GetImagePolicyResponse
-	102, // 222: shoal.v1.ControlService.SetImagePolicy:output_type -> shoal.v1.SetImagePolicyResponse
-	104, // 223: shoal.v1.ControlService.GetRegistryLogin:output_type -> shoal.v1.GetRegistryLoginResponse
-	106, // 224: shoal.v1.ControlService.PushImage:output_type -> shoal.v1.PushImageResponse
-	108, // 225: shoal.v1.ControlService.PullImage:output_type -> shoal.v1.PullImageResponse
-	111, // 226: shoal.v1.ControlService.ImportImage:output_type -> shoal.v1.ImportImageResponse
-	113, // 227: shoal.v1.ControlService.ExportImage:output_type -> shoal.v1.ExportImageResponse
-	116, // 228: shoal.v1.ControlService.ListPorts:output_type -> shoal.v1.ListPortsResponse
-	119, // 229: shoal.v1.ControlService.ListReach:output_type -> shoal.v1.ListReachResponse
-	123, // 230: shoal.v1.ControlService.ListNetworks:output_type -> shoal.v1.ListNetworksResponse
-	126, // 231: shoal.v1.ControlService.Forward:output_type -> shoal.v1.ForwardResponse
-	72,  // 232: shoal.v1.ControlService.GetStatus:output_type -> shoal.v1.GetStatusResponse
-	75,  // 233: shoal.v1.ControlService.Init:output_type -> shoal.v1.InitResponse
-	77,  // 234: shoal.v1.ControlService.Join:output_type -> shoal.v1.JoinResponse
-	79,  // 235: shoal.v1.ControlService.Leave:output_type -> shoal.v1.LeaveResponse
-	81,  // 236: shoal.v1.ControlService.CreateToken:output_type -> shoal.v1.CreateTokenResponse
-	83,  // 237: shoal.v1.ControlService.ListTokens:output_type -> shoal.v1.ListTokensResponse
-	85,  // 238: shoal.v1.ControlService.RevokeToken:output_type -> shoal.v1.RevokeTokenResponse
-	193, // [193:239] is the sub-list for method output_type
-	147, // [147:193] is the sub-list for method input_type
-	147, // [147:147] is the sub-list for extension type_name
-	147, // [147:147] is the sub-list for extension extendee
-	0,   // [0:147] is the sub-list for field type_name
+	137, // 1: shoal.v1.ServiceRow.revision:type_name -> shoal.v1.RevisionID
+	138, // 2: shoal.v1.ServiceRow.ports:type_name -> shoal.v1.Port
+	128, // 3: shoal.v1.ServiceRow.labels:type_name -> shoal.v1.ServiceRow.LabelsEntry
+	139, // 4: shoal.v1.ServiceRow.accepted:type_name -> google.protobuf.Timestamp
+	4,   // 5: shoal.v1.ServiceRow.autoscale:type_name -> shoal.v1.AutoscaleRow
+	140, // 6: shoal.v1.ReplicaRow.ports:type_name -> shoal.v1.PortBinding
+	137, // 7: shoal.v1.ReplicaRow.revision:type_name -> shoal.v1.RevisionID
+	139, // 8: shoal.v1.ReplicaRow.started:type_name -> google.protobuf.Timestamp
+	129, // 9: shoal.v1.PeerRow.labels:type_name -> shoal.v1.PeerRow.LabelsEntry
+	141, // 10: shoal.v1.PeerRow.capacity:type_name -> shoal.v1.Resources
+	141, // 11: shoal.v1.PeerRow.allocatable:type_name -> shoal.v1.Resources
+	141, // 12: shoal.v1.PeerRow.free:type_name -> shoal.v1.Resources
+	141, // 13: shoal.v1.PeerRow.used:type_name -> shoal.v1.Resources
+	139, // 14: shoal.v1.TokenRow.expires:type_name -> google.protobuf.Timestamp
+	137, // 15: shoal.v1.PlanChange.revision:type_name -> shoal.v1.RevisionID
+	8,   // 16: shoal.v1.PlanChange.places:type_name -> shoal.v1.Place
+	9,   // 17: shoal.v1.WishOutcome.changes:type_name -> shoal.v1.PlanChange
+	142, // 18: shoal.v1.DeployRequest.specs:type_name -> shoal.v1.Spec
+	130, // 19: shoal.v1.DeployRequest.if_revision:type_name -> shoal.v1.DeployRequest.IfRevisionEntry
+	131, // 20: shoal.v1.DeployRequest.remove:type_name -> shoal.v1.DeployRequest.RemoveEntry
+	10,  // 21: shoal.v1.DeployResponse.outcome:type_name -> shoal.v1.WishOutcome
+	1,   // 22: shoal.v1.DeployResponse.freshness:type_name -> shoal.v1.Freshness
+	13,  // 23: shoal.v1.ScaleRequest.targets:type_name -> shoal.v1.ScaleTarget
+	10,  // 24: shoal.v1.ScaleResponse.outcome:type_name -> shoal.v1.WishOutcome
+	1,   // 25: shoal.v1.ScaleResponse.freshness:type_name -> shoal.v1.Freshness
+	10,  // 26: shoal.v1.RemoveResponse.outcome:type_name -> shoal.v1.WishOutcome
+	1,   // 27: shoal.v1.RemoveResponse.freshness:type_name -> shoal.v1.Freshness
+	10,  // 28: shoal.v1.OperateResponse.outcome:type_name -> shoal.v1.WishOutcome
+	1,   // 29: shoal.v1.OperateResponse.freshness:type_name -> shoal.v1.Freshness
+	10,  // 30: shoal.v1.SteerRolloutResponse.outcome:type_name -> shoal.v1.WishOutcome
+	1,   // 31: shoal.v1.SteerRolloutResponse.freshness:type_name -> shoal.v1.Freshness
+	24,  // 32: shoal.v1.GetRolloutResponse.rollout:type_name -> shoal.v1.RolloutStatus
+	25,  // 33: shoal.v1.GetRolloutResponse.history:type_name -> shoal.v1.RevisionRow
+	1,   // 34: shoal.v1.GetRolloutResponse.freshness:type_name -> shoal.v1.Freshness
+	137, // 35: shoal.v1.RolloutStatus.revision:type_name -> shoal.v1.RevisionID
+	8,   // 36: shoal.v1.RolloutStatus.actor:type_name -> shoal.v1.Place
+	137, // 37: shoal.v1.RolloutStatus.undoes:type_name -> shoal.v1.RevisionID
+	137, // 38: shoal.v1.RolloutStatus.restores:type_name -> shoal.v1.RevisionID
+	139, // 39: shoal.v1.RolloutStatus.accepted:type_name -> google.protobuf.Timestamp
+	137, // 40: shoal.v1.RevisionRow.revision:type_name -> shoal.v1.RevisionID
+	139, // 41: shoal.v1.RevisionRow.accepted:type_name -> google.protobuf.Timestamp
+	8,   // 42: shoal.v1.RevisionRow.by:type_name -> shoal.v1.Place
+	137, // 43: shoal.v1.RevisionRow.undone_by:type_name -> shoal.v1.RevisionID
+	132, // 44: shoal.v1.ChangePeerRequest.set_labels:type_name -> shoal.v1.ChangePeerRequest.SetLabelsEntry
+	10,  // 45: shoal.v1.ChangePeerResponse.outcome:type_name -> shoal.v1.WishOutcome
+	1,   // 46: shoal.v1.ChangePeerResponse.freshness:type_name -> shoal.v1.Freshness
+	6,   // 47: shoal.v1.WatchPeerResponse.peer:type_name -> shoal.v1.PeerRow
+	30,  // 48: shoal.v1.WatchPeerResponse.held:type_name -> shoal.v1.HeldSlot
+	1,   // 49: shoal.v1.WatchPeerResponse.freshness:type_name -> shoal.v1.Freshness
+	5,   // 50: shoal.v1.HeldSlot.replica:type_name -> shoal.v1.ReplicaRow
+	3,   // 51: shoal.v1.ExplainServiceResponse.service:type_name -> shoal.v1.ServiceRow
+	33,  // 52: shoal.v1.ExplainServiceResponse.slots:type_name -> shoal.v1.ExplainedSlot
+	55,  // 53: shoal.v1.ExplainServiceResponse.verdicts:type_name -> shoal.v1.Verdict
+	1,   // 54: shoal.v1.ExplainServiceResponse.freshness:type_name -> shoal.v1.Freshness
+	24,  // 55: shoal.v1.ExplainServiceResponse.rollout:type_name -> shoal.v1.RolloutStatus
+	8,   // 56: shoal.v1.ExplainedSlot.proposed:type_name -> shoal.v1.Place
+	5,   // 57: shoal.v1.ExplainedSlot.holders:type_name -> shoal.v1.ReplicaRow
+	8,   // 58: shoal.v1.ExplainedSlot.home:type_name -> shoal.v1.Place
+	143, // 59: shoal.v1.CopyFromRequest.target:type_name -> shoal.v1.Target
+	144, // 60: shoal.v1.CopyFromResponse.chunk:type_name -> shoal.v1.CopyChunk
+	145, // 61: shoal.v1.CopyToRequest.start:type_name -> shoal.v1.CopyStart
+	40,  // 62: shoal.v1.WatchUsageResponse.peers:type_name -> shoal.v1.PeerUsage
+	3,   // 63: shoal.v1.WatchUsageResponse.services:type_name -> shoal.v1.ServiceRow
+	1,   // 64: shoal.v1.WatchUsageResponse.freshness:type_name -> shoal.v1.Freshness
+	6,   // 65: shoal.v1.PeerUsage.peer:type_name -> shoal.v1.PeerRow
+	41,  // 66: shoal.v1.PeerUsage.replicas:type_name -> shoal.v1.UsedReplica
+	5,   // 67: shoal.v1.UsedReplica.replica:type_name -> shoal.v1.ReplicaRow
+	146, // 68: shoal.v1.RunDoctorResponse.check:type_name -> shoal.v1.DoctorCheck
+	3,   // 69: shoal.v1.ListServicesResponse.services:type_name -> shoal.v1.ServiceRow
+	1,   // 70: shoal.v1.ListServicesResponse.freshness:type_name -> shoal.v1.Freshness
+	5,   // 71: shoal.v1.ListReplicasResponse.replicas:type_name -> shoal.v1.ReplicaRow
+	1,   // 72: shoal.v1.ListReplicasResponse.freshness:type_name -> shoal.v1.Freshness
+	3,   // 73: shoal.v1.InspectServiceResponse.service:type_name -> shoal.v1.ServiceRow
+	142, // 74: shoal.v1.InspectServiceResponse.spec:type_name -> shoal.v1.Spec
+	5,   // 75: shoal.v1.InspectServiceResponse.replicas:type_name -> shoal.v1.ReplicaRow
+	137, // 76: shoal.v1.InspectServiceResponse.heads:type_name -> shoal.v1.RevisionID
+	54,  // 77: shoal.v1.InspectServiceResponse.conflicts:type_name -> shoal.v1.WishConflict
+	55,  // 78: shoal.v1.InspectServiceResponse.verdicts:type_name -> shoal.v1.Verdict
+	1,   // 79: shoal.v1.InspectServiceResponse.freshness:type_name -> shoal.v1.Freshness
+	137, // 80: shoal.v1.WishConflict.loser:type_name -> shoal.v1.RevisionID
+	137, // 81: shoal.v1.WishConflict.winner:type_name -> shoal.v1.RevisionID
+	6,   // 82: shoal.v1.ListPeersResponse.peers:type_name -> shoal.v1.PeerRow
+	1,   // 83: shoal.v1.ListPeersResponse.freshness:type_name -> shoal.v1.Freshness
+	6,   // 84: shoal.v1.InspectPeerResponse.peer:type_name -> shoal.v1.PeerRow
+	5,   // 85: shoal.v1.InspectPeerResponse.replicas:type_name -> shoal.v1.ReplicaRow
+	1,   // 86: shoal.v1.InspectPeerResponse.freshness:type_name -> shoal.v1.Freshness
+	60,  // 87: shoal.v1.InspectPeerResponse.marks:type_name -> shoal.v1.PeerMark
+	61,  // 88: shoal.v1.InspectPeerResponse.edits:type_name -> shoal.v1.PeerEdit
+	8,   // 89: shoal.v1.PeerMark.by:type_name -> shoal.v1.Place
+	8,   // 90: shoal.v1.PeerEdit.by:type_name -> shoal.v1.Place
+	64,  // 91: shoal.v1.WatchResponse.services:type_name -> shoal.v1.ServiceProgress
+	1,   // 92: shoal.v1.WatchResponse.freshness:type_name -> shoal.v1.Freshness
+	3,   // 93: shoal.v1.ServiceProgress.service:type_name -> shoal.v1.ServiceRow
+	5,   // 94: shoal.v1.ServiceProgress.replicas:type_name -> shoal.v1.ReplicaRow
+	24,  // 95: shoal.v1.ServiceProgress.rollout:type_name -> shoal.v1.RolloutStatus
+	139, // 96: shoal.v1.StreamLogsRequest.since:type_name -> google.protobuf.Timestamp
+	139, // 97: shoal.v1.StreamLogsRequest.until:type_name -> google.protobuf.Timestamp
+	67,  // 98: shoal.v1.StreamLogsResponse.line:type_name -> shoal.v1.LogRow
+	68,  // 99: shoal.v1.StreamLogsResponse.lost:type_name -> shoal.v1.LostHolder
+	139, // 100: shoal.v1.LogRow.time:type_name -> google.protobuf.Timestamp
+	139, // 101: shoal.v1.StreamEventsRequest.since:type_name -> google.protobuf.Timestamp
+	71,  // 102: shoal.v1.StreamEventsResponse.event:type_name -> shoal.v1.EventRow
+	139, // 103: shoal.v1.EventRow.time:type_name -> google.protobuf.Timestamp
+	1,   // 104: shoal.v1.GetStatusResponse.freshness:type_name -> shoal.v1.Freshness
+	74,  // 105: shoal.v1.GetStatusResponse.store:type_name -> shoal.v1.StoreStatus
+	133, // 106: shoal.v1.StoreStatus.refused:type_name -> shoal.v1.StoreStatus.RefusedEntry
+	134, // 107: shoal.v1.InitRequest.labels:type_name -> shoal.v1.InitRequest.LabelsEntry
+	135, // 108: shoal.v1.JoinRequest.labels:type_name -> shoal.v1.JoinRequest.LabelsEntry
+	7,   // 109: shoal.v1.ListTokensResponse.tokens:type_name -> shoal.v1.TokenRow
+	1,   // 110: shoal.v1.ListTokensResponse.freshness:type_name -> shoal.v1.Freshness
+	8,   // 111: shoal.v1.ImageRow.author:type_name -> shoal.v1.Place
+	139, // 112: shoal.v1.ImageRow.since:type_name -> google.protobuf.Timestamp
+	8,   // 113: shoal.v1.ImageBlob.holders:type_name -> shoal.v1.Place
+	8,   // 114: shoal.v1.ImageBlob.partial:type_name -> shoal.v1.Place
+	87,  // 115: shoal.v1.MovedImages.images:type_name -> shoal.v1.ImageRow
+	87,  // 116: shoal.v1.ListImagesResponse.images:type_name -> shoal.v1.ImageRow
+	1,   // 117: shoal.v1.ListImagesResponse.freshness:type_name -> shoal.v1.Freshness
+	87,  // 118: shoal.v1.InspectImageResponse.image:type_name -> shoal.v1.ImageRow
+	88,  // 119: shoal.v1.InspectImageResponse.blobs:type_name -> shoal.v1.ImageBlob
+	8,   // 120: shoal.v1.InspectImageResponse.silent:type_name -> shoal.v1.Place
+	1,   // 121: shoal.v1.InspectImageResponse.freshness:type_name -> shoal.v1.Freshness
+	87,  // 122: shoal.v1.ChangeImageResponse.image:type_name -> shoal.v1.ImageRow
+	8,   // 123: shoal.v1.ImagePolicy.author:type_name -> shoal.v1.Place
+	139, // 124: shoal.v1.ImagePolicy.since:type_name -> google.protobuf.Timestamp
+	99,  // 125: shoal.v1.GetImagePolicyResponse.policy:type_name -> shoal.v1.ImagePolicy
+	1,   // 126: shoal.v1.GetImagePolicyResponse.freshness:type_name -> shoal.v1.Freshness
+	99,  // 127: shoal.v1.SetImagePolicyResponse.policy:type_name -> shoal.v1.ImagePolicy
+	89,  // 128: shoal.v1.PushImageResponse.progress:type_name -> shoal.v1.MoveProgress
+	90,  // 129: shoal.v1.PushImageResponse.end:type_name -> shoal.v1.MovedImages
+	89,  // 130: shoal.v1.PullImageResponse.progress:type_name -> shoal.v1.MoveProgress
+	90,  // 131: shoal.v1.PullImageResponse.end:type_name -> shoal.v1.MovedImages
+	111, // 132: shoal.v1.ImportImageRequest.start:type_name -> shoal.v1.ImportStart
+	89,  // 133: shoal.v1.ImportImageResponse.progress:type_name -> shoal.v1.MoveProgress
+	90,  // 134: shoal.v1.ImportImageResponse.end:type_name -> shoal.v1.MovedImages
+	89,  // 135: shoal.v1.ExportImageResponse.progress:type_name -> shoal.v1.MoveProgress
+	136, // 136: shoal.v1.PortRow.refused:type_name -> shoal.v1.PortRow.RefusedEntry
+	115, // 137: shoal.v1.ListPortsResponse.ports:type_name -> shoal.v1.PortRow
+	1,   // 138: shoal.v1.ListPortsResponse.freshness:type_name -> shoal.v1.Freshness
+	8,   // 139: shoal.v1.ReachRow.holder:type_name -> shoal.v1.Place
+	118, // 140: shoal.v1.ListReachResponse.replicas:type_name -> shoal.v1.ReachRow
+	1,   // 141: shoal.v1.ListReachResponse.freshness:type_name -> shoal.v1.Freshness
+	122, // 142: shoal.v1.NetworkRow.services:type_name -> shoal.v1.NetworkService
+	8,   // 143: shoal.v1.NetworkRow.peers:type_name -> shoal.v1.Place
+	8,   // 144: shoal.v1.NetworkService.peers:type_name -> shoal.v1.Place
+	121, // 145: shoal.v1.ListNetworksResponse.networks:type_name -> shoal.v1.NetworkRow
+	1,   // 146: shoal.v1.ListNetworksResponse.freshness:type_name -> shoal.v1.Freshness
+	126, // 147: shoal.v1.ForwardRequest.start:type_name -> shoal.v1.ForwardStart
+	11,  // 148: shoal.v1.ControlService.Deploy:input_type -> shoal.v1.DeployRequest
+	14,  // 149: shoal.v1.ControlService.Scale:input_type -> shoal.v1.ScaleRequest
+	16,  // 150: shoal.v1.ControlService.Remove:input_type -> shoal.v1.RemoveRequest
+	18,  // 151: shoal.v1.ControlService.Operate:input_type -> shoal.v1.OperateRequest
+	20,  // 152: shoal.v1.ControlService.SteerRollout:input_type -> shoal.v1.SteerRolloutRequest
+	22,  // 153: shoal.v1.ControlService.GetRollout:input_type -> shoal.v1.GetRolloutRequest
+	26,  // 154: shoal.v1.ControlService.ChangePeer:input_type -> shoal.v1.ChangePeerRequest
+	28,  // 155: shoal.v1.ControlService.WatchPeer:input_type -> shoal.v1.WatchPeerRequest
+	48,  // 156: shoal.v1.ControlService.ListServices:input_type -> shoal.v1.ListServicesRequest
+	50,  // 157: shoal.v1.ControlService.ListReplicas:input_type -> shoal.v1.ListReplicasRequest
+	52,  // 158: shoal.v1.ControlService.InspectService:input_type -> shoal.v1.InspectServiceRequest
+	31,  // 159: shoal.v1.ControlService.ExplainService:input_type -> shoal.v1.ExplainServiceRequest
+	56,  // 160: shoal.v1.ControlService.ListPeers:input_type -> shoal.v1.ListPeersRequest
+	58,  // 161: shoal.v1.ControlService.InspectPeer:input_type -> shoal.v1.InspectPeerRequest
+	62,  // 162: shoal.v1.ControlService.Watch:input_type -> shoal.v1.WatchRequest
+	65,  // 163: shoal.v1.ControlService.StreamLogs:input_type -> shoal.v1.StreamLogsRequest
+	69,  // 164: shoal.v1.ControlService.StreamEvents:input_type -> shoal.v1.StreamEventsRequest
+	147, // 165: shoal.v1.ControlService.Exec:input_type -> shoal.v1.ExecRequest
+	34,  // 166: shoal.v1.ControlService.CopyFrom:input_type -> shoal.v1.CopyFromRequest
+	36,  // 167: shoal.v1.ControlService.CopyTo:input_type -> shoal.v1.CopyToRequest
+	38,  // 168: shoal.v1.ControlService.WatchUsage:input_type -> shoal.v1.WatchUsageRequest
+	42,  // 169: shoal.v1.ControlService.RunDoctor:input_type -> shoal.v1.RunDoctorRequest
+	44,  // 170: shoal.v1.ControlService.GetDebug:input_type -> shoal.v1.GetDebugRequest
+	46,  // 171: shoal.v1.ControlService.GetMetrics:input_type -> shoal.v1.GetMetricsRequest
+	91,  // 172: shoal.v1.ControlService.ListImages:input_type -> shoal.v1.ListImagesRequest
+	93,  // 173: shoal.v1.ControlService.InspectImage:input_type -> shoal.v1.InspectImageRequest
+	95,  // 174: shoal.v1.ControlService.ChangeImage:input_type -> shoal.v1.ChangeImageRequest
+	97,  // 175: shoal.v1.ControlService.CollectImages:input_type -> shoal.v1.CollectImagesRequest
+	100, // 176: shoal.v1.ControlService.GetImagePolicy:input_type -> shoal.v1.GetImagePolicyRequest
+	102, // 177: shoal.v1.ControlService.SetImagePolicy:input_type -> shoal.v1.SetImagePolicyRequest
+	104, // 178: shoal.v1.ControlService.GetRegistryLogin:input_type -> shoal.v1.GetRegistryLoginRequest
+	106, // 179: shoal.v1.ControlService.PushImage:input_type -> shoal.v1.PushImageRequest
+	108, // 180: shoal.v1.ControlService.PullImage:input_type -> shoal.v1.PullImageRequest
+	110, // 181: shoal.v1.ControlService.ImportImage:input_type -> shoal.v1.ImportImageRequest
+	113, // 182: shoal.v1.ControlService.ExportImage:input_type -> shoal.v1.ExportImageRequest
+	116, // 183: shoal.v1.ControlService.ListPorts:input_type -> shoal.v1.ListPortsRequest
+	119, // 184: shoal.v1.ControlService.ListReach:input_type -> shoal.v1.ListReachRequest
+	123, // 185: shoal.v1.ControlService.ListNetworks:input_type -> shoal.v1.ListNetworksRequest
+	125, // 186: shoal.v1.ControlService.Forward:input_type -> shoal.v1.ForwardRequest
+	72,  // 187: shoal.v1.ControlService.GetStatus:input_type -> shoal.v1.GetStatusRequest
+	75,  // 188: shoal.v1.ControlService.Init:input_type -> shoal.v1.InitRequest
+	77,  // 189: shoal.v1.ControlService.Join:input_type -> shoal.v1.JoinRequest
+	79,  // 190: shoal.v1.ControlService.Leave:input_type -> shoal.v1.LeaveRequest
+	81,  // 191: shoal.v1.ControlService.CreateToken:input_type -> shoal.v1.CreateTokenRequest
+	83,  // 192: shoal.v1.ControlService.ListTokens:input_type -> shoal.v1.ListTokensRequest
+	85,  // 193: shoal.v1.ControlService.RevokeToken:input_type -> shoal.v1.RevokeTokenRequest
+	12,  // 194: shoal.v1.ControlService.Deploy:output_type -> shoal.v1.DeployResponse
+	15,  // 195: shoal.v1.ControlService.Scale:output_type -> shoal.v1.ScaleResponse
+	17,  // 196: shoal.v1.ControlService.Remove:output_type -> shoal.v1.RemoveResponse
+	19,  // 197: shoal.v1.ControlService.Operate:output_type -> shoal.v1.OperateResponse
+	21,  // 198: shoal.v1.ControlService.SteerRollout:output_type -> shoal.v1.SteerRolloutResponse
+	23,  // 199: shoal.v1.ControlService.GetRollout:output_type -> shoal.v1.GetRolloutResponse
+	27,  // 200: shoal.v1.ControlService.ChangePeer:output_type -> shoal.v1.ChangePeerResponse
+	29,  // 201: shoal.v1.ControlService.WatchPeer:output_type -> shoal.v1.WatchPeerResponse
+	49,  // 202: shoal.v1.ControlService.ListServices:output_type -> shoal.v1.ListServicesResponse
+	51,  // 203: shoal.v1.ControlService.ListReplicas:output_type -> shoal.v1.ListReplicasResponse
+	53,  // 204: shoal.v1.ControlService.InspectService:output_type -> shoal.v1.InspectServiceResponse
+	32,  // 205: shoal.v1.ControlService.ExplainService:output_type -> shoal.v1.ExplainServiceResponse
+	57,  // 206: shoal.v1.ControlService.ListPeers:output_type -> shoal.v1.ListPeersResponse
+	59,  // 207: shoal.v1.ControlService.InspectPeer:output_type -> shoal.v1.InspectPeerResponse
+	63,  // 208: shoal.v1.ControlService.Watch:output_type -> shoal.v1.WatchResponse
+	66,  // 209: shoal.v1.ControlService.StreamLogs:output_type -> shoal.v1.StreamLogsResponse
+	70,  // 210: shoal.v1.ControlService.StreamEvents:output_type -> shoal.v1.StreamEventsResponse
+	148, // 211: shoal.v1.ControlService.Exec:output_type -> shoal.v1.ExecResponse
+	35,  // 212: shoal.v1.ControlService.CopyFrom:output_type -> shoal.v1.CopyFromResponse
+	37,  // 213: shoal.v1.ControlService.CopyTo:output_type -> shoal.v1.CopyToResponse
+	39,  // 214: shoal.v1.ControlService.WatchUsage:output_type -> shoal.v1.WatchUsageResponse
+	43,  // 215: shoal.v1.ControlService.RunDoctor:output_type -> shoal.v1.RunDoctorResponse
+	45,  // 216: shoal.v1.ControlService.GetDebug:output_type -> shoal.v1.GetDebugResponse
+	47,  // 217: shoal.v1.ControlService.GetMetrics:output_type -> shoal.v1.GetMetricsResponse
+	92,  // 218: shoal.v1.ControlService.ListImages:output_type -> shoal.v1.ListImagesResponse
+	94,  // 219: shoal.v1.ControlService.InspectImage:output_type -> shoal.v1.InspectImageResponse
+	96,  // 220: shoal.v1.ControlService.ChangeImage:output_type -> shoal.v1.ChangeImageResponse
+	98,  // 221: shoal.v1.ControlService.CollectImages:output_type -> shoal.v1.CollectImagesResponse
+	101, // 222: shoal.v1.ControlService.GetImagePolicy:output_type -> shoal.v1.GetImagePolicyResponse
+	103, // 223: shoal.v1.ControlService.SetImagePolicy:output_type -> shoal.v1.SetImagePolicyResponse
+	105, // 224: shoal.v1.ControlService.GetRegistryLogin:output_type -> shoal.v1.GetRegistryLoginResponse
+	107, // 225: shoal.v1.ControlService.PushImage:output_type -> shoal.v1.PushImageResponse
+	109, // 226: shoal.v1.ControlService.PullImage:output_type -> shoal.v1.PullImageResponse
+	112, // 227: shoal.v1.ControlService.ImportImage:output_type -> shoal.v1.ImportImageResponse
+	114, // 228: shoal.v1.ControlService.ExportImage:output_type -> shoal.v1.ExportImageResponse
+	117, // 229: shoal.v1.ControlService.ListPorts:output_type -> shoal.v1.ListPortsResponse
+	120, // 230: shoal.v1.ControlService.ListReach:output_type -> shoal.v1.ListReachResponse
+	124, // 231: shoal.v1.ControlService.ListNetworks:output_type -> shoal.v1.ListNetworksResponse
+	127, // 232: shoal.v1.ControlService.Forward:output_type -> shoal.v1.ForwardResponse
+	73,  // 233: shoal.v1.ControlService.GetStatus:output_type -> shoal.v1.GetStatusResponse
+	76,  // 234: shoal.v1.ControlService.Init:output_type -> shoal.v1.InitResponse
+	78,  // 235: shoal.v1.ControlService.Join:output_type -> shoal.v1.JoinResponse
+	80,  // 236: shoal.v1.ControlService.Leave:output_type -> shoal.v1.LeaveResponse
+	82,  // 237: shoal.v1.ControlService.CreateToken:output_type -> shoal.v1.CreateTokenResponse
+	84,  // 238: shoal.v1.ControlService.ListTokens:output_type -> shoal.v1.ListTokensResponse
+	86,  // 239: shoal.v1.ControlService.RevokeToken:output_type -> shoal.v1.RevokeTokenResponse
+	194, // [194:240] is the sub-list for method output_type
+	148, // [148:194] is the sub-list for method input_type
+	148, // [148:148] is the sub-list for extension type_name
+	148, // [148:148] is the sub-list for extension extendee
+	0,   // [0:148] is the sub-list for field type_name
 }
 
 func init() { file_shoal_v1_control_proto_init() }
@@ -10086,51 +10189,51 @@ func file_shoal_v1_control_proto_init() {
 	file_shoal_v1_beat_proto_init()
 	file_shoal_v1_state_proto_init()
 	file_shoal_v1_stream_proto_init()
-	file_shoal_v1_control_proto_msgTypes[30].OneofWrappers = []any{}
-	file_shoal_v1_control_proto_msgTypes[35].OneofWrappers = []any{
+	file_shoal_v1_control_proto_msgTypes[31].OneofWrappers = []any{}
+	file_shoal_v1_control_proto_msgTypes[36].OneofWrappers = []any{
 		(*CopyToRequest_Start)(nil),
 		(*CopyToRequest_Data)(nil),
 	}
-	file_shoal_v1_control_proto_msgTypes[64].OneofWrappers = []any{}
-	file_shoal_v1_control_proto_msgTypes[65].OneofWrappers = []any{
+	file_shoal_v1_control_proto_msgTypes[65].OneofWrappers = []any{}
+	file_shoal_v1_control_proto_msgTypes[66].OneofWrappers = []any{
 		(*StreamLogsResponse_Line)(nil),
 		(*StreamLogsResponse_Lost)(nil),
 	}
-	file_shoal_v1_control_proto_msgTypes[68].OneofWrappers = []any{}
-	file_shoal_v1_control_proto_msgTypes[94].OneofWrappers = []any{
+	file_shoal_v1_control_proto_msgTypes[69].OneofWrappers = []any{}
+	file_shoal_v1_control_proto_msgTypes[95].OneofWrappers = []any{
 		(*ChangeImageRequest_To)(nil),
 		(*ChangeImageRequest_Remove)(nil),
 		(*ChangeImageRequest_Pin)(nil),
 		(*ChangeImageRequest_MinCopies)(nil),
 	}
-	file_shoal_v1_control_proto_msgTypes[106].OneofWrappers = []any{
+	file_shoal_v1_control_proto_msgTypes[107].OneofWrappers = []any{
 		(*PushImageResponse_Progress)(nil),
 		(*PushImageResponse_End)(nil),
 	}
-	file_shoal_v1_control_proto_msgTypes[108].OneofWrappers = []any{
+	file_shoal_v1_control_proto_msgTypes[109].OneofWrappers = []any{
 		(*PullImageResponse_Progress)(nil),
 		(*PullImageResponse_End)(nil),
 	}
-	file_shoal_v1_control_proto_msgTypes[109].OneofWrappers = []any{
+	file_shoal_v1_control_proto_msgTypes[110].OneofWrappers = []any{
 		(*ImportImageRequest_Start)(nil),
 		(*ImportImageRequest_Data)(nil),
 		(*ImportImageRequest_End)(nil),
 	}
-	file_shoal_v1_control_proto_msgTypes[111].OneofWrappers = []any{
+	file_shoal_v1_control_proto_msgTypes[112].OneofWrappers = []any{
 		(*ImportImageResponse_Progress)(nil),
 		(*ImportImageResponse_End)(nil),
 	}
-	file_shoal_v1_control_proto_msgTypes[113].OneofWrappers = []any{
+	file_shoal_v1_control_proto_msgTypes[114].OneofWrappers = []any{
 		(*ExportImageResponse_Progress)(nil),
 		(*ExportImageResponse_Data)(nil),
 		(*ExportImageResponse_End)(nil),
 	}
-	file_shoal_v1_control_proto_msgTypes[124].OneofWrappers = []any{
+	file_shoal_v1_control_proto_msgTypes[125].OneofWrappers = []any{
 		(*ForwardRequest_Start)(nil),
 		(*ForwardRequest_Data)(nil),
 		(*ForwardRequest_End)(nil),
 	}
-	file_shoal_v1_control_proto_msgTypes[126].OneofWrappers = []any{
+	file_shoal_v1_control_proto_msgTypes[127].OneofWrappers = []any{
 		(*ForwardResponse_Data)(nil),
 		(*ForwardResponse_End)(nil),
 	}
@@ -10140,7 +10243,7 @@ func file_shoal_v1_control_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_shoal_v1_control_proto_rawDesc), len(file_shoal_v1_control_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   136,
+			NumMessages:   137,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -1170,7 +1170,9 @@ type ScaleBase struct {
 	N      int32                  `protobuf:"varint,2,opt,name=n,proto3" json:"n,omitempty"`
 	Covers []*RevisionID          `protobuf:"bytes,3,rep,name=covers,proto3" json:"covers,omitempty"`
 	// Replicas the newest deployed file asked for; -1: no file did.
-	File          int32 `protobuf:"zigzag32,4,opt,name=file,proto3" json:"file,omitempty"`
+	File          int32  `protobuf:"zigzag32,4,opt,name=file,proto3" json:"file,omitempty"`
+	Manual        bool   `protobuf:"varint,5,opt,name=manual,proto3" json:"manual,omitempty"` // a user asked for n
+	Why           string `protobuf:"bytes,6,opt,name=why,proto3" json:"why,omitempty"`        // the load called for n
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1231,6 +1233,20 @@ func (x *ScaleBase) GetFile() int32 {
 		return x.File
 	}
 	return 0
+}
+
+func (x *ScaleBase) GetManual() bool {
+	if x != nil {
+		return x.Manual
+	}
+	return false
+}
+
+func (x *ScaleBase) GetWhy() string {
+	if x != nil {
+		return x.Why
+	}
+	return ""
 }
 
 // ScaleAdd is what one author added to one base.
@@ -2000,8 +2016,9 @@ type Spec struct {
 	Lb              string                 `protobuf:"bytes,30,opt,name=lb,proto3" json:"lb,omitempty"`
 	Prefer          string                 `protobuf:"bytes,31,opt,name=prefer,proto3" json:"prefer,omitempty"`
 	ProxyProtocol   bool                   `protobuf:"varint,32,opt,name=proxy_protocol,json=proxyProtocol,proto3" json:"proxy_protocol,omitempty"`
-	Networks        []*Attachment          `protobuf:"bytes,33,rep,name=networks,proto3" json:"networks,omitempty"` // none: the default network
-	Rollback        *Rollout               `protobuf:"bytes,40,opt,name=rollback,proto3" json:"rollback,omitempty"` // absent: as rollout
+	Networks        []*Attachment          `protobuf:"bytes,33,rep,name=networks,proto3" json:"networks,omitempty"`   // none: the default network
+	Rollback        *Rollout               `protobuf:"bytes,40,opt,name=rollback,proto3" json:"rollback,omitempty"`   // absent: as rollout
+	Autoscale       *Autoscale             `protobuf:"bytes,50,opt,name=autoscale,proto3" json:"autoscale,omitempty"` // absent: users say how many replicas there are
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
@@ -2274,6 +2291,154 @@ func (x *Spec) GetRollback() *Rollout {
 	return nil
 }
 
+func (x *Spec) GetAutoscale() *Autoscale {
+	if x != nil {
+		return x.Autoscale
+	}
+	return nil
+}
+
+// Autoscale says how many replicas a service has by what they have to do.
+type Autoscale struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Min           int32                  `protobuf:"varint,1,opt,name=min,proto3" json:"min,omitempty"`
+	Max           int32                  `protobuf:"varint,2,opt,name=max,proto3" json:"max,omitempty"`
+	Cpu           int32                  `protobuf:"varint,3,opt,name=cpu,proto3" json:"cpu,omitempty"` // percent, as the next
+	Memory        int32                  `protobuf:"varint,4,opt,name=memory,proto3" json:"memory,omitempty"`
+	Connections   int32                  `protobuf:"varint,5,opt,name=connections,proto3" json:"connections,omitempty"` // for each replica, as the next
+	Requests      int32                  `protobuf:"varint,6,opt,name=requests,proto3" json:"requests,omitempty"`       // new connections a second
+	Tolerance     int32                  `protobuf:"varint,7,opt,name=tolerance,proto3" json:"tolerance,omitempty"`     // percent
+	UpWindowNs    int64                  `protobuf:"varint,8,opt,name=up_window_ns,json=upWindowNs,proto3" json:"up_window_ns,omitempty"`
+	DownWindowNs  int64                  `protobuf:"varint,9,opt,name=down_window_ns,json=downWindowNs,proto3" json:"down_window_ns,omitempty"`
+	UpStep        *Share                 `protobuf:"bytes,10,opt,name=up_step,json=upStep,proto3" json:"up_step,omitempty"`
+	DownStep      *Share                 `protobuf:"bytes,11,opt,name=down_step,json=downStep,proto3" json:"down_step,omitempty"`
+	IdleNs        int64                  `protobuf:"varint,12,opt,name=idle_ns,json=idleNs,proto3" json:"idle_ns,omitempty"`
+	ManualNs      int64                  `protobuf:"varint,13,opt,name=manual_ns,json=manualNs,proto3" json:"manual_ns,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Autoscale) Reset() {
+	*x = Autoscale{}
+	mi := &file_shoal_v1_state_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Autoscale) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Autoscale) ProtoMessage() {}
+
+func (x *Autoscale) ProtoReflect() protoreflect.Message {
+	mi := &file_shoal_v1_state_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Autoscale.ProtoReflect.Descriptor instead.
+func (*Autoscale) Descriptor() ([]byte, []int) {
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *Autoscale) GetMin() int32 {
+	if x != nil {
+		return x.Min
+	}
+	return 0
+}
+
+func (x *Autoscale) GetMax() int32 {
+	if x != nil {
+		return x.Max
+	}
+	return 0
+}
+
+func (x *Autoscale) GetCpu() int32 {
+	if x != nil {
+		return x.Cpu
+	}
+	return 0
+}
+
+func (x *Autoscale) GetMemory() int32 {
+	if x != nil {
+		return x.Memory
+	}
+	return 0
+}
+
+func (x *Autoscale) GetConnections() int32 {
+	if x != nil {
+		return x.Connections
+	}
+	return 0
+}
+
+func (x *Autoscale) GetRequests() int32 {
+	if x != nil {
+		return x.Requests
+	}
+	return 0
+}
+
+func (x *Autoscale) GetTolerance() int32 {
+	if x != nil {
+		return x.Tolerance
+	}
+	return 0
+}
+
+func (x *Autoscale) GetUpWindowNs() int64 {
+	if x != nil {
+		return x.UpWindowNs
+	}
+	return 0
+}
+
+func (x *Autoscale) GetDownWindowNs() int64 {
+	if x != nil {
+		return x.DownWindowNs
+	}
+	return 0
+}
+
+func (x *Autoscale) GetUpStep() *Share {
+	if x != nil {
+		return x.UpStep
+	}
+	return nil
+}
+
+func (x *Autoscale) GetDownStep() *Share {
+	if x != nil {
+		return x.DownStep
+	}
+	return nil
+}
+
+func (x *Autoscale) GetIdleNs() int64 {
+	if x != nil {
+		return x.IdleNs
+	}
+	return 0
+}
+
+func (x *Autoscale) GetManualNs() int64 {
+	if x != nil {
+		return x.ManualNs
+	}
+	return 0
+}
+
 // Attachment is a network that a service is on.
 type Attachment struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -2285,7 +2450,7 @@ type Attachment struct {
 
 func (x *Attachment) Reset() {
 	*x = Attachment{}
-	mi := &file_shoal_v1_state_proto_msgTypes[27]
+	mi := &file_shoal_v1_state_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2297,7 +2462,7 @@ func (x *Attachment) String() string {
 func (*Attachment) ProtoMessage() {}
 
 func (x *Attachment) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[27]
+	mi := &file_shoal_v1_state_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2310,7 +2475,7 @@ func (x *Attachment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Attachment.ProtoReflect.Descriptor instead.
 func (*Attachment) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{27}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Attachment) GetNetwork() string {
@@ -2361,7 +2526,7 @@ type Setup struct {
 
 func (x *Setup) Reset() {
 	*x = Setup{}
-	mi := &file_shoal_v1_state_proto_msgTypes[28]
+	mi := &file_shoal_v1_state_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2373,7 +2538,7 @@ func (x *Setup) String() string {
 func (*Setup) ProtoMessage() {}
 
 func (x *Setup) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[28]
+	mi := &file_shoal_v1_state_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2386,7 +2551,7 @@ func (x *Setup) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Setup.ProtoReflect.Descriptor instead.
 func (*Setup) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{28}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Setup) GetUser() string {
@@ -2583,7 +2748,7 @@ type Mount struct {
 
 func (x *Mount) Reset() {
 	*x = Mount{}
-	mi := &file_shoal_v1_state_proto_msgTypes[29]
+	mi := &file_shoal_v1_state_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2595,7 +2760,7 @@ func (x *Mount) String() string {
 func (*Mount) ProtoMessage() {}
 
 func (x *Mount) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[29]
+	mi := &file_shoal_v1_state_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2608,7 +2773,7 @@ func (x *Mount) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Mount.ProtoReflect.Descriptor instead.
 func (*Mount) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{29}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Mount) GetKind() string {
@@ -2693,7 +2858,7 @@ type Device struct {
 
 func (x *Device) Reset() {
 	*x = Device{}
-	mi := &file_shoal_v1_state_proto_msgTypes[30]
+	mi := &file_shoal_v1_state_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2705,7 +2870,7 @@ func (x *Device) String() string {
 func (*Device) ProtoMessage() {}
 
 func (x *Device) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[30]
+	mi := &file_shoal_v1_state_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2718,7 +2883,7 @@ func (x *Device) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Device.ProtoReflect.Descriptor instead.
 func (*Device) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{30}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Device) GetHost() string {
@@ -2754,7 +2919,7 @@ type Ulimit struct {
 
 func (x *Ulimit) Reset() {
 	*x = Ulimit{}
-	mi := &file_shoal_v1_state_proto_msgTypes[31]
+	mi := &file_shoal_v1_state_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2766,7 +2931,7 @@ func (x *Ulimit) String() string {
 func (*Ulimit) ProtoMessage() {}
 
 func (x *Ulimit) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[31]
+	mi := &file_shoal_v1_state_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2779,7 +2944,7 @@ func (x *Ulimit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ulimit.ProtoReflect.Descriptor instead.
 func (*Ulimit) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{31}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *Ulimit) GetName() string {
@@ -2814,7 +2979,7 @@ type Logging struct {
 
 func (x *Logging) Reset() {
 	*x = Logging{}
-	mi := &file_shoal_v1_state_proto_msgTypes[32]
+	mi := &file_shoal_v1_state_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2826,7 +2991,7 @@ func (x *Logging) String() string {
 func (*Logging) ProtoMessage() {}
 
 func (x *Logging) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[32]
+	mi := &file_shoal_v1_state_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2839,7 +3004,7 @@ func (x *Logging) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Logging.ProtoReflect.Descriptor instead.
 func (*Logging) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{32}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *Logging) GetDriver() string {
@@ -2869,7 +3034,7 @@ type Port struct {
 
 func (x *Port) Reset() {
 	*x = Port{}
-	mi := &file_shoal_v1_state_proto_msgTypes[33]
+	mi := &file_shoal_v1_state_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2881,7 +3046,7 @@ func (x *Port) String() string {
 func (*Port) ProtoMessage() {}
 
 func (x *Port) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[33]
+	mi := &file_shoal_v1_state_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2894,7 +3059,7 @@ func (x *Port) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Port.ProtoReflect.Descriptor instead.
 func (*Port) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{33}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *Port) GetContainer() uint32 {
@@ -2937,7 +3102,7 @@ type Selector struct {
 
 func (x *Selector) Reset() {
 	*x = Selector{}
-	mi := &file_shoal_v1_state_proto_msgTypes[34]
+	mi := &file_shoal_v1_state_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2949,7 +3114,7 @@ func (x *Selector) String() string {
 func (*Selector) ProtoMessage() {}
 
 func (x *Selector) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[34]
+	mi := &file_shoal_v1_state_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2962,7 +3127,7 @@ func (x *Selector) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Selector.ProtoReflect.Descriptor instead.
 func (*Selector) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{34}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *Selector) GetKey() string {
@@ -3001,7 +3166,7 @@ type Health struct {
 
 func (x *Health) Reset() {
 	*x = Health{}
-	mi := &file_shoal_v1_state_proto_msgTypes[35]
+	mi := &file_shoal_v1_state_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3013,7 +3178,7 @@ func (x *Health) String() string {
 func (*Health) ProtoMessage() {}
 
 func (x *Health) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[35]
+	mi := &file_shoal_v1_state_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3026,7 +3191,7 @@ func (x *Health) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Health.ProtoReflect.Descriptor instead.
 func (*Health) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{35}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *Health) GetDisable() bool {
@@ -3084,7 +3249,7 @@ type Restart struct {
 
 func (x *Restart) Reset() {
 	*x = Restart{}
-	mi := &file_shoal_v1_state_proto_msgTypes[36]
+	mi := &file_shoal_v1_state_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3096,7 +3261,7 @@ func (x *Restart) String() string {
 func (*Restart) ProtoMessage() {}
 
 func (x *Restart) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[36]
+	mi := &file_shoal_v1_state_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3109,7 +3274,7 @@ func (x *Restart) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Restart.ProtoReflect.Descriptor instead.
 func (*Restart) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{36}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *Restart) GetCondition() string {
@@ -3162,7 +3327,7 @@ type Rollout struct {
 
 func (x *Rollout) Reset() {
 	*x = Rollout{}
-	mi := &file_shoal_v1_state_proto_msgTypes[37]
+	mi := &file_shoal_v1_state_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3174,7 +3339,7 @@ func (x *Rollout) String() string {
 func (*Rollout) ProtoMessage() {}
 
 func (x *Rollout) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[37]
+	mi := &file_shoal_v1_state_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3187,7 +3352,7 @@ func (x *Rollout) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Rollout.ProtoReflect.Descriptor instead.
 func (*Rollout) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{37}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *Rollout) GetParallelism() int32 {
@@ -3292,7 +3457,7 @@ type Share struct {
 
 func (x *Share) Reset() {
 	*x = Share{}
-	mi := &file_shoal_v1_state_proto_msgTypes[38]
+	mi := &file_shoal_v1_state_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3304,7 +3469,7 @@ func (x *Share) String() string {
 func (*Share) ProtoMessage() {}
 
 func (x *Share) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[38]
+	mi := &file_shoal_v1_state_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3317,7 +3482,7 @@ func (x *Share) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Share.ProtoReflect.Descriptor instead.
 func (*Share) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{38}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *Share) GetN() int32 {
@@ -3436,12 +3601,14 @@ const file_shoal_v1_state_proto_rawDesc = "" +
 	"\baccepted\x18\x03 \x01(\v2\r.shoal.v1.HlcR\baccepted\x12\x12\n" +
 	"\x04good\x18\x04 \x01(\bR\x04good\x121\n" +
 	"\tundone_by\x18\x05 \x01(\v2\x14.shoal.v1.RevisionIDR\bundoneBy\x12\x10\n" +
-	"\x03why\x18\x06 \x01(\tR\x03why\"\x81\x01\n" +
+	"\x03why\x18\x06 \x01(\tR\x03why\"\xab\x01\n" +
 	"\tScaleBase\x12$\n" +
 	"\x02id\x18\x01 \x01(\v2\x14.shoal.v1.RevisionIDR\x02id\x12\f\n" +
 	"\x01n\x18\x02 \x01(\x05R\x01n\x12,\n" +
 	"\x06covers\x18\x03 \x03(\v2\x14.shoal.v1.RevisionIDR\x06covers\x12\x12\n" +
-	"\x04file\x18\x04 \x01(\x11R\x04file\"J\n" +
+	"\x04file\x18\x04 \x01(\x11R\x04file\x12\x16\n" +
+	"\x06manual\x18\x05 \x01(\bR\x06manual\x12\x10\n" +
+	"\x03why\x18\x06 \x01(\tR\x03why\"J\n" +
 	"\bScaleAdd\x12(\n" +
 	"\x04base\x18\x01 \x01(\v2\x14.shoal.v1.RevisionIDR\x04base\x12\x14\n" +
 	"\x05delta\x18\x02 \x01(\x05R\x05delta\"\xb8\x01\n" +
@@ -3504,7 +3671,7 @@ const file_shoal_v1_state_proto_rawDesc = "" +
 	"PolicyBody\x12$\n" +
 	"\x02id\x18\x01 \x01(\v2\x14.shoal.v1.RevisionIDR\x02id\x120\n" +
 	"\breplaces\x18\x02 \x03(\v2\x14.shoal.v1.RevisionIDR\breplaces\x12\x1a\n" +
-	"\bupstream\x18\x03 \x01(\tR\bupstream\"\x9e\n" +
+	"\bupstream\x18\x03 \x01(\tR\bupstream\"\xd1\n" +
 	"\n" +
 	"\x04Spec\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
@@ -3546,13 +3713,30 @@ const file_shoal_v1_state_proto_rawDesc = "" +
 	"\x06prefer\x18\x1f \x01(\tR\x06prefer\x12%\n" +
 	"\x0eproxy_protocol\x18  \x01(\bR\rproxyProtocol\x120\n" +
 	"\bnetworks\x18! \x03(\v2\x14.shoal.v1.AttachmentR\bnetworks\x12-\n" +
-	"\brollback\x18( \x01(\v2\x11.shoal.v1.RolloutR\brollback\x1a6\n" +
+	"\brollback\x18( \x01(\v2\x11.shoal.v1.RolloutR\brollback\x121\n" +
+	"\tautoscale\x182 \x01(\v2\x13.shoal.v1.AutoscaleR\tautoscale\x1a6\n" +
 	"\bEnvEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"@\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x8b\x03\n" +
+	"\tAutoscale\x12\x10\n" +
+	"\x03min\x18\x01 \x01(\x05R\x03min\x12\x10\n" +
+	"\x03max\x18\x02 \x01(\x05R\x03max\x12\x10\n" +
+	"\x03cpu\x18\x03 \x01(\x05R\x03cpu\x12\x16\n" +
+	"\x06memory\x18\x04 \x01(\x05R\x06memory\x12 \n" +
+	"\vconnections\x18\x05 \x01(\x05R\vconnections\x12\x1a\n" +
+	"\brequests\x18\x06 \x01(\x05R\brequests\x12\x1c\n" +
+	"\ttolerance\x18\a \x01(\x05R\ttolerance\x12 \n" +
+	"\fup_window_ns\x18\b \x01(\x03R\n" +
+	"upWindowNs\x12$\n" +
+	"\x0edown_window_ns\x18\t \x01(\x03R\fdownWindowNs\x12(\n" +
+	"\aup_step\x18\n" +
+	" \x01(\v2\x0f.shoal.v1.ShareR\x06upStep\x12,\n" +
+	"\tdown_step\x18\v \x01(\v2\x0f.shoal.v1.ShareR\bdownStep\x12\x17\n" +
+	"\aidle_ns\x18\f \x01(\x03R\x06idleNs\x12\x1b\n" +
+	"\tmanual_ns\x18\r \x01(\x03R\bmanualNs\"@\n" +
 	"\n" +
 	"Attachment\x12\x18\n" +
 	"\anetwork\x18\x01 \x01(\tR\anetwork\x12\x18\n" +
@@ -3675,7 +3859,7 @@ func file_shoal_v1_state_proto_rawDescGZIP() []byte {
 	return file_shoal_v1_state_proto_rawDescData
 }
 
-var file_shoal_v1_state_proto_msgTypes = make([]protoimpl.MessageInfo, 44)
+var file_shoal_v1_state_proto_msgTypes = make([]protoimpl.MessageInfo, 45)
 var file_shoal_v1_state_proto_goTypes = []any{
 	(*Record)(nil),       // 0: shoal.v1.Record
 	(*Hlc)(nil),          // 1: shoal.v1.Hlc
@@ -3704,27 +3888,28 @@ var file_shoal_v1_state_proto_goTypes = []any{
 	(*ImageBody)(nil),    // 24: shoal.v1.ImageBody
 	(*PolicyBody)(nil),   // 25: shoal.v1.PolicyBody
 	(*Spec)(nil),         // 26: shoal.v1.Spec
-	(*Attachment)(nil),   // 27: shoal.v1.Attachment
-	(*Setup)(nil),        // 28: shoal.v1.Setup
-	(*Mount)(nil),        // 29: shoal.v1.Mount
-	(*Device)(nil),       // 30: shoal.v1.Device
-	(*Ulimit)(nil),       // 31: shoal.v1.Ulimit
-	(*Logging)(nil),      // 32: shoal.v1.Logging
-	(*Port)(nil),         // 33: shoal.v1.Port
-	(*Selector)(nil),     // 34: shoal.v1.Selector
-	(*Health)(nil),       // 35: shoal.v1.Health
-	(*Restart)(nil),      // 36: shoal.v1.Restart
-	(*Rollout)(nil),      // 37: shoal.v1.Rollout
-	(*Share)(nil),        // 38: shoal.v1.Share
-	nil,                  // 39: shoal.v1.PeerFacts.LabelsEntry
-	nil,                  // 40: shoal.v1.Spec.EnvEntry
-	nil,                  // 41: shoal.v1.Spec.LabelsEntry
-	nil,                  // 42: shoal.v1.Setup.SysctlsEntry
-	nil,                  // 43: shoal.v1.Logging.OptionsEntry
+	(*Autoscale)(nil),    // 27: shoal.v1.Autoscale
+	(*Attachment)(nil),   // 28: shoal.v1.Attachment
+	(*Setup)(nil),        // 29: shoal.v1.Setup
+	(*Mount)(nil),        // 30: shoal.v1.Mount
+	(*Device)(nil),       // 31: shoal.v1.Device
+	(*Ulimit)(nil),       // 32: shoal.v1.Ulimit
+	(*Logging)(nil),      // 33: shoal.v1.Logging
+	(*Port)(nil),         // 34: shoal.v1.Port
+	(*Selector)(nil),     // 35: shoal.v1.Selector
+	(*Health)(nil),       // 36: shoal.v1.Health
+	(*Restart)(nil),      // 37: shoal.v1.Restart
+	(*Rollout)(nil),      // 38: shoal.v1.Rollout
+	(*Share)(nil),        // 39: shoal.v1.Share
+	nil,                  // 40: shoal.v1.PeerFacts.LabelsEntry
+	nil,                  // 41: shoal.v1.Spec.EnvEntry
+	nil,                  // 42: shoal.v1.Spec.LabelsEntry
+	nil,                  // 43: shoal.v1.Setup.SysctlsEntry
+	nil,                  // 44: shoal.v1.Logging.OptionsEntry
 }
 var file_shoal_v1_state_proto_depIdxs = []int32{
 	6,  // 0: shoal.v1.PeerBody.facts:type_name -> shoal.v1.PeerFacts
-	39, // 1: shoal.v1.PeerFacts.labels:type_name -> shoal.v1.PeerFacts.LabelsEntry
+	40, // 1: shoal.v1.PeerFacts.labels:type_name -> shoal.v1.PeerFacts.LabelsEntry
 	3,  // 2: shoal.v1.PeerFacts.capacity:type_name -> shoal.v1.Resources
 	3,  // 3: shoal.v1.PeerFacts.reserved:type_name -> shoal.v1.Resources
 	7,  // 4: shoal.v1.MarkBody.laid:type_name -> shoal.v1.Mark
@@ -3757,32 +3942,35 @@ var file_shoal_v1_state_proto_depIdxs = []int32{
 	23, // 31: shoal.v1.ImageBody.blobs:type_name -> shoal.v1.BlobRef
 	2,  // 32: shoal.v1.PolicyBody.id:type_name -> shoal.v1.RevisionID
 	2,  // 33: shoal.v1.PolicyBody.replaces:type_name -> shoal.v1.RevisionID
-	40, // 34: shoal.v1.Spec.env:type_name -> shoal.v1.Spec.EnvEntry
-	41, // 35: shoal.v1.Spec.labels:type_name -> shoal.v1.Spec.LabelsEntry
-	33, // 36: shoal.v1.Spec.ports:type_name -> shoal.v1.Port
+	41, // 34: shoal.v1.Spec.env:type_name -> shoal.v1.Spec.EnvEntry
+	42, // 35: shoal.v1.Spec.labels:type_name -> shoal.v1.Spec.LabelsEntry
+	34, // 36: shoal.v1.Spec.ports:type_name -> shoal.v1.Port
 	3,  // 37: shoal.v1.Spec.limits:type_name -> shoal.v1.Resources
 	3,  // 38: shoal.v1.Spec.reservations:type_name -> shoal.v1.Resources
-	34, // 39: shoal.v1.Spec.constraints:type_name -> shoal.v1.Selector
-	35, // 40: shoal.v1.Spec.health:type_name -> shoal.v1.Health
-	36, // 41: shoal.v1.Spec.restart:type_name -> shoal.v1.Restart
-	37, // 42: shoal.v1.Spec.rollout:type_name -> shoal.v1.Rollout
-	28, // 43: shoal.v1.Spec.setup:type_name -> shoal.v1.Setup
-	27, // 44: shoal.v1.Spec.networks:type_name -> shoal.v1.Attachment
-	37, // 45: shoal.v1.Spec.rollback:type_name -> shoal.v1.Rollout
-	29, // 46: shoal.v1.Setup.mounts:type_name -> shoal.v1.Mount
-	31, // 47: shoal.v1.Setup.ulimits:type_name -> shoal.v1.Ulimit
-	42, // 48: shoal.v1.Setup.sysctls:type_name -> shoal.v1.Setup.SysctlsEntry
-	32, // 49: shoal.v1.Setup.logging:type_name -> shoal.v1.Logging
-	30, // 50: shoal.v1.Setup.devices:type_name -> shoal.v1.Device
-	43, // 51: shoal.v1.Logging.options:type_name -> shoal.v1.Logging.OptionsEntry
-	38, // 52: shoal.v1.Rollout.max_unavailable:type_name -> shoal.v1.Share
-	38, // 53: shoal.v1.Rollout.max_surge:type_name -> shoal.v1.Share
-	38, // 54: shoal.v1.Rollout.canary:type_name -> shoal.v1.Share
-	55, // [55:55] is the sub-list for method output_type
-	55, // [55:55] is the sub-list for method input_type
-	55, // [55:55] is the sub-list for extension type_name
-	55, // [55:55] is the sub-list for extension extendee
-	0,  // [0:55] is the sub-list for field type_name
+	35, // 39: shoal.v1.Spec.constraints:type_name -> shoal.v1.Selector
+	36, // 40: shoal.v1.Spec.health:type_name -> shoal.v1.Health
+	37, // 41: shoal.v1.Spec.restart:type_name -> shoal.v1.Restart
+	38, // 42: shoal.v1.Spec.rollout:type_name -> shoal.v1.Rollout
+	29, // 43: shoal.v1.Spec.setup:type_name -> shoal.v1.Setup
+	28, // 44: shoal.v1.Spec.networks:type_name -> shoal.v1.Attachment
+	38, // 45: shoal.v1.Spec.rollback:type_name -> shoal.v1.Rollout
+	27, // 46: shoal.v1.Spec.autoscale:type_name -> shoal.v1.Autoscale
+	39, // 47: shoal.v1.Autoscale.up_step:type_name -> shoal.v1.Share
+	39, // 48: shoal.v1.Autoscale.down_step:type_name -> shoal.v1.Share
+	30, // 49: shoal.v1.Setup.mounts:type_name -> shoal.v1.Mount
+	32, // 50: shoal.v1.Setup.ulimits:type_name -> shoal.v1.Ulimit
+	43, // 51: shoal.v1.Setup.sysctls:type_name -> shoal.v1.Setup.SysctlsEntry
+	33, // 52: shoal.v1.Setup.logging:type_name -> shoal.v1.Logging
+	31, // 53: shoal.v1.Setup.devices:type_name -> shoal.v1.Device
+	44, // 54: shoal.v1.Logging.options:type_name -> shoal.v1.Logging.OptionsEntry
+	39, // 55: shoal.v1.Rollout.max_unavailable:type_name -> shoal.v1.Share
+	39, // 56: shoal.v1.Rollout.max_surge:type_name -> shoal.v1.Share
+	39, // 57: shoal.v1.Rollout.canary:type_name -> shoal.v1.Share
+	58, // [58:58] is the sub-list for method output_type
+	58, // [58:58] is the sub-list for method input_type
+	58, // [58:58] is the sub-list for extension type_name
+	58, // [58:58] is the sub-list for extension extendee
+	0,  // [0:58] is the sub-list for field type_name
 }
 
 func init() { file_shoal_v1_state_proto_init() }
@@ -3796,7 +3984,7 @@ func file_shoal_v1_state_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_shoal_v1_state_proto_rawDesc), len(file_shoal_v1_state_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   44,
+			NumMessages:   45,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

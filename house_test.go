@@ -100,7 +100,7 @@ var outside = []struct {
 
 // pure rooms decide; they may not act. Imports and calls that they may not use.
 var (
-	pureRooms   = []string{"", "placement", "placement/rollout", "placement/brake", "actors/lifecycle", "gossip/fold", "images/swarm", "ingress/balance", "ingress/plan", "ingress/names"}
+	pureRooms   = []string{"", "placement", "placement/autoscale", "placement/rollout", "placement/brake", "actors/lifecycle", "gossip/fold", "images/swarm", "ingress/balance", "ingress/plan", "ingress/names"}
 	pureImports = []string{"os", "net", "log", "log/slog", "sync", "sync/atomic", "math/rand", "math/rand/v2", "crypto/rand", "os/exec", "syscall"}
 	pureCalls   = []string{"time.Now", "time.Since", "time.Sleep", "time.After", "time.NewTimer", "time.NewTicker", "time.AfterFunc"}
 	// The root declares the ports, whose methods take a context, and the system clock.

@@ -142,7 +142,8 @@ func deploy(d *shoal.Desired, author shoal.PeerID, spec shoal.Spec, w *shoal.Dep
 		s.change.Details = append(s.change.Details, "image "+imageText(&spec))
 		s.revise(d, author, nil)
 		s.note(note)
-		s.open(scaleOf(d, spec.Name), author, spec.Replicas, spec.Replicas)
+		s.change.Replicas = s.first()
+		s.open(scaleOf(d, spec.Name), author, s.change.Replicas, spec.Replicas)
 		return s, nil
 	}
 	s.change.Revision, s.change.Replicas = old.Revision, old.Replicas
@@ -152,7 +153,10 @@ func deploy(d *shoal.Desired, author shoal.PeerID, spec shoal.Spec, w *shoal.Dep
 		s.revise(d, author, old)
 		s.note(note)
 	}
-	if spec.Mode == shoal.ModeReplicated && !w.KeepScale {
+	switch {
+	case spec.Autoscale != nil:
+		s.rescaleLoaded(old, author, w)
+	case spec.Mode == shoal.ModeReplicated && !w.KeepScale:
 		s.rescale(old, author, w.ResetScale)
 	}
 	if old.Stopped {
@@ -246,13 +250,16 @@ func scale(d *shoal.Desired, author shoal.PeerID, t shoal.ScaleTarget) (*step, e
 	if err := shoal.CheckReplicas(n); err != nil {
 		return nil, err
 	}
+	if err := checkScale(old, t, n); err != nil {
+		return nil, err
+	}
 	s := &step{spec: &old.Spec, change: shoal.Change{
 		Kind: shoal.ChangeNone, Service: t.Service, Revision: old.Revision, Replicas: n, Stopped: old.Stopped,
 	}}
 	if old.Stopped {
 		s.change.Notes = append(s.change.Notes, fmt.Sprintf("it is stopped, and stays so; shoal start %s runs it", t.Service))
 	}
-	if n == old.Replicas && (t.Relative || len(old.Scale.Bases) == 1) {
+	if n == old.Replicas && (t.Relative || len(old.Scale.Bases) == 1 && !pins(old, t)) {
 		return s, nil
 	}
 	s.change.Kind = shoal.ChangeUpdate
@@ -262,6 +269,7 @@ func scale(d *shoal.Desired, author shoal.PeerID, t shoal.ScaleTarget) (*step, e
 	} else {
 		s.open(old.Scale, author, n, old.Scale.File)
 	}
+	s.say(old, t)
 	return s, nil
 }
 
@@ -361,6 +369,8 @@ func differences(old, now *shoal.Spec) []string {
 			if text := imageChange(old, now); text != "" {
 				out = append(out, text)
 			}
+		case name == "Autoscale":
+			out = append(out, autoscaleChange(old.Autoscale, now.Autoscale))
 		case name == "Env":
 			out = append(out, "environment changed") // its values are nobody's business here
 		case x.Kind() == reflect.String || x.Kind() == reflect.Int:

@@ -24,7 +24,8 @@ const (
 	sectionBlobs
 	sectionUpstreams
 	sectionTrouble
-	sectionAll = 1<<iota - 1
+	sectionLoads // Loads and Carried
+	sectionAll   = 1<<iota - 1
 )
 
 // changes is the difference between two states. Replicas, images and blobs are carried
@@ -65,6 +66,10 @@ func diff(old, s *shoal.PeerState) changes {
 		c.sections |= sectionUpstreams
 		c.parts.Upstreams = s.Upstreams
 	}
+	if !slices.Equal(old.Loads, s.Loads) || !slices.Equal(old.Carried, s.Carried) {
+		c.sections |= sectionLoads
+		c.parts.Loads, c.parts.Carried = s.Loads, s.Carried
+	}
 	if !slices.Equal(old.Refusals, s.Refusals) {
 		c.sections |= sectionRefusals
 		c.parts.Refusals = s.Refusals
@@ -104,6 +109,9 @@ func (c changes) apply(old *shoal.PeerState, full bool) *shoal.PeerState {
 	if c.sections&sectionUpstreams != 0 {
 		s.Upstreams = c.parts.Upstreams
 	}
+	if c.sections&sectionLoads != 0 {
+		s.Loads, s.Carried = c.parts.Loads, c.parts.Carried
+	}
 	if c.sections&sectionRefusals != 0 {
 		s.Refusals = c.parts.Refusals
 	}
@@ -124,6 +132,8 @@ func tidy(s *shoal.PeerState) {
 	s.Images = ordered(s.Images, maxImages, cmp.Compare[string])
 	s.Blobs = ordered(s.Blobs, maxBlobs, cmp.Compare[shoal.BlobKey])
 	s.Upstreams = ordered(s.Upstreams, maxUpstreams, func(a, b shoal.Upstream) int { return cmp.Compare(a.Registry, b.Registry) })
+	s.Loads = ordered(s.Loads, maxReplicas, func(a, b shoal.ReplicaLoad) int { return bytes.Compare(a.Replica[:], b.Replica[:]) })
+	s.Carried = ordered(s.Carried, maxReplicas, func(a, b shoal.Carried) int { return cmp.Compare(a.Service, b.Service) })
 	s.Refusals = ordered(s.Refusals, maxRefusals, func(a, b shoal.Refusal) int {
 		return cmp.Or(cmp.Compare(a.Service, b.Service), a.Revision.Compare(b.Revision))
 	})

@@ -41,6 +41,12 @@ func drawState(t *rapid.T) *shoal.PeerState {
 	if rapid.Bool().Draw(t, "refuses") {
 		s.Refusals = []shoal.Refusal{{Service: "web", Reason: "disk full"}}
 	}
+	for range rapid.IntRange(0, 3).Draw(t, "loads") {
+		s.Loads = append(s.Loads, shoal.ReplicaLoad{Replica: shoal.ReplicaID{byte(rapid.IntRange(0, 9).Draw(t, "of"))}, CPUMilli: int64(rapid.IntRange(0, 2).Draw(t, "used"))})
+	}
+	if rapid.Bool().Draw(t, "carries") {
+		s.Carried = []shoal.Carried{{Service: "web", Open: rapid.IntRange(0, 2).Draw(t, "open"), Rate: 1}}
+	}
 	s.Engine.Down = rapid.Bool().Draw(t, "down")
 	s.Trouble = rapid.SampledFrom([]string{"", "3 services fail on it"}).Draw(t, "trouble")
 	tidy(&s)

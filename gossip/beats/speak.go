@@ -33,7 +33,8 @@ type speech struct {
 
 // Publish implements [shoal.Beacon]. Lists are put in order and cut to the bounds of
 // the wire, texts to 512 bytes; a replica, registry or refusal that others would not
-// accept is left out and logged. A change of nothing but measured usage waits for the next beat.
+// accept is left out and logged. A change of nothing but what is measured waits for the next
+// beat, unless somebody came to a service for the first time.
 func (t *Tracker) Publish(s shoal.PeerState) {
 	odd := clean(&s)
 	t.mu.Lock()
@@ -48,7 +49,7 @@ func (t *Tracker) Publish(s shoal.PeerState) {
 		if changed == 0 {
 			return
 		}
-		if changed != sectionUsage || old.Free != s.Free {
+		if changed&^(sectionUsage|sectionLoads) != 0 || old.Free != s.Free || wakes(old.Carried, s.Carried) {
 			poke(t.pokeSpeaker)
 		}
 	} else {
@@ -56,6 +57,14 @@ func (t *Tracker) Publish(s shoal.PeerState) {
 	}
 	t.speech.now = &s
 	t.touch()
+}
+
+// wakes reports whether something is carried to a service to which nothing was: it may have
+// no replica, and its client waits.
+func wakes(old, now []shoal.Carried) bool {
+	return slices.ContainsFunc(now, func(c shoal.Carried) bool {
+		return !slices.ContainsFunc(old, func(o shoal.Carried) bool { return o.Service == c.Service })
+	})
 }
 
 // clean makes s fit for the wire without writing to its old slices, and returns why
@@ -88,6 +97,14 @@ func clean(s *shoal.PeerState) (odd error) {
 	})
 	s.Upstreams = slices.DeleteFunc(s.Upstreams, func(u shoal.Upstream) bool {
 		_, err := codec.EncodeState(shoal.PeerState{Upstreams: []shoal.Upstream{u}})
+		return err != nil
+	})
+	s.Loads = slices.DeleteFunc(slices.Clone(s.Loads), func(l shoal.ReplicaLoad) bool {
+		_, err := codec.EncodeState(shoal.PeerState{Loads: []shoal.ReplicaLoad{l}})
+		return err != nil
+	})
+	s.Carried = slices.DeleteFunc(slices.Clone(s.Carried), func(c shoal.Carried) bool {
+		_, err := codec.EncodeState(shoal.PeerState{Carried: []shoal.Carried{c}})
 		return err != nil
 	})
 	if _, err := codec.EncodeState(*s); err != nil { // too large, or an image with an odd name

@@ -5,6 +5,7 @@ package beats
 
 import (
 	"context"
+	"strings"
 	"testing"
 	"time"
 
@@ -120,6 +121,61 @@ func TestUsageAloneWaitsForTheNextBeat(t *testing.T) {
 			t.Errorf("%d beats in half a second of changes, want one per 20 ms", n)
 		}
 	})
+}
+
+// TestLoadsWaitForTheNextBeat, but a service to which nothing was carried before does not:
+// its client may wait for a replica.
+func TestLoadsWaitForTheNextBeat(t *testing.T) {
+	inWorld(t, 2, func(w *world) {
+		a, b := w.peers[0], w.peers[1]
+		a.Publish(shoal.PeerState{})
+		time.Sleep(5 * time.Second)
+		seq := func() uint64 { a.mu.Lock(); defer a.mu.Unlock(); return a.speech.seq }
+		was := seq()
+		for i := range 50 {
+			a.Publish(shoal.PeerState{Loads: []shoal.ReplicaLoad{{Replica: shoal.ReplicaID{1}, CPUMilli: int64(i)}}})
+			time.Sleep(20 * time.Millisecond)
+		}
+		if n := seq() - was; n > 4 {
+			t.Errorf("%d beats in a second for loads alone", n)
+		}
+		w.until(2*time.Second, "loads told", func() bool {
+			l := b.View().State(a.key.id).Loads
+			return len(l) == 1 && l[0].CPUMilli == 49
+		})
+		a.Publish(shoal.PeerState{Carried: []shoal.Carried{{Service: "web", Open: 1}}})
+		w.until(100*time.Millisecond, "somebody came", func() bool { return len(b.View().State(a.key.id).Carried) == 1 })
+	})
+}
+
+// TestSizeOfLoads says what the loads of a hundred replicas add to a full beat, and what a
+// change of all of them costs.
+func TestSizeOfLoads(t *testing.T) {
+	k := newKey(t, 0)
+	s := shoal.PeerState{}
+	for i := range 100 {
+		id := shoal.ReplicaID{byte(i), 0x5a, 0x17, 0xc3}
+		s.Replicas = append(s.Replicas, shoal.ReplicaStatus{
+			ID: id, Service: "web", Slot: i, Revision: shoal.RevisionID{Seq: 3, Author: k.id}, Phase: shoal.PhaseReady, Health: shoal.HealthHealthy,
+			Addr: "172.18.0.5", Container: strings.Repeat("c", 64), Image: "sha256:" + strings.Repeat("d", 64), StartedAt: 1_700_000_000,
+		})
+		s.Loads = append(s.Loads, shoal.ReplicaLoad{Replica: id, CPUMilli: 350, MemBytes: 120 << 20})
+	}
+	s.Carried = []shoal.Carried{{Service: "web", Open: 400, Rate: 90_000}}
+	size := func(c changes) int {
+		b, err := encode(beat{peer: k.id, sighting: sighting{boot: shoal.Boot{Counter: 1}, seq: 1}, version: 2, base: 1, changes: c}, testCluster, k)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(b.raw)
+	}
+	without := s
+	without.Loads, without.Carried = nil, nil
+	full, before, change, header := size(whole(&s)), size(whole(&without)), size(diff(&without, &s)), size(changes{})
+	t.Logf("100 replicas: a full beat has %d bytes, %d without loads; a change of all loads takes %d, of which %d are the header", full, before, change, header)
+	if more := full - before; more > 100*32+32 || change-header > more+32 {
+		t.Errorf("loads take %d bytes of a full beat and %d of a change, want at most 32 a replica", more, change-header)
+	}
 }
 
 // TestDifferingRecordsAreSynced gives one peer other records than the others.

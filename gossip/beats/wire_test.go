@@ -64,11 +64,13 @@ func fullBeat(k testKey) beat {
 		},
 		version: 9, base: 8,
 		changes: changes{
-			sections: sectionReplicas | sectionImages | sectionBlobs | sectionUpstreams,
+			sections: sectionReplicas | sectionImages | sectionBlobs | sectionUpstreams | sectionLoads,
 			parts: shoal.PeerState{
 				Replicas: []shoal.ReplicaStatus{{ID: shoal.ReplicaID{7}, Service: "web", Phase: shoal.PhaseReady, Slot: 2}},
 				Images:   []string{"hello:1"},
 				Blobs:    []shoal.BlobKey{1, 1 << 63}, Upstreams: []shoal.Upstream{{Registry: "docker.io", Waits: "429"}},
+				Loads:   []shoal.ReplicaLoad{{Replica: shoal.ReplicaID{7}, CPUMilli: 130, MemBytes: 5 << 20}},
+				Carried: []shoal.Carried{{Service: "web", Open: 3, Rate: 4500}},
 			},
 			removedReplicas: []shoal.ReplicaID{{8}, {9}},
 			removedImages:   []string{"hello:0"},

@@ -139,6 +139,9 @@ type Usage struct {
 	Replica  ReplicaID
 	CPUMilli int64 // thousandths of a core
 	MemBytes int64 // without the page cache that can be dropped
+	// CPUTime is what the container has used of processors since it started; 0: the engine
+	// does not say. It is not told to other peers.
+	CPUTime time.Duration
 }
 
 // LogQuery selects whose lines, and which.

@@ -31,8 +31,9 @@ type board struct {
 	listed   []string        // as the engine spells them, sorted
 	alloc    shoal.Resources
 	used     shoal.Resources
-	trouble  string        // why no new slots are taken
-	answered time.Duration // the engine's last answer
+	trouble  string              // why no new slots are taken
+	loads    []shoal.ReplicaLoad // of replicas of autoscaled services
+	answered time.Duration       // the engine's last answer
 	down     bool
 	why      string
 	asked    bool              // the engine was asked for its containers once
@@ -71,7 +72,7 @@ func (b *board) clear() {
 	b.minted = make(map[shoal.ReplicaID]bool)
 	b.ops = make(map[shoal.ReplicaID]int)
 	b.refusals = make(map[refusalKey]*refusal)
-	b.images, b.listed, b.trouble = nil, nil, ""
+	b.images, b.listed, b.trouble, b.loads = nil, nil, "", nil
 	b.down, b.why, b.asked, b.looked = false, "", false, false
 	b.expected, b.decided, b.openAt, b.open = nil, false, 0, false
 	b.answered = b.deps.Clock.Mono()

@@ -26,6 +26,7 @@ type Config struct {
 	OrphanGrace time.Duration // a container without a claim is left alone this long
 
 	Refresh      time.Duration // period of the usage, and of the list of images that corrects what events missed
+	Measure      time.Duration // period of what replicas of autoscaled services use
 	RefuseFor    time.Duration // first length of a refusal, doubling
 	RefuseCap    time.Duration // longest refusal
 	ConfirmAfter time.Duration // pause after a pull of freshness that failed
@@ -53,6 +54,7 @@ func LAN() Config {
 		PullTimeout:  3 * time.Minute,
 		OrphanGrace:  10 * time.Second,
 		Refresh:      30 * time.Second,
+		Measure:      15 * time.Second,
 		RefuseFor:    30 * time.Second,
 		RefuseCap:    10 * time.Minute,
 		ConfirmAfter: time.Second,
@@ -96,6 +98,7 @@ func (c Config) Validate() error {
 		{"pull_timeout", c.PullTimeout},
 		{"orphan_grace", c.OrphanGrace},
 		{"refresh", c.Refresh},
+		{"measure", c.Measure},
 		{"refuse_for", c.RefuseFor},
 		{"refuse_cap", c.RefuseCap},
 		{"confirm_after", c.ConfirmAfter},

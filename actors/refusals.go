@@ -186,7 +186,7 @@ func (b *board) state() (st shoal.PeerState, next time.Duration, ok bool) {
 		st.Free = st.Free.Sub(e.size)
 	}
 	sortStatuses(st.Replicas)
-	st.Images = b.listed
+	st.Images, st.Loads = b.listed, b.loads
 	st.Trouble = b.trouble
 	st.Engine = shoal.EngineStatus{Down: b.down, Reason: b.why}
 	sooner := func(at time.Duration) {

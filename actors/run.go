@@ -81,7 +81,7 @@ func (r *run) main(ctx context.Context) error {
 	r.work = func(fn func(context.Context)) { ops.Go(func() { fn(opCtx) }) }
 	r.board.reset()
 	for _, loop := range []func(context.Context){
-		r.refreshImages, r.measureMachine, r.listContainers, r.watchEvents, r.watchViews, r.watchActors, r.publish,
+		r.refreshImages, r.measureMachine, r.measureLoads, r.listContainers, r.watchEvents, r.watchViews, r.watchActors, r.publish,
 	} {
 		loops.Go(func() { loop(ctx) })
 	}

@@ -18,18 +18,23 @@ const measuring = 16
 
 // Usage measures every replica here that runs. What ends meanwhile is left out.
 func (s *System) Usage(ctx context.Context) ([]shoal.Usage, error) {
-	running := s.board.running()
+	return measureAll(ctx, s.deps.Console, s.board.running(), func(_ *shoal.ReplicaStatus, err error) error { return err })
+}
+
+// measureAll measures replicas. One that ended meanwhile is left out; so is one that cannot
+// be measured, unless judge returns an error, which ends it all.
+func measureAll(ctx context.Context, console shoal.Console, running []shoal.ReplicaStatus, judge func(*shoal.ReplicaStatus, error) error) ([]shoal.Usage, error) {
 	out := make([]shoal.Usage, len(running))
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(measuring)
 	for i := range running {
 		g.Go(func() error {
-			u, err := s.deps.Console.Measure(ctx, running[i].Container)
+			u, err := console.Measure(ctx, running[i].Container)
 			switch {
 			case errors.Is(err, shoal.ErrNotFound) || errors.Is(err, shoal.ErrConflict):
 				return nil
 			case err != nil:
-				return err
+				return judge(&running[i], err)
 			}
 			u.Replica = running[i].ID
 			out[i] = u

@@ -80,6 +80,7 @@ type Twin struct {
 	watchers   map[*watcher]bool
 	history    []TwinEvent
 	counts     map[shoal.ReplicaID]TwinCounts
+	uses       map[string]shoal.Usage // of each container of a service
 	made       int
 	nextPort   uint16
 }

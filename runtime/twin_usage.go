@@ -11,13 +11,24 @@ import (
 	"github.com/shoalnet/shoal"
 )
 
-// What every container of a [Twin] uses; it computes nothing.
+// What every container of a [Twin] uses of which nothing else was said; it computes nothing.
 const (
 	twinCPU = 10
 	twinMem = 4 << 20
 )
 
-// Measure implements [shoal.Console]: the same for every container that runs.
+// SetUse says what each running container of a service uses from now on.
+func (t *Twin) SetUse(service string, u shoal.Usage) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.uses == nil {
+		t.uses = map[string]shoal.Usage{}
+	}
+	t.uses[service] = u
+}
+
+// Measure implements [shoal.Console]: what SetUse said, else the same for every container
+// that runs.
 func (t *Twin) Measure(ctx context.Context, id string) (shoal.Usage, error) {
 	what := "measure " + short(id)
 	if err := t.enter(ctx, what, func(l Latency) time.Duration { return l.Call }); err != nil {
@@ -31,6 +42,9 @@ func (t *Twin) Measure(ctx context.Context, id string) (shoal.Usage, error) {
 	}
 	if c.State != shoal.ContainerRunning {
 		return shoal.Usage{}, fmt.Errorf("%s: %w", what, errNotRunning)
+	}
+	if u, ok := t.uses[c.Service]; ok {
+		return u, nil
 	}
 	return shoal.Usage{CPUMilli: twinCPU, MemBytes: twinMem}, nil
 }

@@ -8,6 +8,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"math"
+	"time"
 
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/client"
@@ -48,7 +50,7 @@ func (d *Docker) Measure(ctx context.Context, id string) (shoal.Usage, error) {
 // time that passed between the readings, and memory without inactive file pages (the
 // key differs between cgroup v1 and v2).
 func usageOf(s *container.StatsResponse) shoal.Usage {
-	u := shoal.Usage{MemBytes: int64(s.MemoryStats.Usage)}
+	u := shoal.Usage{MemBytes: int64(s.MemoryStats.Usage), CPUTime: time.Duration(min(s.CPUStats.CPUUsage.TotalUsage, math.MaxInt64))} //nolint:gosec // bounded
 	for _, key := range []string{"total_inactive_file", "inactive_file"} {
 		if cache, ok := s.MemoryStats.Stats[key]; ok && cache < s.MemoryStats.Usage {
 			u.MemBytes = int64(s.MemoryStats.Usage - cache)

@@ -59,6 +59,9 @@ type Deps struct {
 	// Ready is closed once the view knows what this peer knew when it last ran: before,
 	// names would be absent that are not. nil: at once.
 	Ready <-chan struct{}
+	// Tell takes what this peer carries to autoscaled services, when that has changed; nil:
+	// nobody wants to know, and services that sleep are not woken.
+	Tell func([]shoal.Carried)
 }
 
 // Room is how services are reached on this peer. It implements shoal.Reach and is safe
@@ -70,6 +73,7 @@ type Room struct {
 	named   *carry.Carrier // for what containers send to names
 	// networks is nil where the engine makes none.
 	networks *networks
+	came     chan struct{} // holds one: somebody waits for a service that sleeps
 
 	mu       sync.Mutex // guards what follows
 	services map[serviceKey]*service
@@ -101,8 +105,8 @@ type service struct {
 // New returns a Room that does nothing before Run. *shoal.InvalidError: a limit makes no
 // sense.
 func New(cfg Config, deps Deps) (*Room, error) {
-	r := &Room{cfg: cfg, deps: deps, services: map[serviceKey]*service{}, doors: map[doorKey]*door{}}
-	carried := carry.Deps{Self: deps.Self, Targets: targets{r}, Open: r.open, Clock: deps.Clock, Log: deps.Log}
+	r := &Room{cfg: cfg, deps: deps, services: map[serviceKey]*service{}, doors: map[doorKey]*door{}, came: make(chan struct{}, 1)}
+	carried := carry.Deps{Self: deps.Self, Targets: targets{r}, Open: r.open, Clock: deps.Clock, Log: deps.Log, Wake: r.wakes}
 	var err error
 	if r.carrier, err = carry.New(cfg.Carry, carried); err != nil {
 		return nil, fmt.Errorf("carry connections: %w", err)
@@ -140,6 +144,9 @@ func (r *Room) Run(ctx context.Context) error {
 	defer cancel()
 	if r.networks != nil {
 		serving.Go(func() { r.networks.run(ctx) })
+	}
+	if r.deps.Tell != nil {
+		serving.Go(func() { r.tellCarried(ctx) })
 	}
 	r.deps.Handle(carry.Protocol, func(s network.Stream) { r.carrier.Serve(ctx, s) })
 	retry := time.NewTicker(again)

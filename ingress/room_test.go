@@ -49,8 +49,9 @@ type member struct {
 	addr netip.Addr
 	room *Room
 
-	mu      sync.Mutex // guards changed
+	mu      sync.Mutex // guards what follows
 	changed chan struct{}
+	told    [][]shoal.Carried
 }
 
 func newWorld(t *testing.T, n int) *world {
@@ -90,6 +91,11 @@ func (m *member) start() {
 		Handle:   func(id protocol.ID, fn network.StreamHandler) { m.host.SetStreamHandler(id, fn) },
 		Path:     func(shoal.PeerID) string { return "direct" },
 		Networks: runtime.NewTwin(runtime.TwinConfig{Cluster: "c", Peer: m.id}, shoal.NewSystemClock()),
+		Tell: func(c []shoal.Carried) {
+			m.mu.Lock()
+			defer m.mu.Unlock()
+			m.told = append(m.told, c)
+		},
 	})
 	if err != nil {
 		m.w.t.Fatal(err)

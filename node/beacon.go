@@ -10,7 +10,7 @@ import (
 	"github.com/shoalnet/shoal"
 )
 
-// beacon joins what the actors tell about this peer with what its images tell. It is safe
+// beacon joins what the actors tell about this peer with what its images and ingress do. It is safe
 // for concurrent use.
 type beacon struct {
 	to shoal.Beacon
@@ -19,6 +19,7 @@ type beacon struct {
 	state     *shoal.PeerState
 	blobs     []shoal.BlobKey
 	upstreams []shoal.Upstream
+	carried   []shoal.Carried
 }
 
 // Publish implements shoal.Beacon.
@@ -37,14 +38,22 @@ func (b *beacon) holds(blobs []shoal.BlobKey, upstreams []shoal.Upstream) {
 	b.tell()
 }
 
-// tell publishes both, once the actors have something to tell: before that nobody knows
+// carries takes what this peer carries to services.
+func (b *beacon) carries(carried []shoal.Carried) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.carried = carried
+	b.tell()
+}
+
+// tell publishes it all, once the actors have something to tell: before that nobody knows
 // whether this peer can hold anything. b.mu is held.
 func (b *beacon) tell() {
 	if b.state == nil {
 		return
 	}
 	st := *b.state
-	st.Blobs, st.Upstreams = b.blobs, b.upstreams
+	st.Blobs, st.Upstreams, st.Carried = b.blobs, b.upstreams, b.carried
 	b.to.Publish(st)
 }
 

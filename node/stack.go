@@ -89,7 +89,7 @@ func newStack(ctx context.Context, p *Peer, wroteBefore bool) (_ *stack, err err
 	if parts.Ingress != nil {
 		if s.reach, err = ingress.New(*parts.Ingress, ingress.Deps{
 			Self: id.Self(), Views: s.tracker, Host: host, Clock: parts.Clock, Log: parts.Log, Handle: p.links.Handle, Path: p.wayTo,
-			Networks: s.engines.Networks, Apart: s.engines.Apart, Ready: s.store.Ready(),
+			Networks: s.engines.Networks, Apart: s.engines.Apart, Ready: s.store.Ready(), Tell: beacon.carries,
 		}); err != nil {
 			return nil, err
 		}

@@ -108,8 +108,11 @@ func (c *Carrier) connect(ctx context.Context, to *Dest, ask Ask) (far, *lease, 
 	var last *Refusal
 	var tried []shoal.ReplicaID
 	for len(tried) < c.cfg.Attempts {
-		now := c.deps.Clock.Mono()
+		now, changed := c.deps.Clock.Mono(), to.Service.changed()
 		b, ok := to.take(ask.Client.Addr(), tried, now)
+		if !ok && len(tried) == 0 && c.awaits(ctx, to, changed) {
+			continue
+		}
 		if !ok {
 			break
 		}
@@ -149,6 +152,20 @@ func (c *Carrier) connect(ctx context.Context, to *Dest, ask Ask) (far, *lease, 
 // Carried reports whether a connection to a replica of this peer is open, or one was
 // carried there in the last 10 s, for whomever.
 func (c *Carrier) Carried(replica shoal.ReplicaID) bool { return c.uses.lately(replica) }
+
+// awaits holds a connection to a service that sleeps, and has woken it, until something has
+// changed about its replicas. false: there is nothing to wait for, or time is up.
+func (c *Carrier) awaits(ctx context.Context, to *Dest, changed <-chan struct{}) bool {
+	if c.deps.Wake == nil || !to.Replica.IsZero() || to.OfSlot || !c.deps.Wake(to.Service.name) {
+		return false
+	}
+	select {
+	case <-changed:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
 
 // dial connects a replica, here or at its holder. No byte of the client has gone out when
 // it fails.

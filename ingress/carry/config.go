@@ -95,7 +95,7 @@ type Targets interface {
 	Target(ctx context.Context, asker shoal.PeerID, a Ask) (Place, error)
 }
 
-// Deps are what a Carrier works with. All are needed.
+// Deps are what a Carrier works with. All but Wake are needed.
 type Deps struct {
 	Self    shoal.PeerID
 	Targets Targets
@@ -104,6 +104,10 @@ type Deps struct {
 	Open  func(ctx context.Context, holder shoal.PeerID) (network.Stream, error)
 	Clock shoal.Clock
 	Log   *slog.Logger
+	// Wake is told that a client came to a service of which no replica can be tried. true:
+	// one will be started, and the connection waits for it as long as Config.Budget allows.
+	// It must not block. nil: none is ever started for it.
+	Wake func(service string) bool
 }
 
 // Validate returns an *shoal.InvalidError about what is missing.

@@ -19,13 +19,14 @@ type Service struct {
 	name   string
 	counts counts
 
-	mu    sync.Mutex // guards table
+	mu    sync.Mutex // guards what follows
 	table *balance.Table
+	next  chan struct{} // closed at the next snapshot
 }
 
 // NewService returns a service without replicas. The seed is that of [balance.New].
 func NewService(name string, seed uint64) *Service {
-	return &Service{name: name, table: balance.New(seed)}
+	return &Service{name: name, table: balance.New(seed), next: make(chan struct{})}
 }
 
 // Name returns the service's name.
@@ -36,6 +37,15 @@ func (s *Service) Update(snap balance.Snapshot) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.table.Update(snap)
+	close(s.next)
+	s.next = make(chan struct{})
+}
+
+// changed returns a channel that is closed at the next snapshot after the call.
+func (s *Service) changed() <-chan struct{} {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.next
 }
 
 // Rows returns all replicas as they are balanced at now.

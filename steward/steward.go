@@ -13,6 +13,7 @@ import (
 
 	"github.com/shoalnet/shoal"
 	"github.com/shoalnet/shoal/internal/logkey"
+	"github.com/shoalnet/shoal/placement/autoscale"
 	"github.com/shoalnet/shoal/placement/brake"
 )
 
@@ -48,6 +49,7 @@ type Steward struct {
 
 	mu     sync.Mutex // guards all below
 	memory memory
+	scales scales
 	brake  brake.Memory
 	held   string // why remedies wait, as logged last; "": they do not
 }
@@ -96,8 +98,16 @@ func (s *Steward) look(ctx context.Context, from time.Duration) time.Duration {
 	verdicts, seen, again := brake.Look(v, s.brake, now)
 	next, acts, wake := look(v, s.memory, verdicts, now, from, &s.cfg)
 	s.memory, s.brake = next, seen
+	loads, targets, later := lookLoads(v, s.scales, s.memory, now, from, &s.cfg)
+	s.scales = loads
 	s.tell(verdicts)
 	s.mu.Unlock()
+	for _, t := range targets {
+		s.askScale(ctx, t)
+	}
+	if later > 0 && (again == 0 || later < again) {
+		again = later
+	}
 	if again > 0 && (wake == 0 || again < wake) {
 		wake = again
 	}
@@ -137,4 +147,42 @@ func (s *Steward) ask(ctx context.Context, w *shoal.RolloutWish) {
 		return
 	}
 	s.deps.Log.Info("rollout "+out.Changes[0].Details[0], logkey.Service, w.Service, "revision", w.Of.Seq, logkey.Reason, w.Why)
+}
+
+// askScale submits the number that a load calls for. That the service was changed meanwhile
+// is no error.
+func (s *Steward) askScale(ctx context.Context, t shoal.ScaleTarget) {
+	ctx, cancel := context.WithTimeout(ctx, submitTime)
+	defer cancel()
+	_, err := s.deps.Wishes.Submit(ctx, shoal.Wish{Scale: &shoal.ScaleWish{Targets: []shoal.ScaleTarget{t}}}, shoal.UpdateOptions{})
+	switch {
+	case errors.Is(err, shoal.ErrConflict), errors.Is(err, shoal.ErrNotFound):
+	case err != nil:
+		s.deps.Log.Warn("service is not scaled", logkey.Service, t.Service, logkey.Reason, t.Why, logkey.Err, err)
+	default:
+		s.deps.Log.Info("service is scaled", logkey.Service, t.Service, "replicas", t.N, logkey.Reason, t.Why)
+	}
+}
+
+// Scaling returns how many replicas this peer would have an autoscaled service have now,
+// and in one line what it measures and what holds it. false: there is none to be scaled, or
+// nothing has been looked at yet.
+func (s *Steward) Scaling(service string) (want int, says string, ok bool) {
+	v := s.deps.Views.View()
+	if v == nil {
+		return 0, "", false
+	}
+	svc, known := v.Service(service)
+	if !known || svc.Spec.Autoscale == nil || svc.Stopped {
+		return 0, "", false
+	}
+	s.mu.Lock()
+	sc, known := s.scales[service]
+	st := s.memory[service].status
+	s.mu.Unlock()
+	if !known {
+		return 0, "", false
+	}
+	_, d := autoscale.Decide(svc.Spec.Autoscale, sc.Memory, hear(v).input(v, svc, s.deps.Clock.Mono(), st))
+	return d.Want, d.Why, true
 }

@@ -23,6 +23,8 @@ type world struct {
 	fails   [3]int
 	old     [3]bool // still at revision 1
 	dead    map[shoal.PeerID]bool
+	loads   [3]int64 // thousandths of a core; 0: not told
+	carried map[shoal.PeerID]shoal.Carried
 	now     time.Duration
 	from    time.Duration
 	memory  memory
@@ -65,6 +67,12 @@ func (w *world) view() *shoal.View {
 			st.Reason = "exited with code 1"
 		}
 		states[id] = &shoal.PeerState{Replicas: []shoal.ReplicaStatus{st}}
+		if w.loads[i] > 0 {
+			states[id].Loads = []shoal.ReplicaLoad{{Replica: st.ID, CPUMilli: w.loads[i], MemBytes: w.loads[i] << 10}}
+		}
+		if c, ok := w.carried[id]; ok {
+			states[id].Carried = []shoal.Carried{c}
+		}
 		for j, s := range w.others {
 			st := shoal.ReplicaStatus{ID: shoal.ReplicaID{byte(i + 1), byte(j + 1)}, Service: s.Spec.Name, Slot: i, Revision: s.Revision, Phase: shoal.PhasePending, Failures: 1}
 			states[id].Replicas = append(states[id].Replicas, st)

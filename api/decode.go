@@ -59,7 +59,16 @@ func serviceOf(m *shoalv1.ServiceRow) Service {
 			return Port{Container: uint16(p.GetContainer()), Protocol: p.GetProtocol(), HostPort: uint16(p.GetPublished()), Host: p.GetHost()}
 		}),
 		Labels: m.GetLabels(), Accepted: timeOf(m.GetAccepted()), Conflicts: int(m.GetConflicts()),
-		Stopped: m.GetIsStopped(),
+		Stopped: m.GetIsStopped(), Autoscale: autoscaledOf(m.GetAutoscale()),
+	}
+}
+
+func autoscaledOf(m *shoalv1.AutoscaleRow) *Autoscaled {
+	if m == nil {
+		return nil
+	}
+	return &Autoscaled{
+		Min: int(m.GetMin()), Max: int(m.GetMax()), Targets: m.GetTargets(), Wanted: int(m.GetWanted()), Says: m.GetSays(), Last: m.GetLast(),
 	}
 }
 

@@ -24,6 +24,8 @@ type moment struct {
 		Rollout(service string) (shoal.RolloutReport, error)
 	}
 	path func(id shoal.PeerID, name func(shoal.PeerID) string) (way string, pings, lost int) // nil: not known
+	// scaling is Cluster.Scaling.
+	scaling func(service string) (want int, says string, ok bool)
 }
 
 // peer makes a member's row, with the way to it.
@@ -48,7 +50,7 @@ func (s *Server) moment(ctx context.Context, c *Cluster) *moment {
 		}
 		return x
 	}
-	return &moment{pane: newPane(c.Views.View(), s.deps.Clock.Mono()), explain: explain, rollouts: c.Rollouts, path: s.deps.Path}
+	return &moment{pane: newPane(c.Views.View(), s.deps.Clock.Mono()), explain: explain, rollouts: c.Rollouts, path: s.deps.Path, scaling: c.Scaling}
 }
 
 // want is how many replicas a service should have now: its number, or one on every

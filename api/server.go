@@ -65,6 +65,9 @@ type Cluster struct {
 	Rollouts interface {
 		Rollout(service string) (shoal.RolloutReport, error)
 	}
+	// Scaling says how many replicas this peer would have an autoscaled service have, and in
+	// one line what it measures and what holds it. nil: it does not watch.
+	Scaling func(service string) (want int, says string, ok bool)
 }
 
 // Deps are the ports a Server works through. Cluster is asked on every request, so

@@ -53,6 +53,17 @@ type Service struct {
 	Accepted  time.Time         `json:"accepted,omitzero"`
 	Conflicts int               `json:"conflicts"`
 	Stopped   bool              `json:"stopped"`
+	Autoscale *Autoscaled       `json:"autoscale,omitempty"`
+}
+
+// Autoscaled says how a service is scaled by its load.
+type Autoscaled struct {
+	Min     int    `json:"min"`
+	Max     int    `json:"max"`
+	Targets string `json:"targets"`        // "cpu 60%, connections 100"
+	Wanted  int    `json:"wanted"`         // what the asked peer calls for
+	Says    string `json:"says,omitempty"` // what it measures, and what holds it
+	Last    string `json:"last,omitempty"` // why there are as many replicas as there are, if the load called for them
 }
 
 // Port is one container port; where it is published as far as that is known.

@@ -149,7 +149,7 @@ func (c *Cluster) Deps() api.Deps {
 		Cluster: func() (*api.Cluster, bool) {
 			c.mu.Lock()
 			defer c.mu.Unlock()
-			out := &api.Cluster{Wishes: c, Views: c, Remote: c, Reach: reacher{c}, Rollouts: c}
+			out := &api.Cluster{Wishes: c, Views: c, Remote: c, Reach: reacher{c}, Rollouts: c, Scaling: c.scaling}
 			if !c.images.absent {
 				out.Images, out.Mover = library{c}, library{c}
 			}

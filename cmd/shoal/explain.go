@@ -61,6 +61,9 @@ func (a *app) describeExplanation(x api.Explanation) error {
 		{"Service", fmt.Sprintf("%s, %s, %d of %d ready", x.Name, x.Mode, x.Ready, x.Replicas)},
 		{"Image", x.Image},
 		{"Revision", a.revision(x.Revision)},
+		{"Autoscale", autoscaleText(x.Autoscale)},
+		{"Load", loadText(x.Autoscale)},
+		{"Scaled by", lastText(x.Autoscale)},
 		{"Never", x.Never},
 	})
 	if err != nil {

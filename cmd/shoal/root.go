@@ -71,7 +71,7 @@ A first cluster:
 	root.AddCommand(
 		a.initCmd(), a.joinCmd(), a.leaveCmd(), a.tokenCmd(), a.peerCmd(),
 		a.imageCmd(), a.deployCmd(), a.runCmd(), a.lsCmd(), a.psCmd(), a.inspectCmd(), a.explainCmd(),
-		a.scaleCmd(), a.updateCmd(), a.rolloutCmd(), a.rollbackCmd(), a.stopCmd(), a.startCmd(), a.restartCmd(), a.rmCmd(),
+		a.scaleCmd(), a.autoscaleCmd(), a.updateCmd(), a.rolloutCmd(), a.rollbackCmd(), a.stopCmd(), a.startCmd(), a.restartCmd(), a.rmCmd(),
 		a.logsCmd(), a.execCmd(), a.cpCmd(), a.networkCmd(), a.portsCmd(), a.portForwardCmd(), a.topCmd(), a.eventsCmd(), a.doctorCmd(), a.metricsCmd(), a.debugCmd(), a.versionCmd(),
 	)
 	root.AddCommand(a.contextCmd(), a.completionCmd(), a.dialStdioCmd())

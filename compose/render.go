@@ -130,6 +130,7 @@ type (
 		Prefer      string         `yaml:"prefer,omitempty"`
 		Proxy       bool           `yaml:"proxy_protocol,omitempty"`
 		Rollout     map[string]any `yaml:"rollout,omitempty"`
+		Autoscale   map[string]any `yaml:"autoscale,omitempty"`
 		Canary      any            `yaml:"canary,omitempty"`
 	}
 )
@@ -223,6 +224,7 @@ func serviceOf(s *shoal.Spec, mask bool) serviceYAML {
 		},
 	}
 	out.Deploy.Update, out.Deploy.Rollback, out.Shoal.Rollout = rolloutOf(s)
+	out.Shoal.Autoscale = autoscaleOf(s.Autoscale)
 	out.Shoal.Canary = canaryOf(s.Rollout.Canary)
 	if s.VolumesAnywhere {
 		out.Shoal.Volumes = "anywhere"

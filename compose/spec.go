@@ -74,6 +74,7 @@ func (c *converter) spec() shoal.Spec {
 	c.deploy()
 	c.extension()
 	c.rollouts()
+	c.autoscale()
 	c.validate()
 	return c.out
 }

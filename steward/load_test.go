@@ -85,7 +85,7 @@ func TestInput(t *testing.T) {
 		"one is not ready":         {func(w *world) { w.loads[0], w.phases[0] = 1000, shoal.PhaseRunning }, "cpu 60% of 60%"},
 		"one is not heard":         {func(w *world) { w.self, w.loads[2], w.dead["c"] = "a", 1000, true }, "cpu 60% of 60%"},
 		"one is beyond the number": {func(w *world) { w.loads[2], w.service.Replicas = 900, 2 }, "cpu 60% of 60%"},
-		"of the reservation":       {func(w *world) { w.service.Spec.Reservations.CPUMilli = 500 }, "cpu 120% of 60%; 6 called for, 15s after the last change"},
+		"of the reservation":       {func(w *world) { w.service.Spec.Reservations.CPUMilli = 500 }, "cpu 120% of 60%; 6 called for, in 5s: the last change is too near"},
 		"memory too":               {func(w *world) { w.service.Spec.Autoscale.Memory = 80 }, "cpu 60% of 60%, memory 0.9% of 80%"},
 		"all peers carry": {func(w *world) {
 			w.service.Spec.Autoscale.Connections, w.service.Spec.Autoscale.Requests = 50, 10

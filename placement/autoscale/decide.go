@@ -10,9 +10,15 @@ import (
 	"github.com/shoalnet/shoal"
 )
 
-// Pace is the time between two changes: before that nobody has measured what the last one
-// did. Loads are told every 15 s.
-const Pace = 15 * time.Second
+// Loads are told every 15 s by each peer, at times of its own.
+const (
+	// period is how far the steps go, and the time before replicas are taken away after a
+	// change: nobody has measured before what that did.
+	period = 15 * time.Second
+	// gap is the time before there are more after a change. It can be short: the load that
+	// is known, divided by the target, does not grow by adding replicas.
+	gap = 5 * time.Second
+)
 
 // Input is what a decision is made from.
 type Input struct {
@@ -42,6 +48,7 @@ type Memory struct {
 	since   time.Duration // current and said were first seen
 	busy    time.Duration // a connection was last seen
 	isBusy  bool          // when looked at last
+	low     calls         // what current was in the last period, as up
 	up      calls         // each of more than those before
 	down    calls         // each of fewer
 }
@@ -51,7 +58,9 @@ func Decide(a *shoal.Autoscale, m Memory, in Input) (Memory, Decision) {
 	m = m.see(&in)
 	d := decision{a: a, in: &in, m: &m}
 	d.recommend()
-	m.up = m.up.add(d.n, in.Now, a.UpWindow, func(old, now int) bool { return old >= now })
+	least := func(old, now int) bool { return old >= now }
+	m.low = m.low.add(in.Current, in.Now, period, least)
+	m.up = m.up.add(d.n, in.Now, a.UpWindow, least)
 	m.down = m.down.add(d.n, in.Now, a.DownWindow, func(old, now int) bool { return old <= now })
 	return m, d.gate()
 }
@@ -105,14 +114,14 @@ func (d *decision) recommend() {
 // gate says which of what is called for is done now.
 func (d *decision) gate() Decision {
 	cur, now := d.in.Current, d.in.Now
-	manual, paced := d.m.since+d.a.Manual-now, d.m.since+Pace-now
+	manual := d.m.since + d.a.Manual - now
 	switch bound := d.a.Clamp(cur); {
 	case d.in.Held != "":
 		return d.stay(d.in.Held, 0)
 	case bound != cur: // the bounds wait for nothing
 		return Decision{Want: bound, Why: fmt.Sprintf("%d is outside of %d-%d: %[1]d -> %[4]d", cur, d.a.Min, d.a.Max, bound)}
 	case cur == 0 && d.n > 0: // somebody waits
-		return d.change(d.n)
+		return d.change(d.limit(d.n))
 	case d.in.Manual && manual > 0:
 		return d.stay(fmt.Sprintf("manual: %d for another %s", cur, words(manual)), now+manual)
 	}
@@ -127,11 +136,17 @@ func (d *decision) gate() Decision {
 		want = down.n
 	}
 	want = d.a.Clamp(want) // what was called for within other bounds
-	switch {
-	case want != cur && paced > 0:
-		return d.stay(fmt.Sprintf("%d called for, %s after the last change", d.n, words(paced)), now+paced)
-	case want != cur:
-		return d.change(want)
+	paced := d.m.since + period
+	if want > cur {
+		paced = d.m.since + gap
+	}
+	switch limit := d.limit(want); {
+	case want != cur && paced > now:
+		return d.stay(fmt.Sprintf("%d called for, in %s: the last change is too near", d.n, words(paced-now)), paced)
+	case limit != cur:
+		return d.change(limit)
+	case want > cur:
+		return d.stay(fmt.Sprintf("%d called for, the next step in %s", d.n, words(d.m.low[0].at+period-now)), d.m.low[0].at+period)
 	case d.n > cur:
 		return d.stay(fmt.Sprintf("%d called for, held by the up window for %s", d.n, words(up.at+d.a.UpWindow-now)), up.at+d.a.UpWindow)
 	case d.n < cur:
@@ -142,14 +157,20 @@ func (d *decision) gate() Decision {
 	return d.stay("", d.wake)
 }
 
-// change goes towards want, a step at most.
-func (d *decision) change(want int) Decision {
-	cur := d.in.Current
-	want = min(want, cur+step(d.a.UpStep, cur, max(cur, 4)))
+// limit goes towards want, a step at most: to more from the fewest there were in the last
+// period, to fewer from what there is, as that happens once in a period.
+func (d *decision) limit(want int) int {
+	cur, low := d.in.Current, d.m.low[0].n
+	want = min(want, max(cur, low+step(d.a.UpStep, low, max(low, 4))))
 	if !d.isIdle {
 		want = max(want, cur-step(d.a.DownStep, cur, cur))
 	}
-	calls := ""
+	return want
+}
+
+// change says what is done, and why.
+func (d *decision) change(want int) Decision {
+	cur, calls := d.in.Current, ""
 	if want != d.n {
 		calls = fmt.Sprintf(" calls for %d", d.n)
 	}

@@ -153,15 +153,21 @@ func TestSteps(t *testing.T) {
 		a.Max, a.UpStep, a.DownStep = 100, shoal.Share{Percent: 50}, shoal.Share{N: 10}
 	}), 4)
 	s.want(s.pass(time.Minute, spread(18)),
-		"15s cpu 450% of 60% calls for 30: 4 -> 6", "30s cpu 300% of 60% calls for 30: 6 -> 9",
-		"45s cpu 200% of 60% calls for 30: 9 -> 13", "1m0s cpu 138% of 60% calls for 30: 13 -> 19",
-		"cpu 95% of 60%; 30 called for, 15s after the last change")
+		"5s cpu 450% of 60% calls for 30: 4 -> 6", "20s cpu 300% of 60% calls for 30: 6 -> 9",
+		"35s cpu 200% of 60% calls for 30: 9 -> 13", "50s cpu 138% of 60% calls for 30: 13 -> 19",
+		"cpu 95% of 60%; 30 called for, the next step in 5s")
 	s = begin(t, shape(func(a *shoal.Autoscale) { a.Max, a.DownStep, a.DownWindow = 100, shoal.Share{N: 10}, 0 }), 30)
 	s.want(s.pass(35*time.Second, spread(1.2)),
-		"15s cpu 4% of 60% calls for 2: 30 -> 20", "30s cpu 6% of 60% calls for 2: 20 -> 10", "cpu 12% of 60%; 2 called for, 10s after the last change")
+		"15s cpu 4% of 60% calls for 2: 30 -> 20", "30s cpu 6% of 60% calls for 2: 20 -> 10",
+		"cpu 12% of 60%; 2 called for, in 10s: the last change is too near")
 	s = begin(t, shape(func(a *shoal.Autoscale) { a.Max = 100 }), 2) // nothing is said: 4 more, then twice as many
-	s.want(s.pass(50*time.Second, spread(60)), "15s cpu 3000% of 60% calls for 100: 2 -> 6", "30s cpu 1000% of 60% calls for 100: 6 -> 12",
-		"45s cpu 500% of 60% calls for 100: 12 -> 24", "cpu 250% of 60%; 100 called for, 10s after the last change")
+	s.want(s.pass(40*time.Second, spread(60)), "5s cpu 3000% of 60% calls for 100: 2 -> 6", "20s cpu 1000% of 60% calls for 100: 6 -> 12",
+		"35s cpu 500% of 60% calls for 100: 12 -> 24", "cpu 250% of 60%; 100 called for, the next step in 10s")
+	s = begin(t, shape(), 3) // what is told bit by bit need not wait for a step to be over
+	s.pass(20*time.Second, spread(1.8))
+	s.want(s.pass(0, spread(2.4)), "20s cpu 80% of 60%: 3 -> 4", "cpu 60% of 60%")
+	s.want(s.pass(10*time.Second, spread(3.6)), "25s cpu 90% of 60%: 4 -> 6", "cpu 60% of 60%")
+	s.want(s.pass(4*time.Second, spread(6)), "30s cpu 100% of 60% calls for 10: 6 -> 7", "cpu 86% of 60%; 10 called for, in 1s: the last change is too near")
 }
 
 func TestUpWindow(t *testing.T) {
@@ -190,7 +196,7 @@ func TestBoundsAndHolds(t *testing.T) {
 	s.in.Held = "the rollout is paused"
 	s.want(s.pass(time.Hour, spread(9)), "cpu 300% of 60%; the rollout is paused")
 	s.in.Held = ""
-	s.want(s.pass(time.Second, spread(5.4)), "1h0m0s cpu 180% of 60% calls for 9: 3 -> 7", "cpu 77% of 60%; 9 called for, 14s after the last change")
+	s.want(s.pass(time.Second, spread(5.4)), "1h0m0s cpu 180% of 60% calls for 9: 3 -> 7", "cpu 77% of 60%; 9 called for, in 4s: the last change is too near")
 }
 
 func TestToZeroAndBack(t *testing.T) {

@@ -130,7 +130,7 @@ func TestLoads(t *testing.T) {
 		follows        time.Duration // when the number is as at the end for good
 	}{
 		"steady":    {func(time.Duration) float64 { return 1.8 }, time.Hour, 0, 0, [2]int{3, 3}, 1, 0},
-		"step up":   {func(t time.Duration) float64 { return pick(t < 5*time.Minute, 1.8, 6) }, 20 * time.Minute, 5, 1, [2]int{9, 11}, 100, 12 * time.Minute},
+		"step up":   {func(t time.Duration) float64 { return pick(t < 5*time.Minute, 1.8, 6) }, 20 * time.Minute, 6, 1, [2]int{9, 11}, 100, 12 * time.Minute},
 		"step down": {func(t time.Duration) float64 { return pick(t < 5*time.Minute, 1.8, 1) }, 20 * time.Minute, 1, 0, [2]int{2, 2}, 1, 11 * time.Minute},
 		"ramp":      {func(t time.Duration) float64 { return 1.8 + t.Minutes()/5 }, 40 * time.Minute, 20, 0, [2]int{15, 18}, 10, 40 * time.Minute},
 		"sine of 10 minutes": { // it goes up and down as often as the load, and not more

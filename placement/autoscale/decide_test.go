@@ -83,11 +83,10 @@ func TestCalls(t *testing.T) {
 
 // story plays loads at times, and what is decided changes the number of replicas.
 type story struct {
-	t   *testing.T
-	a   *shoal.Autoscale
-	in  Input
-	m   Memory
-	log []string
+	t  *testing.T
+	a  *shoal.Autoscale
+	in Input
+	m  Memory
 }
 
 func begin(t *testing.T, a *shoal.Autoscale, current int) *story {

@@ -187,7 +187,9 @@ func TestSettles(t *testing.T) {
 		a := shape(func(a *shoal.Autoscale) { a.Max = 20 })
 		got := w.run(a, from, 40*time.Minute)
 		n := got[len(got)-1]
-		if rest := got[25*60]; rest != n && rest != n+1 || w.turns > 1 {
+		// A load that lies at the edge of the tolerance may be met by a dip of the noise late,
+		// and then all that the tolerance left is taken away at once.
+		if rest := got[25*60]; rest < n || rest > n+1+n/10 || w.turns > 1 {
 			t.Fatalf("%d at 25 minutes, %d at 40, %d turns", rest, n, w.turns)
 		}
 		if n < a.Min || n > a.Max {

@@ -50,7 +50,7 @@ func socket(t *testing.T, s *Switch, i byte) *net.UDPConn {
 			r.err = fmt.Errorf("ip: %w: %s", err, out)
 			return
 		}
-		r.c, r.err = net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(10, 213, 0, i), Port: 7})
+		r.c, r.err = net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(10, 214, 0, i), Port: 7})
 	}()
 	r := <-done
 	if r.err != nil {
@@ -102,7 +102,7 @@ func TestTAP(t *testing.T) {
 			msg := make([]byte, 8)
 			for range n {
 				binary.BigEndian.PutUint64(msg, uint64(time.Since(start)))
-				if _, err := a.WriteToUDP(msg, &net.UDPAddr{IP: net.IPv4(10, 213, 0, 2), Port: 7}); err != nil {
+				if _, err := a.WriteToUDP(msg, &net.UDPAddr{IP: net.IPv4(10, 214, 0, 2), Port: 7}); err != nil {
 					sent <- err
 					return
 				}

@@ -12,6 +12,9 @@ type Claim struct {
 	Replica  ReplicaID
 	Revision RevisionID
 	Since    HLC // when the holder first claimed this slot; ties only
+	// Outcome is what its runs came to so far, of a service that runs to completion; nil:
+	// nothing yet. Once it is over it counts for good, also if its holder is removed.
+	Outcome *JobOutcome
 }
 
 // Release says that a holder let a slot go. YieldTo names the winner it yielded

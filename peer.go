@@ -43,6 +43,12 @@ func (p *Peer) Name() string {
 // no address any more. It stays a member by its key, and may come back by a new token.
 func (p *Peer) Left() bool { return p.Facts.Leaving && len(p.Facts.Addrs) == 0 }
 
+// TakesSlots reports whether the peer may be given slots, if it lives: it is a member that
+// is not cordoned, draining or on its way out.
+func (p *Peer) TakesSlots() bool {
+	return !p.Removed && !p.Cordoned && !p.Draining && !p.Facts.Leaving
+}
+
 // Zone returns the peer's zone label, "" if it has none.
 func (p *Peer) Zone() string { return p.Facts.Labels["zone"] }
 

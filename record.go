@@ -188,6 +188,7 @@ type Holding struct {
 	Replica  ReplicaID
 	Revision RevisionID
 	Since    HLC // zero in a draft: the store stamps it with the record's HLC
+	Outcome  *JobOutcome
 }
 
 // ClaimBody is all that a peer holds of a service, and what it released last.

@@ -79,6 +79,50 @@ func (s Selector) Matches(value string, ok bool) bool {
 	case OpNotExists:
 		return !ok
 	case OpExists:
+		return ok
 	}
-	return ok
+	return false // an operator of a later version
+}
+
+// Label returns the value of a label of the peer, or of a pseudo-label with one value.
+func (p *Peer) Label(key string) (string, bool) {
+	switch key {
+	case "peer":
+		return p.Name(), true
+	case "peer.id":
+		return string(p.ID), true
+	}
+	v, ok := p.Facts.Labels[key]
+	return v, ok
+}
+
+// Matches reports whether the peer satisfies a selector. A key that the peer does not
+// have is unequal to everything, as in Kubernetes.
+func (p *Peer) Matches(s Selector) bool {
+	if s.Key == "platform" {
+		return s.matchesAny(p.Facts.Platforms)
+	}
+	value, ok := p.Label(s.Key)
+	return s.Matches(value, ok)
+}
+
+// MatchesAll reports whether the peer satisfies all selectors.
+func (p *Peer) MatchesAll(constraints []Selector) bool {
+	return !slices.ContainsFunc(constraints, func(s Selector) bool { return !p.Matches(s) })
+}
+
+// matchesAny is Matches for a key with several values.
+func (s Selector) matchesAny(have []string) bool {
+	found := slices.ContainsFunc(s.Values, func(v string) bool { return slices.Contains(have, v) })
+	switch s.Op {
+	case OpEqual, OpIn:
+		return found
+	case OpNotEqual, OpNotIn:
+		return !found
+	case OpNotExists:
+		return len(have) == 0
+	case OpExists:
+		return len(have) > 0
+	}
+	return false
 }

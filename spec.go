@@ -31,8 +31,10 @@ type Mode string
 
 // The modes.
 const (
-	ModeReplicated Mode = "replicated" // slots 0..n-1
-	ModeGlobal     Mode = "global"     // one slot per feasible peer
+	ModeReplicated    Mode = "replicated"     // slots 0..n-1
+	ModeGlobal        Mode = "global"         // one slot per feasible peer
+	ModeReplicatedJob Mode = "replicated-job" // slots 0..n-1, each of which runs until it ended well
+	ModeGlobalJob     Mode = "global-job"     // the same on every feasible peer
 )
 
 // Strategy says which feasible peer a slot prefers.
@@ -168,6 +170,8 @@ type Spec struct {
 	Rollback *Rollout
 	// Autoscale sets the number of replicas by their load; nil: users do.
 	Autoscale *Autoscale
+	// Job says how a service in one of the job modes runs to its end; nil in the others.
+	Job *Job
 }
 
 // Size is what placement counts for one replica: the reservation, or the limit

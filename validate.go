@@ -65,7 +65,7 @@ func (s *Spec) Validate() error {
 		s.checkProject, s.checkImage,
 		func() error { return CheckReplicas(s.Replicas) },
 		s.checkEnums, s.checkEnv, s.checkPorts, s.checkResources, s.checkHealth, s.checkTimes,
-		s.checkSetup, s.checkPlace, s.checkReach, s.checkNetworks, s.checkRollouts, s.checkAutoscale,
+		s.checkSetup, s.checkPlace, s.checkReach, s.checkNetworks, s.checkRollouts, s.checkAutoscale, s.checkJob,
 	}
 	for _, check := range checks {
 		if err := check(); err != nil {
@@ -106,8 +106,12 @@ func (s *Spec) checkImage() error {
 }
 
 func (s *Spec) checkEnums() error {
-	if s.Mode != ModeReplicated && s.Mode != ModeGlobal {
-		return oneOf("mode", s.Mode, ModeReplicated, ModeGlobal)
+	switch s.Mode {
+	case ModeReplicated, ModeGlobal:
+	case ModeReplicatedJob, ModeGlobalJob:
+		return invalid("mode", "%s is not carried out yet", s.Mode)
+	default:
+		return oneOf("mode", s.Mode, ModeReplicated, ModeGlobal, ModeReplicatedJob, ModeGlobalJob)
 	}
 	if s.Strategy != StrategySpread && s.Strategy != StrategyBinpack {
 		return oneOf("strategy", s.Strategy, StrategySpread, StrategyBinpack)

@@ -12,56 +12,6 @@ import (
 	"github.com/shoalnet/shoal"
 )
 
-// matches reports whether a peer satisfies one selector. A key that the peer does
-// not have is unequal to everything, as in Kubernetes.
-func matches(p *shoal.Peer, s shoal.Selector) bool {
-	if s.Key == "platform" {
-		return matchesAny(p.Facts.Platforms, s)
-	}
-	value, ok := label(p, s.Key)
-	switch s.Op {
-	case shoal.OpEqual, shoal.OpIn:
-		return ok && slices.Contains(s.Values, value)
-	case shoal.OpNotEqual, shoal.OpNotIn:
-		return !ok || !slices.Contains(s.Values, value)
-	case shoal.OpExists:
-		return ok
-	case shoal.OpNotExists:
-		return !ok
-	default:
-		return false
-	}
-}
-
-// matchesAny is matches for a key with several values.
-func matchesAny(have []string, s shoal.Selector) bool {
-	any := slices.ContainsFunc(s.Values, func(v string) bool { return slices.Contains(have, v) })
-	switch s.Op {
-	case shoal.OpEqual, shoal.OpIn:
-		return any
-	case shoal.OpNotEqual, shoal.OpNotIn:
-		return !any
-	case shoal.OpExists:
-		return len(have) > 0
-	case shoal.OpNotExists:
-		return len(have) == 0
-	default:
-		return false
-	}
-}
-
-// label returns the value of a label or of a pseudo-label of shoal.Selector.
-func label(p *shoal.Peer, key string) (string, bool) {
-	switch key {
-	case "peer":
-		return p.Name(), true
-	case "peer.id":
-		return string(p.ID), true
-	}
-	v, ok := p.Facts.Labels[key]
-	return v, ok
-}
-
 // selectorText writes a selector as the command line reads it.
 func selectorText(s shoal.Selector) string {
 	switch s.Op {
@@ -79,7 +29,7 @@ func selectorText(s shoal.Selector) string {
 // unmatched returns the first selector the peer does not satisfy.
 func unmatched(p *shoal.Peer, constraints []shoal.Selector) (shoal.Selector, bool) {
 	for _, s := range constraints {
-		if !matches(p, s) {
+		if !p.Matches(s) {
 			return s, true
 		}
 	}

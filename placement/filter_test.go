@@ -54,8 +54,8 @@ func TestSelectors(t *testing.T) {
 		{"region", "~", []string{"jp"}, false, "region~jp"},
 	} {
 		s := shoal.Selector{Key: c.key, Op: c.op, Values: c.values}
-		if got := matches(peer, s); got != c.want {
-			t.Errorf("matches(%s) = %v, want %v", c.text, got, c.want)
+		if got := peer.Matches(s); got != c.want {
+			t.Errorf("Matches(%s) = %v, want %v", c.text, got, c.want)
 		}
 		if got := selectorText(s); got != c.text {
 			t.Errorf("selectorText = %q, want %q", got, c.text)

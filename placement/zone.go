@@ -46,7 +46,7 @@ func (w *world) zoned(key string) *zoning {
 	z := &zoning{of: make([]int, len(w.peers))}
 	values := make([]string, len(w.peers))
 	for i := range w.peers {
-		values[i], _ = label(w.peers[i].peer, key)
+		values[i], _ = w.peers[i].peer.Label(key)
 		if at, ok := slices.BinarySearch(z.names, values[i]); !ok {
 			z.names = slices.Insert(z.names, at, values[i])
 		}

@@ -208,7 +208,7 @@ func claimMessage(b *shoal.ClaimBody) *shoalv1.ClaimBody {
 	for _, h := range b.Holds {
 		m.Holds = append(m.Holds, &shoalv1.Holding{
 			Slot: int32(h.Slot), Replica: replicaBytes(h.Replica),
-			Revision: known.pick(h.Revision), Since: hlcMessage(h.Since),
+			Revision: known.pick(h.Revision), Since: hlcMessage(h.Since), Outcome: outcomeMessage(h.Outcome),
 		})
 	}
 	m.Revisions = revisionMessages(known.rows)
@@ -236,7 +236,7 @@ func claimOf(m *shoalv1.ClaimBody) (*shoal.ClaimBody, error) {
 			return nil, err
 		}
 		b.Holds = append(b.Holds, shoal.Holding{
-			Slot: int(h.GetSlot()), Replica: id, Revision: rev, Since: hlcOf(h.GetSince()),
+			Slot: int(h.GetSlot()), Replica: id, Revision: rev, Since: hlcOf(h.GetSince()), Outcome: outcomeOf(h.GetOutcome()),
 		})
 	}
 	for _, slot := range m.GetData() {

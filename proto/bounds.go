@@ -224,6 +224,7 @@ func (c *checker) claim(b *shoal.ClaimBody) {
 	for _, h := range b.Holds {
 		c.between("slot", int64(h.Slot), 0, maxSlot)
 		c.revision("holds", h.Revision, true)
+		c.outcome(h.Outcome)
 	}
 	for _, r := range b.Released {
 		c.between("slot", int64(r.Slot), 0, maxSlot)
@@ -305,6 +306,7 @@ func (c *checker) spec(s *shoal.Spec) {
 		c.rollout("rollback", s.Rollback)
 	}
 	c.autoscale(s.Autoscale)
+	c.job(s.Job)
 }
 
 // checkState checks every bound of a peer's state.

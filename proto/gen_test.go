@@ -114,8 +114,8 @@ var genSpec = rapid.Custom(func(t *rapid.T) shoal.Spec {
 		},
 		StopSignal: genText.Draw(t, "signal"), StopGrace: genDuration.Draw(t, "grace"),
 		Rollout: genRollout.Draw(t, "rollout"), Rollback: genRollback.Draw(t, "rollback"),
-		Autoscale: genAutoscale.Draw(t, "autoscale"),
-		Setup:     genSetup.Draw(t, "setup"), SpreadBy: genText.Draw(t, "spread by"), VolumesAnywhere: rapid.Bool().Draw(t, "anywhere"),
+		Autoscale: genAutoscale.Draw(t, "autoscale"), Job: genJob.Draw(t, "job"),
+		Setup: genSetup.Draw(t, "setup"), SpreadBy: genText.Draw(t, "spread by"), VolumesAnywhere: rapid.Bool().Draw(t, "anywhere"),
 		Restarts: genCount.Draw(t, "restarts asked"),
 		LB:       shoal.LB(genText.Draw(t, "lb")), Prefer: shoal.Prefer(genText.Draw(t, "prefer")), ProxyProtocol: rapid.Bool().Draw(t, "proxy"),
 		Digest: rapid.OneOf(rapid.Just(""), genDigest).Draw(t, "digest"), Platforms: genPlatforms.Draw(t, "platforms"),
@@ -319,6 +319,23 @@ func genScale(t *rapid.T) shoal.Body {
 	return b
 }
 
+var genJob = rapid.Custom(func(t *rapid.T) *shoal.Job {
+	if !rapid.Bool().Draw(t, "job?") {
+		return nil
+	}
+	return &shoal.Job{Attempts: genCount.Draw(t, "attempts"), Parallelism: genCount.Draw(t, "parallelism"), Deadline: genDuration.Draw(t, "deadline")}
+})
+
+var genOutcome = rapid.Custom(func(t *rapid.T) *shoal.JobOutcome {
+	if !rapid.Bool().Draw(t, "outcome?") {
+		return nil
+	}
+	return &shoal.JobOutcome{
+		Attempts: genCount.Draw(t, "attempts"), Completed: rapid.Bool().Draw(t, "completed"), Failed: rapid.Bool().Draw(t, "failed"),
+		Code: rapid.IntRange(-255, 255).Draw(t, "code"), Why: genText.Draw(t, "why"), At: rapid.Int64Range(0, 1<<40).Draw(t, "at"),
+	}
+})
+
 func genClaim(t *rapid.T) shoal.Body {
 	rev := rapid.OneOf(rapid.SampledFrom([]shoal.RevisionID{{}, {Seq: 1, Author: "A"}, {Seq: 2, Author: "B"}}), genRev)
 	return &shoal.ClaimBody{
@@ -326,7 +343,7 @@ func genClaim(t *rapid.T) shoal.Body {
 		Holds: sliceOf(rapid.Custom(func(t *rapid.T) shoal.Holding {
 			return shoal.Holding{
 				Slot: genSlot.Draw(t, "slot"), Replica: genReplica.Draw(t, "replica"),
-				Revision: rev.Draw(t, "revision"), Since: genHLC.Draw(t, "since"),
+				Revision: rev.Draw(t, "revision"), Since: genHLC.Draw(t, "since"), Outcome: genOutcome.Draw(t, "outcome"),
 			}
 		}), 5).Draw(t, "holds"),
 		Released: sliceOf(rapid.Custom(func(t *rapid.T) shoal.Release {

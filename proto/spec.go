@@ -52,6 +52,7 @@ func specMessage(s *shoal.Spec) *shoalv1.Spec {
 		m.Rollback = rolloutMessage(s.Rollback)
 	}
 	m.Autoscale = autoscaleMessage(s.Autoscale)
+	m.Job = jobMessage(s.Job)
 	return m
 }
 
@@ -106,5 +107,6 @@ func specOf(m *shoalv1.Spec) (shoal.Spec, error) {
 		s.Rollback = &r
 	}
 	s.Autoscale = autoscaleOf(m.GetAutoscale())
+	s.Job = jobOf(m.GetJob())
 	return s, nil
 }

@@ -330,15 +330,15 @@ func (s *serviceVerdict) join(b *shoal.GoneBody) {
 }
 
 // claim adds what a peer holds. A removed one holds nothing: only its data may be there
-// still.
+// still, and what its jobs came to stays true.
 func (s *serviceVerdict) claim(b *shoal.ClaimBody, removed bool) {
 	for _, h := range b.Holds {
-		if removed {
+		if removed && !h.Outcome.Over() {
 			s.homes = append(s.homes, shoal.Home{Peer: b.Peer, Service: s.name, Slot: h.Slot})
 			continue
 		}
 		s.claims = append(s.claims, shoal.Claim{
-			Holder: b.Peer, Service: s.name, Slot: h.Slot, Replica: h.Replica, Revision: h.Revision, Since: h.Since,
+			Holder: b.Peer, Service: s.name, Slot: h.Slot, Replica: h.Replica, Revision: h.Revision, Since: h.Since, Outcome: h.Outcome,
 		})
 	}
 	for _, r := range b.Released {

@@ -1438,8 +1438,9 @@ type Holding struct {
 	Slot    int32                  `protobuf:"varint,1,opt,name=slot,proto3" json:"slot,omitempty"`
 	Replica []byte                 `protobuf:"bytes,2,opt,name=replica,proto3" json:"replica,omitempty"`
 	// 1-based index into ClaimBody.revisions; 0: none.
-	Revision      uint32 `protobuf:"varint,3,opt,name=revision,proto3" json:"revision,omitempty"`
-	Since         *Hlc   `protobuf:"bytes,4,opt,name=since,proto3" json:"since,omitempty"`
+	Revision      uint32   `protobuf:"varint,3,opt,name=revision,proto3" json:"revision,omitempty"`
+	Since         *Hlc     `protobuf:"bytes,4,opt,name=since,proto3" json:"since,omitempty"`
+	Outcome       *Outcome `protobuf:"bytes,5,opt,name=outcome,proto3" json:"outcome,omitempty"` // absent: nothing yet
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1502,6 +1503,98 @@ func (x *Holding) GetSince() *Hlc {
 	return nil
 }
 
+func (x *Holding) GetOutcome() *Outcome {
+	if x != nil {
+		return x.Outcome
+	}
+	return nil
+}
+
+// Outcome is what the runs of a slot of a job came to so far.
+type Outcome struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Attempts      uint32                 `protobuf:"varint,1,opt,name=attempts,proto3" json:"attempts,omitempty"`
+	Completed     bool                   `protobuf:"varint,2,opt,name=completed,proto3" json:"completed,omitempty"`
+	Failed        bool                   `protobuf:"varint,3,opt,name=failed,proto3" json:"failed,omitempty"`
+	Code          int32                  `protobuf:"zigzag32,4,opt,name=code,proto3" json:"code,omitempty"`
+	Why           string                 `protobuf:"bytes,5,opt,name=why,proto3" json:"why,omitempty"`
+	At            int64                  `protobuf:"varint,6,opt,name=at,proto3" json:"at,omitempty"` // Unix seconds by the holder's clock
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Outcome) Reset() {
+	*x = Outcome{}
+	mi := &file_shoal_v1_state_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Outcome) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Outcome) ProtoMessage() {}
+
+func (x *Outcome) ProtoReflect() protoreflect.Message {
+	mi := &file_shoal_v1_state_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Outcome.ProtoReflect.Descriptor instead.
+func (*Outcome) Descriptor() ([]byte, []int) {
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *Outcome) GetAttempts() uint32 {
+	if x != nil {
+		return x.Attempts
+	}
+	return 0
+}
+
+func (x *Outcome) GetCompleted() bool {
+	if x != nil {
+		return x.Completed
+	}
+	return false
+}
+
+func (x *Outcome) GetFailed() bool {
+	if x != nil {
+		return x.Failed
+	}
+	return false
+}
+
+func (x *Outcome) GetCode() int32 {
+	if x != nil {
+		return x.Code
+	}
+	return 0
+}
+
+func (x *Outcome) GetWhy() string {
+	if x != nil {
+		return x.Why
+	}
+	return ""
+}
+
+func (x *Outcome) GetAt() int64 {
+	if x != nil {
+		return x.At
+	}
+	return 0
+}
+
 // Released is one slot a peer let go.
 type Released struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1514,7 +1607,7 @@ type Released struct {
 
 func (x *Released) Reset() {
 	*x = Released{}
-	mi := &file_shoal_v1_state_proto_msgTypes[20]
+	mi := &file_shoal_v1_state_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1526,7 +1619,7 @@ func (x *Released) String() string {
 func (*Released) ProtoMessage() {}
 
 func (x *Released) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[20]
+	mi := &file_shoal_v1_state_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1539,7 +1632,7 @@ func (x *Released) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Released.ProtoReflect.Descriptor instead.
 func (*Released) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{20}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Released) GetSlot() int32 {
@@ -1578,7 +1671,7 @@ type ClaimBody struct {
 
 func (x *ClaimBody) Reset() {
 	*x = ClaimBody{}
-	mi := &file_shoal_v1_state_proto_msgTypes[21]
+	mi := &file_shoal_v1_state_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1590,7 +1683,7 @@ func (x *ClaimBody) String() string {
 func (*ClaimBody) ProtoMessage() {}
 
 func (x *ClaimBody) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[21]
+	mi := &file_shoal_v1_state_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1603,7 +1696,7 @@ func (x *ClaimBody) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClaimBody.ProtoReflect.Descriptor instead.
 func (*ClaimBody) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{21}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *ClaimBody) GetPeer() string {
@@ -1664,7 +1757,7 @@ type InviteBody struct {
 
 func (x *InviteBody) Reset() {
 	*x = InviteBody{}
-	mi := &file_shoal_v1_state_proto_msgTypes[22]
+	mi := &file_shoal_v1_state_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1676,7 +1769,7 @@ func (x *InviteBody) String() string {
 func (*InviteBody) ProtoMessage() {}
 
 func (x *InviteBody) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[22]
+	mi := &file_shoal_v1_state_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1689,7 +1782,7 @@ func (x *InviteBody) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InviteBody.ProtoReflect.Descriptor instead.
 func (*InviteBody) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{22}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *InviteBody) GetId() string {
@@ -1753,7 +1846,7 @@ type BlobRef struct {
 
 func (x *BlobRef) Reset() {
 	*x = BlobRef{}
-	mi := &file_shoal_v1_state_proto_msgTypes[23]
+	mi := &file_shoal_v1_state_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1765,7 +1858,7 @@ func (x *BlobRef) String() string {
 func (*BlobRef) ProtoMessage() {}
 
 func (x *BlobRef) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[23]
+	mi := &file_shoal_v1_state_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1778,7 +1871,7 @@ func (x *BlobRef) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BlobRef.ProtoReflect.Descriptor instead.
 func (*BlobRef) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{23}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *BlobRef) GetDigest() []byte {
@@ -1821,7 +1914,7 @@ type ImageBody struct {
 
 func (x *ImageBody) Reset() {
 	*x = ImageBody{}
-	mi := &file_shoal_v1_state_proto_msgTypes[24]
+	mi := &file_shoal_v1_state_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1833,7 +1926,7 @@ func (x *ImageBody) String() string {
 func (*ImageBody) ProtoMessage() {}
 
 func (x *ImageBody) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[24]
+	mi := &file_shoal_v1_state_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1846,7 +1939,7 @@ func (x *ImageBody) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImageBody.ProtoReflect.Descriptor instead.
 func (*ImageBody) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{24}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *ImageBody) GetImage() string {
@@ -1931,7 +2024,7 @@ type PolicyBody struct {
 
 func (x *PolicyBody) Reset() {
 	*x = PolicyBody{}
-	mi := &file_shoal_v1_state_proto_msgTypes[25]
+	mi := &file_shoal_v1_state_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1943,7 +2036,7 @@ func (x *PolicyBody) String() string {
 func (*PolicyBody) ProtoMessage() {}
 
 func (x *PolicyBody) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[25]
+	mi := &file_shoal_v1_state_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1956,7 +2049,7 @@ func (x *PolicyBody) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PolicyBody.ProtoReflect.Descriptor instead.
 func (*PolicyBody) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{25}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *PolicyBody) GetId() *RevisionID {
@@ -2019,13 +2112,14 @@ type Spec struct {
 	Networks        []*Attachment          `protobuf:"bytes,33,rep,name=networks,proto3" json:"networks,omitempty"`   // none: the default network
 	Rollback        *Rollout               `protobuf:"bytes,40,opt,name=rollback,proto3" json:"rollback,omitempty"`   // absent: as rollout
 	Autoscale       *Autoscale             `protobuf:"bytes,50,opt,name=autoscale,proto3" json:"autoscale,omitempty"` // absent: users say how many replicas there are
+	Job             *Job                   `protobuf:"bytes,60,opt,name=job,proto3" json:"job,omitempty"`             // absent: it is no job
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
 
 func (x *Spec) Reset() {
 	*x = Spec{}
-	mi := &file_shoal_v1_state_proto_msgTypes[26]
+	mi := &file_shoal_v1_state_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2037,7 +2131,7 @@ func (x *Spec) String() string {
 func (*Spec) ProtoMessage() {}
 
 func (x *Spec) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[26]
+	mi := &file_shoal_v1_state_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2050,7 +2144,7 @@ func (x *Spec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Spec.ProtoReflect.Descriptor instead.
 func (*Spec) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{26}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Spec) GetName() string {
@@ -2298,6 +2392,74 @@ func (x *Spec) GetAutoscale() *Autoscale {
 	return nil
 }
 
+func (x *Spec) GetJob() *Job {
+	if x != nil {
+		return x.Job
+	}
+	return nil
+}
+
+// Job says how the replicas of a service run that end by themselves.
+type Job struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Attempts      int32                  `protobuf:"varint,1,opt,name=attempts,proto3" json:"attempts,omitempty"`
+	Parallelism   int32                  `protobuf:"varint,2,opt,name=parallelism,proto3" json:"parallelism,omitempty"` // slots at once; 0: all
+	DeadlineNs    int64                  `protobuf:"varint,3,opt,name=deadline_ns,json=deadlineNs,proto3" json:"deadline_ns,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Job) Reset() {
+	*x = Job{}
+	mi := &file_shoal_v1_state_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Job) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Job) ProtoMessage() {}
+
+func (x *Job) ProtoReflect() protoreflect.Message {
+	mi := &file_shoal_v1_state_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Job.ProtoReflect.Descriptor instead.
+func (*Job) Descriptor() ([]byte, []int) {
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{28}
+}
+
+func (x *Job) GetAttempts() int32 {
+	if x != nil {
+		return x.Attempts
+	}
+	return 0
+}
+
+func (x *Job) GetParallelism() int32 {
+	if x != nil {
+		return x.Parallelism
+	}
+	return 0
+}
+
+func (x *Job) GetDeadlineNs() int64 {
+	if x != nil {
+		return x.DeadlineNs
+	}
+	return 0
+}
+
 // Autoscale says how many replicas a service has by what they have to do.
 type Autoscale struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -2320,7 +2482,7 @@ type Autoscale struct {
 
 func (x *Autoscale) Reset() {
 	*x = Autoscale{}
-	mi := &file_shoal_v1_state_proto_msgTypes[27]
+	mi := &file_shoal_v1_state_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2332,7 +2494,7 @@ func (x *Autoscale) String() string {
 func (*Autoscale) ProtoMessage() {}
 
 func (x *Autoscale) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[27]
+	mi := &file_shoal_v1_state_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2345,7 +2507,7 @@ func (x *Autoscale) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Autoscale.ProtoReflect.Descriptor instead.
 func (*Autoscale) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{27}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Autoscale) GetMin() int32 {
@@ -2450,7 +2612,7 @@ type Attachment struct {
 
 func (x *Attachment) Reset() {
 	*x = Attachment{}
-	mi := &file_shoal_v1_state_proto_msgTypes[28]
+	mi := &file_shoal_v1_state_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2462,7 +2624,7 @@ func (x *Attachment) String() string {
 func (*Attachment) ProtoMessage() {}
 
 func (x *Attachment) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[28]
+	mi := &file_shoal_v1_state_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2475,7 +2637,7 @@ func (x *Attachment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Attachment.ProtoReflect.Descriptor instead.
 func (*Attachment) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{28}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Attachment) GetNetwork() string {
@@ -2526,7 +2688,7 @@ type Setup struct {
 
 func (x *Setup) Reset() {
 	*x = Setup{}
-	mi := &file_shoal_v1_state_proto_msgTypes[29]
+	mi := &file_shoal_v1_state_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2538,7 +2700,7 @@ func (x *Setup) String() string {
 func (*Setup) ProtoMessage() {}
 
 func (x *Setup) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[29]
+	mi := &file_shoal_v1_state_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2551,7 +2713,7 @@ func (x *Setup) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Setup.ProtoReflect.Descriptor instead.
 func (*Setup) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{29}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Setup) GetUser() string {
@@ -2748,7 +2910,7 @@ type Mount struct {
 
 func (x *Mount) Reset() {
 	*x = Mount{}
-	mi := &file_shoal_v1_state_proto_msgTypes[30]
+	mi := &file_shoal_v1_state_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2760,7 +2922,7 @@ func (x *Mount) String() string {
 func (*Mount) ProtoMessage() {}
 
 func (x *Mount) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[30]
+	mi := &file_shoal_v1_state_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2773,7 +2935,7 @@ func (x *Mount) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Mount.ProtoReflect.Descriptor instead.
 func (*Mount) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{30}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *Mount) GetKind() string {
@@ -2858,7 +3020,7 @@ type Device struct {
 
 func (x *Device) Reset() {
 	*x = Device{}
-	mi := &file_shoal_v1_state_proto_msgTypes[31]
+	mi := &file_shoal_v1_state_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2870,7 +3032,7 @@ func (x *Device) String() string {
 func (*Device) ProtoMessage() {}
 
 func (x *Device) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[31]
+	mi := &file_shoal_v1_state_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2883,7 +3045,7 @@ func (x *Device) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Device.ProtoReflect.Descriptor instead.
 func (*Device) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{31}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *Device) GetHost() string {
@@ -2919,7 +3081,7 @@ type Ulimit struct {
 
 func (x *Ulimit) Reset() {
 	*x = Ulimit{}
-	mi := &file_shoal_v1_state_proto_msgTypes[32]
+	mi := &file_shoal_v1_state_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2931,7 +3093,7 @@ func (x *Ulimit) String() string {
 func (*Ulimit) ProtoMessage() {}
 
 func (x *Ulimit) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[32]
+	mi := &file_shoal_v1_state_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2944,7 +3106,7 @@ func (x *Ulimit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ulimit.ProtoReflect.Descriptor instead.
 func (*Ulimit) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{32}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *Ulimit) GetName() string {
@@ -2979,7 +3141,7 @@ type Logging struct {
 
 func (x *Logging) Reset() {
 	*x = Logging{}
-	mi := &file_shoal_v1_state_proto_msgTypes[33]
+	mi := &file_shoal_v1_state_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2991,7 +3153,7 @@ func (x *Logging) String() string {
 func (*Logging) ProtoMessage() {}
 
 func (x *Logging) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[33]
+	mi := &file_shoal_v1_state_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3004,7 +3166,7 @@ func (x *Logging) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Logging.ProtoReflect.Descriptor instead.
 func (*Logging) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{33}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *Logging) GetDriver() string {
@@ -3034,7 +3196,7 @@ type Port struct {
 
 func (x *Port) Reset() {
 	*x = Port{}
-	mi := &file_shoal_v1_state_proto_msgTypes[34]
+	mi := &file_shoal_v1_state_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3046,7 +3208,7 @@ func (x *Port) String() string {
 func (*Port) ProtoMessage() {}
 
 func (x *Port) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[34]
+	mi := &file_shoal_v1_state_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3059,7 +3221,7 @@ func (x *Port) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Port.ProtoReflect.Descriptor instead.
 func (*Port) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{34}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *Port) GetContainer() uint32 {
@@ -3102,7 +3264,7 @@ type Selector struct {
 
 func (x *Selector) Reset() {
 	*x = Selector{}
-	mi := &file_shoal_v1_state_proto_msgTypes[35]
+	mi := &file_shoal_v1_state_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3114,7 +3276,7 @@ func (x *Selector) String() string {
 func (*Selector) ProtoMessage() {}
 
 func (x *Selector) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[35]
+	mi := &file_shoal_v1_state_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3127,7 +3289,7 @@ func (x *Selector) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Selector.ProtoReflect.Descriptor instead.
 func (*Selector) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{35}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *Selector) GetKey() string {
@@ -3166,7 +3328,7 @@ type Health struct {
 
 func (x *Health) Reset() {
 	*x = Health{}
-	mi := &file_shoal_v1_state_proto_msgTypes[36]
+	mi := &file_shoal_v1_state_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3178,7 +3340,7 @@ func (x *Health) String() string {
 func (*Health) ProtoMessage() {}
 
 func (x *Health) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[36]
+	mi := &file_shoal_v1_state_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3191,7 +3353,7 @@ func (x *Health) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Health.ProtoReflect.Descriptor instead.
 func (*Health) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{36}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *Health) GetDisable() bool {
@@ -3249,7 +3411,7 @@ type Restart struct {
 
 func (x *Restart) Reset() {
 	*x = Restart{}
-	mi := &file_shoal_v1_state_proto_msgTypes[37]
+	mi := &file_shoal_v1_state_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3261,7 +3423,7 @@ func (x *Restart) String() string {
 func (*Restart) ProtoMessage() {}
 
 func (x *Restart) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[37]
+	mi := &file_shoal_v1_state_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3274,7 +3436,7 @@ func (x *Restart) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Restart.ProtoReflect.Descriptor instead.
 func (*Restart) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{37}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *Restart) GetCondition() string {
@@ -3327,7 +3489,7 @@ type Rollout struct {
 
 func (x *Rollout) Reset() {
 	*x = Rollout{}
-	mi := &file_shoal_v1_state_proto_msgTypes[38]
+	mi := &file_shoal_v1_state_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3339,7 +3501,7 @@ func (x *Rollout) String() string {
 func (*Rollout) ProtoMessage() {}
 
 func (x *Rollout) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[38]
+	mi := &file_shoal_v1_state_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3352,7 +3514,7 @@ func (x *Rollout) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Rollout.ProtoReflect.Descriptor instead.
 func (*Rollout) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{38}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *Rollout) GetParallelism() int32 {
@@ -3457,7 +3619,7 @@ type Share struct {
 
 func (x *Share) Reset() {
 	*x = Share{}
-	mi := &file_shoal_v1_state_proto_msgTypes[39]
+	mi := &file_shoal_v1_state_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3469,7 +3631,7 @@ func (x *Share) String() string {
 func (*Share) ProtoMessage() {}
 
 func (x *Share) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[39]
+	mi := &file_shoal_v1_state_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3482,7 +3644,7 @@ func (x *Share) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Share.ProtoReflect.Descriptor instead.
 func (*Share) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{39}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *Share) GetN() int32 {
@@ -3620,12 +3782,20 @@ const file_shoal_v1_state_proto_rawDesc = "" +
 	"\bproposal\x18\x05 \x01(\v2\x12.shoal.v1.ProposalR\bproposal\"T\n" +
 	"\bGoneBody\x12\x18\n" +
 	"\aservice\x18\x01 \x01(\tR\aservice\x12.\n" +
-	"\aremoves\x18\x02 \x03(\v2\x14.shoal.v1.RevisionIDR\aremoves\"x\n" +
+	"\aremoves\x18\x02 \x03(\v2\x14.shoal.v1.RevisionIDR\aremoves\"\xa5\x01\n" +
 	"\aHolding\x12\x12\n" +
 	"\x04slot\x18\x01 \x01(\x05R\x04slot\x12\x18\n" +
 	"\areplica\x18\x02 \x01(\fR\areplica\x12\x1a\n" +
 	"\brevision\x18\x03 \x01(\rR\brevision\x12#\n" +
-	"\x05since\x18\x04 \x01(\v2\r.shoal.v1.HlcR\x05since\"S\n" +
+	"\x05since\x18\x04 \x01(\v2\r.shoal.v1.HlcR\x05since\x12+\n" +
+	"\aoutcome\x18\x05 \x01(\v2\x11.shoal.v1.OutcomeR\aoutcome\"\x91\x01\n" +
+	"\aOutcome\x12\x1a\n" +
+	"\battempts\x18\x01 \x01(\rR\battempts\x12\x1c\n" +
+	"\tcompleted\x18\x02 \x01(\bR\tcompleted\x12\x16\n" +
+	"\x06failed\x18\x03 \x01(\bR\x06failed\x12\x12\n" +
+	"\x04code\x18\x04 \x01(\x11R\x04code\x12\x10\n" +
+	"\x03why\x18\x05 \x01(\tR\x03why\x12\x0e\n" +
+	"\x02at\x18\x06 \x01(\x03R\x02at\"S\n" +
 	"\bReleased\x12\x12\n" +
 	"\x04slot\x18\x01 \x01(\x05R\x04slot\x12\x18\n" +
 	"\areplica\x18\x02 \x01(\fR\areplica\x12\x19\n" +
@@ -3671,7 +3841,7 @@ const file_shoal_v1_state_proto_rawDesc = "" +
 	"PolicyBody\x12$\n" +
 	"\x02id\x18\x01 \x01(\v2\x14.shoal.v1.RevisionIDR\x02id\x120\n" +
 	"\breplaces\x18\x02 \x03(\v2\x14.shoal.v1.RevisionIDR\breplaces\x12\x1a\n" +
-	"\bupstream\x18\x03 \x01(\tR\bupstream\"\xd1\n" +
+	"\bupstream\x18\x03 \x01(\tR\bupstream\"\xf2\n" +
 	"\n" +
 	"\x04Spec\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
@@ -3714,13 +3884,19 @@ const file_shoal_v1_state_proto_rawDesc = "" +
 	"\x0eproxy_protocol\x18  \x01(\bR\rproxyProtocol\x120\n" +
 	"\bnetworks\x18! \x03(\v2\x14.shoal.v1.AttachmentR\bnetworks\x12-\n" +
 	"\brollback\x18( \x01(\v2\x11.shoal.v1.RolloutR\brollback\x121\n" +
-	"\tautoscale\x182 \x01(\v2\x13.shoal.v1.AutoscaleR\tautoscale\x1a6\n" +
+	"\tautoscale\x182 \x01(\v2\x13.shoal.v1.AutoscaleR\tautoscale\x12\x1f\n" +
+	"\x03job\x18< \x01(\v2\r.shoal.v1.JobR\x03job\x1a6\n" +
 	"\bEnvEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x8b\x03\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"d\n" +
+	"\x03Job\x12\x1a\n" +
+	"\battempts\x18\x01 \x01(\x05R\battempts\x12 \n" +
+	"\vparallelism\x18\x02 \x01(\x05R\vparallelism\x12\x1f\n" +
+	"\vdeadline_ns\x18\x03 \x01(\x03R\n" +
+	"deadlineNs\"\x8b\x03\n" +
 	"\tAutoscale\x12\x10\n" +
 	"\x03min\x18\x01 \x01(\x05R\x03min\x12\x10\n" +
 	"\x03max\x18\x02 \x01(\x05R\x03max\x12\x10\n" +
@@ -3859,7 +4035,7 @@ func file_shoal_v1_state_proto_rawDescGZIP() []byte {
 	return file_shoal_v1_state_proto_rawDescData
 }
 
-var file_shoal_v1_state_proto_msgTypes = make([]protoimpl.MessageInfo, 45)
+var file_shoal_v1_state_proto_msgTypes = make([]protoimpl.MessageInfo, 47)
 var file_shoal_v1_state_proto_goTypes = []any{
 	(*Record)(nil),       // 0: shoal.v1.Record
 	(*Hlc)(nil),          // 1: shoal.v1.Hlc
@@ -3881,35 +4057,37 @@ var file_shoal_v1_state_proto_goTypes = []any{
 	(*ScaleBody)(nil),    // 17: shoal.v1.ScaleBody
 	(*GoneBody)(nil),     // 18: shoal.v1.GoneBody
 	(*Holding)(nil),      // 19: shoal.v1.Holding
-	(*Released)(nil),     // 20: shoal.v1.Released
-	(*ClaimBody)(nil),    // 21: shoal.v1.ClaimBody
-	(*InviteBody)(nil),   // 22: shoal.v1.InviteBody
-	(*BlobRef)(nil),      // 23: shoal.v1.BlobRef
-	(*ImageBody)(nil),    // 24: shoal.v1.ImageBody
-	(*PolicyBody)(nil),   // 25: shoal.v1.PolicyBody
-	(*Spec)(nil),         // 26: shoal.v1.Spec
-	(*Autoscale)(nil),    // 27: shoal.v1.Autoscale
-	(*Attachment)(nil),   // 28: shoal.v1.Attachment
-	(*Setup)(nil),        // 29: shoal.v1.Setup
-	(*Mount)(nil),        // 30: shoal.v1.Mount
-	(*Device)(nil),       // 31: shoal.v1.Device
-	(*Ulimit)(nil),       // 32: shoal.v1.Ulimit
-	(*Logging)(nil),      // 33: shoal.v1.Logging
-	(*Port)(nil),         // 34: shoal.v1.Port
-	(*Selector)(nil),     // 35: shoal.v1.Selector
-	(*Health)(nil),       // 36: shoal.v1.Health
-	(*Restart)(nil),      // 37: shoal.v1.Restart
-	(*Rollout)(nil),      // 38: shoal.v1.Rollout
-	(*Share)(nil),        // 39: shoal.v1.Share
-	nil,                  // 40: shoal.v1.PeerFacts.LabelsEntry
-	nil,                  // 41: shoal.v1.Spec.EnvEntry
-	nil,                  // 42: shoal.v1.Spec.LabelsEntry
-	nil,                  // 43: shoal.v1.Setup.SysctlsEntry
-	nil,                  // 44: shoal.v1.Logging.OptionsEntry
+	(*Outcome)(nil),      // 20: shoal.v1.Outcome
+	(*Released)(nil),     // 21: shoal.v1.Released
+	(*ClaimBody)(nil),    // 22: shoal.v1.ClaimBody
+	(*InviteBody)(nil),   // 23: shoal.v1.InviteBody
+	(*BlobRef)(nil),      // 24: shoal.v1.BlobRef
+	(*ImageBody)(nil),    // 25: shoal.v1.ImageBody
+	(*PolicyBody)(nil),   // 26: shoal.v1.PolicyBody
+	(*Spec)(nil),         // 27: shoal.v1.Spec
+	(*Job)(nil),          // 28: shoal.v1.Job
+	(*Autoscale)(nil),    // 29: shoal.v1.Autoscale
+	(*Attachment)(nil),   // 30: shoal.v1.Attachment
+	(*Setup)(nil),        // 31: shoal.v1.Setup
+	(*Mount)(nil),        // 32: shoal.v1.Mount
+	(*Device)(nil),       // 33: shoal.v1.Device
+	(*Ulimit)(nil),       // 34: shoal.v1.Ulimit
+	(*Logging)(nil),      // 35: shoal.v1.Logging
+	(*Port)(nil),         // 36: shoal.v1.Port
+	(*Selector)(nil),     // 37: shoal.v1.Selector
+	(*Health)(nil),       // 38: shoal.v1.Health
+	(*Restart)(nil),      // 39: shoal.v1.Restart
+	(*Rollout)(nil),      // 40: shoal.v1.Rollout
+	(*Share)(nil),        // 41: shoal.v1.Share
+	nil,                  // 42: shoal.v1.PeerFacts.LabelsEntry
+	nil,                  // 43: shoal.v1.Spec.EnvEntry
+	nil,                  // 44: shoal.v1.Spec.LabelsEntry
+	nil,                  // 45: shoal.v1.Setup.SysctlsEntry
+	nil,                  // 46: shoal.v1.Logging.OptionsEntry
 }
 var file_shoal_v1_state_proto_depIdxs = []int32{
 	6,  // 0: shoal.v1.PeerBody.facts:type_name -> shoal.v1.PeerFacts
-	40, // 1: shoal.v1.PeerFacts.labels:type_name -> shoal.v1.PeerFacts.LabelsEntry
+	42, // 1: shoal.v1.PeerFacts.labels:type_name -> shoal.v1.PeerFacts.LabelsEntry
 	3,  // 2: shoal.v1.PeerFacts.capacity:type_name -> shoal.v1.Resources
 	3,  // 3: shoal.v1.PeerFacts.reserved:type_name -> shoal.v1.Resources
 	7,  // 4: shoal.v1.MarkBody.laid:type_name -> shoal.v1.Mark
@@ -3918,12 +4096,12 @@ var file_shoal_v1_state_proto_depIdxs = []int32{
 	2,  // 7: shoal.v1.RolloutBody.of:type_name -> shoal.v1.RevisionID
 	2,  // 8: shoal.v1.RevisionBody.revision:type_name -> shoal.v1.RevisionID
 	2,  // 9: shoal.v1.RevisionBody.replaces:type_name -> shoal.v1.RevisionID
-	26, // 10: shoal.v1.RevisionBody.spec:type_name -> shoal.v1.Spec
+	27, // 10: shoal.v1.RevisionBody.spec:type_name -> shoal.v1.Spec
 	12, // 11: shoal.v1.RevisionBody.proposal:type_name -> shoal.v1.Proposal
 	14, // 12: shoal.v1.RevisionBody.past:type_name -> shoal.v1.PastRevision
 	2,  // 13: shoal.v1.RevisionBody.undoes:type_name -> shoal.v1.RevisionID
 	2,  // 14: shoal.v1.PastRevision.revision:type_name -> shoal.v1.RevisionID
-	26, // 15: shoal.v1.PastRevision.spec:type_name -> shoal.v1.Spec
+	27, // 15: shoal.v1.PastRevision.spec:type_name -> shoal.v1.Spec
 	1,  // 16: shoal.v1.PastRevision.accepted:type_name -> shoal.v1.Hlc
 	2,  // 17: shoal.v1.PastRevision.undone_by:type_name -> shoal.v1.RevisionID
 	2,  // 18: shoal.v1.ScaleBase.id:type_name -> shoal.v1.RevisionID
@@ -3934,43 +4112,45 @@ var file_shoal_v1_state_proto_depIdxs = []int32{
 	12, // 23: shoal.v1.ScaleBody.proposal:type_name -> shoal.v1.Proposal
 	2,  // 24: shoal.v1.GoneBody.removes:type_name -> shoal.v1.RevisionID
 	1,  // 25: shoal.v1.Holding.since:type_name -> shoal.v1.Hlc
-	19, // 26: shoal.v1.ClaimBody.holds:type_name -> shoal.v1.Holding
-	20, // 27: shoal.v1.ClaimBody.released:type_name -> shoal.v1.Released
-	2,  // 28: shoal.v1.ClaimBody.revisions:type_name -> shoal.v1.RevisionID
-	2,  // 29: shoal.v1.ImageBody.id:type_name -> shoal.v1.RevisionID
-	2,  // 30: shoal.v1.ImageBody.replaces:type_name -> shoal.v1.RevisionID
-	23, // 31: shoal.v1.ImageBody.blobs:type_name -> shoal.v1.BlobRef
-	2,  // 32: shoal.v1.PolicyBody.id:type_name -> shoal.v1.RevisionID
-	2,  // 33: shoal.v1.PolicyBody.replaces:type_name -> shoal.v1.RevisionID
-	41, // 34: shoal.v1.Spec.env:type_name -> shoal.v1.Spec.EnvEntry
-	42, // 35: shoal.v1.Spec.labels:type_name -> shoal.v1.Spec.LabelsEntry
-	34, // 36: shoal.v1.Spec.ports:type_name -> shoal.v1.Port
-	3,  // 37: shoal.v1.Spec.limits:type_name -> shoal.v1.Resources
-	3,  // 38: shoal.v1.Spec.reservations:type_name -> shoal.v1.Resources
-	35, // 39: shoal.v1.Spec.constraints:type_name -> shoal.v1.Selector
-	36, // 40: shoal.v1.Spec.health:type_name -> shoal.v1.Health
-	37, // 41: shoal.v1.Spec.restart:type_name -> shoal.v1.Restart
-	38, // 42: shoal.v1.Spec.rollout:type_name -> shoal.v1.Rollout
-	29, // 43: shoal.v1.Spec.setup:type_name -> shoal.v1.Setup
-	28, // 44: shoal.v1.Spec.networks:type_name -> shoal.v1.Attachment
-	38, // 45: shoal.v1.Spec.rollback:type_name -> shoal.v1.Rollout
-	27, // 46: shoal.v1.Spec.autoscale:type_name -> shoal.v1.Autoscale
-	39, // 47: shoal.v1.Autoscale.up_step:type_name -> shoal.v1.Share
-	39, // 48: shoal.v1.Autoscale.down_step:type_name -> shoal.v1.Share
-	30, // 49: shoal.v1.Setup.mounts:type_name -> shoal.v1.Mount
-	32, // 50: shoal.v1.Setup.ulimits:type_name -> shoal.v1.Ulimit
-	43, // 51: shoal.v1.Setup.sysctls:type_name -> shoal.v1.Setup.SysctlsEntry
-	33, // 52: shoal.v1.Setup.logging:type_name -> shoal.v1.Logging
-	31, // 53: shoal.v1.Setup.devices:type_name -> shoal.v1.Device
-	44, // 54: shoal.v1.Logging.options:type_name -> shoal.v1.Logging.OptionsEntry
-	39, // 55: shoal.v1.Rollout.max_unavailable:type_name -> shoal.v1.Share
-	39, // 56: shoal.v1.Rollout.max_surge:type_name -> shoal.v1.Share
-	39, // 57: shoal.v1.Rollout.canary:type_name -> shoal.v1.Share
-	58, // [58:58] is the sub-list for method output_type
-	58, // [58:58] is the sub-list for method input_type
-	58, // [58:58] is the sub-list for extension type_name
-	58, // [58:58] is the sub-list for extension extendee
-	0,  // [0:58] is the sub-list for field type_name
+	20, // 26: shoal.v1.Holding.outcome:type_name -> shoal.v1.Outcome
+	19, // 27: shoal.v1.ClaimBody.holds:type_name -> shoal.v1.Holding
+	21, // 28: shoal.v1.ClaimBody.released:type_name -> shoal.v1.Released
+	2,  // 29: shoal.v1.ClaimBody.revisions:type_name -> shoal.v1.RevisionID
+	2,  // 30: shoal.v1.ImageBody.id:type_name -> shoal.v1.RevisionID
+	2,  // 31: shoal.v1.ImageBody.replaces:type_name -> shoal.v1.RevisionID
+	24, // 32: shoal.v1.ImageBody.blobs:type_name -> shoal.v1.BlobRef
+	2,  // 33: shoal.v1.PolicyBody.id:type_name -> shoal.v1.RevisionID
+	2,  // 34: shoal.v1.PolicyBody.replaces:type_name -> shoal.v1.RevisionID
+	43, // 35: shoal.v1.Spec.env:type_name -> shoal.v1.Spec.EnvEntry
+	44, // 36: shoal.v1.Spec.labels:type_name -> shoal.v1.Spec.LabelsEntry
+	36, // 37: shoal.v1.Spec.ports:type_name -> shoal.v1.Port
+	3,  // 38: shoal.v1.Spec.limits:type_name -> shoal.v1.Resources
+	3,  // 39: shoal.v1.Spec.reservations:type_name -> shoal.v1.Resources
+	37, // 40: shoal.v1.Spec.constraints:type_name -> shoal.v1.Selector
+	38, // 41: shoal.v1.Spec.health:type_name -> shoal.v1.Health
+	39, // 42: shoal.v1.Spec.restart:type_name -> shoal.v1.Restart
+	40, // 43: shoal.v1.Spec.rollout:type_name -> shoal.v1.Rollout
+	31, // 44: shoal.v1.Spec.setup:type_name -> shoal.v1.Setup
+	30, // 45: shoal.v1.Spec.networks:type_name -> shoal.v1.Attachment
+	40, // 46: shoal.v1.Spec.rollback:type_name -> shoal.v1.Rollout
+	29, // 47: shoal.v1.Spec.autoscale:type_name -> shoal.v1.Autoscale
+	28, // 48: shoal.v1.Spec.job:type_name -> shoal.v1.Job
+	41, // 49: shoal.v1.Autoscale.up_step:type_name -> shoal.v1.Share
+	41, // 50: shoal.v1.Autoscale.down_step:type_name -> shoal.v1.Share
+	32, // 51: shoal.v1.Setup.mounts:type_name -> shoal.v1.Mount
+	34, // 52: shoal.v1.Setup.ulimits:type_name -> shoal.v1.Ulimit
+	45, // 53: shoal.v1.Setup.sysctls:type_name -> shoal.v1.Setup.SysctlsEntry
+	35, // 54: shoal.v1.Setup.logging:type_name -> shoal.v1.Logging
+	33, // 55: shoal.v1.Setup.devices:type_name -> shoal.v1.Device
+	46, // 56: shoal.v1.Logging.options:type_name -> shoal.v1.Logging.OptionsEntry
+	41, // 57: shoal.v1.Rollout.max_unavailable:type_name -> shoal.v1.Share
+	41, // 58: shoal.v1.Rollout.max_surge:type_name -> shoal.v1.Share
+	41, // 59: shoal.v1.Rollout.canary:type_name -> shoal.v1.Share
+	60, // [60:60] is the sub-list for method output_type
+	60, // [60:60] is the sub-list for method input_type
+	60, // [60:60] is the sub-list for extension type_name
+	60, // [60:60] is the sub-list for extension extendee
+	0,  // [0:60] is the sub-list for field type_name
 }
 
 func init() { file_shoal_v1_state_proto_init() }
@@ -3984,7 +4164,7 @@ func file_shoal_v1_state_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_shoal_v1_state_proto_rawDesc), len(file_shoal_v1_state_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   45,
+			NumMessages:   47,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -172,6 +172,8 @@ type Spec struct {
 	Autoscale *Autoscale
 	// Job says how a service in one of the job modes runs to its end; nil in the others.
 	Job *Job
+	// DependsOn are the services that a revision waits for before it begins, by name.
+	DependsOn []Dependency
 }
 
 // Size is what placement counts for one replica: the reservation, or the limit

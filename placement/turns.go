@@ -140,7 +140,9 @@ func (w *world) rules(s *serviceRow, out []rollout.Slot, slots []slotState, read
 	for i := range min(shape.Canary.Slots.Of(len(out)), len(out)) {
 		passed = passed && out[i].Current && out[i].Ready && readyFor(s.claims[slots[i].claim].Replica) >= shape.Canary.PromoteAfter
 	}
-	return out, rollout.RulesOf(s.svc, len(out), passed)
+	rules := rollout.RulesOf(s.svc, len(out), passed)
+	rules.Waits = w.v.Waits(s.svc)
+	return out, rules
 }
 
 // refused reports whether a peer says that it cannot run the current revision.

@@ -16,25 +16,26 @@ import (
 
 // How many of each thing one body may hold, and how large its numbers may be.
 const (
-	maxPairs     = 1000 // env, labels
-	maxArgs      = 1000 // entrypoint, command, health test
-	maxPorts     = 256
-	maxNetworks  = 16  // of a service
-	maxAliases   = 32  // in each of them
-	maxNetwork   = 128 // bytes of a network's name
-	maxSelectors = 256
-	maxMounts    = 256   // mounts, devices, capabilities and the like, each
-	maxRefs      = 1000  // revisions, marks, bases that one body names
-	maxSlots     = 10000 // holdings, releases, proposed slots, replicas
-	maxSlot      = 1 << 20
-	maxImages    = 1024
-	maxBlobs     = 4096 // of a peer
-	maxUpstreams = 32
-	maxCopies    = 100
-	maxFacts     = 64 // platforms, addresses, rules
-	maxWord      = 256
-	maxText      = 4096
-	maxArg       = 32 << 10
+	maxPairs        = 1000 // env, labels
+	maxArgs         = 1000 // entrypoint, command, health test
+	maxPorts        = 256
+	maxNetworks     = 16  // of a service
+	maxAliases      = 32  // in each of them
+	maxNetwork      = 128 // bytes of a network's name
+	maxSelectors    = 256
+	maxDependencies = 1000
+	maxMounts       = 256   // mounts, devices, capabilities and the like, each
+	maxRefs         = 1000  // revisions, marks, bases that one body names
+	maxSlots        = 10000 // holdings, releases, proposed slots, replicas
+	maxSlot         = 1 << 20
+	maxImages       = 1024
+	maxBlobs        = 4096 // of a peer
+	maxUpstreams    = 32
+	maxCopies       = 100
+	maxFacts        = 64 // platforms, addresses, rules
+	maxWord         = 256
+	maxText         = 4096
+	maxArg          = 32 << 10
 )
 
 // invalid makes the error of everything this package refuses.
@@ -307,6 +308,11 @@ func (c *checker) spec(s *shoal.Spec) {
 	}
 	c.autoscale(s.Autoscale)
 	c.job(s.Job)
+	c.count("depends_on", len(s.DependsOn), maxDependencies)
+	for _, d := range s.DependsOn {
+		c.service("depends_on", d.Service)
+		c.words("depends_on", maxWord, string(d.Condition))
+	}
 }
 
 // checkState checks every bound of a peer's state.

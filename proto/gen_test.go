@@ -97,6 +97,11 @@ var genSpec = rapid.Custom(func(t *rapid.T) shoal.Spec {
 			Network: rapid.StringMatching(`[a-zA-Z0-9][a-zA-Z0-9_.-]{0,20}`).Draw(t, "network"), Aliases: sliceOf(genService, 3).Draw(t, "aliases"),
 		}
 	})
+	dependency := rapid.Custom(func(t *rapid.T) shoal.Dependency {
+		return shoal.Dependency{
+			Service: genService.Draw(t, "dependency"), Condition: shoal.Condition(genText.Draw(t, "condition")), Optional: rapid.Bool().Draw(t, "optional"),
+		}
+	})
 	return shoal.Spec{
 		Name: genService.Draw(t, "name"), Project: genText.Draw(t, "project"), Image: genText.Draw(t, "image"),
 		Entrypoint: sliceOf(genText, 3).Draw(t, "entrypoint"), Command: sliceOf(genText, 3).Draw(t, "command"),
@@ -115,6 +120,7 @@ var genSpec = rapid.Custom(func(t *rapid.T) shoal.Spec {
 		StopSignal: genText.Draw(t, "signal"), StopGrace: genDuration.Draw(t, "grace"),
 		Rollout: genRollout.Draw(t, "rollout"), Rollback: genRollback.Draw(t, "rollback"),
 		Autoscale: genAutoscale.Draw(t, "autoscale"), Job: genJob.Draw(t, "job"),
+		DependsOn: sliceOf(dependency, 3).Draw(t, "depends on"),
 		Setup: genSetup.Draw(t, "setup"), SpreadBy: genText.Draw(t, "spread by"), VolumesAnywhere: rapid.Bool().Draw(t, "anywhere"),
 		Restarts: genCount.Draw(t, "restarts asked"),
 		LB:       shoal.LB(genText.Draw(t, "lb")), Prefer: shoal.Prefer(genText.Draw(t, "prefer")), ProxyProtocol: rapid.Bool().Draw(t, "proxy"),

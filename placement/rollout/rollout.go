@@ -46,6 +46,7 @@ type Rules struct {
 	Promoted    bool
 	Paused      bool
 	Braked      string // why no wave follows for now; "": one may
+	Waits       string // for what the revision waits before it begins; "": for nothing
 }
 
 // RulesOf returns the rules by which the current revision of a service comes to n slots.
@@ -102,7 +103,7 @@ func (r *Rules) Hold(verdicts brake.Verdicts, s *shoal.Service) {
 // turn: whoever claims it claims the current revision.
 func (r Rules) Turns(slots []Slot) []bool {
 	turns := make([]bool, len(slots))
-	if r.Paused || r.Braked != "" || r.failing(slots) {
+	if r.Paused || r.Braked != "" || r.Waits != "" || r.failing(slots) {
 		return turns
 	}
 	moving, unready := 0, 0

@@ -17,6 +17,7 @@ type State string
 // The states.
 const (
 	Complete State = "complete" // every slot is at the current revision and healthy
+	Waiting  State = "waiting"  // it begins when the services that it depends on are there
 	Rolling  State = "rolling"  // slots change, or wait for those that do
 	Watching State = "watching" // all have changed, and are not healthy for long enough yet
 	Canary   State = "canary"   // the first few have changed, and wait to be promoted
@@ -64,6 +65,8 @@ func (r Rules) StatusOf(slots []Slot) Status {
 		s.State = Complete
 	case r.Paused:
 		s.State, s.Waits = Paused, "it is paused"
+	case r.Waits != "":
+		s.State, s.Waits = Waiting, r.Waits
 	case r.Braked != "" && len(behind) > 0:
 		s.State, s.Waits = Rolling, r.Braked
 	case len(behind)+len(stuck) == 0:

@@ -2109,10 +2109,11 @@ type Spec struct {
 	Lb              string                 `protobuf:"bytes,30,opt,name=lb,proto3" json:"lb,omitempty"`
 	Prefer          string                 `protobuf:"bytes,31,opt,name=prefer,proto3" json:"prefer,omitempty"`
 	ProxyProtocol   bool                   `protobuf:"varint,32,opt,name=proxy_protocol,json=proxyProtocol,proto3" json:"proxy_protocol,omitempty"`
-	Networks        []*Attachment          `protobuf:"bytes,33,rep,name=networks,proto3" json:"networks,omitempty"`   // none: the default network
-	Rollback        *Rollout               `protobuf:"bytes,40,opt,name=rollback,proto3" json:"rollback,omitempty"`   // absent: as rollout
-	Autoscale       *Autoscale             `protobuf:"bytes,50,opt,name=autoscale,proto3" json:"autoscale,omitempty"` // absent: users say how many replicas there are
-	Job             *Job                   `protobuf:"bytes,60,opt,name=job,proto3" json:"job,omitempty"`             // absent: it is no job
+	Networks        []*Attachment          `protobuf:"bytes,33,rep,name=networks,proto3" json:"networks,omitempty"`                    // none: the default network
+	Rollback        *Rollout               `protobuf:"bytes,40,opt,name=rollback,proto3" json:"rollback,omitempty"`                    // absent: as rollout
+	Autoscale       *Autoscale             `protobuf:"bytes,50,opt,name=autoscale,proto3" json:"autoscale,omitempty"`                  // absent: users say how many replicas there are
+	Job             *Job                   `protobuf:"bytes,60,opt,name=job,proto3" json:"job,omitempty"`                              // absent: it is no job
+	DependsOn       []*Dependency          `protobuf:"bytes,61,rep,name=depends_on,json=dependsOn,proto3" json:"depends_on,omitempty"` // by service
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
@@ -2399,6 +2400,74 @@ func (x *Spec) GetJob() *Job {
 	return nil
 }
 
+func (x *Spec) GetDependsOn() []*Dependency {
+	if x != nil {
+		return x.DependsOn
+	}
+	return nil
+}
+
+// Dependency is a service that another one waits for when a revision of it begins.
+type Dependency struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Service       string                 `protobuf:"bytes,1,opt,name=service,proto3" json:"service,omitempty"`
+	Condition     string                 `protobuf:"bytes,2,opt,name=condition,proto3" json:"condition,omitempty"` // as Compose says it: "service_healthy"
+	Optional      bool                   `protobuf:"varint,3,opt,name=optional,proto3" json:"optional,omitempty"`  // only where there is such a service
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Dependency) Reset() {
+	*x = Dependency{}
+	mi := &file_shoal_v1_state_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Dependency) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Dependency) ProtoMessage() {}
+
+func (x *Dependency) ProtoReflect() protoreflect.Message {
+	mi := &file_shoal_v1_state_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Dependency.ProtoReflect.Descriptor instead.
+func (*Dependency) Descriptor() ([]byte, []int) {
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{28}
+}
+
+func (x *Dependency) GetService() string {
+	if x != nil {
+		return x.Service
+	}
+	return ""
+}
+
+func (x *Dependency) GetCondition() string {
+	if x != nil {
+		return x.Condition
+	}
+	return ""
+}
+
+func (x *Dependency) GetOptional() bool {
+	if x != nil {
+		return x.Optional
+	}
+	return false
+}
+
 // Job says how the replicas of a service run that end by themselves.
 type Job struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -2411,7 +2480,7 @@ type Job struct {
 
 func (x *Job) Reset() {
 	*x = Job{}
-	mi := &file_shoal_v1_state_proto_msgTypes[28]
+	mi := &file_shoal_v1_state_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2423,7 +2492,7 @@ func (x *Job) String() string {
 func (*Job) ProtoMessage() {}
 
 func (x *Job) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[28]
+	mi := &file_shoal_v1_state_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2436,7 +2505,7 @@ func (x *Job) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Job.ProtoReflect.Descriptor instead.
 func (*Job) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{28}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Job) GetAttempts() int32 {
@@ -2482,7 +2551,7 @@ type Autoscale struct {
 
 func (x *Autoscale) Reset() {
 	*x = Autoscale{}
-	mi := &file_shoal_v1_state_proto_msgTypes[29]
+	mi := &file_shoal_v1_state_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2494,7 +2563,7 @@ func (x *Autoscale) String() string {
 func (*Autoscale) ProtoMessage() {}
 
 func (x *Autoscale) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[29]
+	mi := &file_shoal_v1_state_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2507,7 +2576,7 @@ func (x *Autoscale) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Autoscale.ProtoReflect.Descriptor instead.
 func (*Autoscale) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{29}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Autoscale) GetMin() int32 {
@@ -2612,7 +2681,7 @@ type Attachment struct {
 
 func (x *Attachment) Reset() {
 	*x = Attachment{}
-	mi := &file_shoal_v1_state_proto_msgTypes[30]
+	mi := &file_shoal_v1_state_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2624,7 +2693,7 @@ func (x *Attachment) String() string {
 func (*Attachment) ProtoMessage() {}
 
 func (x *Attachment) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[30]
+	mi := &file_shoal_v1_state_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2637,7 +2706,7 @@ func (x *Attachment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Attachment.ProtoReflect.Descriptor instead.
 func (*Attachment) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{30}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Attachment) GetNetwork() string {
@@ -2688,7 +2757,7 @@ type Setup struct {
 
 func (x *Setup) Reset() {
 	*x = Setup{}
-	mi := &file_shoal_v1_state_proto_msgTypes[31]
+	mi := &file_shoal_v1_state_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2700,7 +2769,7 @@ func (x *Setup) String() string {
 func (*Setup) ProtoMessage() {}
 
 func (x *Setup) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[31]
+	mi := &file_shoal_v1_state_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2713,7 +2782,7 @@ func (x *Setup) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Setup.ProtoReflect.Descriptor instead.
 func (*Setup) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{31}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *Setup) GetUser() string {
@@ -2910,7 +2979,7 @@ type Mount struct {
 
 func (x *Mount) Reset() {
 	*x = Mount{}
-	mi := &file_shoal_v1_state_proto_msgTypes[32]
+	mi := &file_shoal_v1_state_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2922,7 +2991,7 @@ func (x *Mount) String() string {
 func (*Mount) ProtoMessage() {}
 
 func (x *Mount) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[32]
+	mi := &file_shoal_v1_state_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2935,7 +3004,7 @@ func (x *Mount) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Mount.ProtoReflect.Descriptor instead.
 func (*Mount) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{32}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *Mount) GetKind() string {
@@ -3020,7 +3089,7 @@ type Device struct {
 
 func (x *Device) Reset() {
 	*x = Device{}
-	mi := &file_shoal_v1_state_proto_msgTypes[33]
+	mi := &file_shoal_v1_state_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3032,7 +3101,7 @@ func (x *Device) String() string {
 func (*Device) ProtoMessage() {}
 
 func (x *Device) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[33]
+	mi := &file_shoal_v1_state_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3045,7 +3114,7 @@ func (x *Device) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Device.ProtoReflect.Descriptor instead.
 func (*Device) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{33}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *Device) GetHost() string {
@@ -3081,7 +3150,7 @@ type Ulimit struct {
 
 func (x *Ulimit) Reset() {
 	*x = Ulimit{}
-	mi := &file_shoal_v1_state_proto_msgTypes[34]
+	mi := &file_shoal_v1_state_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3093,7 +3162,7 @@ func (x *Ulimit) String() string {
 func (*Ulimit) ProtoMessage() {}
 
 func (x *Ulimit) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[34]
+	mi := &file_shoal_v1_state_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3106,7 +3175,7 @@ func (x *Ulimit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ulimit.ProtoReflect.Descriptor instead.
 func (*Ulimit) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{34}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *Ulimit) GetName() string {
@@ -3141,7 +3210,7 @@ type Logging struct {
 
 func (x *Logging) Reset() {
 	*x = Logging{}
-	mi := &file_shoal_v1_state_proto_msgTypes[35]
+	mi := &file_shoal_v1_state_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3153,7 +3222,7 @@ func (x *Logging) String() string {
 func (*Logging) ProtoMessage() {}
 
 func (x *Logging) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[35]
+	mi := &file_shoal_v1_state_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3166,7 +3235,7 @@ func (x *Logging) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Logging.ProtoReflect.Descriptor instead.
 func (*Logging) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{35}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *Logging) GetDriver() string {
@@ -3196,7 +3265,7 @@ type Port struct {
 
 func (x *Port) Reset() {
 	*x = Port{}
-	mi := &file_shoal_v1_state_proto_msgTypes[36]
+	mi := &file_shoal_v1_state_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3208,7 +3277,7 @@ func (x *Port) String() string {
 func (*Port) ProtoMessage() {}
 
 func (x *Port) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[36]
+	mi := &file_shoal_v1_state_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3221,7 +3290,7 @@ func (x *Port) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Port.ProtoReflect.Descriptor instead.
 func (*Port) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{36}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *Port) GetContainer() uint32 {
@@ -3264,7 +3333,7 @@ type Selector struct {
 
 func (x *Selector) Reset() {
 	*x = Selector{}
-	mi := &file_shoal_v1_state_proto_msgTypes[37]
+	mi := &file_shoal_v1_state_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3276,7 +3345,7 @@ func (x *Selector) String() string {
 func (*Selector) ProtoMessage() {}
 
 func (x *Selector) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[37]
+	mi := &file_shoal_v1_state_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3289,7 +3358,7 @@ func (x *Selector) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Selector.ProtoReflect.Descriptor instead.
 func (*Selector) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{37}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *Selector) GetKey() string {
@@ -3328,7 +3397,7 @@ type Health struct {
 
 func (x *Health) Reset() {
 	*x = Health{}
-	mi := &file_shoal_v1_state_proto_msgTypes[38]
+	mi := &file_shoal_v1_state_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3340,7 +3409,7 @@ func (x *Health) String() string {
 func (*Health) ProtoMessage() {}
 
 func (x *Health) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[38]
+	mi := &file_shoal_v1_state_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3353,7 +3422,7 @@ func (x *Health) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Health.ProtoReflect.Descriptor instead.
 func (*Health) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{38}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *Health) GetDisable() bool {
@@ -3411,7 +3480,7 @@ type Restart struct {
 
 func (x *Restart) Reset() {
 	*x = Restart{}
-	mi := &file_shoal_v1_state_proto_msgTypes[39]
+	mi := &file_shoal_v1_state_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3423,7 +3492,7 @@ func (x *Restart) String() string {
 func (*Restart) ProtoMessage() {}
 
 func (x *Restart) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[39]
+	mi := &file_shoal_v1_state_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3436,7 +3505,7 @@ func (x *Restart) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Restart.ProtoReflect.Descriptor instead.
 func (*Restart) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{39}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *Restart) GetCondition() string {
@@ -3489,7 +3558,7 @@ type Rollout struct {
 
 func (x *Rollout) Reset() {
 	*x = Rollout{}
-	mi := &file_shoal_v1_state_proto_msgTypes[40]
+	mi := &file_shoal_v1_state_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3501,7 +3570,7 @@ func (x *Rollout) String() string {
 func (*Rollout) ProtoMessage() {}
 
 func (x *Rollout) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[40]
+	mi := &file_shoal_v1_state_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3514,7 +3583,7 @@ func (x *Rollout) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Rollout.ProtoReflect.Descriptor instead.
 func (*Rollout) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{40}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *Rollout) GetParallelism() int32 {
@@ -3619,7 +3688,7 @@ type Share struct {
 
 func (x *Share) Reset() {
 	*x = Share{}
-	mi := &file_shoal_v1_state_proto_msgTypes[41]
+	mi := &file_shoal_v1_state_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3631,7 +3700,7 @@ func (x *Share) String() string {
 func (*Share) ProtoMessage() {}
 
 func (x *Share) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[41]
+	mi := &file_shoal_v1_state_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3644,7 +3713,7 @@ func (x *Share) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Share.ProtoReflect.Descriptor instead.
 func (*Share) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{41}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *Share) GetN() int32 {
@@ -3841,8 +3910,7 @@ const file_shoal_v1_state_proto_rawDesc = "" +
 	"PolicyBody\x12$\n" +
 	"\x02id\x18\x01 \x01(\v2\x14.shoal.v1.RevisionIDR\x02id\x120\n" +
 	"\breplaces\x18\x02 \x03(\v2\x14.shoal.v1.RevisionIDR\breplaces\x12\x1a\n" +
-	"\bupstream\x18\x03 \x01(\tR\bupstream\"\xf2\n" +
-	"\n" +
+	"\bupstream\x18\x03 \x01(\tR\bupstream\"\xa7\v\n" +
 	"\x04Spec\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\aproject\x18\x02 \x01(\tR\aproject\x12\x14\n" +
@@ -3885,13 +3953,20 @@ const file_shoal_v1_state_proto_rawDesc = "" +
 	"\bnetworks\x18! \x03(\v2\x14.shoal.v1.AttachmentR\bnetworks\x12-\n" +
 	"\brollback\x18( \x01(\v2\x11.shoal.v1.RolloutR\brollback\x121\n" +
 	"\tautoscale\x182 \x01(\v2\x13.shoal.v1.AutoscaleR\tautoscale\x12\x1f\n" +
-	"\x03job\x18< \x01(\v2\r.shoal.v1.JobR\x03job\x1a6\n" +
+	"\x03job\x18< \x01(\v2\r.shoal.v1.JobR\x03job\x123\n" +
+	"\n" +
+	"depends_on\x18= \x03(\v2\x14.shoal.v1.DependencyR\tdependsOn\x1a6\n" +
 	"\bEnvEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"d\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"`\n" +
+	"\n" +
+	"Dependency\x12\x18\n" +
+	"\aservice\x18\x01 \x01(\tR\aservice\x12\x1c\n" +
+	"\tcondition\x18\x02 \x01(\tR\tcondition\x12\x1a\n" +
+	"\boptional\x18\x03 \x01(\bR\boptional\"d\n" +
 	"\x03Job\x12\x1a\n" +
 	"\battempts\x18\x01 \x01(\x05R\battempts\x12 \n" +
 	"\vparallelism\x18\x02 \x01(\x05R\vparallelism\x12\x1f\n" +
@@ -4035,7 +4110,7 @@ func file_shoal_v1_state_proto_rawDescGZIP() []byte {
 	return file_shoal_v1_state_proto_rawDescData
 }
 
-var file_shoal_v1_state_proto_msgTypes = make([]protoimpl.MessageInfo, 47)
+var file_shoal_v1_state_proto_msgTypes = make([]protoimpl.MessageInfo, 48)
 var file_shoal_v1_state_proto_goTypes = []any{
 	(*Record)(nil),       // 0: shoal.v1.Record
 	(*Hlc)(nil),          // 1: shoal.v1.Hlc
@@ -4065,29 +4140,30 @@ var file_shoal_v1_state_proto_goTypes = []any{
 	(*ImageBody)(nil),    // 25: shoal.v1.ImageBody
 	(*PolicyBody)(nil),   // 26: shoal.v1.PolicyBody
 	(*Spec)(nil),         // 27: shoal.v1.Spec
-	(*Job)(nil),          // 28: shoal.v1.Job
-	(*Autoscale)(nil),    // 29: shoal.v1.Autoscale
-	(*Attachment)(nil),   // 30: shoal.v1.Attachment
-	(*Setup)(nil),        // 31: shoal.v1.Setup
-	(*Mount)(nil),        // 32: shoal.v1.Mount
-	(*Device)(nil),       // 33: shoal.v1.Device
-	(*Ulimit)(nil),       // 34: shoal.v1.Ulimit
-	(*Logging)(nil),      // 35: shoal.v1.Logging
-	(*Port)(nil),         // 36: shoal.v1.Port
-	(*Selector)(nil),     // 37: shoal.v1.Selector
-	(*Health)(nil),       // 38: shoal.v1.Health
-	(*Restart)(nil),      // 39: shoal.v1.Restart
-	(*Rollout)(nil),      // 40: shoal.v1.Rollout
-	(*Share)(nil),        // 41: shoal.v1.Share
-	nil,                  // 42: shoal.v1.PeerFacts.LabelsEntry
-	nil,                  // 43: shoal.v1.Spec.EnvEntry
-	nil,                  // 44: shoal.v1.Spec.LabelsEntry
-	nil,                  // 45: shoal.v1.Setup.SysctlsEntry
-	nil,                  // 46: shoal.v1.Logging.OptionsEntry
+	(*Dependency)(nil),   // 28: shoal.v1.Dependency
+	(*Job)(nil),          // 29: shoal.v1.Job
+	(*Autoscale)(nil),    // 30: shoal.v1.Autoscale
+	(*Attachment)(nil),   // 31: shoal.v1.Attachment
+	(*Setup)(nil),        // 32: shoal.v1.Setup
+	(*Mount)(nil),        // 33: shoal.v1.Mount
+	(*Device)(nil),       // 34: shoal.v1.Device
+	(*Ulimit)(nil),       // 35: shoal.v1.Ulimit
+	(*Logging)(nil),      // 36: shoal.v1.Logging
+	(*Port)(nil),         // 37: shoal.v1.Port
+	(*Selector)(nil),     // 38: shoal.v1.Selector
+	(*Health)(nil),       // 39: shoal.v1.Health
+	(*Restart)(nil),      // 40: shoal.v1.Restart
+	(*Rollout)(nil),      // 41: shoal.v1.Rollout
+	(*Share)(nil),        // 42: shoal.v1.Share
+	nil,                  // 43: shoal.v1.PeerFacts.LabelsEntry
+	nil,                  // 44: shoal.v1.Spec.EnvEntry
+	nil,                  // 45: shoal.v1.Spec.LabelsEntry
+	nil,                  // 46: shoal.v1.Setup.SysctlsEntry
+	nil,                  // 47: shoal.v1.Logging.OptionsEntry
 }
 var file_shoal_v1_state_proto_depIdxs = []int32{
 	6,  // 0: shoal.v1.PeerBody.facts:type_name -> shoal.v1.PeerFacts
-	42, // 1: shoal.v1.PeerFacts.labels:type_name -> shoal.v1.PeerFacts.LabelsEntry
+	43, // 1: shoal.v1.PeerFacts.labels:type_name -> shoal.v1.PeerFacts.LabelsEntry
 	3,  // 2: shoal.v1.PeerFacts.capacity:type_name -> shoal.v1.Resources
 	3,  // 3: shoal.v1.PeerFacts.reserved:type_name -> shoal.v1.Resources
 	7,  // 4: shoal.v1.MarkBody.laid:type_name -> shoal.v1.Mark
@@ -4121,36 +4197,37 @@ var file_shoal_v1_state_proto_depIdxs = []int32{
 	24, // 32: shoal.v1.ImageBody.blobs:type_name -> shoal.v1.BlobRef
 	2,  // 33: shoal.v1.PolicyBody.id:type_name -> shoal.v1.RevisionID
 	2,  // 34: shoal.v1.PolicyBody.replaces:type_name -> shoal.v1.RevisionID
-	43, // 35: shoal.v1.Spec.env:type_name -> shoal.v1.Spec.EnvEntry
-	44, // 36: shoal.v1.Spec.labels:type_name -> shoal.v1.Spec.LabelsEntry
-	36, // 37: shoal.v1.Spec.ports:type_name -> shoal.v1.Port
+	44, // 35: shoal.v1.Spec.env:type_name -> shoal.v1.Spec.EnvEntry
+	45, // 36: shoal.v1.Spec.labels:type_name -> shoal.v1.Spec.LabelsEntry
+	37, // 37: shoal.v1.Spec.ports:type_name -> shoal.v1.Port
 	3,  // 38: shoal.v1.Spec.limits:type_name -> shoal.v1.Resources
 	3,  // 39: shoal.v1.Spec.reservations:type_name -> shoal.v1.Resources
-	37, // 40: shoal.v1.Spec.constraints:type_name -> shoal.v1.Selector
-	38, // 41: shoal.v1.Spec.health:type_name -> shoal.v1.Health
-	39, // 42: shoal.v1.Spec.restart:type_name -> shoal.v1.Restart
-	40, // 43: shoal.v1.Spec.rollout:type_name -> shoal.v1.Rollout
-	31, // 44: shoal.v1.Spec.setup:type_name -> shoal.v1.Setup
-	30, // 45: shoal.v1.Spec.networks:type_name -> shoal.v1.Attachment
-	40, // 46: shoal.v1.Spec.rollback:type_name -> shoal.v1.Rollout
-	29, // 47: shoal.v1.Spec.autoscale:type_name -> shoal.v1.Autoscale
-	28, // 48: shoal.v1.Spec.job:type_name -> shoal.v1.Job
-	41, // 49: shoal.v1.Autoscale.up_step:type_name -> shoal.v1.Share
-	41, // 50: shoal.v1.Autoscale.down_step:type_name -> shoal.v1.Share
-	32, // 51: shoal.v1.Setup.mounts:type_name -> shoal.v1.Mount
-	34, // 52: shoal.v1.Setup.ulimits:type_name -> shoal.v1.Ulimit
-	45, // 53: shoal.v1.Setup.sysctls:type_name -> shoal.v1.Setup.SysctlsEntry
-	35, // 54: shoal.v1.Setup.logging:type_name -> shoal.v1.Logging
-	33, // 55: shoal.v1.Setup.devices:type_name -> shoal.v1.Device
-	46, // 56: shoal.v1.Logging.options:type_name -> shoal.v1.Logging.OptionsEntry
-	41, // 57: shoal.v1.Rollout.max_unavailable:type_name -> shoal.v1.Share
-	41, // 58: shoal.v1.Rollout.max_surge:type_name -> shoal.v1.Share
-	41, // 59: shoal.v1.Rollout.canary:type_name -> shoal.v1.Share
-	60, // [60:60] is the sub-list for method output_type
-	60, // [60:60] is the sub-list for method input_type
-	60, // [60:60] is the sub-list for extension type_name
-	60, // [60:60] is the sub-list for extension extendee
-	0,  // [0:60] is the sub-list for field type_name
+	38, // 40: shoal.v1.Spec.constraints:type_name -> shoal.v1.Selector
+	39, // 41: shoal.v1.Spec.health:type_name -> shoal.v1.Health
+	40, // 42: shoal.v1.Spec.restart:type_name -> shoal.v1.Restart
+	41, // 43: shoal.v1.Spec.rollout:type_name -> shoal.v1.Rollout
+	32, // 44: shoal.v1.Spec.setup:type_name -> shoal.v1.Setup
+	31, // 45: shoal.v1.Spec.networks:type_name -> shoal.v1.Attachment
+	41, // 46: shoal.v1.Spec.rollback:type_name -> shoal.v1.Rollout
+	30, // 47: shoal.v1.Spec.autoscale:type_name -> shoal.v1.Autoscale
+	29, // 48: shoal.v1.Spec.job:type_name -> shoal.v1.Job
+	28, // 49: shoal.v1.Spec.depends_on:type_name -> shoal.v1.Dependency
+	42, // 50: shoal.v1.Autoscale.up_step:type_name -> shoal.v1.Share
+	42, // 51: shoal.v1.Autoscale.down_step:type_name -> shoal.v1.Share
+	33, // 52: shoal.v1.Setup.mounts:type_name -> shoal.v1.Mount
+	35, // 53: shoal.v1.Setup.ulimits:type_name -> shoal.v1.Ulimit
+	46, // 54: shoal.v1.Setup.sysctls:type_name -> shoal.v1.Setup.SysctlsEntry
+	36, // 55: shoal.v1.Setup.logging:type_name -> shoal.v1.Logging
+	34, // 56: shoal.v1.Setup.devices:type_name -> shoal.v1.Device
+	47, // 57: shoal.v1.Logging.options:type_name -> shoal.v1.Logging.OptionsEntry
+	42, // 58: shoal.v1.Rollout.max_unavailable:type_name -> shoal.v1.Share
+	42, // 59: shoal.v1.Rollout.max_surge:type_name -> shoal.v1.Share
+	42, // 60: shoal.v1.Rollout.canary:type_name -> shoal.v1.Share
+	61, // [61:61] is the sub-list for method output_type
+	61, // [61:61] is the sub-list for method input_type
+	61, // [61:61] is the sub-list for extension type_name
+	61, // [61:61] is the sub-list for extension extendee
+	0,  // [0:61] is the sub-list for field type_name
 }
 
 func init() { file_shoal_v1_state_proto_init() }
@@ -4164,7 +4241,7 @@ func file_shoal_v1_state_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_shoal_v1_state_proto_rawDesc), len(file_shoal_v1_state_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   47,
+			NumMessages:   48,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -23,6 +23,7 @@ import (
 const (
 	stateSilent   = "silent"
 	stateUnplaced = "unplaced"
+	stateWaiting  = "waiting" // for another service
 )
 
 // pane is one view read for listings, with what takes a pass over everything.
@@ -131,7 +132,9 @@ func (p *pane) service(s *shoal.Service, want int) *shoalv1.ServiceRow {
 		ready[c.Slot] = true
 	}
 	row.Ready = int32(min(want, len(ready)))
-	row.Unplaced = int32(max(0, want-len(held)))
+	if p.view.Waits(s) == "" {
+		row.Unplaced = int32(max(0, want-len(held)))
+	}
 	for _, port := range s.Spec.Ports {
 		row.Ports = append(row.Ports, &shoalv1.Port{
 			Container: uint32(port.Container), Published: uint32(port.Published), Protocol: port.Protocol, Host: port.Host,
@@ -158,10 +161,14 @@ func (p *pane) replicas(name string, want int, why func(slot int) string) []*sho
 	if !known || svc.Spec.Mode == shoal.ModeGlobal {
 		return rows
 	}
+	state, waits := stateUnplaced, p.view.Waits(svc)
+	if waits != "" {
+		state = stateWaiting
+	}
 	for slot := range want {
 		if !held[slot] {
 			rows = append(rows, &shoalv1.ReplicaRow{
-				Service: name, Slot: int32(slot), State: stateUnplaced, Reason: why(slot),
+				Service: name, Slot: int32(slot), State: state, Reason: cmp.Or(waits, why(slot)),
 				Image: svc.Spec.Image, Digest: svc.Spec.Digest, Revision: revision(svc.Revision), IsCurrent: true,
 			})
 		}

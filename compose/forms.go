@@ -52,6 +52,7 @@ var forms = func() map[string]form {
 		{oneOf("pause", "continue"), "deploy.rollback_config.failure_action"},
 		{oneOf("any", "on-failure", "none"), "deploy.restart_policy.condition"},
 		{oneOf("replicated", "global"), "deploy.mode"},
+		{oneOf(string(shoal.ConditionStarted), string(shoal.ConditionHealthy), string(shoal.ConditionCompleted)), "depends_on.*.condition"},
 		{isEndpoint, "deploy.endpoint_mode"},
 		{oneOf("volume", "bind", "tmpfs"), "volumes.type"},
 	} {

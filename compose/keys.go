@@ -31,7 +31,6 @@ const (
 	noTuning    = "the kernel's finer controls are not passed on; use cpus, mem_limit or pids_limit"
 	noNames     = "name servers of containers cannot be set; use extra_hosts, or set them for the engine"
 	noWindows   = "only Linux containers are run"
-	noOrder     = "services are not started in an order; let a service wait, or fail and be restarted, until what it needs answers"
 	noDevices   = "GPUs and generic resources are not handed out; use devices, and constraints on labels"
 	swarmVolume = "only local volumes of the engine are made; make it yourself on the machines and say external: true"
 	localOnly   = "this belongs to a developer's machine"
@@ -76,6 +75,10 @@ var rows = []row{
 	{"services.*.labels", inner, "of the service and its containers; `net.shoal.*` is Shoal's own"},
 	{"services.*.label_file", inner, "read when deploying; `labels` counts more"},
 	{"services.*.ports", inner, "short and long; a published port answers on every peer, `mode: host` only on the one that holds the replica, so one replica a peer; no host address"},
+	{"services.*.depends_on", supported, "a list or a mapping: a revision begins once these services are there ([order](order.md))"},
+	{"services.*.depends_on.*.condition", inner, "`service_started` (the default), `service_healthy` or `service_completed_successfully`, of all its slots"},
+	{"services.*.depends_on.*.required", inner, "`false`: it is waited for only where there is such a service"},
+	{"services.*.depends_on.*.restart", inner, "`false` only"},
 	{"services.*.networks", supported, "a list or a mapping; a service reaches those that share a network with it, by name. Where nothing is said it is on `default`"},
 	{"services.*.networks.*.aliases", inner, "other names that it has there: labels of DNS, at most 32"},
 	{"services.*.networks.*.priority", inner, "the highest goes first, and without any they go by name"},
@@ -234,7 +237,6 @@ var rows = []row{
 	{"services.*.x-shoal.canary.promote_after", supported, "the others follow by themselves once these have been healthy for so long"},
 	{"services.*.x-shoal.canary.weight", supported, "their part of the traffic until then, like `5%`"},
 
-	{"services.*.depends_on", refused, noOrder},
 	{"services.*.build", refused, noBuild},
 	{"services.*.links", refused, noLinks},
 	{"services.*.external_links", refused, "join the other one's network (networks: NAME: external: true), where it is known by name"},

@@ -14,7 +14,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/compose-spec/compose-go/v2/graph"
 	"github.com/compose-spec/compose-go/v2/loader"
 	"github.com/compose-spec/compose-go/v2/template"
 	"github.com/compose-spec/compose-go/v2/types"
@@ -67,9 +66,10 @@ func Load(ctx context.Context, opts Options) (*Project, error) {
 	if err != nil {
 		return nil, l.err()
 	}
+	l.circles()
 	for _, name := range active {
 		service := project.Services[name]
-		c := &converter{project: project, service: &service, where: &where{walker: l.walker, service: name}}
+		c := &converter{project: project, service: &service, needs: l.needs[name], where: &where{walker: l.walker, service: name}}
 		p.Specs = append(p.Specs, c.spec())
 		l.addNew(c.found)
 		p.Warnings = append(p.Warnings, c.warnings...)
@@ -99,6 +99,7 @@ type load struct {
 	env     map[string]string
 	missing map[string]bool // variables that are used and not set
 	walker  *walker
+	needs   map[string]types.DependsOnConfig // of all services
 }
 
 // read reads the files and judges their keys.
@@ -154,9 +155,7 @@ func (l *load) project(ctx context.Context) (p *types.Project, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := graph.CheckCycle(p); err != nil {
-		return nil, err
-	}
+	l.needs = dependenciesOf(p)
 	if want := l.opts.Services; len(want) > 0 {
 		for _, name := range want {
 			if !known(p, name) {

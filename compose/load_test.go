@@ -111,8 +111,8 @@ func TestLoadDefaults(t *testing.T) {
 func TestLoadRefuses(t *testing.T) {
 	for name, c := range map[string]struct{ text, want string }{
 		"all unsupported keys at once": {
-			"services:\n  web:\n    image: hello\n    links: [db]\n    depends_on: [db]\n  db:\n    image: hello\nnetworks:\n  data:\n    driver_opts: {mtu: 9000}\n",
-			"stdin:4: services.web.links: is not supported: " + noLinks + "\nstdin:5: services.web.depends_on: is not supported: " + noOrder +
+			"services:\n  web:\n    image: hello\n    links: [db]\n  db:\n    image: hello\nnetworks:\n  data:\n    driver_opts: {mtu: 9000}\n",
+			"stdin:4: services.web.links: is not supported: " + noLinks +
 				"\nstdin:10: networks.data.driver_opts: is not supported: bridges are all made alike; remove it",
 		},
 		"misspelt key":        {"services:\n  web:\n    image: hello\n    replcias: 3\n", "stdin:4: services.web.replcias: is no key that Shoal knows"},

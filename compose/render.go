@@ -33,6 +33,10 @@ type (
 	networkYAML struct {
 		Name string `yaml:"name"`
 	}
+	dependencyYAML struct {
+		Condition string `yaml:"condition"`
+		Required  *bool  `yaml:"required,omitempty"`
+	}
 	attachmentYAML struct {
 		Aliases  []string `yaml:"aliases,omitempty"`
 		Priority int      `yaml:"priority,omitempty"`
@@ -45,6 +49,7 @@ type (
 		Labels      map[string]string         `yaml:"labels,omitempty"`
 		Ports       []portYAML                `yaml:"ports,omitempty"`
 		Networks    map[string]attachmentYAML `yaml:"networks,omitempty"`
+		DependsOn   map[string]dependencyYAML `yaml:"depends_on,omitempty"`
 		Volumes     []mountYAML               `yaml:"volumes,omitempty"`
 		HealthCheck *healthYAML               `yaml:"healthcheck,omitempty"`
 		StopSignal  string                    `yaml:"stop_signal,omitempty"`
@@ -245,6 +250,13 @@ func serviceOf(s *shoal.Spec, mask bool) serviceYAML {
 			y.Priority = len(s.Networks) - i
 		}
 		out.Networks = set(out.Networks, networkKey(s.Project, a.Network), y)
+	}
+	for _, d := range s.DependsOn {
+		y := dependencyYAML{Condition: string(d.Condition)}
+		if d.Optional {
+			y.Required = new(bool)
+		}
+		out.DependsOn = set(out.DependsOn, d.Service, y)
 	}
 	for i := range c.Mounts {
 		out.Volumes = append(out.Volumes, mountOf(&c.Mounts[i]))

@@ -23,6 +23,7 @@ import (
 type converter struct {
 	project  *types.Project
 	service  *types.ServiceConfig
+	needs    types.DependsOnConfig
 	where    *where
 	out      shoal.Spec
 	keys     []string // of out.Networks in the file
@@ -75,6 +76,7 @@ func (c *converter) spec() shoal.Spec {
 	c.extension()
 	c.rollouts()
 	c.autoscale()
+	c.dependencies()
 	c.validate()
 	return c.out
 }

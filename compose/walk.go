@@ -99,7 +99,7 @@ func (w *walker) level(o owner, n *yaml.Node, pattern, path string) {
 				}
 				w.value(inner, v, name+".*", name+"."+k.Value)
 			})
-		case pattern == "services.*.networks":
+		case pattern == "services.*.networks" || pattern == "services.*.depends_on":
 			w.value(o, value, pattern+".*", join(path, name))
 		case strings.HasPrefix(name, "x-") && name != "x-shoal":
 			// an extension of somebody else: Compose says to ignore it

@@ -185,8 +185,9 @@ func (d *decision) survey(s *serviceRow) {
 	losers := d.losers(s, slots)
 	reuse := d.matchReuse(s, slots, losers)
 	d.sayAway(s, slots)
-	row := d.w.newListRow(s, d.wants(s, slots, reuse))
-	if len(row.wants) > 0 {
+	if why := d.w.v.Waits(s.svc); why != "" { // open slots are filled at the current revision, which has not begun
+		d.say(s.spec.Name, -1, "waits: %s", why)
+	} else if row := d.w.newListRow(s, d.wants(s, slots, reuse)); len(row.wants) > 0 {
 		d.list.rows = append(d.list.rows, row)
 	}
 	for i, c := range s.claims {

@@ -61,6 +61,10 @@ func (d *decision) unfitGlobal(s *serviceRow) string {
 }
 
 func (d *decision) joinGlobal(s *serviceRow, held []bool, taken map[int]bool) {
+	if why := d.w.v.Waits(s.svc); why != "" {
+		d.say(s.spec.Name, -1, "waits: %s", why)
+		return
+	}
 	row := d.w.newListRow(s, nil)
 	if !d.w.feasible(row, d.w.self) {
 		why := d.w.verdict(d.w.self, s, 0)

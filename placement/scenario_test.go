@@ -152,7 +152,8 @@ func (s *stage) accept(a *player, key string, n note, spec shoal.Spec, replicas 
 }
 
 // deploy SERVICE N [option=value...] [at=PEER]: mem=GIB, image=, policy=, max=,
-// constraint=key=value, parallelism=, spread=LABEL, volume, mount=DIR, once, global.
+// constraint=key=value, parallelism=, spread=LABEL, after=SERVICE:CONDITION, volume,
+// mount=DIR, once, global.
 func doDeploy(t *testing.T, s *stage, words []string) {
 	a, words := where(t, s, words)
 	spec := shoal.Spec{
@@ -182,6 +183,9 @@ func doDeploy(t *testing.T, s *stage, words []string) {
 			spec.Setup.Mounts = append(spec.Setup.Mounts, shoal.Mount{Kind: shoal.MountVolume, Source: "data", Target: "/data"})
 		case "mount":
 			spec.Setup.Mounts = append(spec.Setup.Mounts, shoal.Mount{Kind: shoal.MountBind, Source: value, Target: "/data"})
+		case "after":
+			name, condition, _ := strings.Cut(value, ":")
+			spec.DependsOn = append(spec.DependsOn, shoal.Dependency{Service: name, Condition: shoal.Condition("service_" + condition)})
 		case "once":
 			spec.Restart.Condition = shoal.RestartNone
 		case "global":

@@ -104,7 +104,10 @@ func (l *lookout) watch() watch {
 	if w.status.Waits == rules.Braked {
 		w.held = rules.Braked
 	}
-	if w.status.Healthy > w.best {
+	switch {
+	case rules.Waits != "": // the time that slots have begins when they may
+		w.still = l.now
+	case w.status.Healthy > w.best:
 		w.best, w.still = w.status.Healthy, l.now
 	}
 	if w.first == "" {
@@ -115,7 +118,7 @@ func (l *lookout) watch() watch {
 		w.due = l.now
 	}
 	w.act, w.why = change, why
-	if shape.Deadline > 0 && w.act == "" {
+	if shape.Deadline > 0 && w.act == "" && rules.Waits == "" {
 		l.again(w.still + shape.Deadline)
 	}
 	return w

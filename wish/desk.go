@@ -111,6 +111,9 @@ func (k *Desk) prepare(d *shoal.Desired, w shoal.Wish, images findings) ([]*step
 	if err := freePorts(d, after, steps); err != nil {
 		return nil, err
 	}
+	if err := inOrder(after, steps); err != nil {
+		return nil, err
+	}
 	noteNames(after, steps)
 	judgePast(v, steps)
 	k.propose(d, steps)

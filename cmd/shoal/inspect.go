@@ -113,6 +113,7 @@ func (a *app) describeService(s serviceJSON) error {
 		{"Labels", pairs(s.Labels)},
 		{"Ports", ports(s.Ports)},
 		{"Networks", joined(s.Spec.Networks, networkJSON.text)},
+		{"Depends on", joined(s.Spec.DependsOn, dependencyJSON.text)},
 		{"Volumes", mounts(s.Spec.Setup)},
 		{"Set-up", s.Spec.Setup.words()},
 		{"Demands", strings.Join(s.Spec.Demands, ", ")},

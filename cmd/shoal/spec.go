@@ -45,6 +45,7 @@ type specJSON struct {
 	Rollout      rolloutJSON       `json:"rollout"`
 	Rollback     *rolloutJSON      `json:"rollback,omitempty"`
 	Autoscale    *autoscaleJSON    `json:"autoscale,omitempty"`
+	DependsOn    []dependencyJSON  `json:"depends_on,omitempty"`
 	Setup        *setupJSON        `json:"setup,omitempty"`
 	SpreadBy     string            `json:"spread_by,omitempty"`
 	Anywhere     bool              `json:"volumes_anywhere,omitempty"`
@@ -127,6 +128,20 @@ type healthJSON struct {
 	Retries     int      `json:"retries,omitempty"`
 }
 
+type dependencyJSON struct {
+	Service   string `json:"service"`
+	Condition string `json:"condition"`
+	Optional  bool   `json:"optional,omitempty"`
+}
+
+// text is the dependency in a few words: "db (service_healthy)".
+func (d dependencyJSON) text() string {
+	if d.Optional {
+		return fmt.Sprintf("%s (%s, if there is one)", d.Service, d.Condition)
+	}
+	return fmt.Sprintf("%s (%s)", d.Service, d.Condition)
+}
+
 type restartJSON struct {
 	Condition   string  `json:"condition"`
 	Delay       float64 `json:"delay_seconds,omitempty"`
@@ -152,6 +167,9 @@ func specOf(s *shoal.Spec) specJSON {
 	}
 	for _, a := range s.Attachments() {
 		out.Networks = append(out.Networks, networkJSON{a.Network, a.Aliases})
+	}
+	for _, d := range s.DependsOn {
+		out.DependsOn = append(out.DependsOn, dependencyJSON{d.Service, string(d.Condition), d.Optional})
 	}
 	for _, c := range s.Constraints {
 		out.Constraints = append(out.Constraints, c.String())

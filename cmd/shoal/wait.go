@@ -268,10 +268,10 @@ func stopping(p api.Progress) string {
 }
 
 // becauseOf says why the first slot without a holder has none, or why the first of an
-// older revision keeps it: " (no room)".
+// older revision keeps it: " (no room)", " (db is not healthy: 0 of 1 slots are)".
 func becauseOf(p api.Progress) string {
 	for _, r := range p.Replicas {
-		if r.State == "unplaced" && r.Reason != "" || keeps(r) {
+		if (r.State == "unplaced" || r.State == "waiting") && r.Reason != "" || keeps(r) {
 			return clean(" (" + r.Reason + ")")
 		}
 	}

@@ -113,7 +113,7 @@ func TestLoadRefuses(t *testing.T) {
 		"all unsupported keys at once": {
 			"services:\n  web:\n    image: hello\n    links: [db]\n  db:\n    image: hello\nnetworks:\n  data:\n    driver_opts: {mtu: 9000}\n",
 			"stdin:4: services.web.links: is not supported: " + noLinks +
-				"\nstdin:10: networks.data.driver_opts: is not supported: bridges are all made alike; remove it",
+				"\nstdin:9: networks.data.driver_opts: is not supported: bridges are all made alike; remove it",
 		},
 		"misspelt key":        {"services:\n  web:\n    image: hello\n    replcias: 3\n", "stdin:4: services.web.replcias: is no key that Shoal knows"},
 		"unknown x-shoal":     {"services: {web: {image: hello, x-shoal: {colour: red}}}", "services.web.x-shoal.colour"},

@@ -32,7 +32,9 @@ func dependenciesOf(p *types.Project) map[string]types.DependsOnConfig {
 func (c *converter) dependencies() {
 	for _, name := range slices.Sorted(maps.Keys(c.needs)) {
 		d := c.needs[name]
-		switch {
+		switch _, said := c.where.dependency(name); {
+		case !said: // the reader concludes it from a key that is refused
+			continue
 		case name == c.service.Name:
 			c.badOrder(name, "is the service itself")
 			continue
@@ -50,32 +52,32 @@ func (c *converter) dependencies() {
 
 // badOrder adds a problem with one entry of depends_on.
 func (c *converter) badOrder(name, format string, args ...any) {
-	p := c.where.dependency(name)
+	p, _ := c.where.dependency(name)
 	p.Why = fmt.Sprintf(format, args...)
 	c.found = append(c.found, p)
 }
 
 // dependency returns the place where the service names another one that it depends on, as
-// an item of a list or as a key.
-func (w *where) dependency(name string) Problem {
+// an item of a list or as a key; false if it does not.
+func (w *where) dependency(name string) (p Problem, is bool) {
 	for _, o := range w.chain(w.service) {
 		n := said(o, "depends_on")
 		if n == nil {
 			continue
 		}
-		p := Problem{File: o.file.name, Key: "services." + w.service + ".depends_on." + name}
+		p = Problem{File: o.file.name, Key: "services." + w.service + ".depends_on." + name}
 		for _, item := range n.Content {
 			if n.Kind == yaml.SequenceNode && follow(item).Value == name {
 				p.Line = item.Line
-				return p
+				return p, true
 			}
 		}
 		if key, _ := child(n, name); key != nil {
 			p.Line = key.Line
-			return p
+			return p, true
 		}
 	}
-	return w.at("depends_on")
+	return w.at("depends_on"), false
 }
 
 // circles refuses services that wait for each other.
@@ -92,7 +94,7 @@ func (l *load) circles() {
 	if circle == nil {
 		return
 	}
-	at := (&where{walker: l.walker, service: circle[0]}).dependency(circle[1])
+	at, _ := (&where{walker: l.walker, service: circle[0]}).dependency(circle[1])
 	at.Why = "goes in a circle: " + strings.Join(circle, " -> ") + "; each would wait for the other"
 	l.add(at)
 }

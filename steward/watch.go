@@ -100,12 +100,13 @@ func (l *lookout) watch() watch {
 		l.again(since + max(shape.Delay, shape.MinHealthy))
 		l.again(since + shape.Monitor)
 	}
+	waited := w.status.State == rollout.Waiting
 	w.status, w.held = rules.StatusOf(slots), ""
 	if w.status.Waits == rules.Braked {
 		w.held = rules.Braked
 	}
 	switch {
-	case rules.Waits != "": // the time that slots have begins when they may
+	case waited || rules.Waits != "": // the time that slots have begins when they may change
 		w.still = l.now
 	case w.status.Healthy > w.best:
 		w.best, w.still = w.status.Healthy, l.now

@@ -12,6 +12,7 @@ import (
 
 	"github.com/shoalnet/shoal"
 	"github.com/shoalnet/shoal/placement/brake"
+	"github.com/shoalnet/shoal/placement/rollout"
 )
 
 // world is three operators and a service web with three slots at revision 2, one on each;
@@ -237,4 +238,22 @@ func TestBrakedButWithinItsLimit(t *testing.T) {
 		t.Errorf("report %+v, %v", got, err)
 	}
 	is(t, "the deadline passes", w.pass(5*time.Minute+5*time.Second), "rollback at 10m0s: no slot became healthy in 10m0s, hello:2 of web fails on 2 of 2 holders")
+}
+
+// TestDeadlineWhileWaiting: the deadline of a rollout begins when what the revision depends
+// on is there.
+func TestDeadlineWhileWaiting(t *testing.T) {
+	w := newWorld()
+	w.first()
+	w.old = [3]bool{true, true, true}
+	w.service.Spec.DependsOn = []shoal.Dependency{{Service: "db", Condition: shoal.ConditionHealthy}}
+	is(t, "db is not there", w.pass(time.Hour))
+	if st := w.memory["web"].status; st.State != rollout.Waiting || st.Waits != "db is not there" {
+		t.Errorf("status %+v, want that it waits for db", st)
+	}
+	w.service.Spec.DependsOn = nil
+	is(t, "its own time begins", w.pass(9*time.Minute))
+	if acts := w.pass(2 * time.Minute); len(acts) == 0 || !strings.HasPrefix(acts[0], "rollback at 1h10m0s: no slot became healthy in 10m0s") {
+		t.Errorf("asked for %q, want a rollback ten minutes after it could begin", acts)
+	}
 }

@@ -38,6 +38,8 @@ type Config struct {
 	GapDelay     time.Duration // a pushed block may wait this long for its parents before they are fetched
 	AckTimeout   time.Duration // default of UpdateOptions.Timeout
 	Reserve      uint64        // bytes kept free on the disk: less is ErrNoSpace
+
+	hooks hooks // of tests
 }
 
 // LAN returns the settings for peers within a few milliseconds of each other.

@@ -8,8 +8,6 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
-	"os"
-	"path/filepath"
 	"syscall"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -19,7 +17,6 @@ import (
 	pebbleds "github.com/ipfs/go-ds-pebble"
 
 	"github.com/shoalnet/shoal"
-	"github.com/shoalnet/shoal/internal/logkey"
 )
 
 const (
@@ -29,18 +26,18 @@ const (
 	memtableBytes = 2 << 20
 	databaseDir   = "db"
 	uncleanFile   = "unclean"
-	// asideLimit is how many broken stores are kept beside the good one before we
-	// refuse to start: something else is wrong then.
-	asideLimit = 100
 )
 
 // disk is where a store keeps its rows. It is open from open to close.
 type disk struct {
 	rows    ds.Batching
 	dir     string // "" in memory
-	unclean bool   // the last life did not close it
-	aside   string // where a store that could not be opened was moved, "" if none
-	close   func() error
+	files   vfs.FS // nil in memory
+	hooks   *hooks
+	unclean bool                  // the last life did not close it
+	aside   *aside                // the store that was moved away from here just now, nil if none
+	lost    chan error            // damage that was found while it is open
+	close   func(well bool) error // !well: as after a crash, it is checked when it is next opened
 }
 
 // MemoryDisk keeps a store's rows in memory. It outlives the Store on it, so that a
@@ -56,119 +53,152 @@ func NewMemoryDisk() *MemoryDisk {
 	return &MemoryDisk{rows: dssync.MutexWrap(ds.NewMapDatastore())}
 }
 
-func (m *MemoryDisk) openDisk() *disk {
-	d := &disk{rows: m.rows, unclean: m.open}
+func (m *MemoryDisk) openDisk(h *hooks) *disk {
+	d := &disk{rows: h.wrap(m.rows), hooks: h, unclean: m.open}
 	m.open = true
-	d.close = func() error { m.open = false; return nil }
+	d.close = func(well bool) error { m.open = !well; return nil }
 	return d
 }
 
 // openDisk opens the database under dir. One that cannot be opened for any reason
 // but use, permission or room is moved aside and a new one made.
-func openDisk(dir string, log *slog.Logger) (*disk, error) {
-	d, err := openPebble(dir, log)
+func openDisk(dir string, h *hooks, log *slog.Logger) (*disk, error) {
+	d, err := openPebble(dir, h, log)
 	if err == nil || !looksBroken(err) {
 		return d, err
 	}
-	return setAside(dir, err, log)
-}
-
-// setAside moves dir to "<dir>.broken-<n>" and opens an empty one in its place.
-func setAside(dir string, cause error, log *slog.Logger) (*disk, error) {
-	for n := range asideLimit {
-		to := fmt.Sprintf("%s.broken-%d", dir, n)
-		if _, err := os.Lstat(to); err == nil {
-			continue
-		}
-		if err := os.Rename(dir, to); err != nil {
-			return nil, fmt.Errorf("set broken store %s aside: %w", dir, err)
-		}
-		log.Warn("store set aside, starting empty and refilling from peers", "store", to, logkey.Err, cause)
-		d, err := openPebble(dir, log)
-		if d != nil {
-			d.aside = to
-		}
-		return d, err
-	}
-	return nil, fmt.Errorf("open store %s, with %d broken ones beside it: %w", dir, asideLimit, cause)
-}
-
-// looksBroken tells a store that is unreadable from one that cannot be had now.
-func looksBroken(err error) bool {
-	for _, e := range []error{
-		errInUse, fs.ErrPermission, syscall.ENOSPC, syscall.EROFS, syscall.EMFILE, syscall.ENFILE, syscall.ENOMEM,
-		syscall.EDQUOT, syscall.ENOTDIR,
-	} {
-		if errors.Is(err, e) {
-			return false
-		}
-	}
-	return true
+	return setAside(dir, err, h, log)
 }
 
 // errInUse: another process, or another Store of this one, has the directory open.
 var errInUse = errors.New("store is in use")
 
-func openPebble(dir string, log *slog.Logger) (*disk, error) {
-	db := filepath.Join(dir, databaseDir)
-	if err := os.MkdirAll(db, 0o700); err != nil {
+func openPebble(dir string, h *hooks, log *slog.Logger) (_ *disk, err error) {
+	d := &disk{dir: dir, files: h.disk(), hooks: h, lost: make(chan error, 1)}
+	db := d.files.PathJoin(dir, databaseDir)
+	if err := makeDirs(d.files, db); err != nil {
 		return nil, fmt.Errorf("make store directory: %w", err)
 	}
-	lock, err := pebble.LockDirectory(db, vfs.Default)
-	if err != nil {
+	lock, err := pebble.LockDirectory(db, d.files)
+	switch {
+	case errors.Is(err, fs.ErrPermission), errors.Is(err, syscall.EROFS), errors.Is(err, syscall.ENOSPC):
+		return nil, fmt.Errorf("open store %s: %w", dir, err)
+	case err != nil:
 		return nil, fmt.Errorf("lock store %s: %w: %w", dir, errInUse, err)
 	}
-	d := &disk{dir: dir}
-	unlock := func(err error) (*disk, error) { return nil, errors.Join(err, lock.Close()) }
-	if d.unclean, err = markUnclean(dir); err != nil {
-		return unlock(err)
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, lock.Close())
+		}
+	}()
+	if err := d.damaged(); err != nil {
+		return nil, err
 	}
-	opts := &pebble.Options{
-		Lock:               lock,
-		MemTableSize:       memtableBytes,
-		FormatMajorVersion: pebble.FormatNewest,
-		Logger:             pebbleLog{log},
+	if err := h.around("mark", d.markUnclean); err != nil {
+		return nil, err
 	}
-	rows, err := pebbleds.NewDatastore(db, pebbleds.WithCacheSize(cacheBytes), pebbleds.WithPebbleOpts(opts))
+	h.at("before open")
+	rows, err := pebbleds.NewDatastore(db, pebbleds.WithCacheSize(cacheBytes), pebbleds.WithPebbleOpts(d.options(lock, log)))
 	if err != nil {
-		return unlock(fmt.Errorf("open store %s: %w", dir, err))
+		return nil, fmt.Errorf("open store %s: %w", dir, err)
 	}
-	d.rows = rows
-	d.close = func() error {
-		if err := errors.Join(rows.Close(), lock.Close()); err != nil {
+	h.at("after open")
+	d.rows = h.wrap(rows)
+	d.close = func(well bool) error {
+		if err := h.around("close", func() error { return errors.Join(rows.Close(), lock.Close()) }); err != nil {
 			return fmt.Errorf("close store %s: %w", dir, err) // the mark stays
 		}
-		return clearUnclean(dir)
+		if !well {
+			return nil // it stays here, too: look again before you trust this store
+		}
+		return h.around("unmark", d.clearUnclean)
 	}
 	return d, nil
 }
 
-// markUnclean leaves a mark that only a clean close removes, and tells whether one
-// was there already.
-func markUnclean(dir string) (was bool, err error) {
-	name := filepath.Join(dir, uncleanFile)
-	if _, err := os.Lstat(name); err == nil {
-		return true, nil
+func (d *disk) options(lock *pebble.Lock, log *slog.Logger) *pebble.Options {
+	return &pebble.Options{
+		FS:                 d.files,
+		Lock:               lock,
+		MemTableSize:       memtableBytes,
+		FormatMajorVersion: pebble.FormatNewest,
+		Logger:             pebbleLog{log},
+		// Without this pebble ends the process when it reads what is damaged.
+		EventListener: &pebble.EventListener{DataCorruption: func(info pebble.DataCorruptionInfo) { d.lose(info.Details) }},
 	}
-	f, err := os.OpenFile(name, os.O_CREATE|os.O_WRONLY, 0o600)
-	if err != nil {
-		return false, fmt.Errorf("mark store as open: %w", err)
-	}
-	if err := errors.Join(f.Sync(), f.Close()); err != nil {
-		return false, fmt.Errorf("mark store as open: %w", err)
-	}
-	return false, syncDir(dir)
 }
 
-func clearUnclean(dir string) error {
-	if err := os.Remove(filepath.Join(dir, uncleanFile)); err != nil {
+// disk returns the files that a store is kept in.
+func (h *hooks) disk() vfs.FS {
+	if h.files != nil {
+		return h.files
+	}
+	return vfs.Default
+}
+
+func (h *hooks) wrap(rows ds.Batching) ds.Batching {
+	if h.rows != nil {
+		return h.rows(rows)
+	}
+	return rows
+}
+
+// markUnclean leaves a mark that only a clean close removes, and notes whether one
+// was there already.
+func (d *disk) markUnclean() error {
+	name := d.files.PathJoin(d.dir, uncleanFile)
+	if _, err := d.files.Stat(name); err == nil {
+		d.unclean = true
+		return nil
+	}
+	if err := leave(d.files, name, ""); err != nil {
+		return fmt.Errorf("mark store as open: %w", err)
+	}
+	return nil
+}
+
+func (d *disk) clearUnclean() error {
+	if err := d.files.Remove(d.files.PathJoin(d.dir, uncleanFile)); err != nil {
 		return fmt.Errorf("mark store as closed: %w", err)
 	}
-	return syncDir(dir)
+	return syncDir(d.files, d.dir)
 }
 
-func syncDir(dir string) error {
-	f, err := os.Open(dir)
+// leave writes a small file that is there after a power cut.
+func leave(files vfs.FS, name, text string) error {
+	f, err := files.Create(name, vfs.WriteCategoryUnspecified)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write([]byte(text))
+	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return err
+	}
+	return syncDir(files, files.PathDir(name))
+}
+
+// makeDirs makes dir and what is missing above it, so that a power cut leaves them.
+func makeDirs(files vfs.FS, dir string) error {
+	var grown []string // directories that get an entry
+	for at := dir; ; at = files.PathDir(at) {
+		if _, err := files.Stat(at); err == nil || files.PathDir(at) == at {
+			break
+		}
+		grown = append(grown, files.PathDir(at))
+	}
+	if err := files.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	for _, at := range grown {
+		if err := syncDir(files, at); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func syncDir(files vfs.FS, dir string) error {
+	f, err := files.OpenDir(dir)
 	if err != nil {
 		return fmt.Errorf("sync store directory: %w", err)
 	}
@@ -185,11 +215,11 @@ func (d *disk) room(reserve uint64) error {
 	if d.dir == "" || reserve == 0 {
 		return nil
 	}
-	var st syscall.Statfs_t
-	if err := syscall.Statfs(d.dir, &st); err != nil {
+	usage, err := d.files.GetDiskUsage(d.dir)
+	if err != nil {
 		return fmt.Errorf("read free space of %s: %w", d.dir, err)
 	}
-	if free := st.Bavail * uint64(st.Bsize); free < reserve {
+	if free := usage.AvailBytes; free < reserve {
 		return &shoal.AdviceError{
 			Err:    fmt.Errorf("%w: %d MiB free under %s, %d kept in reserve", shoal.ErrNoSpace, free>>20, d.dir, reserve>>20),
 			Advice: "free some, or ask another peer; what runs goes on",

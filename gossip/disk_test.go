@@ -222,7 +222,7 @@ func TestMendAfterLostRows(t *testing.T) {
 // checkWhole checks that go-ds-crdt's set holds every element of every block.
 func checkWhole(t testing.TB, name string, disk *MemoryDisk) {
 	t.Helper()
-	eng, err := openEngine(t.Context(), disk.rows, testLog(t))
+	eng, err := openEngine(t.Context(), disk.rows, &hooks{}, testLog(t))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -46,8 +46,8 @@ type engine struct {
 }
 
 // openEngine starts go-ds-crdt on rows; close ends it.
-func openEngine(ctx context.Context, rows ds.Batching, log *slog.Logger) (*engine, error) {
-	st := newStage(rows)
+func openEngine(ctx context.Context, rows ds.Batching, h *hooks, log *slog.Logger) (*engine, error) {
+	st := newStage(rows, h)
 	e := &engine{log: log, stage: st, rows: newBlockRows(st)}
 	if err := e.start(ctx); err != nil {
 		return nil, err

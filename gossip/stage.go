@@ -21,7 +21,8 @@ import (
 // Only the writer goroutine makes go-ds-crdt work and flushes, but go-ds-crdt does
 // its part on goroutines of its own, so a mutex guards the overlay.
 type stage struct {
-	base ds.Batching
+	base  ds.Batching
+	hooks *hooks
 
 	mu    sync.RWMutex
 	held  map[ds.Key][]byte // guarded by mu; nil value with gone set: deleted
@@ -31,8 +32,8 @@ type stage struct {
 
 var _ ds.Batching = (*stage)(nil)
 
-func newStage(base ds.Batching) *stage {
-	s := &stage{base: base}
+func newStage(base ds.Batching, h *hooks) *stage {
+	s := &stage{base: base, hooks: h}
 	s.reset()
 	return s
 }
@@ -68,6 +69,7 @@ func (s *stage) flush(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("begin batch: %w", err)
 	}
+	s.hooks.at("before batch")
 	for _, k := range order {
 		if gone[k] {
 			err = b.Delete(ctx, k)
@@ -78,10 +80,11 @@ func (s *stage) flush(ctx context.Context) error {
 			return fmt.Errorf("fill batch: %w", err)
 		}
 	}
-	if err := b.Commit(ctx); err != nil {
+	s.hooks.at("after batch")
+	if err := s.hooks.around("commit", func() error { return b.Commit(ctx) }); err != nil {
 		return fmt.Errorf("commit batch: %w", err)
 	}
-	if err := s.base.Sync(ctx, ds.NewKey("/")); err != nil {
+	if err := s.hooks.around("sync", func() error { return s.base.Sync(ctx, ds.NewKey("/")) }); err != nil {
 		return fmt.Errorf("sync: %w", err)
 	}
 	s.drop()
@@ -90,22 +93,33 @@ func (s *stage) flush(ctx context.Context) error {
 
 // Put implements [ds.Write].
 func (s *stage) Put(_ context.Context, k ds.Key, v []byte) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.touch(k)
-	s.held[k] = v
-	delete(s.gone, k)
-	return nil
+	return s.change(k, func() {
+		s.held[k] = v
+		delete(s.gone, k)
+	})
 }
 
 // Delete implements [ds.Write].
 func (s *stage) Delete(_ context.Context, k ds.Key) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.touch(k)
-	delete(s.held, k)
-	s.gone[k] = true
-	return nil
+	return s.change(k, func() {
+		delete(s.held, k)
+		s.gone[k] = true
+	})
+}
+
+// change carries out what becomes of a row.
+func (s *stage) change(k ds.Key, f func()) error {
+	held := func() error {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.touch(k)
+		f()
+		return nil
+	}
+	if s.hooks.moment == nil {
+		return held()
+	}
+	return s.hooks.around(stepOf(k), held)
 }
 
 func (s *stage) touch(k ds.Key) {

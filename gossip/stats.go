@@ -43,7 +43,8 @@ type Stats struct {
 	SyncOut    uint64 // bytes written to sync streams, either side
 	PushesLost uint64 // own blocks not pushed because the queue was full
 	Mended     int    // blocks merged again at start
-	Aside      string // where a store that could not be opened was moved
+	Aside      string // where the damaged store was moved that was found here
+	Saved      int    // records that were read from it, and were missing here
 }
 
 // counters are the parts of Stats that grow. Safe for concurrent use.

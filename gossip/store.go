@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"sync"
-	"time"
 
 	"github.com/ipfs/go-cid"
 	pubsub "github.com/libp2p/go-libp2p-pubsub"
@@ -16,7 +15,6 @@ import (
 
 	"github.com/shoalnet/shoal"
 	"github.com/shoalnet/shoal/gossip/fold"
-	"github.com/shoalnet/shoal/internal/logkey"
 	codec "github.com/shoalnet/shoal/proto"
 	"github.com/shoalnet/shoal/proto/blocks"
 )
@@ -58,6 +56,7 @@ type Store struct {
 	mu     sync.Mutex
 	mended int           // guarded by mu; Stats.Mended
 	aside  string        // guarded by mu; Stats.Aside
+	saved  int           // guarded by mu; Stats.Saved
 	now    committed     // guarded by mu
 	topic  *pubsub.Topic // guarded by mu; nil while not joined
 }
@@ -102,10 +101,10 @@ func (s *Store) Run(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, w.engine.close(), d.close()) }()
+	defer func() { err = errors.Join(err, w.engine.close(), d.close(err == nil)) }()
 	s.rows = newBlockRows(d.rows)
 	s.mu.Lock()
-	s.mended, s.aside = w.mended, d.aside
+	s.mended, s.aside = w.mended, d.aside.path()
 	s.mu.Unlock()
 	heads, height := w.engine.heads(ctx)
 	s.publish(committed{desired: w.desired, heads: heads, height: height, blocks: w.blocks, records: w.records})
@@ -129,11 +128,21 @@ func (s *Store) Run(ctx context.Context) (err error) {
 		})
 	}
 	g.Go(func() error {
-		if w.blocks == 0 && (s.cfg.WroteBefore || d.aside != "") {
-			s.refill(ctx)
+		if d.aside != nil || w.blocks == 0 && s.cfg.WroteBefore {
+			if err := s.recover(ctx, d.aside); err != nil {
+				return ended(ctx, err)
+			}
 		}
 		close(s.ready)
 		return nil
+	})
+	g.Go(func() error { // in memory nothing is lost
+		select {
+		case err := <-d.lost:
+			return err
+		case <-ctx.Done():
+			return nil
+		}
 	})
 	return g.Wait()
 }
@@ -141,11 +150,11 @@ func (s *Store) Run(ctx context.Context) (err error) {
 // open opens disk and engine; a torn store is set aside once.
 func (s *Store) open(ctx context.Context) (*disk, *writer, error) {
 	if s.cfg.Dir == "" {
-		d := s.cfg.Memory.openDisk()
+		d := s.cfg.Memory.openDisk(&s.cfg.hooks)
 		w, err := openWriter(ctx, s, d)
 		return d, w, err
 	}
-	d, err := openDisk(s.cfg.Dir, s.deps.Log)
+	d, err := openDisk(s.cfg.Dir, &s.cfg.hooks, s.deps.Log)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -153,14 +162,14 @@ func (s *Store) open(ctx context.Context) (*disk, *writer, error) {
 	if err == nil {
 		return d, w, nil
 	}
-	if err2 := d.close(); !errors.Is(err, errTorn) || err2 != nil {
+	if err2 := d.close(false); !isDamage(err) {
 		return nil, nil, errors.Join(err, err2)
-	}
-	if d, err = setAside(s.cfg.Dir, err, s.deps.Log); err != nil {
+	} // how a damaged one is closed does not matter
+	if d, err = setAside(s.cfg.Dir, err, &s.cfg.hooks, s.deps.Log); err != nil {
 		return nil, nil, err
 	}
 	if w, err = openWriter(ctx, s, d); err != nil {
-		return nil, nil, errors.Join(err, d.close())
+		return nil, nil, errors.Join(err, d.close(false))
 	}
 	return d, w, nil
 }
@@ -175,20 +184,6 @@ func (s *Store) learnOwn() error {
 		return fmt.Errorf("read own admission chain: %w", err)
 	}
 	return nil
-}
-
-// refill waits until an empty store that once held records of ours has been filled
-// by a peer, or nobody could do it in time.
-func (s *Store) refill(ctx context.Context) {
-	s.deps.Log.Warn("store is empty but this peer has written before; waiting to be refilled", logkey.Took, s.cfg.RefillWait)
-	late := time.NewTimer(s.cfg.RefillWait)
-	defer late.Stop()
-	select {
-	case <-s.filled:
-	case <-late.C:
-		s.deps.Log.Warn("nobody refilled the store; going on without what it held")
-	case <-ctx.Done():
-	}
 }
 
 // Ready is closed when Update will be taken: the store is open and, if it had been
@@ -252,6 +247,11 @@ func (s *Store) submit(ctx context.Context, u *update) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
+	return s.hand(ctx, u)
+}
+
+// hand is submit for what need not wait for Ready.
+func (s *Store) hand(ctx context.Context, u *update) error {
 	select {
 	case s.updates <- u:
 	case <-s.stopped:
@@ -283,14 +283,14 @@ func (s *Store) Changed() <-chan struct{} { return s.changed.wait() }
 // Stats returns the counts so far.
 func (s *Store) Stats() Stats {
 	s.mu.Lock()
-	c, mended, aside := s.now, s.mended, s.aside
+	c, mended, aside, saved := s.now, s.mended, s.aside, s.saved
 	s.mu.Unlock()
 	n := s.count
 	return Stats{
 		Blocks: c.blocks, Records: c.records, Heads: len(c.heads), Height: c.height,
 		Refused: n.refusals(), Flushes: n.flushes.Load(), Wrote: n.wrote.Load(), Pushed: n.pushed.Load(), Pulled: n.pulled.Load(),
 		Syncs: n.syncs.Load(), SyncEqual: n.syncEqual.Load(), SyncIn: n.syncIn.Load(), SyncOut: n.syncOut.Load(),
-		PushesLost: n.pushesLost.Load(), Mended: mended, Aside: aside,
+		PushesLost: n.pushesLost.Load(), Mended: mended, Aside: aside, Saved: saved,
 	}
 }
 

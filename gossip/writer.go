@@ -70,7 +70,7 @@ type arrival struct {
 // openWriter starts go-ds-crdt on an open disk and folds what is there. errTorn: the
 // rows are no store.
 func openWriter(ctx context.Context, s *Store, d *disk) (*writer, error) {
-	eng, err := openEngine(ctx, d.rows, s.deps.Log)
+	eng, err := openEngine(ctx, d.rows, d.hooks, s.deps.Log)
 	if err != nil {
 		return nil, err
 	}
@@ -329,7 +329,9 @@ func (w *writer) publish(ctx context.Context, t *turn) {
 		w.records += len(b.delta.Elements)
 	}
 	heads, height := w.engine.heads(ctx)
+	w.disk.hooks.at("before publish")
 	w.store.publish(committed{desired: t.desired, heads: heads, height: height, blocks: w.blocks, records: w.records})
+	w.disk.hooks.at("after publish")
 	w.store.chains.saved(len(t.chains))
 	for _, c := range t.chains {
 		w.store.post(func(context.Context) { w.store.tellChain(c) })
@@ -338,12 +340,14 @@ func (w *writer) publish(ctx context.Context, t *turn) {
 		w.store.count.wrote.Add(1)
 		w.store.post(func(ctx context.Context) { w.store.push(ctx, b) })
 	}
+	w.disk.hooks.at("before answer")
 	for _, a := range t.arrivals {
 		a.finish(nil)
 	}
 	for _, u := range t.ended {
 		u.end(nil)
 	}
+	w.disk.hooks.at("after answer")
 }
 
 func (a *arrival) finish(err error) {

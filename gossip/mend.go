@@ -30,12 +30,15 @@ func (e *engine) mend(ctx context.Context) (int, error) {
 	if err := e.crdt.Repair(ctx); err != nil {
 		return 0, fmt.Errorf("%w: repair: %w", errTorn, err)
 	}
+	n, err := e.reorder(ctx)
+	if err != nil {
+		return 0, err
+	}
 	all, err := e.rows.all(ctx)
 	if err != nil {
 		return 0, err
 	}
 	tips := make(map[cid.Cid]uint64)
-	n := 0
 	for _, c := range all {
 		b, err := e.rows.block(ctx, c)
 		if err != nil {
@@ -61,6 +64,38 @@ func (e *engine) mend(ctx context.Context) (int, error) {
 	}
 	moved, err := e.mendHeads(ctx, tips)
 	return n + moved, err
+}
+
+// reorder gives back to blocks their place in the order, which is how all but a reader
+// that knows their names finds them, and returns how many had none.
+func (e *engine) reorder(ctx context.Context) (int, error) {
+	all, err := e.rows.all(ctx)
+	if err != nil {
+		return 0, err
+	}
+	placed := make(map[cid.Cid]bool, len(all))
+	for _, c := range all {
+		placed[c] = true
+	}
+	here, err := e.rows.ordered(ctx, blockSpace)
+	if err != nil {
+		return 0, err
+	}
+	n := 0
+	for _, c := range here {
+		if placed[c] {
+			continue
+		}
+		n++
+		b, err := e.rows.block(ctx, c)
+		if err != nil {
+			return 0, fmt.Errorf("%w: %w", errTorn, err)
+		}
+		if err := e.rows.put(ctx, b); err != nil {
+			return 0, err
+		}
+	}
+	return n, e.flush(ctx)
 }
 
 // merged reports whether the set holds every element of b, whose parents must be here.

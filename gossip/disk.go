@@ -6,8 +6,12 @@ package gossip
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"log/slog"
+	"slices"
+	"strconv"
+	"strings"
 	"syscall"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -26,6 +30,7 @@ const (
 	memtableBytes = 2 << 20
 	databaseDir   = "db"
 	uncleanFile   = "unclean"
+	sizeFile      = "size" // how many blocks there were at the last clean close
 )
 
 // disk is where a store keeps its rows. It is open from open to close.
@@ -34,10 +39,13 @@ type disk struct {
 	dir     string // "" in memory
 	files   vfs.FS // nil in memory
 	hooks   *hooks
-	unclean bool                  // the last life did not close it
-	aside   *aside                // the store that was moved away from here just now, nil if none
-	lost    chan error            // damage that was found while it is open
-	close   func(well bool) error // !well: as after a crash, it is checked when it is next opened
+	unclean bool       // the last life did not close it
+	aside   *aside     // the store that was moved away from here just now, nil if none
+	lost    chan error // damage that was found while it is open
+	least   int        // it held so many blocks when it was last closed cleanly; fewer means damage
+	// close says how many blocks it holds. !well: as after a crash, it is checked when it
+	// is next opened.
+	close func(well bool, blocks int) error
 }
 
 // MemoryDisk keeps a store's rows in memory. It outlives the Store on it, so that a
@@ -56,7 +64,7 @@ func NewMemoryDisk() *MemoryDisk {
 func (m *MemoryDisk) openDisk(h *hooks) *disk {
 	d := &disk{rows: h.wrap(m.rows), hooks: h, unclean: m.open}
 	m.open = true
-	d.close = func(well bool) error { m.open = !well; return nil }
+	d.close = func(well bool, _ int) error { m.open = !well; return nil }
 	return d
 }
 
@@ -94,38 +102,54 @@ func openPebble(dir string, h *hooks, log *slog.Logger) (_ *disk, err error) {
 	if err := d.damaged(); err != nil {
 		return nil, err
 	}
+	if d.least, err = d.size(); err != nil {
+		return nil, err
+	}
+	opts, err := d.options(db, lock, log)
+	if err != nil {
+		return nil, err
+	}
 	if err := h.around("mark", d.markUnclean); err != nil {
 		return nil, err
 	}
 	h.at("before open")
-	rows, err := pebbleds.NewDatastore(db, pebbleds.WithCacheSize(cacheBytes), pebbleds.WithPebbleOpts(d.options(lock, log)))
+	rows, err := pebbleds.NewDatastore(db, pebbleds.WithCacheSize(cacheBytes), pebbleds.WithPebbleOpts(opts))
 	if err != nil {
 		return nil, fmt.Errorf("open store %s: %w", dir, err)
 	}
 	h.at("after open")
 	d.rows = h.wrap(rows)
-	d.close = func(well bool) error {
+	d.close = func(well bool, blocks int) error {
 		if err := h.around("close", func() error { return errors.Join(rows.Close(), lock.Close()) }); err != nil {
 			return fmt.Errorf("close store %s: %w", dir, err) // the mark stays
 		}
 		if !well {
 			return nil // it stays here, too: look again before you trust this store
 		}
-		return h.around("unmark", d.clearUnclean)
+		return h.around("unmark", func() error { return d.clearUnclean(blocks) })
 	}
 	return d, nil
 }
 
-func (d *disk) options(lock *pebble.Lock, log *slog.Logger) *pebble.Options {
+// options returns those of pebble for the database in db.
+func (d *disk) options(db string, lock *pebble.Lock, log *slog.Logger) (*pebble.Options, error) {
+	names, err := d.files.List(db)
+	if err != nil {
+		return nil, fmt.Errorf("list %s: %w", db, err)
+	}
 	return &pebble.Options{
 		FS:                 d.files,
 		Lock:               lock,
 		MemTableSize:       memtableBytes,
 		FormatMajorVersion: pebble.FormatNewest,
 		Logger:             pebbleLog{log},
+		// Without its marker pebble takes a database for a new one, and removes what is there.
+		ErrorIfNotExists: slices.ContainsFunc(names, func(name string) bool {
+			return strings.HasSuffix(name, ".sst") || strings.HasSuffix(name, ".log")
+		}),
 		// Without this pebble ends the process when it reads what is damaged.
 		EventListener: &pebble.EventListener{DataCorruption: func(info pebble.DataCorruptionInfo) { d.lose(info.Details) }},
-	}
+	}, nil
 }
 
 // disk returns the files that a store is kept in.
@@ -157,11 +181,35 @@ func (d *disk) markUnclean() error {
 	return nil
 }
 
-func (d *disk) clearUnclean() error {
+// clearUnclean notes how much there is, and then that it is whole.
+func (d *disk) clearUnclean(blocks int) error {
+	if blocks != d.least {
+		if err := leave(d.files, d.files.PathJoin(d.dir, sizeFile), strconv.Itoa(blocks)); err != nil {
+			return fmt.Errorf("note size of store: %w", err)
+		}
+	}
 	if err := d.files.Remove(d.files.PathJoin(d.dir, uncleanFile)); err != nil {
 		return fmt.Errorf("mark store as closed: %w", err)
 	}
 	return syncDir(d.files, d.dir)
+}
+
+// size reads what clearUnclean noted last, 0 if it never did. A note that cannot be
+// read, as a power cut left it half written, says nothing.
+func (d *disk) size() (int, error) {
+	f, err := d.files.Open(d.files.PathJoin(d.dir, sizeFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, fmt.Errorf("read size of store: %w", err)
+	}
+	raw, err := io.ReadAll(io.LimitReader(f, 32))
+	if err := errors.Join(err, f.Close()); err != nil {
+		return 0, fmt.Errorf("read size of store: %w", err)
+	}
+	n, _ := strconv.Atoi(string(raw))
+	return n, nil
 }
 
 // leave writes a small file that is there after a power cut.

@@ -182,3 +182,38 @@ func (e *engine) headRows(ctx context.Context) (map[cid.Cid]uint64, error) {
 	}
 	return heads, nil
 }
+
+// tips follows a store's blocks as they are read, parents first, and finds what is
+// missing: rows can be lost though every row that is read is good.
+type tips struct {
+	seen, open map[cid.Cid]bool
+}
+
+func newTips(blocks int) *tips {
+	return &tips{seen: make(map[cid.Cid]bool, blocks), open: map[cid.Cid]bool{}}
+}
+
+// add takes the next block. errTorn: a parent of it was not read before.
+func (t *tips) add(b *block) error {
+	for _, l := range b.links {
+		if !t.seen[l] {
+			return fmt.Errorf("%w: block %s is here without its parent %s", errTorn, b.cid, l)
+		}
+		delete(t.open, l)
+	}
+	t.seen[b.cid], t.open[b.cid] = true, true
+	return nil
+}
+
+// are returns errTorn if the tips of what was read are others than these heads.
+func (t *tips) are(heads []cid.Cid) error {
+	for _, h := range heads {
+		if !t.open[h] {
+			return fmt.Errorf("%w: head %s is no tip, or not here", errTorn, h)
+		}
+	}
+	if len(heads) != len(t.open) {
+		return fmt.Errorf("%w: %d heads for %d tips", errTorn, len(heads), len(t.open))
+	}
+	return nil
+}

@@ -47,6 +47,7 @@ type Store struct {
 	filled   chan struct{} // closed after the first sync that ended well
 	fillOnce sync.Once
 
+	disk    *disk      // set by Run, like rows
 	rows    *blockRows // what is on disk; set by Run before anything that reads it starts
 	readers door       // calls from outside that read rows: the disk is closed after them
 
@@ -101,8 +102,8 @@ func (s *Store) Run(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, w.engine.close(), d.close(err == nil)) }()
-	s.rows = newBlockRows(d.rows)
+	defer func() { err = errors.Join(err, w.engine.close(), d.close(err == nil, w.blocks)) }()
+	s.disk, s.rows = d, newBlockRows(d.rows)
 	s.mu.Lock()
 	s.mended, s.aside = w.mended, d.aside.path()
 	s.mu.Unlock()
@@ -162,14 +163,14 @@ func (s *Store) open(ctx context.Context) (*disk, *writer, error) {
 	if err == nil {
 		return d, w, nil
 	}
-	if err2 := d.close(false); !isDamage(err) {
+	if err2 := d.close(false, 0); !isDamage(err) {
 		return nil, nil, errors.Join(err, err2)
 	} // how a damaged one is closed does not matter
 	if d, err = setAside(s.cfg.Dir, err, &s.cfg.hooks, s.deps.Log); err != nil {
 		return nil, nil, err
 	}
 	if w, err = openWriter(ctx, s, d); err != nil {
-		return nil, nil, errors.Join(err, d.close(false))
+		return nil, nil, errors.Join(err, d.close(false, 0))
 	}
 	return d, w, nil
 }

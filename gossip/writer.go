@@ -106,11 +106,19 @@ func (w *writer) load(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if len(all) < w.disk.least {
+		return fmt.Errorf("%w: %d blocks are here, %d were", errTorn, len(all), w.disk.least)
+	}
 	var entries []fold.Entry
+	heads, _ := w.engine.heads(ctx)
+	tips := newTips(len(all))
 	for i, c := range all {
 		b, err := w.engine.rows.block(ctx, c)
 		if err != nil {
 			return fmt.Errorf("%w: %w", errTorn, err)
+		}
+		if err := tips.add(b); err != nil {
+			return err
 		}
 		for _, el := range b.delta.Elements {
 			rec, err := codec.DecodeRecord(el.Value)
@@ -127,6 +135,9 @@ func (w *writer) load(ctx context.Context) error {
 			w.state, _ = w.state.Add(entries...)
 			entries = entries[:0]
 		}
+	}
+	if err := tips.are(heads); err != nil {
+		return err
 	}
 	w.blocks = len(all)
 	w.desired = w.resolver.Resolve(w.state)

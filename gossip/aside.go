@@ -9,6 +9,8 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -210,4 +212,43 @@ func (s *Store) alone() bool {
 		}
 	}
 	return len(d.Peers) > 0
+}
+
+// keptPrefix marks a table that pebble would have removed. pebble passes it over.
+const keptPrefix = "kept-"
+
+// keeping are files of which no table is removed until the store proved whole: pebble
+// removes at once what a list of tables that was cut short does not name.
+type keeping struct {
+	vfs.FS
+	trusted atomic.Bool
+}
+
+// Remove implements [vfs.FS].
+func (k *keeping) Remove(name string) error {
+	base := k.PathBase(name)
+	if k.trusted.Load() || !strings.HasSuffix(base, ".sst") || strings.HasPrefix(base, keptPrefix) {
+		return k.FS.Remove(name)
+	}
+	return k.Rename(name, k.PathJoin(k.PathDir(name), keptPrefix+base))
+}
+
+// Unwrap implements [vfs.FS].
+func (k *keeping) Unwrap() vfs.FS { return k.FS }
+
+// trust removes what was kept, here and in former lives: the store is whole.
+func (k *keeping) trust(db string) error {
+	k.trusted.Store(true)
+	names, err := k.List(db)
+	if err != nil {
+		return fmt.Errorf("list %s: %w", db, err)
+	}
+	for _, name := range names {
+		if strings.HasPrefix(name, keptPrefix) {
+			if err := k.Remove(k.PathJoin(db, name)); err != nil {
+				return fmt.Errorf("remove what was kept: %w", err)
+			}
+		}
+	}
+	return nil
 }

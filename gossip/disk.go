@@ -39,10 +39,11 @@ type disk struct {
 	dir     string // "" in memory
 	files   vfs.FS // nil in memory
 	hooks   *hooks
-	unclean bool       // the last life did not close it
-	aside   *aside     // the store that was moved away from here just now, nil if none
-	lost    chan error // damage that was found while it is open
-	least   int        // it held so many blocks when it was last closed cleanly; fewer means damage
+	unclean bool         // the last life did not close it
+	aside   *aside       // the store that was moved away from here just now, nil if none
+	lost    chan error   // damage that was found while it is open
+	least   int          // it held so many blocks when it was last closed cleanly; fewer means damage
+	trust   func() error // its rows proved whole
 	// close says how many blocks it holds. !well: as after a crash, it is checked when it
 	// is next opened.
 	close func(well bool, blocks int) error
@@ -62,7 +63,7 @@ func NewMemoryDisk() *MemoryDisk {
 }
 
 func (m *MemoryDisk) openDisk(h *hooks) *disk {
-	d := &disk{rows: h.wrap(m.rows), hooks: h, unclean: m.open}
+	d := &disk{rows: h.wrap(m.rows), hooks: h, unclean: m.open, trust: func() error { return nil }}
 	m.open = true
 	d.close = func(well bool, _ int) error { m.open = !well; return nil }
 	return d
@@ -82,7 +83,8 @@ func openDisk(dir string, h *hooks, log *slog.Logger) (*disk, error) {
 var errInUse = errors.New("store is in use")
 
 func openPebble(dir string, h *hooks, log *slog.Logger) (_ *disk, err error) {
-	d := &disk{dir: dir, files: h.disk(), hooks: h, lost: make(chan error, 1)}
+	kept := &keeping{FS: h.disk()}
+	d := &disk{dir: dir, files: kept, hooks: h, lost: make(chan error, 1)}
 	db := d.files.PathJoin(dir, databaseDir)
 	if err := makeDirs(d.files, db); err != nil {
 		return nil, fmt.Errorf("make store directory: %w", err)
@@ -119,6 +121,7 @@ func openPebble(dir string, h *hooks, log *slog.Logger) (_ *disk, err error) {
 	}
 	h.at("after open")
 	d.rows = h.wrap(rows)
+	d.trust = func() error { return kept.trust(db) }
 	d.close = func(well bool, blocks int) error {
 		if err := h.around("close", func() error { return errors.Join(rows.Close(), lock.Close()) }); err != nil {
 			return fmt.Errorf("close store %s: %w", dir, err) // the mark stays

@@ -79,7 +79,11 @@ func openWriter(ctx context.Context, s *Store, d *disk) (*writer, error) {
 		stamper:  NewStamper(s.cfg.Cluster, s.deps.Clock, s.deps.Signer, s.deps.Sequence),
 		resolver: fold.NewResolver(s.cfg.Cluster),
 	}
-	if err := w.load(ctx); err != nil {
+	err = w.load(ctx)
+	if err == nil {
+		err = d.trust()
+	}
+	if err != nil {
 		return nil, errors.Join(err, eng.close())
 	}
 	return w, nil

@@ -45,6 +45,24 @@ func (a *aside) path() string {
 	return a.dir
 }
 
+// SetAside returns where damaged stores were moved that lay in dir, in order.
+func SetAside(dir string) ([]string, error) {
+	var out []string
+	for n := range asideLimit {
+		at := asidePath(dir, n)
+		_, err := vfs.Default.Stat(at)
+		switch {
+		case err == nil:
+			out = append(out, at)
+		case !errors.Is(err, fs.ErrNotExist):
+			return nil, fmt.Errorf("look for broken stores: %w", err)
+		}
+	}
+	return out, nil
+}
+
+func asidePath(dir string, n int) string { return fmt.Sprintf("%s.broken-%d", dir, n) }
+
 // isDamage tells rows that contradict each other, or cannot be read, from an end that
 // has another cause.
 func isDamage(err error) bool {
@@ -90,7 +108,7 @@ func (d *disk) damaged() error {
 func setAside(dir string, cause error, h *hooks, log *slog.Logger) (*disk, error) {
 	files := h.disk()
 	for n := range asideLimit {
-		to := fmt.Sprintf("%s.broken-%d", dir, n)
+		to := asidePath(dir, n)
 		if _, err := files.Stat(to); err == nil {
 			continue
 		}

@@ -285,3 +285,44 @@ func (r *refusing) OpenReadWrite(name string, _ vfs.DiskWriteCategory, _ ...vfs.
 func (r *refusing) Lock(name string) (io.Closer, error) {
 	return nil, &fs.PathError{Op: "open", Path: name, Err: r.refuse}
 }
+
+// A log that is bad in the middle, or ends early, costs at most what is behind the bad
+// place, and nothing that another peer has.
+func TestDamagedLogs(t *testing.T) {
+	for name, do := range map[string]func(testing.TB, string){
+		"garbage": flip("*.log", 0.4, 0.6), "one byte": flip("*.log", 0.5, 0.5001), "cut": cut("*.log", 0.5), "empty": cut("*.log", 0), "gone": remove("*.log"),
+	} {
+		t.Run(strings.ReplaceAll(name, " ", "_"), func(t *testing.T) {
+			c := newCluster(t, 2)
+			a := onLoopback(t, c, 0, filepath.Join(t.TempDir(), "store"))
+			b := onLoopback(t, c, 1, filepath.Join(t.TempDir(), "store"))
+			if err := a.Inject(t.Context(), c.admissions()); err != nil {
+				t.Fatal(err)
+			}
+			a.connect(t, b)
+			for i := range 20 {
+				a.deploy(t, fmt.Sprintf("web%d", i))
+				a.large(t, fmt.Sprintf("large%d", i%4))
+			}
+			awaitDigest(t, a, b)
+			digest, last := a.Digest(), c.members[0].seq.last
+			crashed := filepath.Join(t.TempDir(), "store")
+			if err := os.CopyFS(crashed, os.DirFS(a.cfg.Dir)); err != nil {
+				t.Fatal(err)
+			}
+			a.stop()
+			do(t, filepath.Join(crashed, databaseDir))
+			a.cfg.Dir = crashed
+			a.running = start(t, a.cfg, a.deps)
+			if err := a.SyncWith(t.Context(), b.self); err != nil {
+				t.Fatal(err)
+			}
+			if got := a.Stats(); a.Digest() != digest || c.members[0].seq.last < last {
+				t.Errorf("%+v, another digest, or sequence at %d, was %d", got, c.members[0].seq.last, last)
+			}
+			t.Logf("aside %q, %d saved, %d pulled", a.Stats().Aside, a.Stats().Saved, a.Stats().Pulled)
+			a.deploy(t, "after")
+			awaitDigest(t, a, b)
+		})
+	}
+}

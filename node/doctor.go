@@ -18,6 +18,7 @@ import (
 	manet "github.com/multiformats/go-multiaddr/net"
 
 	"github.com/shoalnet/shoal"
+	"github.com/shoalnet/shoal/gossip"
 	"github.com/shoalnet/shoal/placement/brake"
 )
 
@@ -168,7 +169,27 @@ func (p *Peer) diskChecks(context.Context) []shoal.Check {
 	case free < diskWarn:
 		room.State, room.Remedy = shoal.CheckWarn, "free some before wishes are refused"
 	}
-	return []shoal.Check{room, syncCheck(dir)}
+	return []shoal.Check{room, syncCheck(dir), p.recordCheck()}
+}
+
+// recordCheck says whether records were lost on this disk: what was set aside stays a
+// finding until somebody has looked at it and removed it.
+func (p *Peer) recordCheck() shoal.Check {
+	c := shoal.Check{Area: "disk", Name: "records", State: shoal.CheckOK, Detail: "whole"}
+	aside, err := gossip.SetAside(p.parts.Store.Dir)
+	if err != nil {
+		c.State, c.Detail, c.Remedy = shoal.CheckFail, err.Error(), "see that the data directory (--data) can be read"
+		return c
+	}
+	if len(aside) == 0 {
+		return c
+	}
+	c.State, c.Detail = shoal.CheckWarn, "were damaged, and set aside as "+strings.Join(aside, ", ")
+	if st, err := p.Stats(); err == nil && st.Aside != "" {
+		c.Detail += fmt.Sprintf("; %d of %d now here were read from there, the others came from peers", st.Saved, st.Records)
+	}
+	c.Remedy = "look at the disk (smartctl, dmesg); then remove what was set aside"
+	return c
 }
 
 func syncCheck(dir string) shoal.Check {

@@ -4,9 +4,13 @@
 package node
 
 import (
+	"context"
 	"errors"
+	"os"
 	"path/filepath"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/shoalnet/shoal"
 	"github.com/shoalnet/shoal/links"
@@ -96,5 +100,55 @@ func TestDoctorOnWhatIsAtFault(t *testing.T) {
 		if text := c.Name + ": " + c.Detail; text != want[i] || c.State != shoal.CheckWarn || c.Remedy == "" {
 			t.Errorf("check %+v, want %q", c, want[i])
 		}
+	}
+}
+
+// A store that was damaged is a finding until what was set aside is removed.
+func TestDoctorOnDamagedRecords(t *testing.T) {
+	id, err := links.OpenIdentity("", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := filepath.Join(t.TempDir(), "store")
+	p, stop := runPeer(t, partsOn(id, dir))
+	if _, err := p.Init(t.Context(), shoal.InitOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if c := p.recordCheck(); c.State != shoal.CheckOK {
+		t.Errorf("check of a good store = %+v", c)
+	}
+	if err := stop(); err != nil {
+		t.Fatal(err)
+	}
+	lists, err := filepath.Glob(filepath.Join(dir, "db", "MANIFEST-*"))
+	if err != nil || len(lists) == 0 {
+		t.Fatalf("no list of tables in %s: %v", dir, err)
+	}
+	for _, name := range lists {
+		if err := os.Remove(name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	p, stop = runPeer(t, partsOn(id, dir))
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	if _, err := p.awaitStack(ctx); err != nil {
+		t.Fatal(err)
+	}
+	c := p.recordCheck()
+	if want := "were damaged, and set aside as " + dir + ".broken-0; "; c.State != shoal.CheckWarn || !strings.HasPrefix(c.Detail, want) || c.Remedy == "" {
+		t.Errorf("check = %+v, want %q and what to do", c, want)
+	}
+	if got := p.Status(); got.Self != id.Self() || got.Cluster != id.Cluster() || got.Store == nil || got.Store.Records == 0 {
+		t.Errorf("status = %+v, want the same member with its records", got)
+	}
+	if err := os.RemoveAll(dir + ".broken-0"); err != nil {
+		t.Fatal(err)
+	}
+	if c := p.recordCheck(); c.State != shoal.CheckOK {
+		t.Errorf("check when it is removed = %+v", c)
+	}
+	if err := stop(); err != nil {
+		t.Fatal(err)
 	}
 }

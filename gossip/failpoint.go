@@ -4,7 +4,6 @@
 package gossip
 
 import (
-	"slices"
 	"strings"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -18,6 +17,8 @@ type hooks struct {
 	rows   func(ds.Batching) ds.Batching // put around the rows; nil: nothing
 	moment func(point string)            // told of every point that is passed; nil: nobody
 }
+
+func (h *hooks) isZero() bool { return h.files == nil && h.rows == nil && h.moment == nil }
 
 // at passes a failpoint: a moment at which a process may die, and after which nothing
 // that was acknowledged may be missing.
@@ -75,6 +76,3 @@ func stepOf(k ds.Key) string {
 	}
 	return "row" // of go-ds-crdt's own: its version, whether it is dirty
 }
-
-// isPoint reports whether a failpoint has this name.
-func isPoint(name string) bool { return slices.Contains(points(), name) }

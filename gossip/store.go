@@ -81,6 +81,9 @@ func New(cfg Config, deps Deps) (*Store, error) {
 	if err := deps.validate(); err != nil {
 		return nil, err
 	}
+	if cfg.hooks.isZero() {
+		cfg.hooks = killer()
+	}
 	if cfg.Dir == "" && cfg.Memory == nil {
 		cfg.Memory = NewMemoryDisk()
 	}

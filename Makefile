@@ -72,6 +72,14 @@ lab-test: cc ## the tests of the lab that need root and dockerd: whole hosts in 
 lab-smoke: ## the lab's figures on this machine: three hosts, a power cut, a cut link, distance and loss (root)
 	go test -tags lab -timeout 5m -count 1 -v -run '^TestSmoke$$' ./cmd/shoal-lab
 
+.PHONY: kill-loop
+kill-loop: ## kill -9 a real daemon KILLS=50 times under writes, SEED=n, within BUDGET=45s or none: nothing acknowledged may be lost
+	go test -tags failpoint -timeout 4h -count 1 -v ./lab/kill -args -kills $(or $(KILLS),50) -seed $(SEED) -budget $(or $(BUDGET),0)
+
+.PHONY: soak
+soak: ## what takes long: kill-loop with KILLS=1000
+	$(MAKE) kill-loop KILLS=$(or $(KILLS),1000)
+
 .PHONY: sim
 sim: ## seeded simulation: SUITE=placement|cluster|swarm|all SEED=n (one) SEEDS=n (many)
 	SHOAL_SEED=$(SEED) SHOAL_SEEDS=$(SEEDS) scripts/sim.sh $(SUITE)

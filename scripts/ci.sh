@@ -24,6 +24,7 @@ before=$(ours | sort || true)
 step make lint
 step make build
 step make test
+step make kill-loop KILLS=30 BUDGET=35s
 step make conformance REGISTRY=live
 step make integration
 step make lab-test

@@ -66,14 +66,15 @@ func asidePath(dir string, n int) string { return fmt.Sprintf("%s.broken-%d", di
 // isDamage tells rows that contradict each other, or cannot be read, from an end that
 // has another cause.
 func isDamage(err error) bool {
-	return errors.Is(err, errTorn) || errors.Is(err, errDamaged) || errors.Is(err, syscall.EIO) || pebble.IsCorruptionError(err)
+	found := errors.Is(err, errTorn) || errors.Is(err, errDamaged) || errors.Is(err, syscall.EIO) || pebble.IsCorruptionError(err)
+	return found && looksBroken(err)
 }
 
 // looksBroken tells a store that is unreadable from one that cannot be had now.
 func looksBroken(err error) bool {
 	for _, e := range []error{
 		errInUse, fs.ErrPermission, syscall.ENOSPC, syscall.EROFS, syscall.EMFILE, syscall.ENFILE, syscall.ENOMEM,
-		syscall.EDQUOT, syscall.ENOTDIR,
+		syscall.EDQUOT, syscall.ENOTDIR, context.Canceled, context.DeadlineExceeded,
 	} {
 		if errors.Is(err, e) {
 			return false

@@ -4,6 +4,7 @@
 package gossip
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -14,6 +15,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
@@ -324,5 +326,26 @@ func TestDamagedLogs(t *testing.T) {
 			a.deploy(t, "after")
 			awaitDigest(t, a, b)
 		})
+	}
+}
+
+// Damage is what the rows or the disk say, not an end that cut the reading short.
+func TestIsDamage(t *testing.T) {
+	for _, c := range []struct {
+		err  error
+		want bool
+	}{
+		{fmt.Errorf("%w: repair: %w", errTorn, io.ErrUnexpectedEOF), true},
+		{fmt.Errorf("read: %w", syscall.EIO), true},
+		{fmt.Errorf("read: %w", pebble.ErrCorruption), true},
+		{fmt.Errorf("%w: repair: %w", errTorn, context.Canceled), false},
+		{fmt.Errorf("%w: read block: %w", errTorn, syscall.EMFILE), false},
+		{fmt.Errorf("%w: flush: %w", errTorn, syscall.ENOSPC), false},
+		{errInUse, false},
+		{errors.New("something else"), false},
+	} {
+		if got := isDamage(c.err); got != c.want {
+			t.Errorf("isDamage(%v) = %t, want %t", c.err, got, c.want)
+		}
 	}
 }

@@ -196,6 +196,10 @@ func (w *writer) gather(t *turn) {
 // take carries a turn out. What fails is told to those who wait, and undone; an
 // error means that the store cannot go on.
 func (w *writer) take(ctx context.Context, t *turn) error {
+	if err := w.disk.room(w.store.cfg.Reserve); err != nil {
+		w.fail(t, err)
+		return nil // nothing was begun
+	}
 	err := w.attempt(ctx, t)
 	if err == nil {
 		w.publish(ctx, t)
@@ -204,6 +208,17 @@ func (w *writer) take(ctx context.Context, t *turn) error {
 	if errors.Is(err, syscall.ENOSPC) {
 		err = fmt.Errorf("%w: %w", shoal.ErrNoSpace, err)
 	}
+	w.fail(t, err)
+	if err := w.engine.restart(ctx); err != nil {
+		return err
+	}
+	w.orphans.clear() // they may count on blocks that are gone again
+	w.desired = w.resolver.Resolve(w.state)
+	return nil
+}
+
+// fail tells those who wait that a turn is not written.
+func (w *writer) fail(t *turn, err error) {
 	for _, a := range t.arrivals {
 		a.finish(err)
 	}
@@ -213,20 +228,11 @@ func (w *writer) take(ctx context.Context, t *turn) error {
 		}
 	}
 	w.store.deps.Log.Warn("records not written", logkey.Err, err)
-	if err := w.engine.restart(ctx); err != nil {
-		return err
-	}
-	w.orphans.clear() // they may count on blocks that are gone again
-	w.desired = w.resolver.Resolve(w.state)
-	return nil
 }
 
 // attempt does everything up to the disk sync.
 func (w *writer) attempt(ctx context.Context, t *turn) error {
 	t.state, t.desired = w.state, w.desired
-	if err := w.disk.room(w.store.cfg.Reserve); err != nil {
-		return err
-	}
 	if err := w.takeArrivals(ctx, t); err != nil {
 		return err
 	}

@@ -32,6 +32,7 @@ var (
 	kills  = flag.Int("kills", 50, "how often the daemon is killed")
 	budget = flag.Duration("budget", 0, "end early after this time, if a third of the kills is done; 0: never")
 	seed   = flag.Uint64("seed", 0, "of the moments; 0: a new one")
+	ready  = flag.String("shoald", "", "a `FILE` built with the tag failpoint; none: it is built")
 )
 
 const (
@@ -64,6 +65,9 @@ func (d *daemon) sock() string { return d.dir + ".sock" }
 // build returns a shoald that can kill itself.
 func build(t testing.TB) string {
 	t.Helper()
+	if *ready != "" {
+		return *ready
+	}
 	out := filepath.Join(t.TempDir(), "shoald")
 	cmd := exec.CommandContext(t.Context(), "go", "build", "-tags", "failpoint", "-o", out, "github.com/shoalnet/shoal/cmd/shoald")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
@@ -163,6 +167,13 @@ func (d *daemon) client() *api.Client {
 	return nil
 }
 
+func spec(name string) shoal.Spec {
+	return shoal.Spec{
+		Name: name, Image: image, Mode: shoal.ModeReplicated, Replicas: 1,
+		Strategy: shoal.StrategySpread, OnPartition: shoal.PartitionAvailable,
+	}
+}
+
 // loop is a daemon under writes, and what it acknowledged.
 type loop struct {
 	*daemon
@@ -182,9 +193,7 @@ func (l *loop) write(ctx context.Context, c *api.Client) {
 		name := fmt.Sprintf("web-%d", l.next)
 		l.mu.Unlock()
 		began := time.Now()
-		_, err := c.Deploy(ctx, shoal.DeployWish{Specs: []shoal.Spec{{
-			Name: name, Image: image, Mode: shoal.ModeReplicated, Replicas: 1, Strategy: shoal.StrategySpread, OnPartition: shoal.PartitionAvailable,
-		}}, AllowUnplaced: true}, api.WishOptions{})
+		_, err := c.Deploy(ctx, shoal.DeployWish{Specs: []shoal.Spec{spec(name)}, AllowUnplaced: true}, api.WishOptions{})
 		if err != nil {
 			select {
 			case <-l.done: // it was killed

@@ -56,6 +56,23 @@ func (a *Autoscale) Targets() string {
 	return strings.Join(targets, ", ")
 }
 
+// Scaling is how many replicas one peer would have an autoscaled service have now, and why.
+type Scaling struct {
+	Want    int
+	Says    string     // one line: what is measured, and what holds a change
+	Metrics []Measured // each target of the service
+}
+
+// Measured is a target of an autoscaled service, and what a replica has of it.
+type Measured struct {
+	Metric   string  // "cpu", "memory", "connections", "requests"
+	Unit     string  // of both numbers: "%", "", "/s"
+	Target   float64 // what a replica should have
+	Observed float64 // what those that report have in the mean; without replicas what there is in all
+	Known    bool    // somebody reports it; else Observed says nothing
+	Missing  int     // wanted replicas of which nothing is reported
+}
+
 // Limits of what may be asked.
 const (
 	maxUtilisation = 1000 // percent

@@ -20,8 +20,17 @@ func (m *moment) service(svc *shoal.Service, want int) *shoalv1.ServiceRow {
 	if m.scaling == nil {
 		return row
 	}
-	if n, says, ok := m.scaling(svc.Spec.Name); ok {
-		row.Autoscale.Wanted, row.Autoscale.Says = int32(n), says
+	now, ok := m.scaling(svc.Spec.Name)
+	if !ok {
+		return row
+	}
+	row.Autoscale.Wanted, row.Autoscale.Says = int32(now.Want), now.Says
+	for _, x := range now.Metrics {
+		metric := &shoalv1.AutoscaleRow_Metric{Metric: x.Metric, Unit: x.Unit, Target: x.Target, Missing: int32(x.Missing)}
+		if x.Known {
+			metric.Observed = &x.Observed
+		}
+		row.Autoscale.Metrics = append(row.Autoscale.Metrics, metric)
 	}
 	return row
 }

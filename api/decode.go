@@ -69,6 +69,9 @@ func autoscaledOf(m *shoalv1.AutoscaleRow) *Autoscaled {
 	}
 	return &Autoscaled{
 		Min: int(m.GetMin()), Max: int(m.GetMax()), Targets: m.GetTargets(), Wanted: int(m.GetWanted()), Says: m.GetSays(), Last: m.GetLast(),
+		Metrics: all(m.GetMetrics(), func(x *shoalv1.AutoscaleRow_Metric) AutoscaleMetric {
+			return AutoscaleMetric{Metric: x.GetMetric(), Unit: x.GetUnit(), Target: x.GetTarget(), Observed: x.Observed, Missing: int(x.GetMissing())}
+		}),
 	}
 }
 

@@ -25,7 +25,7 @@ type moment struct {
 	}
 	path func(id shoal.PeerID, name func(shoal.PeerID) string) (way string, pings, lost int) // nil: not known
 	// scaling is Cluster.Scaling.
-	scaling func(service string) (want int, says string, ok bool)
+	scaling func(service string) (shoal.Scaling, bool)
 }
 
 // peer makes a member's row, with the way to it.

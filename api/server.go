@@ -65,9 +65,9 @@ type Cluster struct {
 	Rollouts interface {
 		Rollout(service string) (shoal.RolloutReport, error)
 	}
-	// Scaling says how many replicas this peer would have an autoscaled service have, and in
-	// one line what it measures and what holds it. nil: it does not watch.
-	Scaling func(service string) (want int, says string, ok bool)
+	// Scaling says how many replicas this peer would have an autoscaled service have, what
+	// it measures and what holds it. nil: it does not watch.
+	Scaling func(service string) (shoal.Scaling, bool)
 }
 
 // Deps are the ports a Server works through. Cluster is asked on every request, so

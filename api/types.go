@@ -64,6 +64,17 @@ type Autoscaled struct {
 	Wanted  int    `json:"wanted"`         // what the asked peer calls for
 	Says    string `json:"says,omitempty"` // what it measures, and what holds it
 	Last    string `json:"last,omitempty"` // why there are as many replicas as there are, if the load called for them
+
+	Metrics []AutoscaleMetric `json:"metrics,omitempty"` // each target, as the asked peer measures it
+}
+
+// AutoscaleMetric is one target of an autoscaled service, and what a replica has of it.
+type AutoscaleMetric struct {
+	Metric   string   `json:"metric"` // cpu, memory, connections or requests
+	Unit     string   `json:"unit"`   // of both numbers: %, /s or none
+	Target   float64  `json:"target"`
+	Observed *float64 `json:"observed"` // null: nobody reports it
+	Missing  int      `json:"missing"`  // wanted replicas of which nothing is reported
 }
 
 // Port is one container port; where it is published as far as that is known.

@@ -19,31 +19,82 @@ func TestMeter(t *testing.T) {
 	for _, step := range []struct {
 		name        string
 		open, total int
-		whole       bool
+		how         reading
 		want        []shoal.Carried
 	}{
-		{"nothing yet", 0, 500, true, nil},
-		{"nothing came", 0, 500, true, nil},
-		{"one waits", 1, 501, false, []shoal.Carried{{Service: "web", Open: 1}}},
-		{"150 in 15 s", 32, 650, true, []shoal.Carried{{Service: "web", Open: 32, Rate: 10_000}}},
-		{"155 in 15 s, one more open", 33, 805, true, []shoal.Carried{{Service: "web", Open: 32, Rate: 10_000}}},
-		{"300 in 15 s, 35 open", 35, 1105, true, []shoal.Carried{{Service: "web", Open: 35, Rate: 20_000}}},
-		{"between two periods", 100, 2000, false, []shoal.Carried{{Service: "web", Open: 100, Rate: 20_000}}},
-		{"they went", 0, 1105, true, nil},
-		{"counted anew", 0, 15, true, nil},
-		{"a few", 1, 18, true, []shoal.Carried{{Service: "web", Open: 1, Rate: 200}}},
-		{"the last one", 0, 18, true, nil},
+		{"nothing yet", 0, 500, ofAll, nil},
+		{"nothing came", 0, 500, ofAll, nil},
+		{"one waits", 1, 501, ofWaiting, []shoal.Carried{{Service: "web", Open: 1}}},
+		{"150 in 15 s", 32, 650, ofAll, []shoal.Carried{{Service: "web", Open: 32, Rate: 10_000}}},
+		{"155 in 15 s, one more open", 33, 805, ofAll, []shoal.Carried{{Service: "web", Open: 32, Rate: 10_000}}},
+		{"300 in 15 s, 35 open", 35, 1105, ofAll, []shoal.Carried{{Service: "web", Open: 35, Rate: 20_000}}},
+		{"between two periods", 100, 2000, ofWaiting, []shoal.Carried{{Service: "web", Open: 100, Rate: 20_000}}},
+		{"they went", 0, 1105, ofAll, nil},
+		{"counted anew", 0, 15, ofAll, nil},
+		{"a few", 1, 18, ofAll, []shoal.Carried{{Service: "web", Open: 1, Rate: 200}}},
+		{"the last one", 0, 18, ofAll, nil},
 	} {
-		got := m.read(map[string]shoal.Traffic{"web": {Open: step.open, Total: uint64(step.total)}}, now, step.whole)
+		got := m.read(map[string]shoal.Traffic{"web": {Open: step.open, Total: uint64(step.total)}}, now, step.how)
 		if !slices.Equal(got, step.want) {
 			t.Errorf("%s: read = %+v, want %+v", step.name, got, step.want)
 		}
-		if step.whole {
+		if step.how == ofAll {
 			now += 15 * time.Second
 		}
 	}
-	if got := m.read(map[string]shoal.Traffic{"web": {Total: 18}, "new": {Total: 3}}, now, true); !slices.Equal(got, []shoal.Carried{{Service: "new", Rate: 200}}) {
+	if got := m.read(map[string]shoal.Traffic{"web": {Total: 18}, "new": {Total: 3}}, now, ofAll); !slices.Equal(got, []shoal.Carried{{Service: "new", Rate: 200}}) {
 		t.Errorf("a service that was never carried to before: %+v", got)
+	}
+}
+
+// TestMeterTellsSteps: a step that lasts is told in whole after two samples, wherever in the
+// period it comes, up and down; what comes and goes within one is not, and is only part of
+// the mean of the period.
+func TestMeterTellsSteps(t *testing.T) {
+	for phase := range 3 { // samples of a period of three before the step
+		m, now, total := meter{}, time.Hour, 1000
+		next := func(rate, open int) []shoal.Carried {
+			now, total = now+sample, total+rate*5
+			how := ofSteps
+			if (now-time.Hour)%measure == 0 {
+				how = ofAll
+			}
+			return m.read(map[string]shoal.Traffic{"web": {Open: open, Total: uint64(total)}}, now, how)
+		}
+		is := func(name string, got []shoal.Carried, rate int64, open int) {
+			t.Helper()
+			if want := []shoal.Carried{{Service: "web", Open: open, Rate: rate * 1000}}; !slices.Equal(got, want) {
+				t.Errorf("%s, %d samples into a period: %+v, want %+v", name, phase, got, want)
+			}
+		}
+		m.read(map[string]shoal.Traffic{"web": {Open: 8, Total: 1000}}, now, ofAll)
+		for range 3 + phase {
+			next(8, 8)
+		}
+		next(90, 90)
+		is("up", next(90, 90), 90, 90)
+		for range 4 {
+			is("it stays", next(90, 90), 90, 90)
+		}
+		next(8, 8)
+		is("down", next(8, 8), 8, 8)
+		for range 3 {
+			is("it stays down", next(8, 8), 8, 8)
+		}
+	}
+	m, now := meter{}, time.Hour
+	m.read(map[string]shoal.Traffic{"web": {Open: 8, Total: 0}}, now, ofAll)
+	for i, total := range []uint64{50, 100, 150, 200, 650, 700} { // 450 in the fifth
+		now += sample
+		how := ofSteps
+		if i%3 == 2 {
+			how = ofAll
+		}
+		got := m.read(map[string]shoal.Traffic{"web": {Open: 8, Total: total}}, now, how)
+		want := []int64{0, 10_000, 10_000, 10_000, 10_000, 36_666}[i]
+		if got[0].Rate != want {
+			t.Errorf("sample %d of a burst: %+v, want a rate of %d", i, got, want)
+		}
 	}
 }
 

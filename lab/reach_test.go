@@ -30,8 +30,14 @@ type loaded struct {
 	}
 }
 
-// startLoad asks the published port of a host from that host, at a steady rate.
+// startLoad asks port 8080 of a host from that host, at a steady rate.
 func startLoad(t *testing.T, l *lab.Lab, binary, host string, rate int, period time.Duration) func() loaded {
+	t.Helper()
+	return startLoadOn(t, l, binary, host, 8080, rate, period)
+}
+
+// startLoadOn is startLoad on another port.
+func startLoadOn(t *testing.T, l *lab.Lab, binary, host string, port, rate int, period time.Duration) func() loaded {
 	t.Helper()
 	type result struct {
 		out []byte
@@ -40,7 +46,7 @@ func startLoad(t *testing.T, l *lab.Lab, binary, host string, rate int, period t
 	done := make(chan result, 1)
 	go func() {
 		var out, bad bytes.Buffer
-		argv := []string{binary, "load", "-to", "http://127.0.0.1:8080/", "-rate", fmt.Sprint(rate), "-for", period.String()}
+		argv := []string{binary, "load", "-to", fmt.Sprintf("http://127.0.0.1:%d/", port), "-rate", fmt.Sprint(rate), "-for", period.String()}
 		err := l.Exec(context.WithoutCancel(t.Context()), host, argv, lab.Streams{Out: &out, Err: &bad})
 		if err != nil {
 			err = fmt.Errorf("%w: %s", err, bad.String())
@@ -53,7 +59,7 @@ func startLoad(t *testing.T, l *lab.Lab, binary, host string, rate int, period t
 		ok(t, r.err)
 		var got loaded
 		ok(t, json.Unmarshal(r.out, &got))
-		t.Logf("load at %s: %d sent, %d failed, %d replicas, %v", host, got.Sent, got.Failed, len(got.Replicas), got.Failures[:min(len(got.Failures), 5)])
+		t.Logf("load at %s:%d: %d sent, %d failed, %d replicas, %v", host, port, got.Sent, got.Failed, len(got.Replicas), got.Failures[:min(len(got.Failures), 5)])
 		return got
 	}
 }

@@ -9,7 +9,7 @@
 //	s := steward.New(steward.Config{}, steward.Deps{Self: id, Views: views, Wishes: desk, Clock: clock, Log: log})
 //	err := s.Run(ctx)
 //	report, err := s.Rollout("web")
-//	want, says, ok := s.Scaling("web")
+//	scaling, ok := s.Scaling("web")
 //
 // Nobody leads. Every operator that is heard watches the same; they act in an order that
 // follows from the service and the revision, each some time after the one before, and what

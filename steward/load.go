@@ -21,6 +21,9 @@ type scale struct {
 	autoscale.Memory
 	due   time.Duration // when there should first have been another number; 0: this one will do
 	asked time.Duration // when this peer asked for one last; 0: never
+
+	isSilent bool   // nobody has reported a metric for long
+	says     string // what was measured
 }
 
 // lookLoads decides about all autoscaled services of a view. It returns what this peer
@@ -46,6 +49,10 @@ func lookLoads(v *shoal.View, m scales, rollouts memory, now, from time.Duration
 		var d autoscale.Decision
 		sc.Memory, d = autoscale.Decide(s.Spec.Autoscale, old.Memory, in)
 		l.again(d.Wake)
+		sc.says, sc.isSilent = d.Why, d.Silent >= cfg.Silence
+		if d.Silent > 0 && !sc.isSilent {
+			l.again(now + cfg.Silence - d.Silent)
+		}
 		if l.scales(&sc, &d, heard.here[s.Spec.Name], cfg) {
 			acts = append(acts, shoal.ScaleTarget{Service: s.Spec.Name, N: d.Want, Why: d.Why, Base: s.Scale.Base})
 		}
@@ -131,7 +138,8 @@ func (h *hearing) input(v *shoal.View, s *shoal.Service, now time.Duration, st r
 	case !s.Rollout.Settled && st.State == rollout.Failing:
 		in.Held = "nothing changes while the rollout is failing"
 	}
-	used, missing := h.used(v, s)
+	used, missing, ready := h.used(v, s)
+	in.Ready = ready
 	if a.CPU > 0 {
 		in.Metrics = append(in.Metrics, autoscale.Metric{
 			Name: "cpu", Load: float64(used.CPUMilli), Target: float64(size.CPUMilli) * float64(a.CPU) / 100, Shown: float64(a.CPU), Unit: "%",
@@ -158,17 +166,22 @@ func (h *hearing) input(v *shoal.View, s *shoal.Service, now time.Duration, st r
 }
 
 // used adds up what the ready replicas of the wanted slots use, and counts the slots of
-// which nothing is known. A slot that two replicas fill has the load of both.
-func (h *hearing) used(v *shoal.View, s *shoal.Service) (sum shoal.Resources, missing int) {
-	known := map[int]bool{}
+// which nothing is known, and those with a ready replica. A slot that two replicas fill has
+// the load of both.
+func (h *hearing) used(v *shoal.View, s *shoal.Service) (sum shoal.Resources, missing, ready int) {
+	known, up := map[int]bool{}, map[int]bool{}
 	for _, c := range v.ClaimsOf(s.Spec.Name) {
 		r, told := v.Replica(c.Replica)
+		if !told || r.Phase != shoal.PhaseReady || c.Slot >= s.Replicas || !v.Alive(c.Holder) {
+			continue
+		}
+		up[c.Slot] = true
 		l, measured := h.loads[c.Replica]
-		if !told || !measured || r.Phase != shoal.PhaseReady || c.Slot >= s.Replicas || !v.Alive(c.Holder) {
+		if !measured {
 			continue
 		}
 		sum = sum.Add(shoal.Resources{CPUMilli: l.CPUMilli, MemBytes: l.MemBytes})
 		known[c.Slot] = true
 	}
-	return sum, s.Replicas - len(known)
+	return sum, s.Replicas - len(known), len(up)
 }

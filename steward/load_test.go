@@ -81,7 +81,7 @@ func TestInput(t *testing.T) {
 	}{
 		"all report":               {func(*world) {}, "cpu 60% of 60%"},
 		"one is not measured yet":  {func(w *world) { w.loads[0] = 0 }, "cpu 60% of 60%"},
-		"nobody is":                {func(w *world) { w.loads = [3]int64{} }, "cpu not known yet"},
+		"nobody is":                {func(w *world) { w.loads = [3]int64{} }, "nobody reports cpu"},
 		"one is not ready":         {func(w *world) { w.loads[0], w.phases[0] = 1000, shoal.PhaseRunning }, "cpu 60% of 60%"},
 		"one is not heard":         {func(w *world) { w.self, w.loads[2], w.dead["c"] = "a", 1000, true }, "cpu 60% of 60%"},
 		"one is beyond the number": {func(w *world) { w.loads[2], w.service.Replicas = 900, 2 }, "cpu 60% of 60%"},
@@ -109,8 +109,8 @@ func TestInput(t *testing.T) {
 			s := New(Config{}, Deps{Views: at, Clock: at})
 			s.memory = w.memory
 			s.scales, _, _ = lookLoads(v, nil, w.memory, w.now, w.from, &cfg)
-			if _, says, ok := s.Scaling("web"); !ok || says != tt.want {
-				t.Errorf("Scaling = %q, %t; want %q", says, ok, tt.want)
+			if got, ok := s.Scaling("web"); !ok || got.Says != tt.want {
+				t.Errorf("Scaling = %q, %t; want %q", got.Says, ok, tt.want)
 			}
 		})
 	}
@@ -205,8 +205,8 @@ func TestRunScales(t *testing.T) {
 		time.Sleep(time.Second)
 		change(func() { d.w.service.Replicas, d.w.loads = 3, [3]int64{300, 300, 300} }) // as if the others were gone
 		time.Sleep(time.Minute)
-		if want, says, ok := s.Scaling("web"); !ok || want != 3 || !strings.Contains(says, "cpu 30% of 60%; 2 called for, held by the down window for 4m") {
-			t.Errorf("Scaling = %d, %q, %t", want, says, ok)
+		if got, ok := s.Scaling("web"); !ok || got.Want != 3 || !strings.Contains(got.Says, "cpu 30% of 60%; 2 called for, held by the down window for 4m") {
+			t.Errorf("Scaling = %+v, %t", got, ok)
 		}
 		time.Sleep(10 * time.Minute)
 		cancel()

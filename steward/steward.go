@@ -24,7 +24,8 @@ type Config struct {
 	Gather time.Duration // changes of the view come in bursts; 50ms
 	// Grace passes after Run begins before anything is asked for: a peer that hears nobody
 	// yet would think that it is first. 10s
-	Grace time.Duration
+	Grace   time.Duration
+	Silence time.Duration // a load that nobody reports for so long is said in the log; 45s
 }
 
 func (c *Config) defaults() {
@@ -32,6 +33,7 @@ func (c *Config) defaults() {
 	c.Again = cmp.Or(c.Again, 10*time.Second)
 	c.Gather = cmp.Or(c.Gather, 50*time.Millisecond)
 	c.Grace = cmp.Or(c.Grace, 10*time.Second)
+	c.Silence = cmp.Or(c.Silence, 45*time.Second)
 }
 
 // Deps are what a [Steward] works with. All are needed.
@@ -99,6 +101,7 @@ func (s *Steward) look(ctx context.Context, from time.Duration) time.Duration {
 	next, acts, wake := look(v, s.memory, verdicts, now, from, &s.cfg)
 	s.memory, s.brake = next, seen
 	loads, targets, later := lookLoads(v, s.scales, s.memory, now, from, &s.cfg)
+	s.tellSilent(s.scales, loads)
 	s.scales = loads
 	s.tell(verdicts)
 	s.mu.Unlock()
@@ -130,6 +133,19 @@ func (s *Steward) tell(verdicts brake.Verdicts) {
 		s.deps.Log.Info("what has failed is paused or undone again")
 	}
 	s.held = why
+}
+
+// tellSilent says when a service's load has not been reported for long, and when it is
+// again. The caller holds mu.
+func (s *Steward) tellSilent(old, now scales) {
+	for name, sc := range now {
+		switch was := old[name].isSilent; {
+		case sc.isSilent && !was:
+			s.deps.Log.Warn("service is not scaled down: nobody reports its load", logkey.Service, name, logkey.Reason, sc.says)
+		case was && !sc.isSilent:
+			s.deps.Log.Info("the load of a service is reported again", logkey.Service, name)
+		}
+	}
 }
 
 // ask submits what is to be done. That another revision is current by now is no error.
@@ -165,24 +181,24 @@ func (s *Steward) askScale(ctx context.Context, t shoal.ScaleTarget) {
 }
 
 // Scaling returns how many replicas this peer would have an autoscaled service have now,
-// and in one line what it measures and what holds it. false: there is none to be scaled, or
-// nothing has been looked at yet.
-func (s *Steward) Scaling(service string) (want int, says string, ok bool) {
+// what it measures and what holds it. false: there is none to be scaled, or nothing has
+// been looked at yet.
+func (s *Steward) Scaling(service string) (out shoal.Scaling, ok bool) {
 	v := s.deps.Views.View()
 	if v == nil {
-		return 0, "", false
+		return out, false
 	}
 	svc, known := v.Service(service)
 	if !known || svc.Spec.Autoscale == nil || svc.Stopped {
-		return 0, "", false
+		return out, false
 	}
 	s.mu.Lock()
 	sc, known := s.scales[service]
 	st := s.memory[service].status
 	s.mu.Unlock()
 	if !known {
-		return 0, "", false
+		return out, false
 	}
 	_, d := autoscale.Decide(svc.Spec.Autoscale, sc.Memory, hear(v).input(v, svc, s.deps.Clock.Mono(), st))
-	return d.Want, d.Why, true
+	return shoal.Scaling{Want: d.Want, Says: d.Why, Metrics: d.Metrics}, true
 }

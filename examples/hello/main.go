@@ -69,6 +69,7 @@ type options struct {
 	rate    float64
 	period  time.Duration
 	life    time.Duration
+	work    time.Duration
 }
 
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
@@ -86,6 +87,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	flags.IntVar(&o.mb, "mb", 0, "MiB to eat")
 	flags.IntVar(&o.code, "code", 0, "exit code of quit, and of serve after its -life")
 	flags.DurationVar(&o.life, "life", 0, "how long to serve; 0: until told to stop")
+	flags.DurationVar(&o.work, "work", 0, "CPU time that each answer of serve takes")
 	flags.IntVar(&o.length, "length", 100, "letters to shout")
 	flags.StringVar(&o.to, "to", "", "URL to load")
 	flags.Float64Var(&o.rate, "rate", 100, "requests a second of a load")

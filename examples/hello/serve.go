@@ -18,6 +18,7 @@ import (
 // site is the web server's state.
 type site struct {
 	version string
+	work    time.Duration // CPU time that a page takes
 	log     io.Writer
 	quit    func(code int)
 
@@ -27,7 +28,7 @@ type site struct {
 }
 
 func serve(ctx context.Context, o options, log io.Writer) error {
-	s := &site{version: o.version, log: log, quit: os.Exit}
+	s := &site{version: o.version, work: o.work, log: log, quit: os.Exit}
 	var lc net.ListenConfig
 	l, err := lc.Listen(ctx, "tcp", o.listen)
 	if err != nil {
@@ -71,10 +72,17 @@ func (s *site) handler() http.Handler {
 }
 
 func (s *site) page(w http.ResponseWriter, _ *http.Request) {
+	toil(s.work)
 	host, _ := os.Hostname() // "" is fine: it is only shown
 	say(w, "hello v%s from %s\nreplica %s\nslot %s\nservice %s\npeer %s\nhost %s\n",
 		s.version, whoami(), os.Getenv("SHOAL_REPLICA"), os.Getenv("SHOAL_SLOT"),
 		os.Getenv("SHOAL_SERVICE"), os.Getenv("SHOAL_PEER"), host)
+}
+
+// toil keeps one core busy. On a machine whose cores are busy already it is less work.
+func toil(d time.Duration) {
+	for began := time.Now(); time.Since(began) < d; {
+	}
 }
 
 func (s *site) health(w http.ResponseWriter, _ *http.Request) {

@@ -5,6 +5,7 @@ package autoscale
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/shoalnet/shoal"
@@ -27,6 +28,7 @@ type Input struct {
 	Said    shoal.RevisionID // the scale intent that says Current: another one is news
 	Manual  bool             // a user asked for Current
 	Metrics []Metric
+	Ready   int    // of the wanted replicas, whose load could be known
 	IsBusy  bool   // a connection is open, or came lately
 	Held    string // why nothing may be changed, whatever the load; "": it may
 }
@@ -36,33 +38,48 @@ type Decision struct {
 	Want int           // Current: change nothing
 	Why  string        // one line: "cpu 83% of 60%: 3 -> 5"; of no change what is measured, and what holds it
 	Wake time.Duration // when to decide again though nothing changed; 0: never
+
+	Metrics []shoal.Measured // in the order of the input's
+	// Silent is for how long nobody has reported some metric though replicas are ready; 0:
+	// all are. A replica that starts is measured twice before it counts.
+	Silent time.Duration
 }
 
 // Memory is what a decision has to know of those before. The zero value knows nothing: then
 // what there is counts as called for, so that a daemon that starts takes nothing away
 // before the window has passed. It is a value: Decide does not write to the one it gets.
 type Memory struct {
-	started bool
-	current int
-	said    shoal.RevisionID
-	since   time.Duration // current and said were first seen
-	busy    time.Duration // a connection was last seen
-	isBusy  bool          // when looked at last
-	low     calls         // what current was in the last period, as up
-	up      calls         // each of more than those before
-	down    calls         // each of fewer
+	started  bool
+	current  int
+	said     shoal.RevisionID
+	since    time.Duration // current and said were first seen
+	busy     time.Duration // a connection was last seen
+	isBusy   bool          // when looked at last
+	silent   time.Duration // since when nobody reports some metric of ready replicas; with isSilent
+	isSilent bool
+	low      calls // what current was in the last period, as up
+	up       calls // each of more than those before
+	down     calls // each of fewer
 }
 
 // Decide returns how many replicas a service should have now.
 func Decide(a *shoal.Autoscale, m Memory, in Input) (Memory, Decision) {
 	m = m.see(&in)
 	d := decision{a: a, in: &in, m: &m}
+	for i := range in.Metrics {
+		d.measured = append(d.measured, in.Metrics[i].measured(in.Current))
+	}
 	d.recommend()
 	least := func(old, now int) bool { return old >= now }
 	m.low = m.low.add(in.Current, in.Now, period, least)
 	m.up = m.up.add(d.n, in.Now, a.UpWindow, least)
 	m.down = m.down.add(d.n, in.Now, a.DownWindow, func(old, now int) bool { return old <= now })
-	return m, d.gate()
+	out := d.gate()
+	out.Metrics = d.measured
+	if m.isSilent {
+		out.Silent = max(in.Now-m.silent, 1)
+	}
+	return m, out
 }
 
 // see notes what is news.
@@ -78,24 +95,34 @@ func (m Memory) see(in *Input) Memory {
 		m.busy = in.Now
 	}
 	m.isBusy = in.IsBusy
+	isSilent := in.Ready > 0 && slices.ContainsFunc(in.Metrics, func(x Metric) bool { return x.nobody(in.Current) })
+	if isSilent && !m.isSilent {
+		m.silent = in.Now
+	}
+	m.isSilent = isSilent
 	return m
 }
 
 // decision is one call of Decide.
 type decision struct {
-	a      *shoal.Autoscale
-	in     *Input
-	m      *Memory
-	n      int           // what the load calls for at this moment, within the bounds
-	says   string        // all that is measured
-	why    string        // of it what calls for n
-	isIdle bool          // nobody came for as long as the last replica waits
-	wake   time.Duration // when it is, if nobody comes; 0: it is, or somebody is here
+	a        *shoal.Autoscale
+	in       *Input
+	m        *Memory
+	measured []shoal.Measured
+	n        int           // what the load calls for at this moment, within the bounds
+	says     string        // all that is measured
+	why      string        // of it what calls for n
+	isIdle   bool          // nobody came for as long as the last replica waits
+	wake     time.Duration // when it is, if nobody comes; 0: it is, or somebody is here
 }
 
 // recommend says what the load calls for at this moment.
 func (d *decision) recommend() {
-	d.n, d.why, d.says = combine(d.in.Metrics, d.in.Current, d.a)
+	silent := ""
+	if d.m.isSilent && d.in.Now > d.m.silent {
+		silent = " for " + words(d.in.Now-d.m.silent)
+	}
+	d.n, d.why, d.says = combine(d.in.Metrics, d.in.Current, d.a, silent)
 	if d.a.Min == 0 {
 		switch idle := d.in.Now - d.m.busy; {
 		case d.in.IsBusy:

@@ -6,6 +6,7 @@ package autoscale
 import (
 	"fmt"
 	"reflect"
+	"slices"
 	"testing"
 	"time"
 
@@ -61,9 +62,9 @@ func TestCalls(t *testing.T) {
 		"one starts, and it is not enough":     {[]Metric{cpu(120, 120, -1)}, 3, 4, "cpu 120% of 60%"},
 		"one is silent: it may have much":      {[]Metric{cpu(30, 30, -1)}, 3, 2, "cpu 30% of 60%"},
 		"two are silent: nothing is taken":     {[]Metric{cpu(50, -1, -1)}, 3, 3, "cpu 50% of 60%"},
-		"nobody reports":                       {[]Metric{cpu(-1, -1)}, 2, 2, "cpu not known yet"},
+		"nobody reports":                       {[]Metric{cpu(-1, -1)}, 2, 2, "nobody reports cpu"},
 		"the metric that calls for most":       {[]Metric{cpu(20, 20), conns(500)}, 2, 5, "connections 250 of 100"},
-		"an unknown one takes nothing away":    {[]Metric{cpu(-1, -1), conns(10)}, 2, 2, "cpu not known yet"},
+		"an unknown one takes nothing away":    {[]Metric{cpu(-1, -1), conns(10)}, 2, 2, "nobody reports cpu"},
 		"an unknown one does not keep others":  {[]Metric{cpu(-1, -1), conns(500)}, 2, 5, "connections 250 of 100"},
 		"half known: more may be called for":   {[]Metric{{Name: "requests", Load: 500, Target: 100, Shown: 100, Unit: "/s", Blind: true}}, 2, 5, "requests 250/s of 100/s"},
 		"half known: nothing is taken":         {[]Metric{{Name: "requests", Load: 5, Target: 100, Shown: 100, Unit: "/s", Blind: true}}, 2, 2, "requests 2.5/s of 100/s"},
@@ -73,11 +74,58 @@ func TestCalls(t *testing.T) {
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
-			n, why, _ := combine(tt.metrics, tt.current, shape())
+			n, why, _ := combine(tt.metrics, tt.current, shape(), "")
 			if n != tt.want || tt.why != "" && why != tt.why {
 				t.Errorf("combine = %d, %q; want %d, %q", n, why, tt.want, tt.why)
 			}
 		})
+	}
+}
+
+// TestNobodyReports: a load that nobody reports of ready replicas is told with for how long,
+// until somebody does.
+func TestNobodyReports(t *testing.T) {
+	in := Input{Now: time.Hour, Current: 2, Ready: 2, Said: shoal.RevisionID{Seq: 1, Author: "a"}}
+	var m Memory
+	for _, step := range []struct {
+		after   time.Duration
+		ready   int
+		metrics []Metric
+		silent  time.Duration
+		why     string
+	}{
+		{0, 0, []Metric{cpu(-1, -1)}, 0, "nobody reports cpu"}, // who could?
+		{time.Minute, 1, []Metric{cpu(-1, -1), conns(200)}, 1, "nobody reports cpu, connections 100 of 100"},
+		{45 * time.Second, 2, []Metric{cpu(-1, -1), conns(200)}, 45 * time.Second, "nobody reports cpu for 45s, connections 100 of 100"},
+		{time.Second, 2, []Metric{cpu(60, -1), conns(200)}, 0, "cpu 60% of 60%, connections 100 of 100"},
+		{time.Second, 2, []Metric{cpu(-1, -1), conns(200)}, 1, "nobody reports cpu, connections 100 of 100"},
+	} {
+		in.Now, in.Ready, in.Metrics = in.Now+step.after, step.ready, step.metrics
+		var d Decision
+		if m, d = Decide(shape(), m, in); d.Want != 2 || d.Why != step.why || d.Silent != step.silent {
+			t.Errorf("Decide = %d, %q, silent %s; want %q, %s", d.Want, d.Why, d.Silent, step.why, step.silent)
+		}
+	}
+}
+
+// TestMeasured: what one replica has of each target, and of how many nothing is known.
+func TestMeasured(t *testing.T) {
+	in := Input{Now: time.Hour, Current: 3, Metrics: []Metric{cpu(80, 90, -1), conns(450)}}
+	_, d := Decide(shape(), Memory{}, in)
+	want := []shoal.Measured{
+		{Metric: "cpu", Unit: "%", Target: 60, Observed: 85, Known: true, Missing: 1},
+		{Metric: "connections", Target: 100, Observed: 150, Known: true},
+	}
+	if !slices.Equal(d.Metrics, want) {
+		t.Errorf("Metrics = %+v, want %+v", d.Metrics, want)
+	}
+	in.Metrics = []Metric{cpu(-1, -1, -1)}
+	if _, d = Decide(shape(), Memory{}, in); !slices.Equal(d.Metrics, []shoal.Measured{{Metric: "cpu", Unit: "%", Target: 60, Missing: 3}}) {
+		t.Errorf("Metrics = %+v of what nobody reports", d.Metrics)
+	}
+	in.Current, in.Metrics = 0, []Metric{cpu(), conns(30)}
+	if _, d = Decide(shape(func(a *shoal.Autoscale) { a.Min = 0 }), Memory{}, in); d.Metrics[0].Known || d.Metrics[1].Observed != 30 {
+		t.Errorf("Metrics = %+v without replicas", d.Metrics)
 	}
 }
 

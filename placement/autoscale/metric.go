@@ -29,13 +29,16 @@ type Metric struct {
 
 // combine returns what the metric that calls for most calls for, its reading, and those of
 // all. A metric of which nothing is known calls for no change, so that nothing is taken
-// away, and does not keep the others from calling for more.
-func combine(metrics []Metric, current int, a *shoal.Autoscale) (n int, why, says string) {
+// away, and does not keep the others from calling for more; silent is said of it.
+func combine(metrics []Metric, current int, a *shoal.Autoscale, silent string) (n int, why, says string) {
 	n = -1
 	var all []string
 	for i := range metrics {
 		m := &metrics[i]
 		called, reading := m.calls(current, a)
+		if m.nobody(current) {
+			reading += silent
+		}
 		all = append(all, reading)
 		if called > n {
 			n, why = called, reading
@@ -56,8 +59,8 @@ func (m *Metric) calls(current int, a *shoal.Autoscale) (n int, reading string) 
 		return 0, m.Name + " of nobody"
 	}
 	reporting := current - m.Missing
-	if m.Used && reporting <= 0 {
-		return current, m.Name + " not known yet"
+	if m.nobody(current) {
+		return current, "nobody reports " + m.Name
 	}
 	if current == 0 {
 		return above(m.Load / m.Target), fmt.Sprintf("%s %s%s in all", m.Name, number(m.Load/m.Target*m.Shown), m.Unit)
@@ -76,6 +79,18 @@ func (m *Metric) calls(current int, a *shoal.Autoscale) (n int, reading string) 
 		}
 	}
 	return n, reading
+}
+
+// nobody reports whether no wanted replica's holder says what that uses.
+func (m *Metric) nobody(current int) bool { return m.Used && current > 0 && m.Missing >= current }
+
+// measured is the metric as others may read it.
+func (m *Metric) measured(current int) shoal.Measured {
+	out := shoal.Measured{Metric: m.Name, Unit: m.Unit, Target: m.Shown, Missing: m.Missing, Known: !m.nobody(current) && !(m.Used && current == 0)}
+	if out.Known {
+		out.Observed = m.Load / m.Target * m.Shown / float64(max(current-m.Missing, 1))
+	}
+	return out
 }
 
 // above returns the next whole number, but takes what is a rounding error above one for

@@ -433,6 +433,7 @@ type AutoscaleRow struct {
 	Wanted        int32                  `protobuf:"varint,4,opt,name=wanted,proto3" json:"wanted,omitempty"`  // what the asked peer calls for
 	Says          string                 `protobuf:"bytes,5,opt,name=says,proto3" json:"says,omitempty"`       // what it measures, and what holds it; "": it does not watch
 	Last          string                 `protobuf:"bytes,6,opt,name=last,proto3" json:"last,omitempty"`       // why the number of replicas is what it is, if the load called for it
+	Metrics       []*AutoscaleRow_Metric `protobuf:"bytes,7,rep,name=metrics,proto3" json:"metrics,omitempty"` // of the asked peer; none: it does not watch
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -507,6 +508,13 @@ func (x *AutoscaleRow) GetLast() string {
 		return x.Last
 	}
 	return ""
+}
+
+func (x *AutoscaleRow) GetMetrics() []*AutoscaleRow_Metric {
+	if x != nil {
+		return x.Metrics
+	}
+	return nil
 }
 
 // ReplicaRow is one replica, or one slot without any.
@@ -9004,6 +9012,83 @@ func (*ForwardResponse_Data) isForwardResponse_What() {}
 
 func (*ForwardResponse_End) isForwardResponse_What() {}
 
+// Metric is a target, and what a replica has of it.
+type AutoscaleRow_Metric struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Metric        string                 `protobuf:"bytes,1,opt,name=metric,proto3" json:"metric,omitempty"` // "cpu", "memory", "connections", "requests"
+	Unit          string                 `protobuf:"bytes,2,opt,name=unit,proto3" json:"unit,omitempty"`     // of both numbers: "%", "" or "/s"
+	Target        float64                `protobuf:"fixed64,3,opt,name=target,proto3" json:"target,omitempty"`
+	Observed      *float64               `protobuf:"fixed64,4,opt,name=observed,proto3,oneof" json:"observed,omitempty"` // absent: nobody reports it
+	Missing       int32                  `protobuf:"varint,5,opt,name=missing,proto3" json:"missing,omitempty"`          // wanted replicas of which nothing is reported
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AutoscaleRow_Metric) Reset() {
+	*x = AutoscaleRow_Metric{}
+	mi := &file_shoal_v1_control_proto_msgTypes[129]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AutoscaleRow_Metric) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AutoscaleRow_Metric) ProtoMessage() {}
+
+func (x *AutoscaleRow_Metric) ProtoReflect() protoreflect.Message {
+	mi := &file_shoal_v1_control_proto_msgTypes[129]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AutoscaleRow_Metric.ProtoReflect.Descriptor instead.
+func (*AutoscaleRow_Metric) Descriptor() ([]byte, []int) {
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{4, 0}
+}
+
+func (x *AutoscaleRow_Metric) GetMetric() string {
+	if x != nil {
+		return x.Metric
+	}
+	return ""
+}
+
+func (x *AutoscaleRow_Metric) GetUnit() string {
+	if x != nil {
+		return x.Unit
+	}
+	return ""
+}
+
+func (x *AutoscaleRow_Metric) GetTarget() float64 {
+	if x != nil {
+		return x.Target
+	}
+	return 0
+}
+
+func (x *AutoscaleRow_Metric) GetObserved() float64 {
+	if x != nil && x.Observed != nil {
+		return *x.Observed
+	}
+	return 0
+}
+
+func (x *AutoscaleRow_Metric) GetMissing() int32 {
+	if x != nil {
+		return x.Missing
+	}
+	return 0
+}
+
 var File_shoal_v1_control_proto protoreflect.FileDescriptor
 
 const file_shoal_v1_control_proto_rawDesc = "" +
@@ -9050,14 +9135,22 @@ const file_shoal_v1_control_proto_rawDesc = "" +
 	"\tautoscale\x18\x1e \x01(\v2\x16.shoal.v1.AutoscaleRowR\tautoscale\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x8c\x01\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xdc\x02\n" +
 	"\fAutoscaleRow\x12\x10\n" +
 	"\x03min\x18\x01 \x01(\x05R\x03min\x12\x10\n" +
 	"\x03max\x18\x02 \x01(\x05R\x03max\x12\x18\n" +
 	"\atargets\x18\x03 \x01(\tR\atargets\x12\x16\n" +
 	"\x06wanted\x18\x04 \x01(\x05R\x06wanted\x12\x12\n" +
 	"\x04says\x18\x05 \x01(\tR\x04says\x12\x12\n" +
-	"\x04last\x18\x06 \x01(\tR\x04last\"\x98\x04\n" +
+	"\x04last\x18\x06 \x01(\tR\x04last\x127\n" +
+	"\ametrics\x18\a \x03(\v2\x1d.shoal.v1.AutoscaleRow.MetricR\ametrics\x1a\x94\x01\n" +
+	"\x06Metric\x12\x16\n" +
+	"\x06metric\x18\x01 \x01(\tR\x06metric\x12\x12\n" +
+	"\x04unit\x18\x02 \x01(\tR\x04unit\x12\x16\n" +
+	"\x06target\x18\x03 \x01(\x01R\x06target\x12\x1f\n" +
+	"\bobserved\x18\x04 \x01(\x01H\x00R\bobserved\x88\x01\x01\x12\x18\n" +
+	"\amissing\x18\x05 \x01(\x05R\amissingB\v\n" +
+	"\t_observed\"\x98\x04\n" +
 	"\n" +
 	"ReplicaRow\x12\x18\n" +
 	"\aservice\x18\x01 \x01(\tR\aservice\x12\x12\n" +
@@ -9781,7 +9874,7 @@ func file_shoal_v1_control_proto_rawDescGZIP() []byte {
 	return file_shoal_v1_control_proto_rawDescData
 }
 
-var file_shoal_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 137)
+var file_shoal_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 138)
 var file_shoal_v1_control_proto_goTypes = []any{
 	(*ErrorDetail)(nil),              // 0: shoal.v1.ErrorDetail
 	(*Freshness)(nil),                // 1: shoal.v1.Freshness
@@ -9912,273 +10005,275 @@ var file_shoal_v1_control_proto_goTypes = []any{
 	(*ForwardStart)(nil),             // 126: shoal.v1.ForwardStart
 	(*ForwardResponse)(nil),          // 127: shoal.v1.ForwardResponse
 	nil,                              // 128: shoal.v1.ServiceRow.LabelsEntry
-	nil,                              // 129: shoal.v1.PeerRow.LabelsEntry
-	nil,                              // 130: shoal.v1.DeployRequest.IfRevisionEntry
-	nil,                              // 131: shoal.v1.DeployRequest.RemoveEntry
-	nil,                              // 132: shoal.v1.ChangePeerRequest.SetLabelsEntry
-	nil,                              // 133: shoal.v1.StoreStatus.RefusedEntry
-	nil,                              // 134: shoal.v1.InitRequest.LabelsEntry
-	nil,                              // 135: shoal.v1.JoinRequest.LabelsEntry
-	nil,                              // 136: shoal.v1.PortRow.RefusedEntry
-	(*RevisionID)(nil),               // 137: shoal.v1.RevisionID
-	(*Port)(nil),                     // 138: shoal.v1.Port
-	(*timestamppb.Timestamp)(nil),    // 139: google.protobuf.Timestamp
-	(*PortBinding)(nil),              // 140: shoal.v1.PortBinding
-	(*Resources)(nil),                // 141: shoal.v1.Resources
-	(*Spec)(nil),                     // 142: shoal.v1.Spec
-	(*Target)(nil),                   // 143: shoal.v1.Target
-	(*CopyChunk)(nil),                // 144: shoal.v1.CopyChunk
-	(*CopyStart)(nil),                // 145: shoal.v1.CopyStart
-	(*DoctorCheck)(nil),              // 146: shoal.v1.DoctorCheck
-	(*ExecRequest)(nil),              // 147: shoal.v1.ExecRequest
-	(*ExecResponse)(nil),             // 148: shoal.v1.ExecResponse
+	(*AutoscaleRow_Metric)(nil),      // 129: shoal.v1.AutoscaleRow.Metric
+	nil,                              // 130: shoal.v1.PeerRow.LabelsEntry
+	nil,                              // 131: shoal.v1.DeployRequest.IfRevisionEntry
+	nil,                              // 132: shoal.v1.DeployRequest.RemoveEntry
+	nil,                              // 133: shoal.v1.ChangePeerRequest.SetLabelsEntry
+	nil,                              // 134: shoal.v1.StoreStatus.RefusedEntry
+	nil,                              // 135: shoal.v1.InitRequest.LabelsEntry
+	nil,                              // 136: shoal.v1.JoinRequest.LabelsEntry
+	nil,                              // 137: shoal.v1.PortRow.RefusedEntry
+	(*RevisionID)(nil),               // 138: shoal.v1.RevisionID
+	(*Port)(nil),                     // 139: shoal.v1.Port
+	(*timestamppb.Timestamp)(nil),    // 140: google.protobuf.Timestamp
+	(*PortBinding)(nil),              // 141: shoal.v1.PortBinding
+	(*Resources)(nil),                // 142: shoal.v1.Resources
+	(*Spec)(nil),                     // 143: shoal.v1.Spec
+	(*Target)(nil),                   // 144: shoal.v1.Target
+	(*CopyChunk)(nil),                // 145: shoal.v1.CopyChunk
+	(*CopyStart)(nil),                // 146: shoal.v1.CopyStart
+	(*DoctorCheck)(nil),              // 147: shoal.v1.DoctorCheck
+	(*ExecRequest)(nil),              // 148: shoal.v1.ExecRequest
+	(*ExecResponse)(nil),             // 149: shoal.v1.ExecResponse
 }
 var file_shoal_v1_control_proto_depIdxs = []int32{
 	2,   // 0: shoal.v1.Freshness.silent:type_name -> shoal.v1.SilentPeer
-	137, // 1: shoal.v1.ServiceRow.revision:type_name -> shoal.v1.RevisionID
-	138, // 2: shoal.v1.ServiceRow.ports:type_name -> shoal.v1.Port
+	138, // 1: shoal.v1.ServiceRow.revision:type_name -> shoal.v1.RevisionID
+	139, // 2: shoal.v1.ServiceRow.ports:type_name -> shoal.v1.Port
 	128, // 3: shoal.v1.ServiceRow.labels:type_name -> shoal.v1.ServiceRow.LabelsEntry
-	139, // 4: shoal.v1.ServiceRow.accepted:type_name -> google.protobuf.Timestamp
+	140, // 4: shoal.v1.ServiceRow.accepted:type_name -> google.protobuf.Timestamp
 	4,   // 5: shoal.v1.ServiceRow.autoscale:type_name -> shoal.v1.AutoscaleRow
-	140, // 6: shoal.v1.ReplicaRow.ports:type_name -> shoal.v1.PortBinding
-	137, // 7: shoal.v1.ReplicaRow.revision:type_name -> shoal.v1.RevisionID
-	139, // 8: shoal.v1.ReplicaRow.started:type_name -> google.protobuf.Timestamp
-	129, // 9: shoal.v1.PeerRow.labels:type_name -> shoal.v1.PeerRow.LabelsEntry
-	141, // 10: shoal.v1.PeerRow.capacity:type_name -> shoal.v1.Resources
-	141, // 11: shoal.v1.PeerRow.allocatable:type_name -> shoal.v1.Resources
-	141, // 12: shoal.v1.PeerRow.free:type_name -> shoal.v1.Resources
-	141, // 13: shoal.v1.PeerRow.used:type_name -> shoal.v1.Resources
-	139, // 14: shoal.v1.TokenRow.expires:type_name -> google.protobuf.Timestamp
-	137, // 15: shoal.v1.PlanChange.revision:type_name -> shoal.v1.RevisionID
-	8,   // 16: shoal.v1.PlanChange.places:type_name -> shoal.v1.Place
-	9,   // 17: shoal.v1.WishOutcome.changes:type_name -> shoal.v1.PlanChange
-	142, // 18: shoal.v1.DeployRequest.specs:type_name -> shoal.v1.Spec
-	130, // 19: shoal.v1.DeployRequest.if_revision:type_name -> shoal.v1.DeployRequest.IfRevisionEntry
-	131, // 20: shoal.v1.DeployRequest.remove:type_name -> shoal.v1.DeployRequest.RemoveEntry
-	10,  // 21: shoal.v1.DeployResponse.outcome:type_name -> shoal.v1.WishOutcome
-	1,   // 22: shoal.v1.DeployResponse.freshness:type_name -> shoal.v1.Freshness
-	13,  // 23: shoal.v1.ScaleRequest.targets:type_name -> shoal.v1.ScaleTarget
-	10,  // 24: shoal.v1.ScaleResponse.outcome:type_name -> shoal.v1.WishOutcome
-	1,   // 25: shoal.v1.ScaleResponse.freshness:type_name -> shoal.v1.Freshness
-	10,  // 26: shoal.v1.RemoveResponse.outcome:type_name -> shoal.v1.WishOutcome
-	1,   // 27: shoal.v1.RemoveResponse.freshness:type_name -> shoal.v1.Freshness
-	10,  // 28: shoal.v1.OperateResponse.outcome:type_name -> shoal.v1.WishOutcome
-	1,   // 29: shoal.v1.OperateResponse.freshness:type_name -> shoal.v1.Freshness
-	10,  // 30: shoal.v1.SteerRolloutResponse.outcome:type_name -> shoal.v1.WishOutcome
-	1,   // 31: shoal.v1.SteerRolloutResponse.freshness:type_name -> shoal.v1.Freshness
-	24,  // 32: shoal.v1.GetRolloutResponse.rollout:type_name -> shoal.v1.RolloutStatus
-	25,  // 33: shoal.v1.GetRolloutResponse.history:type_name -> shoal.v1.RevisionRow
-	1,   // 34: shoal.v1.GetRolloutResponse.freshness:type_name -> shoal.v1.Freshness
-	137, // 35: shoal.v1.RolloutStatus.revision:type_name -> shoal.v1.RevisionID
-	8,   // 36: shoal.v1.RolloutStatus.actor:type_name -> shoal.v1.Place
-	137, // 37: shoal.v1.RolloutStatus.undoes:type_name -> shoal.v1.RevisionID
-	137, // 38: shoal.v1.RolloutStatus.restores:type_name -> shoal.v1.RevisionID
-	139, // 39: shoal.v1.RolloutStatus.accepted:type_name -> google.protobuf.Timestamp
-	137, // 40: shoal.v1.RevisionRow.revision:type_name -> shoal.v1.RevisionID
-	139, // 41: shoal.v1.RevisionRow.accepted:type_name -> google.protobuf.Timestamp
-	8,   // 42: shoal.v1.RevisionRow.by:type_name -> shoal.v1.Place
-	137, // 43: shoal.v1.RevisionRow.undone_by:type_name -> shoal.v1.RevisionID
-	132, // 44: shoal.v1.ChangePeerRequest.set_labels:type_name -> shoal.v1.ChangePeerRequest.SetLabelsEntry
-	10,  // 45: shoal.v1.ChangePeerResponse.outcome:type_name -> shoal.v1.WishOutcome
-	1,   // 46: shoal.v1.ChangePeerResponse.freshness:type_name -> shoal.v1.Freshness
-	6,   // 47: shoal.v1.WatchPeerResponse.peer:type_name -> shoal.v1.PeerRow
-	30,  // 48: shoal.v1.WatchPeerResponse.held:type_name -> shoal.v1.HeldSlot
-	1,   // 49: shoal.v1.WatchPeerResponse.freshness:type_name -> shoal.v1.Freshness
-	5,   // 50: shoal.v1.HeldSlot.replica:type_name -> shoal.v1.ReplicaRow
-	3,   // 51: shoal.v1.ExplainServiceResponse.service:type_name -> shoal.v1.ServiceRow
-	33,  // 52: shoal.v1.ExplainServiceResponse.slots:type_name -> shoal.v1.ExplainedSlot
-	55,  // 53: shoal.v1.ExplainServiceResponse.verdicts:type_name -> shoal.v1.Verdict
-	1,   // 54: shoal.v1.ExplainServiceResponse.freshness:type_name -> shoal.v1.Freshness
-	24,  // 55: shoal.v1.ExplainServiceResponse.rollout:type_name -> shoal.v1.RolloutStatus
-	8,   // 56: shoal.v1.ExplainedSlot.proposed:type_name -> shoal.v1.Place
-	5,   // 57: shoal.v1.ExplainedSlot.holders:type_name -> shoal.v1.ReplicaRow
-	8,   // 58: shoal.v1.ExplainedSlot.home:type_name -> shoal.v1.Place
-	143, // 59: shoal.v1.CopyFromRequest.target:type_name -> shoal.v1.Target
-	144, // 60: shoal.v1.CopyFromResponse.chunk:type_name -> shoal.v1.CopyChunk
-	145, // 61: shoal.v1.CopyToRequest.start:type_name -> shoal.v1.CopyStart
-	40,  // 62: shoal.v1.WatchUsageResponse.peers:type_name -> shoal.v1.PeerUsage
-	3,   // 63: shoal.v1.WatchUsageResponse.services:type_name -> shoal.v1.ServiceRow
-	1,   // 64: shoal.v1.WatchUsageResponse.freshness:type_name -> shoal.v1.Freshness
-	6,   // 65: shoal.v1.PeerUsage.peer:type_name -> shoal.v1.PeerRow
-	41,  // 66: shoal.v1.PeerUsage.replicas:type_name -> shoal.v1.UsedReplica
-	5,   // 67: shoal.v1.UsedReplica.replica:type_name -> shoal.v1.ReplicaRow
-	146, // 68: shoal.v1.RunDoctorResponse.check:type_name -> shoal.v1.DoctorCheck
-	3,   // 69: shoal.v1.ListServicesResponse.services:type_name -> shoal.v1.ServiceRow
-	1,   // 70: shoal.v1.ListServicesResponse.freshness:type_name -> shoal.v1.Freshness
-	5,   // 71: shoal.v1.ListReplicasResponse.replicas:type_name -> shoal.v1.ReplicaRow
-	1,   // 72: shoal.v1.ListReplicasResponse.freshness:type_name -> shoal.v1.Freshness
-	3,   // 73: shoal.v1.InspectServiceResponse.service:type_name -> shoal.v1.ServiceRow
-	142, // 74: shoal.v1.InspectServiceResponse.spec:type_name -> shoal.v1.Spec
-	5,   // 75: shoal.v1.InspectServiceResponse.replicas:type_name -> shoal.v1.ReplicaRow
-	137, // 76: shoal.v1.InspectServiceResponse.heads:type_name -> shoal.v1.RevisionID
-	54,  // 77: shoal.v1.InspectServiceResponse.conflicts:type_name -> shoal.v1.WishConflict
-	55,  // 78: shoal.v1.InspectServiceResponse.verdicts:type_name -> shoal.v1.Verdict
-	1,   // 79: shoal.v1.InspectServiceResponse.freshness:type_name -> shoal.v1.Freshness
-	137, // 80: shoal.v1.WishConflict.loser:type_name -> shoal.v1.RevisionID
-	137, // 81: shoal.v1.WishConflict.winner:type_name -> shoal.v1.RevisionID
-	6,   // 82: shoal.v1.ListPeersResponse.peers:type_name -> shoal.v1.PeerRow
-	1,   // 83: shoal.v1.ListPeersResponse.freshness:type_name -> shoal.v1.Freshness
-	6,   // 84: shoal.v1.InspectPeerResponse.peer:type_name -> shoal.v1.PeerRow
-	5,   // 85: shoal.v1.InspectPeerResponse.replicas:type_name -> shoal.v1.ReplicaRow
-	1,   // 86: shoal.v1.InspectPeerResponse.freshness:type_name -> shoal.v1.Freshness
-	60,  // 87: shoal.v1.InspectPeerResponse.marks:type_name -> shoal.v1.PeerMark
-	61,  // 88: shoal.v1.InspectPeerResponse.edits:type_name -> shoal.v1.PeerEdit
-	8,   // 89: shoal.v1.PeerMark.by:type_name -> shoal.v1.Place
-	8,   // 90: shoal.v1.PeerEdit.by:type_name -> shoal.v1.Place
-	64,  // 91: shoal.v1.WatchResponse.services:type_name -> shoal.v1.ServiceProgress
-	1,   // 92: shoal.v1.WatchResponse.freshness:type_name -> shoal.v1.Freshness
-	3,   // 93: shoal.v1.ServiceProgress.service:type_name -> shoal.v1.ServiceRow
-	5,   // 94: shoal.v1.ServiceProgress.replicas:type_name -> shoal.v1.ReplicaRow
-	24,  // 95: shoal.v1.ServiceProgress.rollout:type_name -> shoal.v1.RolloutStatus
-	139, // 96: shoal.v1.StreamLogsRequest.since:type_name -> google.protobuf.Timestamp
-	139, // 97: shoal.v1.StreamLogsRequest.until:type_name -> google.protobuf.Timestamp
-	67,  // 98: shoal.v1.StreamLogsResponse.line:type_name -> shoal.v1.LogRow
-	68,  // 99: shoal.v1.StreamLogsResponse.lost:type_name -> shoal.v1.LostHolder
-	139, // 100: shoal.v1.LogRow.time:type_name -> google.protobuf.Timestamp
-	139, // 101: shoal.v1.StreamEventsRequest.since:type_name -> google.protobuf.Timestamp
-	71,  // 102: shoal.v1.StreamEventsResponse.event:type_name -> shoal.v1.EventRow
-	139, // 103: shoal.v1.EventRow.time:type_name -> google.protobuf.Timestamp
-	1,   // 104: shoal.v1.GetStatusResponse.freshness:type_name -> shoal.v1.Freshness
-	74,  // 105: shoal.v1.GetStatusResponse.store:type_name -> shoal.v1.StoreStatus
-	133, // 106: shoal.v1.StoreStatus.refused:type_name -> shoal.v1.StoreStatus.RefusedEntry
-	134, // 107: shoal.v1.InitRequest.labels:type_name -> shoal.v1.InitRequest.LabelsEntry
-	135, // 108: shoal.v1.JoinRequest.labels:type_name -> shoal.v1.JoinRequest.LabelsEntry
-	7,   // 109: shoal.v1.ListTokensResponse.tokens:type_name -> shoal.v1.TokenRow
-	1,   // 110: shoal.v1.ListTokensResponse.freshness:type_name -> shoal.v1.Freshness
-	8,   // 111: shoal.v1.ImageRow.author:type_name -> shoal.v1.Place
-	139, // 112: shoal.v1.ImageRow.since:type_name -> google.protobuf.Timestamp
-	8,   // 113: shoal.v1.ImageBlob.holders:type_name -> shoal.v1.Place
-	8,   // 114: shoal.v1.ImageBlob.partial:type_name -> shoal.v1.Place
-	87,  // 115: shoal.v1.MovedImages.images:type_name -> shoal.v1.ImageRow
-	87,  // 116: shoal.v1.ListImagesResponse.images:type_name -> shoal.v1.ImageRow
-	1,   // 117: shoal.v1.ListImagesResponse.freshness:type_name -> shoal.v1.Freshness
-	87,  // 118: shoal.v1.InspectImageResponse.image:type_name -> shoal.v1.ImageRow
-	88,  // 119: shoal.v1.InspectImageResponse.blobs:type_name -> shoal.v1.ImageBlob
-	8,   // 120: shoal.v1.InspectImageResponse.silent:type_name -> shoal.v1.Place
-	1,   // 121: shoal.v1.InspectImageResponse.freshness:type_name -> shoal.v1.Freshness
-	87,  // 122: shoal.v1.ChangeImageResponse.image:type_name -> shoal.v1.ImageRow
-	8,   // 123: shoal.v1.ImagePolicy.author:type_name -> shoal.v1.Place
-	139, // 124: shoal.v1.ImagePolicy.since:type_name -> google.protobuf.Timestamp
-	99,  // 125: shoal.v1.GetImagePolicyResponse.policy:type_name -> shoal.v1.ImagePolicy
-	1,   // 126: shoal.v1.GetImagePolicyResponse.freshness:type_name -> shoal.v1.Freshness
-	99,  // 127: shoal.v1.SetImagePolicyResponse.policy:type_name -> shoal.v1.ImagePolicy
-	89,  // 128: shoal.v1.PushImageResponse.progress:type_name -> shoal.v1.MoveProgress
-	90,  // 129: shoal.v1.PushImageResponse.end:type_name -> shoal.v1.MovedImages
-	89,  // 130: shoal.v1.PullImageResponse.progress:type_name -> shoal.v1.MoveProgress
-	90,  // 131: shoal.v1.PullImageResponse.end:type_name -> shoal.v1.MovedImages
-	111, // 132: shoal.v1.ImportImageRequest.start:type_name -> shoal.v1.ImportStart
-	89,  // 133: shoal.v1.ImportImageResponse.progress:type_name -> shoal.v1.MoveProgress
-	90,  // 134: shoal.v1.ImportImageResponse.end:type_name -> shoal.v1.MovedImages
-	89,  // 135: shoal.v1.ExportImageResponse.progress:type_name -> shoal.v1.MoveProgress
-	136, // 136: shoal.v1.PortRow.refused:type_name -> shoal.v1.PortRow.RefusedEntry
-	115, // 137: shoal.v1.ListPortsResponse.ports:type_name -> shoal.v1.PortRow
-	1,   // 138: shoal.v1.ListPortsResponse.freshness:type_name -> shoal.v1.Freshness
-	8,   // 139: shoal.v1.ReachRow.holder:type_name -> shoal.v1.Place
-	118, // 140: shoal.v1.ListReachResponse.replicas:type_name -> shoal.v1.ReachRow
-	1,   // 141: shoal.v1.ListReachResponse.freshness:type_name -> shoal.v1.Freshness
-	122, // 142: shoal.v1.NetworkRow.services:type_name -> shoal.v1.NetworkService
-	8,   // 143: shoal.v1.NetworkRow.peers:type_name -> shoal.v1.Place
-	8,   // 144: shoal.v1.NetworkService.peers:type_name -> shoal.v1.Place
-	121, // 145: shoal.v1.ListNetworksResponse.networks:type_name -> shoal.v1.NetworkRow
-	1,   // 146: shoal.v1.ListNetworksResponse.freshness:type_name -> shoal.v1.Freshness
-	126, // 147: shoal.v1.ForwardRequest.start:type_name -> shoal.v1.ForwardStart
-	11,  // 148: shoal.v1.ControlService.Deploy:input_type -> shoal.v1.DeployRequest
-	14,  // 149: shoal.v1.ControlService.Scale:input_type -> shoal.v1.ScaleRequest
-	16,  // 150: shoal.v1.ControlService.Remove:input_type -> shoal.v1.RemoveRequest
-	18,  // 151: shoal.v1.ControlService.Operate:input_type -> shoal.v1.OperateRequest
-	20,  // 152: shoal.v1.ControlService.SteerRollout:input_type -> shoal.v1.SteerRolloutRequest
-	22,  // 153: shoal.v1.ControlService.GetRollout:input_type -> shoal.v1.GetRolloutRequest
-	26,  // 154: shoal.v1.ControlService.ChangePeer:input_type -> shoal.v1.ChangePeerRequest
-	28,  // 155: shoal.v1.ControlService.WatchPeer:input_type -> shoal.v1.WatchPeerRequest
-	48,  // 156: shoal.v1.ControlService.ListServices:input_type -> shoal.v1.ListServicesRequest
-	50,  // 157: shoal.v1.ControlService.ListReplicas:input_type -> shoal.v1.ListReplicasRequest
-	52,  // 158: shoal.v1.ControlService.InspectService:input_type -> shoal.v1.InspectServiceRequest
-	31,  // 159: shoal.v1.ControlService.ExplainService:input_type -> shoal.v1.ExplainServiceRequest
-	56,  // 160: shoal.v1.ControlService.ListPeers:input_type -> shoal.v1.ListPeersRequest
-	58,  // 161: shoal.v1.ControlService.InspectPeer:input_type -> shoal.v1.InspectPeerRequest
-	62,  // 162: shoal.v1.ControlService.Watch:input_type -> shoal.v1.WatchRequest
-	65,  // 163: shoal.v1.ControlService.StreamLogs:input_type -> shoal.v1.StreamLogsRequest
-	69,  // 164: shoal.v1.ControlService.StreamEvents:input_type -> shoal.v1.StreamEventsRequest
-	147, // 165: shoal.v1.ControlService.Exec:input_type -> shoal.v1.ExecRequest
-	34,  // 166: shoal.v1.ControlService.CopyFrom:input_type -> shoal.v1.CopyFromRequest
-	36,  // 167: shoal.v1.ControlService.CopyTo:input_type -> shoal.v1.CopyToRequest
-	38,  // 168: shoal.v1.ControlService.WatchUsage:input_type -> shoal.v1.WatchUsageRequest
-	42,  // 169: shoal.v1.ControlService.RunDoctor:input_type -> shoal.v1.RunDoctorRequest
-	44,  // 170: shoal.v1.ControlService.GetDebug:input_type -> shoal.v1.GetDebugRequest
-	46,  // 171: shoal.v1.ControlService.GetMetrics:input_type -> shoal.v1.GetMetricsRequest
-	91,  // 172: shoal.v1.ControlService.ListImages:input_type -> shoal.v1.ListImagesRequest
-	93,  // 173: shoal.v1.ControlService.InspectImage:input_type -> shoal.v1.InspectImageRequest
-	95,  // 174: shoal.v1.ControlService.ChangeImage:input_type -> shoal.v1.ChangeImageRequest
-	97,  // 175: shoal.v1.ControlService.CollectImages:input_type -> shoal.v1.CollectImagesRequest
-	100, // 176: shoal.v1.ControlService.GetImagePolicy:input_type -> shoal.v1.GetImagePolicyRequest
-	102, // 177: shoal.v1.ControlService.SetImagePolicy:input_type -> shoal.v1.SetImagePolicyRequest
-	104, // 178: shoal.v1.ControlService.GetRegistryLogin:input_type -> shoal.v1.GetRegistryLoginRequest
-	106, // 179: shoal.v1.ControlService.PushImage:input_type -> shoal.v1.PushImageRequest
-	108, // 180: shoal.v1.ControlService.PullImage:input_type -> shoal.v1.PullImageRequest
-	110, // 181: shoal.v1.ControlService.ImportImage:input_type -> shoal.v1.ImportImageRequest
-	113, // 182: shoal.v1.ControlService.ExportImage:input_type -> shoal.v1.ExportImageRequest
-	116, // 183: shoal.v1.ControlService.ListPorts:input_type -> shoal.v1.ListPortsRequest
-	119, // 184: shoal.v1.ControlService.ListReach:input_type -> shoal.v1.ListReachRequest
-	123, // 185: shoal.v1.ControlService.ListNetworks:input_type -> shoal.v1.ListNetworksRequest
-	125, // 186: shoal.v1.ControlService.Forward:input_type -> shoal.v1.ForwardRequest
-	72,  // 187: shoal.v1.ControlService.GetStatus:input_type -> shoal.v1.GetStatusRequest
-	75,  // 188: shoal.v1.ControlService.Init:input_type -> shoal.v1.InitRequest
-	77,  // 189: shoal.v1.ControlService.Join:input_type -> shoal.v1.JoinRequest
-	79,  // 190: shoal.v1.ControlService.Leave:input_type -> shoal.v1.LeaveRequest
-	81,  // 191: shoal.v1.ControlService.CreateToken:input_type -> shoal.v1.CreateTokenRequest
-	83,  // 192: shoal.v1.ControlService.ListTokens:input_type -> shoal.v1.ListTokensRequest
-	85,  // 193: shoal.v1.ControlService.RevokeToken:input_type -> shoal.v1.RevokeTokenRequest
-	12,  // 194: shoal.v1.ControlService.Deploy:output_type -> shoal.v1.DeployResponse
-	15,  // 195: shoal.v1.ControlService.Scale:output_type -> shoal.v1.ScaleResponse
-	17,  // 196: shoal.v1.ControlService.Remove:output_type -> shoal.v1.RemoveResponse
-	19,  // 197: shoal.v1.ControlService.Operate:output_type -> shoal.v1.OperateResponse
-	21,  // 198: shoal.v1.ControlService.SteerRollout:output_type -> shoal.v1.SteerRolloutResponse
-	23,  // 199: shoal.v1.ControlService.GetRollout:output_type -> shoal.v1.GetRolloutResponse
-	27,  // 200: shoal.v1.ControlService.ChangePeer:output_type -> shoal.v1.ChangePeerResponse
-	29,  // 201: shoal.v1.ControlService.WatchPeer:output_type -> shoal.v1.WatchPeerResponse
-	49,  // 202: shoal.v1.ControlService.ListServices:output_type -> shoal.v1.ListServicesResponse
-	51,  // 203: shoal.v1.ControlService.ListReplicas:output_type -> shoal.v1.ListReplicasResponse
-	53,  // 204: shoal.v1.ControlService.InspectService:output_type -> shoal.v1.InspectServiceResponse
-	32,  // 205: shoal.v1.ControlService.ExplainService:output_type -> shoal.v1.ExplainServiceResponse
-	57,  // 206: shoal.v1.ControlService.ListPeers:output_type -> shoal.v1.ListPeersResponse
-	59,  // 207: shoal.v1.ControlService.InspectPeer:output_type -> shoal.v1.InspectPeerResponse
-	63,  // 208: shoal.v1.ControlService.Watch:output_type -> shoal.v1.WatchResponse
-	66,  // 209: shoal.v1.ControlService.StreamLogs:output_type -> shoal.v1.StreamLogsResponse
-	70,  // 210: shoal.v1.ControlService.StreamEvents:output_type -> shoal.v1.StreamEventsResponse
-	148, // 211: shoal.v1.ControlService.Exec:output_type -> shoal.v1.ExecResponse
-	35,  // 212: shoal.v1.ControlService.CopyFrom:output_type -> shoal.v1.CopyFromResponse
-	37,  // 213: shoal.v1.ControlService.CopyTo:output_type -> shoal.v1.CopyToResponse
-	39,  // 214: shoal.v1.ControlService.WatchUsage:output_type -> shoal.v1.WatchUsageResponse
-	43,  // 215: shoal.v1.ControlService.RunDoctor:output_type -> shoal.v1.RunDoctorResponse
-	45,  // 216: shoal.v1.ControlService.GetDebug:output_type -> shoal.v1.GetDebugResponse
-	47,  // 217: shoal.v1.ControlService.GetMetrics:output_type -> shoal.v1.GetMetricsResponse
-	92,  // 218: shoal.v1.ControlService.ListImages:output_type -> shoal.v1.ListImagesResponse
-	94,  // 219: shoal.v1.ControlService.InspectImage:output_type -> shoal.v1.InspectImageResponse
-	96,  // 220: shoal.v1.ControlService.ChangeImage:output_type -> shoal.v1.ChangeImageResponse
-	98,  // 221: shoal.v1.ControlService.CollectImages:output_type -> shoal.v1.CollectImagesResponse
-	101, // 222: shoal.v1.ControlService.GetImagePolicy:output_type -> shoal.v1.GetImagePolicyResponse
-	103, // 223: shoal.v1.ControlService.SetImagePolicy:output_type -> shoal.v1.SetImagePolicyResponse
-	105, // 224: shoal.v1.ControlService.GetRegistryLogin:output_type -> shoal.v1.GetRegistryLoginResponse
-	107, // 225: shoal.v1.ControlService.PushImage:output_type -> shoal.v1.PushImageResponse
-	109, // 226: shoal.v1.ControlService.PullImage:output_type -> shoal.v1.PullImageResponse
-	112, // 227: shoal.v1.ControlService.ImportImage:output_type -> shoal.v1.ImportImageResponse
-	114, // 228: shoal.v1.ControlService.ExportImage:output_type -> shoal.v1.ExportImageResponse
-	117, // 229: shoal.v1.ControlService.ListPorts:output_type -> shoal.v1.ListPortsResponse
-	120, // 230: shoal.v1.ControlService.ListReach:output_type -> shoal.v1.ListReachResponse
-	124, // 231: shoal.v1.ControlService.ListNetworks:output_type -> shoal.v1.ListNetworksResponse
-	127, // 232: shoal.v1.ControlService.Forward:output_type -> shoal.v1.ForwardResponse
-	73,  // 233: shoal.v1.ControlService.GetStatus:output_type -> shoal.v1.GetStatusResponse
-	76,  // 234: shoal.v1.ControlService.Init:output_type -> shoal.v1.InitResponse
-	78,  // 235: shoal.v1.ControlService.Join:output_type -> shoal.v1.JoinResponse
-	80,  // 236: shoal.v1.ControlService.Leave:output_type -> shoal.v1.LeaveResponse
-	82,  // 237: shoal.v1.ControlService.CreateToken:output_type -> shoal.v1.CreateTokenResponse
-	84,  // 238: shoal.v1.ControlService.ListTokens:output_type -> shoal.v1.ListTokensResponse
-	86,  // 239: shoal.v1.ControlService.RevokeToken:output_type -> shoal.v1.RevokeTokenResponse
-	194, // [194:240] is the sub-list for method output_type
-	148, // [148:194] is the sub-list for method input_type
-	148, // [148:148] is the sub-list for extension type_name
-	148, // [148:148] is the sub-list for extension extendee
-	0,   // [0:148] is the sub-list for field type_name
+	129, // 6: shoal.v1.AutoscaleRow.metrics:type_name -> shoal.v1.AutoscaleRow.Metric
+	141, // 7: shoal.v1.ReplicaRow.ports:type_name -> shoal.v1.PortBinding
+	138, // 8: shoal.v1.ReplicaRow.revision:type_name -> shoal.v1.RevisionID
+	140, // 9: shoal.v1.ReplicaRow.started:type_name -> google.protobuf.Timestamp
+	130, // 10: shoal.v1.PeerRow.labels:type_name -> shoal.v1.PeerRow.LabelsEntry
+	142, // 11: shoal.v1.PeerRow.capacity:type_name -> shoal.v1.Resources
+	142, // 12: shoal.v1.PeerRow.allocatable:type_name -> shoal.v1.Resources
+	142, // 13: shoal.v1.PeerRow.free:type_name -> shoal.v1.Resources
+	142, // 14: shoal.v1.PeerRow.used:type_name -> shoal.v1.Resources
+	140, // 15: shoal.v1.TokenRow.expires:type_name -> google.protobuf.Timestamp
+	138, // 16: shoal.v1.PlanChange.revision:type_name -> shoal.v1.RevisionID
+	8,   // 17: shoal.v1.PlanChange.places:type_name -> shoal.v1.Place
+	9,   // 18: shoal.v1.WishOutcome.changes:type_name -> shoal.v1.PlanChange
+	143, // 19: shoal.v1.DeployRequest.specs:type_name -> shoal.v1.Spec
+	131, // 20: shoal.v1.DeployRequest.if_revision:type_name -> shoal.v1.DeployRequest.IfRevisionEntry
+	132, // 21: shoal.v1.DeployRequest.remove:type_name -> shoal.v1.DeployRequest.RemoveEntry
+	10,  // 22: shoal.v1.DeployResponse.outcome:type_name -> shoal.v1.WishOutcome
+	1,   // 23: shoal.v1.DeployResponse.freshness:type_name -> shoal.v1.Freshness
+	13,  // 24: shoal.v1.ScaleRequest.targets:type_name -> shoal.v1.ScaleTarget
+	10,  // 25: shoal.v1.ScaleResponse.outcome:type_name -> shoal.v1.WishOutcome
+	1,   // 26: shoal.v1.ScaleResponse.freshness:type_name -> shoal.v1.Freshness
+	10,  // 27: shoal.v1.RemoveResponse.outcome:type_name -> shoal.v1.WishOutcome
+	1,   // 28: shoal.v1.RemoveResponse.freshness:type_name -> shoal.v1.Freshness
+	10,  // 29: shoal.v1.OperateResponse.outcome:type_name -> shoal.v1.WishOutcome
+	1,   // 30: shoal.v1.OperateResponse.freshness:type_name -> shoal.v1.Freshness
+	10,  // 31: shoal.v1.SteerRolloutResponse.outcome:type_name -> shoal.v1.WishOutcome
+	1,   // 32: shoal.v1.SteerRolloutResponse.freshness:type_name -> shoal.v1.Freshness
+	24,  // 33: shoal.v1.GetRolloutResponse.rollout:type_name -> shoal.v1.RolloutStatus
+	25,  // 34: shoal.v1.GetRolloutResponse.history:type_name -> shoal.v1.RevisionRow
+	1,   // 35: shoal.v1.GetRolloutResponse.freshness:type_name -> shoal.v1.Freshness
+	138, // 36: shoal.v1.RolloutStatus.revision:type_name -> shoal.v1.RevisionID
+	8,   // 37: shoal.v1.RolloutStatus.actor:type_name -> shoal.v1.Place
+	138, // 38: shoal.v1.RolloutStatus.undoes:type_name -> shoal.v1.RevisionID
+	138, // 39: shoal.v1.RolloutStatus.restores:type_name -> shoal.v1.RevisionID
+	140, // 40: shoal.v1.RolloutStatus.accepted:type_name -> google.protobuf.Timestamp
+	138, // 41: shoal.v1.RevisionRow.revision:type_name -> shoal.v1.RevisionID
+	140, // 42: shoal.v1.RevisionRow.accepted:type_name -> google.protobuf.Timestamp
+	8,   // 43: shoal.v1.RevisionRow.by:type_name -> shoal.v1.Place
+	138, // 44: shoal.v1.RevisionRow.undone_by:type_name -> shoal.v1.RevisionID
+	133, // 45: shoal.v1.ChangePeerRequest.set_labels:type_name -> shoal.v1.ChangePeerRequest.SetLabelsEntry
+	10,  // 46: shoal.v1.ChangePeerResponse.outcome:type_name -> shoal.v1.WishOutcome
+	1,   // 47: shoal.v1.ChangePeerResponse.freshness:type_name -> shoal.v1.Freshness
+	6,   // 48: shoal.v1.WatchPeerResponse.peer:type_name -> shoal.v1.PeerRow
+	30,  // 49: shoal.v1.WatchPeerResponse.held:type_name -> shoal.v1.HeldSlot
+	1,   // 50: shoal.v1.WatchPeerResponse.freshness:type_name -> shoal.v1.Freshness
+	5,   // 51: shoal.v1.HeldSlot.replica:type_name -> shoal.v1.ReplicaRow
+	3,   // 52: shoal.v1.ExplainServiceResponse.service:type_name -> shoal.v1.ServiceRow
+	33,  // 53: shoal.v1.ExplainServiceResponse.slots:type_name -> shoal.v1.ExplainedSlot
+	55,  // 54: shoal.v1.ExplainServiceResponse.verdicts:type_name -> shoal.v1.Verdict
+	1,   // 55: shoal.v1.ExplainServiceResponse.freshness:type_name -> shoal.v1.Freshness
+	24,  // 56: shoal.v1.ExplainServiceResponse.rollout:type_name -> shoal.v1.RolloutStatus
+	8,   // 57: shoal.v1.ExplainedSlot.proposed:type_name -> shoal.v1.Place
+	5,   // 58: shoal.v1.ExplainedSlot.holders:type_name -> shoal.v1.ReplicaRow
+	8,   // 59: shoal.v1.ExplainedSlot.home:type_name -> shoal.v1.Place
+	144, // 60: shoal.v1.CopyFromRequest.target:type_name -> shoal.v1.Target
+	145, // 61: shoal.v1.CopyFromResponse.chunk:type_name -> shoal.v1.CopyChunk
+	146, // 62: shoal.v1.CopyToRequest.start:type_name -> shoal.v1.CopyStart
+	40,  // 63: shoal.v1.WatchUsageResponse.peers:type_name -> shoal.v1.PeerUsage
+	3,   // 64: shoal.v1.WatchUsageResponse.services:type_name -> shoal.v1.ServiceRow
+	1,   // 65: shoal.v1.WatchUsageResponse.freshness:type_name -> shoal.v1.Freshness
+	6,   // 66: shoal.v1.PeerUsage.peer:type_name -> shoal.v1.PeerRow
+	41,  // 67: shoal.v1.PeerUsage.replicas:type_name -> shoal.v1.UsedReplica
+	5,   // 68: shoal.v1.UsedReplica.replica:type_name -> shoal.v1.ReplicaRow
+	147, // 69: shoal.v1.RunDoctorResponse.check:type_name -> shoal.v1.DoctorCheck
+	3,   // 70: shoal.v1.ListServicesResponse.services:type_name -> shoal.v1.ServiceRow
+	1,   // 71: shoal.v1.ListServicesResponse.freshness:type_name -> shoal.v1.Freshness
+	5,   // 72: shoal.v1.ListReplicasResponse.replicas:type_name -> shoal.v1.ReplicaRow
+	1,   // 73: shoal.v1.ListReplicasResponse.freshness:type_name -> shoal.v1.Freshness
+	3,   // 74: shoal.v1.InspectServiceResponse.service:type_name -> shoal.v1.ServiceRow
+	143, // 75: shoal.v1.InspectServiceResponse.spec:type_name -> shoal.v1.Spec
+	5,   // 76: shoal.v1.InspectServiceResponse.replicas:type_name -> shoal.v1.ReplicaRow
+	138, // 77: shoal.v1.InspectServiceResponse.heads:type_name -> shoal.v1.RevisionID
+	54,  // 78: shoal.v1.InspectServiceResponse.conflicts:type_name -> shoal.v1.WishConflict
+	55,  // 79: shoal.v1.InspectServiceResponse.verdicts:type_name -> shoal.v1.Verdict
+	1,   // 80: shoal.v1.InspectServiceResponse.freshness:type_name -> shoal.v1.Freshness
+	138, // 81: shoal.v1.WishConflict.loser:type_name -> shoal.v1.RevisionID
+	138, // 82: shoal.v1.WishConflict.winner:type_name -> shoal.v1.RevisionID
+	6,   // 83: shoal.v1.ListPeersResponse.peers:type_name -> shoal.v1.PeerRow
+	1,   // 84: shoal.v1.ListPeersResponse.freshness:type_name -> shoal.v1.Freshness
+	6,   // 85: shoal.v1.InspectPeerResponse.peer:type_name -> shoal.v1.PeerRow
+	5,   // 86: shoal.v1.InspectPeerResponse.replicas:type_name -> shoal.v1.ReplicaRow
+	1,   // 87: shoal.v1.InspectPeerResponse.freshness:type_name -> shoal.v1.Freshness
+	60,  // 88: shoal.v1.InspectPeerResponse.marks:type_name -> shoal.v1.PeerMark
+	61,  // 89: shoal.v1.InspectPeerResponse.edits:type_name -> shoal.v1.PeerEdit
+	8,   // 90: shoal.v1.PeerMark.by:type_name -> shoal.v1.Place
+	8,   // 91: shoal.v1.PeerEdit.by:type_name -> shoal.v1.Place
+	64,  // 92: shoal.v1.WatchResponse.services:type_name -> shoal.v1.ServiceProgress
+	1,   // 93: shoal.v1.WatchResponse.freshness:type_name -> shoal.v1.Freshness
+	3,   // 94: shoal.v1.ServiceProgress.service:type_name -> shoal.v1.ServiceRow
+	5,   // 95: shoal.v1.ServiceProgress.replicas:type_name -> shoal.v1.ReplicaRow
+	24,  // 96: shoal.v1.ServiceProgress.rollout:type_name -> shoal.v1.RolloutStatus
+	140, // 97: shoal.v1.StreamLogsRequest.since:type_name -> google.protobuf.Timestamp
+	140, // 98: shoal.v1.StreamLogsRequest.until:type_name -> google.protobuf.Timestamp
+	67,  // 99: shoal.v1.StreamLogsResponse.line:type_name -> shoal.v1.LogRow
+	68,  // 100: shoal.v1.StreamLogsResponse.lost:type_name -> shoal.v1.LostHolder
+	140, // 101: shoal.v1.LogRow.time:type_name -> google.protobuf.Timestamp
+	140, // 102: shoal.v1.StreamEventsRequest.since:type_name -> google.protobuf.Timestamp
+	71,  // 103: shoal.v1.StreamEventsResponse.event:type_name -> shoal.v1.EventRow
+	140, // 104: shoal.v1.EventRow.time:type_name -> google.protobuf.Timestamp
+	1,   // 105: shoal.v1.GetStatusResponse.freshness:type_name -> shoal.v1.Freshness
+	74,  // 106: shoal.v1.GetStatusResponse.store:type_name -> shoal.v1.StoreStatus
+	134, // 107: shoal.v1.StoreStatus.refused:type_name -> shoal.v1.StoreStatus.RefusedEntry
+	135, // 108: shoal.v1.InitRequest.labels:type_name -> shoal.v1.InitRequest.LabelsEntry
+	136, // 109: shoal.v1.JoinRequest.labels:type_name -> shoal.v1.JoinRequest.LabelsEntry
+	7,   // 110: shoal.v1.ListTokensResponse.tokens:type_name -> shoal.v1.TokenRow
+	1,   // 111: shoal.v1.ListTokensResponse.freshness:type_name -> shoal.v1.Freshness
+	8,   // 112: shoal.v1.ImageRow.author:type_name -> shoal.v1.Place
+	140, // 113: shoal.v1.ImageRow.since:type_name -> google.protobuf.Timestamp
+	8,   // 114: shoal.v1.ImageBlob.holders:type_name -> shoal.v1.Place
+	8,   // 115: shoal.v1.ImageBlob.partial:type_name -> shoal.v1.Place
+	87,  // 116: shoal.v1.MovedImages.images:type_name -> shoal.v1.ImageRow
+	87,  // 117: shoal.v1.ListImagesResponse.images:type_name -> shoal.v1.ImageRow
+	1,   // 118: shoal.v1.ListImagesResponse.freshness:type_name -> shoal.v1.Freshness
+	87,  // 119: shoal.v1.InspectImageResponse.image:type_name -> shoal.v1.ImageRow
+	88,  // 120: shoal.v1.InspectImageResponse.blobs:type_name -> shoal.v1.ImageBlob
+	8,   // 121: shoal.v1.InspectImageResponse.silent:type_name -> shoal.v1.Place
+	1,   // 122: shoal.v1.InspectImageResponse.freshness:type_name -> shoal.v1.Freshness
+	87,  // 123: shoal.v1.ChangeImageResponse.image:type_name -> shoal.v1.ImageRow
+	8,   // 124: shoal.v1.ImagePolicy.author:type_name -> shoal.v1.Place
+	140, // 125: shoal.v1.ImagePolicy.since:type_name -> google.protobuf.Timestamp
+	99,  // 126: shoal.v1.GetImagePolicyResponse.policy:type_name -> shoal.v1.ImagePolicy
+	1,   // 127: shoal.v1.GetImagePolicyResponse.freshness:type_name -> shoal.v1.Freshness
+	99,  // 128: shoal.v1.SetImagePolicyResponse.policy:type_name -> shoal.v1.ImagePolicy
+	89,  // 129: shoal.v1.PushImageResponse.progress:type_name -> shoal.v1.MoveProgress
+	90,  // 130: shoal.v1.PushImageResponse.end:type_name -> shoal.v1.MovedImages
+	89,  // 131: shoal.v1.PullImageResponse.progress:type_name -> shoal.v1.MoveProgress
+	90,  // 132: shoal.v1.PullImageResponse.end:type_name -> shoal.v1.MovedImages
+	111, // 133: shoal.v1.ImportImageRequest.start:type_name -> shoal.v1.ImportStart
+	89,  // 134: shoal.v1.ImportImageResponse.progress:type_name -> shoal.v1.MoveProgress
+	90,  // 135: shoal.v1.ImportImageResponse.end:type_name -> shoal.v1.MovedImages
+	89,  // 136: shoal.v1.ExportImageResponse.progress:type_name -> shoal.v1.MoveProgress
+	137, // 137: shoal.v1.PortRow.refused:type_name -> shoal.v1.PortRow.RefusedEntry
+	115, // 138: shoal.v1.ListPortsResponse.ports:type_name -> shoal.v1.PortRow
+	1,   // 139: shoal.v1.ListPortsResponse.freshness:type_name -> shoal.v1.Freshness
+	8,   // 140: shoal.v1.ReachRow.holder:type_name -> shoal.v1.Place
+	118, // 141: shoal.v1.ListReachResponse.replicas:type_name -> shoal.v1.ReachRow
+	1,   // 142: shoal.v1.ListReachResponse.freshness:type_name -> shoal.v1.Freshness
+	122, // 143: shoal.v1.NetworkRow.services:type_name -> shoal.v1.NetworkService
+	8,   // 144: shoal.v1.NetworkRow.peers:type_name -> shoal.v1.Place
+	8,   // 145: shoal.v1.NetworkService.peers:type_name -> shoal.v1.Place
+	121, // 146: shoal.v1.ListNetworksResponse.networks:type_name -> shoal.v1.NetworkRow
+	1,   // 147: shoal.v1.ListNetworksResponse.freshness:type_name -> shoal.v1.Freshness
+	126, // 148: shoal.v1.ForwardRequest.start:type_name -> shoal.v1.ForwardStart
+	11,  // 149: shoal.v1.ControlService.Deploy:input_type -> shoal.v1.DeployRequest
+	14,  // 150: shoal.v1.ControlService.Scale:input_type -> shoal.v1.ScaleRequest
+	16,  // 151: shoal.v1.ControlService.Remove:input_type -> shoal.v1.RemoveRequest
+	18,  // 152: shoal.v1.ControlService.Operate:input_type -> shoal.v1.OperateRequest
+	20,  // 153: shoal.v1.ControlService.SteerRollout:input_type -> shoal.v1.SteerRolloutRequest
+	22,  // 154: shoal.v1.ControlService.GetRollout:input_type -> shoal.v1.GetRolloutRequest
+	26,  // 155: shoal.v1.ControlService.ChangePeer:input_type -> shoal.v1.ChangePeerRequest
+	28,  // 156: shoal.v1.ControlService.WatchPeer:input_type -> shoal.v1.WatchPeerRequest
+	48,  // 157: shoal.v1.ControlService.ListServices:input_type -> shoal.v1.ListServicesRequest
+	50,  // 158: shoal.v1.ControlService.ListReplicas:input_type -> shoal.v1.ListReplicasRequest
+	52,  // 159: shoal.v1.ControlService.InspectService:input_type -> shoal.v1.InspectServiceRequest
+	31,  // 160: shoal.v1.ControlService.ExplainService:input_type -> shoal.v1.ExplainServiceRequest
+	56,  // 161: shoal.v1.ControlService.ListPeers:input_type -> shoal.v1.ListPeersRequest
+	58,  // 162: shoal.v1.ControlService.InspectPeer:input_type -> shoal.v1.InspectPeerRequest
+	62,  // 163: shoal.v1.ControlService.Watch:input_type -> shoal.v1.WatchRequest
+	65,  // 164: shoal.v1.ControlService.StreamLogs:input_type -> shoal.v1.StreamLogsRequest
+	69,  // 165: shoal.v1.ControlService.StreamEvents:input_type -> shoal.v1.StreamEventsRequest
+	148, // 166: shoal.v1.ControlService.Exec:input_type -> shoal.v1.ExecRequest
+	34,  // 167: shoal.v1.ControlService.CopyFrom:input_type -> shoal.v1.CopyFromRequest
+	36,  // 168: shoal.v1.ControlService.CopyTo:input_type -> shoal.v1.CopyToRequest
+	38,  // 169: shoal.v1.ControlService.WatchUsage:input_type -> shoal.v1.WatchUsageRequest
+	42,  // 170: shoal.v1.ControlService.RunDoctor:input_type -> shoal.v1.RunDoctorRequest
+	44,  // 171: shoal.v1.ControlService.GetDebug:input_type -> shoal.v1.GetDebugRequest
+	46,  // 172: shoal.v1.ControlService.GetMetrics:input_type -> shoal.v1.GetMetricsRequest
+	91,  // 173: shoal.v1.ControlService.ListImages:input_type -> shoal.v1.ListImagesRequest
+	93,  // 174: shoal.v1.ControlService.InspectImage:input_type -> shoal.v1.InspectImageRequest
+	95,  // 175: shoal.v1.ControlService.ChangeImage:input_type -> shoal.v1.ChangeImageRequest
+	97,  // 176: shoal.v1.ControlService.CollectImages:input_type -> shoal.v1.CollectImagesRequest
+	100, // 177: shoal.v1.ControlService.GetImagePolicy:input_type -> shoal.v1.GetImagePolicyRequest
+	102, // 178: shoal.v1.ControlService.SetImagePolicy:input_type -> shoal.v1.SetImagePolicyRequest
+	104, // 179: shoal.v1.ControlService.GetRegistryLogin:input_type -> shoal.v1.GetRegistryLoginRequest
+	106, // 180: shoal.v1.ControlService.PushImage:input_type -> shoal.v1.PushImageRequest
+	108, // 181: shoal.v1.ControlService.PullImage:input_type -> shoal.v1.PullImageRequest
+	110, // 182: shoal.v1.ControlService.ImportImage:input_type -> shoal.v1.ImportImageRequest
+	113, // 183: shoal.v1.ControlService.ExportImage:input_type -> shoal.v1.ExportImageRequest
+	116, // 184: shoal.v1.ControlService.ListPorts:input_type -> shoal.v1.ListPortsRequest
+	119, // 185: shoal.v1.ControlService.ListReach:input_type -> shoal.v1.ListReachRequest
+	123, // 186: shoal.v1.ControlService.ListNetworks:input_type -> shoal.v1.ListNetworksRequest
+	125, // 187: shoal.v1.ControlService.Forward:input_type -> shoal.v1.ForwardRequest
+	72,  // 188: shoal.v1.ControlService.GetStatus:input_type -> shoal.v1.GetStatusRequest
+	75,  // 189: shoal.v1.ControlService.Init:input_type -> shoal.v1.InitRequest
+	77,  // 190: shoal.v1.ControlService.Join:input_type -> shoal.v1.JoinRequest
+	79,  // 191: shoal.v1.ControlService.Leave:input_type -> shoal.v1.LeaveRequest
+	81,  // 192: shoal.v1.ControlService.CreateToken:input_type -> shoal.v1.CreateTokenRequest
+	83,  // 193: shoal.v1.ControlService.ListTokens:input_type -> shoal.v1.ListTokensRequest
+	85,  // 194: shoal.v1.ControlService.RevokeToken:input_type -> shoal.v1.RevokeTokenRequest
+	12,  // 195: shoal.v1.ControlService.Deploy:output_type -> shoal.v1.DeployResponse
+	15,  // 196: shoal.v1.ControlService.Scale:output_type -> shoal.v1.ScaleResponse
+	17,  // 197: shoal.v1.ControlService.Remove:output_type -> shoal.v1.RemoveResponse
+	19,  // 198: shoal.v1.ControlService.Operate:output_type -> shoal.v1.OperateResponse
+	21,  // 199: shoal.v1.ControlService.SteerRollout:output_type -> shoal.v1.SteerRolloutResponse
+	23,  // 200: shoal.v1.ControlService.GetRollout:output_type -> shoal.v1.GetRolloutResponse
+	27,  // 201: shoal.v1.ControlService.ChangePeer:output_type -> shoal.v1.ChangePeerResponse
+	29,  // 202: shoal.v1.ControlService.WatchPeer:output_type -> shoal.v1.WatchPeerResponse
+	49,  // 203: shoal.v1.ControlService.ListServices:output_type -> shoal.v1.ListServicesResponse
+	51,  // 204: shoal.v1.ControlService.ListReplicas:output_type -> shoal.v1.ListReplicasResponse
+	53,  // 205: shoal.v1.ControlService.InspectService:output_type -> shoal.v1.InspectServiceResponse
+	32,  // 206: shoal.v1.ControlService.ExplainService:output_type -> shoal.v1.ExplainServiceResponse
+	57,  // 207: shoal.v1.ControlService.ListPeers:output_type -> shoal.v1.ListPeersResponse
+	59,  // 208: shoal.v1.ControlService.InspectPeer:output_type -> shoal.v1.InspectPeerResponse
+	63,  // 209: shoal.v1.ControlService.Watch:output_type -> shoal.v1.WatchResponse
+	66,  // 210: shoal.v1.ControlService.StreamLogs:output_type -> shoal.v1.StreamLogsResponse
+	70,  // 211: shoal.v1.ControlService.StreamEvents:output_type -> shoal.v1.StreamEventsResponse
+	149, // 212: shoal.v1.ControlService.Exec:output_type -> shoal.v1.ExecResponse
+	35,  // 213: shoal.v1.ControlService.CopyFrom:output_type -> shoal.v1.CopyFromResponse
+	37,  // 214: shoal.v1.ControlService.CopyTo:output_type -> shoal.v1.CopyToResponse
+	39,  // 215: shoal.v1.ControlService.WatchUsage:output_type -> shoal.v1.WatchUsageResponse
+	43,  // 216: shoal.v1.ControlService.RunDoctor:output_type -> shoal.v1.RunDoctorResponse
+	45,  // 217: shoal.v1.ControlService.GetDebug:output_type -> shoal.v1.GetDebugResponse
+	47,  // 218: shoal.v1.ControlService.GetMetrics:output_type -> shoal.v1.GetMetricsResponse
+	92,  // 219: shoal.v1.ControlService.ListImages:output_type -> shoal.v1.ListImagesResponse
+	94,  // 220: shoal.v1.ControlService.InspectImage:output_type -> shoal.v1.InspectImageResponse
+	96,  // 221: shoal.v1.ControlService.ChangeImage:output_type -> shoal.v1.ChangeImageResponse
+	98,  // 222: shoal.v1.ControlService.CollectImages:output_type -> shoal.v1.CollectImagesResponse
+	101, // 223: shoal.v1.ControlService.GetImagePolicy:output_type -> shoal.v1.GetImagePolicyResponse
+	103, // 224: shoal.v1.ControlService.SetImagePolicy:output_type -> shoal.v1.SetImagePolicyResponse
+	105, // 225: shoal.v1.ControlService.GetRegistryLogin:output_type -> shoal.v1.GetRegistryLoginResponse
+	107, // 226: shoal.v1.ControlService.PushImage:output_type -> shoal.v1.PushImageResponse
+	109, // 227: shoal.v1.ControlService.PullImage:output_type -> shoal.v1.PullImageResponse
+	112, // 228: shoal.v1.ControlService.ImportImage:output_type -> shoal.v1.ImportImageResponse
+	114, // 229: shoal.v1.ControlService.ExportImage:output_type -> shoal.v1.ExportImageResponse
+	117, // 230: shoal.v1.ControlService.ListPorts:output_type -> shoal.v1.ListPortsResponse
+	120, // 231: shoal.v1.ControlService.ListReach:output_type -> shoal.v1.ListReachResponse
+	124, // 232: shoal.v1.ControlService.ListNetworks:output_type -> shoal.v1.ListNetworksResponse
+	127, // 233: shoal.v1.ControlService.Forward:output_type -> shoal.v1.ForwardResponse
+	73,  // 234: shoal.v1.ControlService.GetStatus:output_type -> shoal.v1.GetStatusResponse
+	76,  // 235: shoal.v1.ControlService.Init:output_type -> shoal.v1.InitResponse
+	78,  // 236: shoal.v1.ControlService.Join:output_type -> shoal.v1.JoinResponse
+	80,  // 237: shoal.v1.ControlService.Leave:output_type -> shoal.v1.LeaveResponse
+	82,  // 238: shoal.v1.ControlService.CreateToken:output_type -> shoal.v1.CreateTokenResponse
+	84,  // 239: shoal.v1.ControlService.ListTokens:output_type -> shoal.v1.ListTokensResponse
+	86,  // 240: shoal.v1.ControlService.RevokeToken:output_type -> shoal.v1.RevokeTokenResponse
+	195, // [195:241] is the sub-list for method output_type
+	149, // [149:195] is the sub-list for method input_type
+	149, // [149:149] is the sub-list for extension type_name
+	149, // [149:149] is the sub-list for extension extendee
+	0,   // [0:149] is the sub-list for field type_name
 }
 
 func init() { file_shoal_v1_control_proto_init() }
@@ -10237,13 +10332,14 @@ func file_shoal_v1_control_proto_init() {
 		(*ForwardResponse_Data)(nil),
 		(*ForwardResponse_End)(nil),
 	}
+	file_shoal_v1_control_proto_msgTypes[129].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_shoal_v1_control_proto_rawDesc), len(file_shoal_v1_control_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   137,
+			NumMessages:   138,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

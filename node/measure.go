@@ -23,6 +23,7 @@ func (p *Peer) measure() metrics.Snapshot {
 	}
 	if out.View = s.tracker.View(); out.View != nil {
 		out.Links = p.measureLinks(out.View)
+		out.Rollouts, out.Scaling = s.measureServices(out.View)
 	}
 	if s.reach != nil {
 		served := s.reach.Served()
@@ -48,6 +49,22 @@ func (p *Peer) measureLinks(v *shoal.View) map[shoal.PeerID]metrics.Link {
 		out[id] = metrics.Link{Path: at.Kind, By: at.Via, Transport: at.Transport, RTT: at.RTT, Pings: at.Pings, Lost: at.Lost}
 	}
 	return out
+}
+
+// measureServices is what this peer makes of the services of a view. One that is gone by
+// now is left out.
+func (s *stack) measureServices(v *shoal.View) (map[string]shoal.RolloutReport, map[string]shoal.Scaling) {
+	rollouts, scaling := map[string]shoal.RolloutReport{}, map[string]shoal.Scaling{}
+	for i := range v.Services() {
+		name := v.Services()[i].Spec.Name
+		if r, err := s.steward.Rollout(name); err == nil {
+			rollouts[name] = r
+		}
+		if x, ok := s.steward.Scaling(name); ok {
+			scaling[name] = x
+		}
+	}
+	return rollouts, scaling
 }
 
 // listenMetrics opens the port that the owner named for Prometheus; nil: none.

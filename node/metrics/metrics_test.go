@@ -40,6 +40,7 @@ func busy() Snapshot {
 		member("id-kobe", "kobe"), member("id-kyoto", "kyoto"), member("id-nara", "nara"), member("id-osaka", "osaka"), member("id-tokyo", "tokyo"),
 	}}
 	d.Peers[2].Removed = true
+	d.Services = []shoal.Service{{Spec: shoal.Spec{Name: "db"}, Replicas: 1}, {Spec: shoal.Spec{Name: "web", Autoscale: &shoal.Autoscale{Min: 2, Max: 10}}, Replicas: 4}}
 	lives := map[shoal.PeerID]shoal.Life{
 		"id-kobe": {State: shoal.LifeDead}, "id-kyoto": {State: shoal.LifeAlive, Digest: other}, "id-osaka": {State: shoal.LifeAlive, Digest: own},
 	}
@@ -68,6 +69,14 @@ func busy() Snapshot {
 			{PublishedPort: shoal.PublishedPort{Port: 8080, Protocol: "tcp", Service: "web"}, Address: "192.0.2.1:8080", Usable: 2},
 		},
 		Images: &Images{Used: 3 << 20, Limit: 1 << 30, FromMembers: 2 << 20, FromOutside: 1 << 20, ToMembers: 4 << 20, Refused: map[string]uint64{"list": 1}},
+		Rollouts: map[string]shoal.RolloutReport{
+			"db": {State: "complete", Slots: 1, Current: 1, Healthy: 1}, "web": {State: "failing", Slots: 4, Current: 2, Healthy: 1, Failed: 1},
+		},
+		Scaling: map[string]shoal.Scaling{"web": {Want: 6, Metrics: []shoal.Measured{
+			{Metric: "cpu", Unit: "%", Target: 60, Observed: 90, Known: true, Missing: 1},
+			{Metric: "memory", Unit: "%", Target: 80, Missing: 4},
+			{Metric: "requests", Unit: "/s", Target: 20, Observed: 2.5, Known: true},
+		}}},
 	}
 }
 

@@ -18,6 +18,9 @@ type Snapshot struct {
 	Served *shoal.Traffic           // what was carried for other peers; nil: nothing is carried
 	Ports  []shoal.PortState        // those that are published
 	Images *Images                  // nil: none are moved
+
+	Rollouts map[string]shoal.RolloutReport // of all services
+	Scaling  map[string]shoal.Scaling       // of those that this peer watches the load of
 }
 
 // Link is how a member is reached.

@@ -36,7 +36,7 @@ type family struct {
 type adder = func(value float64, labels ...string)
 
 // families are all metrics of ours, in the order of docs/metrics.md.
-var families = slices.Concat(aboutPeers, aboutStore, aboutReplicas, aboutIngress, aboutImages)
+var families = slices.Concat(aboutPeers, aboutStore, aboutReplicas, aboutServices, aboutIngress, aboutImages)
 
 var aboutPeers = []family{
 	{

@@ -216,6 +216,28 @@ func (s *Spec) checkRollouts() error {
 	return s.Rollback.check("rollback_config")
 }
 
+// CheckRollouts checks the shape against the most replicas that the service may have, or
+// has now: a share of more than all of them was meant otherwise. A number that users scale
+// down later is no reason to refuse it, nor is a service without replicas.
+func (s *Spec) CheckRollouts(now int) error {
+	most := max(s.Replicas, now)
+	if s.Autoscale != nil {
+		most = max(most, s.Autoscale.Max)
+	}
+	if s.Mode != ModeReplicated || most == 0 {
+		return nil
+	}
+	for _, x := range []struct {
+		field string
+		n     int
+	}{{"update_config.max_unavailable", s.Rollout.MaxUnavailable.N}, {"update_config.canary", s.Rollout.Canary.Slots.N}} {
+		if x.n > most {
+			return invalid(x.field, "is %d, more than the %d replicas there are", x.n, most)
+		}
+	}
+	return nil
+}
+
 // longest is more than any rollout should be watched.
 const longest = 30 * 24 * time.Hour
 

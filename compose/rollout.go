@@ -153,11 +153,8 @@ func (c *converter) canary() {
 		}
 	}
 	out.Slots = c.share(where, v)
-	switch n := c.out.Replicas; {
-	case out.Slots == shoal.Share{}:
+	if (out.Slots == shoal.Share{}) {
 		c.bad(where, "must be at least 1, got %v; without a canary leave it out", v)
-	case c.out.Mode == shoal.ModeReplicated && n > 0 && out.Slots.N > n:
-		c.bad(where, "is %d, more than the %d replicas there are", out.Slots.N, n)
 	}
 }
 

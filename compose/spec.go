@@ -4,6 +4,7 @@
 package compose
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -83,7 +84,7 @@ func (c *converter) spec() shoal.Spec {
 
 // validate adds what the spec itself finds wrong, unless it follows from what was.
 func (c *converter) validate() {
-	err := c.out.Validate()
+	err := cmp.Or(c.out.Validate(), c.out.CheckRollouts(0))
 	if err == nil {
 		return
 	}

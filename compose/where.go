@@ -40,6 +40,8 @@ var fields = map[string][]string{
 	"update_config.min_healthy": {"x-shoal.rollout.min_healthy"},
 	// What is not longer than another is as much about the other.
 	"update_config.deadline":             {"x-shoal.rollout.deadline", "x-shoal.rollout.min_healthy", "deploy.update_config.delay"},
+	"update_config.max_unavailable":      {"x-shoal.rollout.max_unavailable"},
+	"update_config.canary":               {"x-shoal.canary.replicas", "x-shoal.canary"},
 	"update_config.canary.promote_after": {"x-shoal.canary.promote_after"},
 	"update_config.failure_action":       {"deploy.update_config.failure_action"},
 	"rollback_config.failure_action":     {"deploy.rollback_config.failure_action"},

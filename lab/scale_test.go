@@ -29,14 +29,14 @@ services:
     ports: ["8080:80"]
     stop_grace_period: 3s
     deploy: {resources: {limits: {memory: 64M}}}
-    x-shoal: {autoscale: {min: 1, max: 6, requests: 20, down: {window: 10s}}}
+    x-shoal: {autoscale: {min: 1, max: 6, requests: 4, down: {window: 10s}}}
   mill:
     image: hello:1
-    command: [serve, -work, 10ms]
+    command: [serve, -work, 30ms]
     ports: ["8081:80"]
     stop_grace_period: 3s
-    deploy: {resources: {reservations: {cpus: "0.2"}, limits: {memory: 64M}}}
-    x-shoal: {autoscale: {min: 1, max: 4, cpu: 60%, down: {window: 10s}}}
+    deploy: {resources: {reservations: {cpus: "0.1"}, limits: {memory: 64M}}}
+    x-shoal: {autoscale: {min: 1, max: 3, cpu: 60%, down: {window: 10s}}}
   lazy:
     image: hello:1
     command: [serve]
@@ -109,22 +109,22 @@ func TestServicesFollowLoad(t *testing.T) {
 	must(t)(l.Shoal(ctx, "h1", "deploy", "-f", file(t, tides), "-y"))
 
 	var parts sync.WaitGroup
-	parts.Go(func() { // by requests: 90 a second call for 5, 8 for 1
-		ends := []func() loaded{startLoadOn(t, l, program, "h1", 8080, 50, 30*time.Second), startLoadOn(t, l, program, "h2", 8080, 40, 30*time.Second)}
+	parts.Go(func() { // by requests: 18 a second call for 5, 2 for 1
+		ends := []func() loaded{startLoadOn(t, l, program, "h1", 8080, 10, 30*time.Second), startLoadOn(t, l, program, "h2", 8080, 8, 30*time.Second)}
 		follow(t, l, "h3", "web", 5, sampled+started)
 		for _, end := range ends {
 			if got := end(); got.Failed > 0 {
 				t.Errorf("%d of %d requests failed while there came more replicas", got.Failed, got.Sent)
 			}
 		}
-		end := startLoadOn(t, l, program, "h1", 8080, 8, 45*time.Second)
+		end := startLoadOn(t, l, program, "h1", 8080, 2, 36*time.Second)
 		follow(t, l, "h3", "web", 1, sampled+window+started+sampled)
 		if got := end(); got.Failed > 0 {
 			t.Errorf("%d of %d requests failed while replicas went", got.Failed, got.Sent)
 		}
 	})
-	parts.Go(func() { // by CPU: 30 ms in 100 ms call for 3 replicas of 12 each
-		end := startLoadOn(t, l, program, "h3", 8081, 30, 40*time.Second)
+	parts.Go(func() { // by CPU: 300 ms a second call for 5 of 60, and 3 there may be
+		end := startLoadOn(t, l, program, "h3", 8081, 10, 32*time.Second)
 		follow(t, l, "h2", "mill", 3, 2*sampled+started) // the first measurement of a replica is not told
 		if got := end(); got.Failed > 0 {
 			t.Errorf("%d of %d requests failed while there came more replicas", got.Failed, got.Sent)

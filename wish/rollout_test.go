@@ -131,6 +131,54 @@ func TestSteerRefuses(t *testing.T) {
 	}
 }
 
+// TestSharesOfTooFew: more than all replicas cannot be what was meant; what counts is the
+// most that there are or may be. A refused wish writes nothing, of its other services neither.
+func TestSharesOfTooFew(t *testing.T) {
+	unavailable := func(n int) func(*shoal.Spec) {
+		return func(s *shoal.Spec) { s.Rollout.MaxUnavailable = shoal.Share{N: n} }
+	}
+	canary := func(n int) func(*shoal.Spec) {
+		return func(s *shoal.Spec) { s.Rollout.Canary.Slots = shoal.Share{N: n} }
+	}
+	loaded := func(s *shoal.Spec) { s.Autoscale = &shoal.Autoscale{Min: 1, Max: 6, Requests: 10} }
+	for name, c := range map[string]struct {
+		scaled int // from 2 before; 0: it is new
+		edit   []func(*shoal.Spec)
+		says   string
+	}{
+		"all":                     {0, []func(*shoal.Spec){unavailable(2), canary(2)}, ""},
+		"one more":                {0, []func(*shoal.Spec){unavailable(3)}, "service web: update_config.max_unavailable is 3, more than the 2 replicas there are"},
+		"a larger canary":         {0, []func(*shoal.Spec){canary(3)}, "service web: update_config.canary is 3, more than the 2 replicas there are"},
+		"scaled by a user":        {5, []func(*shoal.Spec){unavailable(5)}, ""},
+		"and more than that":      {5, []func(*shoal.Spec){unavailable(6)}, "service web: update_config.max_unavailable is 6, more than the 5 replicas there are"},
+		"fewer than the file has": {1, []func(*shoal.Spec){canary(2)}, ""},
+		"as many as there may be": {0, []func(*shoal.Spec){unavailable(6), loaded}, ""},
+		"more than there may be":  {0, []func(*shoal.Spec){canary(7), loaded}, "service web: update_config.canary is 7, more than the 6 replicas there are"},
+		"everywhere":              {0, []func(*shoal.Spec){canary(3), func(s *shoal.Spec) { s.Mode = shoal.ModeGlobal }}, ""},
+		"none":                    {0, []func(*shoal.Spec){canary(3), func(s *shoal.Spec) { s.Replicas = 0 }}, ""},
+	} {
+		p := cluster(t, 1)[0]
+		if c.scaled > 0 {
+			p.must(t, deploy(imaged("hello:1")))
+			p.must(t, scale("web", c.scaled, false))
+		}
+		before := p.store.Desired().Digest
+		_, err := p.Submit(t.Context(), deploy(spec("db", 1), imaged("hello:2", c.edit...)), shoal.UpdateOptions{})
+		after := p.store.Desired()
+		_, hasDB := after.Service("db")
+		if c.says == "" {
+			if err != nil || !hasDB {
+				t.Errorf("%s: %v", name, err)
+			}
+			continue
+		}
+		var invalid *shoal.InvalidError
+		if err == nil || !errors.As(err, &invalid) || !strings.Contains(err.Error(), c.says) || after.Digest != before || hasDB {
+			t.Errorf("%s: %v, want %q and nothing written", name, err, c.says)
+		}
+	}
+}
+
 // TestQuickSuccessor: a revision that runs in all slots is good, though nobody has said yet
 // that it settled; one that failed in one of them is not.
 func TestQuickSuccessor(t *testing.T) {

@@ -4,6 +4,7 @@
 package wish
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"reflect"
@@ -112,7 +113,11 @@ func deploy(d *shoal.Desired, author shoal.PeerID, spec shoal.Spec, w *shoal.Dep
 	if !returned(&spec, old) {
 		spec.Digest, spec.Platforms = "", nil // that is not for users to say
 	}
-	if err := spec.Validate(); err != nil {
+	running := 0
+	if exists {
+		running = old.Replicas
+	}
+	if err := cmp.Or(spec.Validate(), spec.CheckRollouts(running)); err != nil {
 		return nil, fmt.Errorf("service %s: %w", spec.Name, err)
 	}
 	switch {

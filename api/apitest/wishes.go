@@ -4,6 +4,7 @@
 package apitest
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"reflect"
@@ -146,11 +147,14 @@ func (c *Cluster) apply(w shoal.Wish) (shoal.Outcome, []shoal.Service, error) {
 }
 
 func (c *Cluster) deploy(services *[]shoal.Service, spec shoal.Spec, w *shoal.DeployWish) (shoal.Change, error) {
-	if err := spec.Validate(); err != nil {
+	i, running := c.find(*services, spec.Name), 0
+	if i >= 0 {
+		running = (*services)[i].Replicas
+	}
+	if err := cmp.Or(spec.Validate(), spec.CheckRollouts(running)); err != nil {
 		return shoal.Change{}, fmt.Errorf("service %s: %w", spec.Name, err)
 	}
 	ch := shoal.Change{Kind: shoal.ChangeCreate, Service: spec.Name, Details: []string{"image " + spec.Image}}
-	i := c.find(*services, spec.Name)
 	if i < 0 {
 		*services = append(*services, shoal.Service{Replicas: spec.Replicas})
 		i = len(*services) - 1

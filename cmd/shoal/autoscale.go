@@ -7,6 +7,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"io"
 	"slices"
 	"strconv"
 	"strings"
@@ -37,7 +38,7 @@ var autoscaleFields = []string{
 func (a *app) autoscaleCmd() *cobra.Command {
 	var s autoscaleFlags
 	cmd := &cobra.Command{
-		Use: "autoscale SERVICE", Short: "Let the load of a service decide how many replicas it has", Args: someArgs(1),
+		Use: "autoscale [SERVICE]", Short: "Let the load of a service decide how many replicas it has", Args: atLeast(0, 1),
 		Long: `Keep as many replicas of a service, within bounds, as its load calls for: each metric
 that is named is kept near its target, and the one that calls for most replicas counts.
 CPU and memory are shares of what a replica reserves, or of its limit where it reserves
@@ -50,12 +51,24 @@ A number that "shoal scale" sets stands for ten minutes. With --min 0 the last r
 goes when no connection came for five minutes, and the next one waits for the first
 replica to start. A later deploy of its Compose file takes the file's settings again.
 
-"shoal inspect" and "shoal explain" say what is measured, and what holds a change.`,
-		Example: `  shoal autoscale web --min 2 --max 10 --cpu 60%
+Without flags that change something it lists the services that are autoscaled, or the one
+that is named: what the asked peer measures, and what holds a change. A target that nobody
+reports is said to be so; until somebody does no replica is taken away.`,
+		Example: `  shoal autoscale
+  shoal autoscale web --min 2 --max 10 --cpu 60%
   shoal autoscale web --max 20 --connections 100
   shoal autoscale web --min 0 --idle 10m --plan
   shoal autoscale web --off`,
-		RunE: func(cmd *cobra.Command, args []string) error { return a.autoscale(cmd, &s, args[0]) },
+		RunE: func(cmd *cobra.Command, args []string) error {
+			changes := slices.ContainsFunc(autoscaleFields, cmd.Flags().Changed)
+			switch {
+			case !changes:
+				return a.autoscaled(cmd, args)
+			case len(args) == 0:
+				return usage("autoscale needs SERVICE, when it is to change something")
+			}
+			return a.autoscale(cmd, &s, args[0])
+		},
 	}
 	d := shoal.DefaultAutoscale()
 	f := cmd.Flags()
@@ -82,10 +95,7 @@ func (a *app) autoscale(cmd *cobra.Command, s *autoscaleFlags, name string) erro
 		return err
 	}
 	given := cmd.Flags().Changed
-	switch n := len(slices.DeleteFunc(slices.Clone(autoscaleFields), func(f string) bool { return !given(f) })); {
-	case n == 0:
-		return usage("nothing to change; give at least one of --%s (shoal inspect %s shows how it is)", strings.Join(autoscaleFields, ", --"), name)
-	case s.off && n > 1:
+	if s.off && slices.ContainsFunc(autoscaleFields, func(f string) bool { return f != "off" && given(f) }) {
 		return usage("--off ends autoscaling; leave the other flags out")
 	}
 	ctx, c, done, err := a.client(cmd, 0)
@@ -112,6 +122,52 @@ func (a *app) autoscale(cmd *cobra.Command, s *autoscaleFlags, name string) erro
 	return a.wish(cmd, &s.wishFlags, func(ctx context.Context, c *api.Client, opts api.WishOptions) (api.Outcome, error) {
 		return c.Deploy(ctx, wish, opts)
 	})
+}
+
+// autoscaled lists services that are scaled by their load, or one.
+func (a *app) autoscaled(cmd *cobra.Command, names []string) error {
+	return a.list(cmd, &listFlags{}, func(ctx context.Context, c *api.Client, w io.Writer) (api.Freshness, error) {
+		all, err := c.Services(ctx)
+		if err != nil {
+			return api.Freshness{}, err
+		}
+		var out []api.Service
+		for _, s := range all.Items {
+			switch named := slices.Contains(names, s.Name); {
+			case named && s.Autoscale == nil:
+				return api.Freshness{}, &api.Error{
+					Code: api.CodeRefused, What: fmt.Sprintf("service %q is not autoscaled", s.Name),
+					Todo: fmt.Sprintf("say what one replica should have to do, like shoal autoscale %s --max 10 --requests 100", s.Name),
+				}
+			case s.Autoscale != nil && (named || len(names) == 0):
+				out = append(out, s)
+			}
+		}
+		if len(out) == 0 && len(names) > 0 {
+			_, err := c.Service(ctx, names[0], false) // it says what there is
+			return api.Freshness{}, err
+		}
+		return all.Freshness, show(a, w, out, autoscaleTable())
+	})
+}
+
+func autoscaleTable() table[api.Service] {
+	number := func(of func(*api.Autoscaled) int) func(api.Service) string {
+		return func(s api.Service) string { return strconv.Itoa(of(s.Autoscale)) }
+	}
+	return table[api.Service]{
+		name: func(s api.Service) string { return s.Name },
+		columns: []column[api.Service]{
+			{head: "NAME", cell: func(s api.Service) string { return s.Name }},
+			{head: "MIN", cell: number(func(a *api.Autoscaled) int { return a.Min })},
+			{head: "MAX", cell: number(func(a *api.Autoscaled) int { return a.Max })},
+			{head: "REPLICAS", cell: func(s api.Service) string { return fmt.Sprintf("%d/%d", s.Ready, s.Replicas) }},
+			{head: "WANTED", cell: number(func(a *api.Autoscaled) int { return a.Wanted })},
+			{head: "TARGETS", cell: func(s api.Service) string { return s.Autoscale.Targets }},
+			{head: "LOAD", cell: func(s api.Service) string { return loadText(s.Autoscale) }},
+			{head: "SCALED BY", wide: true, cell: func(s api.Service) string { return s.Autoscale.Last }},
+		},
+	}
 }
 
 // change returns what the flags make of old.

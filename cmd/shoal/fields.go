@@ -17,7 +17,7 @@ var values = []struct {
 	command string
 	item    any
 }{
-	{"`ls`", api.Service{}},
+	{"`ls`, `autoscale`", api.Service{}},
 	{"`ps`", api.Replica{}},
 	{"`inspect`", serviceJSON{}},
 	{"`explain`", api.Explanation{}},

@@ -186,7 +186,7 @@ var rows = []row{
 	{"services.*.deploy.restart_policy.max_attempts", supported, ""},
 	{"services.*.deploy.restart_policy.window", supported, "running this long forgives earlier failures"},
 	{"services.*.deploy.update_config", supported, "how a new revision takes the place of the old one ([rollouts](rollouts.md)); where nothing is said, x-shoal.rollout's shape"},
-	{"services.*.deploy.update_config.parallelism", supported, "slots changed at once; where nothing is said a quarter of them"},
+	{"services.*.deploy.update_config.parallelism", supported, "slots changed at once; where nothing is said a quarter of them; 0, docker's word for all at once, is refused: say how many"},
 	{"services.*.deploy.update_config.delay", supported, "from when a slot's replica is ready until the next slot changes, at least `min_healthy`"},
 	{"services.*.deploy.update_config.order", supported, "`stop-first` or `start-first`"},
 	{"services.*.deploy.update_config.monitor", supported, "how long the last slots are watched once all have changed, at least `min_healthy`"},

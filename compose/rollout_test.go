@@ -63,7 +63,7 @@ func TestLoadRollouts(t *testing.T) {
 			}), nil,
 		},
 		"both": {
-			"{deploy: {update_config: {parallelism: 3, failure_action: rollback}}, x-shoal: {rollout: {max_unavailable: 2, deadline: 1m}}}",
+			"{scale: 2, deploy: {update_config: {parallelism: 3, failure_action: rollback}}, x-shoal: {rollout: {max_unavailable: 2, deadline: 1m}}}",
 			asCompose(func(r *shoal.Rollout) {
 				r.Parallelism, r.OnFailure, r.MaxUnavailable, r.Deadline = 3, shoal.FailureRollback, shoal.Share{N: 2}, time.Minute
 			}), nil,
@@ -128,6 +128,15 @@ func again(t *testing.T, specs []shoal.Spec) {
 	}
 }
 
+// TestShareOfUsersNumber: a file that leaves the number of replicas to users may have a share
+// of more than the one that it starts with.
+func TestShareOfUsersNumber(t *testing.T) {
+	p, err := fromText(t, "services: {web: {image: hello, x-shoal: {rollout: {max_unavailable: 3}, canary: 2}}}", Options{})
+	if err != nil || p.Specs[0].Rollout.MaxUnavailable.N != 3 || p.Specs[0].Rollout.Canary.Slots.N != 2 {
+		t.Errorf("Load = %+v, %v", p, err)
+	}
+}
+
 func TestLoadRefusesRollouts(t *testing.T) {
 	for name, c := range map[string]struct{ text, want string }{
 		"parallelism 0": {"    deploy:\n      update_config:\n        parallelism: 0", "stdin:6: services.web.deploy.update_config.parallelism: must be 1-10000, got 0; all at once is the number of replicas"},
@@ -153,17 +162,19 @@ func TestLoadRefusesRollouts(t *testing.T) {
 			"    x-shoal:\n      rollout:\n        min_healthy: 1h",
 			"stdin:6: services.web.x-shoal.rollout.min_healthy: 10m0s is not longer than the 1h0m0s that pass between two waves anyway",
 		},
-		"time":          {"    x-shoal:\n      rollout: {min_healthy: 10}", `stdin:5: services.web.x-shoal.rollout.min_healthy: 10 has no unit (try "10s")`},
-		"days":          {"    x-shoal:\n      rollout: {deadline: 1d}", `stdin:5: services.web.x-shoal.rollout.deadline: must be a time like 30s or 1m30s, got "1d"`},
-		"two orders":    {"    deploy: {update_config: {order: stop-first}}\n    x-shoal:\n      rollout: {order: start-first}", "stdin:6: services.web.x-shoal.rollout.order: says something else than deploy.update_config.order; keep one of them"},
-		"no mapping":    {"    x-shoal:\n      rollout: 25%", "stdin:5: services.web.x-shoal.rollout: must be a mapping, got 25%"},
-		"unknown":       {"    x-shoal:\n      rollout: {wave: 2}", "stdin:5: services.web.x-shoal.rollout.wave: is no key that Shoal knows; is it misspelt, or does it belong elsewhere?"},
-		"term":          {"    x-shoal:\n      canary: {replicas: 2, slots: 2}", "stdin:5: services.web.x-shoal.canary.slots: is no key that Shoal knows; is it misspelt, or does it belong elsewhere?"},
-		"no canary":     {"    x-shoal:\n      canary: 0", "stdin:5: services.web.x-shoal.canary: must be at least 1, got 0; without a canary leave it out"},
-		"only terms":    {"    x-shoal:\n      canary: {weight: 5%}", "stdin:5: services.web.x-shoal.canary: says no replicas; how many try a revision first, like 1 or 10%?"},
-		"many of few":   {"    x-shoal:\n      canary: 5", "stdin:5: services.web.x-shoal.canary: is 5, more than the 4 replicas there are"},
-		"weight":        {"    x-shoal:\n      canary: {replicas: 1, weight: 101%}", "stdin:5: services.web.x-shoal.canary.weight: must be a part of the traffic like 5%, got 101%"},
-		"of a variable": {"    x-shoal:\n      rollout: {max_surge: '${MANY}'}", "stdin:5: services.web.x-shoal.rollout.max_surge: must be a number of replicas like 2 or a part of them like 25%, got many"},
+		"time":                    {"    x-shoal:\n      rollout: {min_healthy: 10}", `stdin:5: services.web.x-shoal.rollout.min_healthy: 10 has no unit (try "10s")`},
+		"days":                    {"    x-shoal:\n      rollout: {deadline: 1d}", `stdin:5: services.web.x-shoal.rollout.deadline: must be a time like 30s or 1m30s, got "1d"`},
+		"two orders":              {"    deploy: {update_config: {order: stop-first}}\n    x-shoal:\n      rollout: {order: start-first}", "stdin:6: services.web.x-shoal.rollout.order: says something else than deploy.update_config.order; keep one of them"},
+		"no mapping":              {"    x-shoal:\n      rollout: 25%", "stdin:5: services.web.x-shoal.rollout: must be a mapping, got 25%"},
+		"unknown":                 {"    x-shoal:\n      rollout: {wave: 2}", "stdin:5: services.web.x-shoal.rollout.wave: is no key that Shoal knows; is it misspelt, or does it belong elsewhere?"},
+		"term":                    {"    x-shoal:\n      canary: {replicas: 2, slots: 2}", "stdin:5: services.web.x-shoal.canary.slots: is no key that Shoal knows; is it misspelt, or does it belong elsewhere?"},
+		"no canary":               {"    x-shoal:\n      canary: 0", "stdin:5: services.web.x-shoal.canary: must be at least 1, got 0; without a canary leave it out"},
+		"only terms":              {"    x-shoal:\n      canary: {weight: 5%}", "stdin:5: services.web.x-shoal.canary: says no replicas; how many try a revision first, like 1 or 10%?"},
+		"many of few, with terms": {"    x-shoal:\n      canary:\n        weight: 5%\n        replicas: 5", "stdin:7: services.web.x-shoal.canary.replicas: is 5, more than the 4 replicas there are"},
+		"many of few":             {"    x-shoal:\n      canary: 5", "stdin:5: services.web.x-shoal.canary: is 5, more than the 4 replicas there are"},
+		"few left":                {"    x-shoal:\n      rollout: {max_unavailable: 5}", "stdin:5: services.web.x-shoal.rollout.max_unavailable: is 5, more than the 4 replicas there are"},
+		"weight":                  {"    x-shoal:\n      canary: {replicas: 1, weight: 101%}", "stdin:5: services.web.x-shoal.canary.weight: must be a part of the traffic like 5%, got 101%"},
+		"of a variable":           {"    x-shoal:\n      rollout: {max_surge: '${MANY}'}", "stdin:5: services.web.x-shoal.rollout.max_surge: must be a number of replicas like 2 or a part of them like 25%, got many"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := fromText(t, "services:\n  web:\n    scale: 4\n"+c.text+"\n    image: hello", Options{Env: map[string]string{"MANY": "many"}})

@@ -4,7 +4,6 @@
 package compose
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -84,7 +83,10 @@ func (c *converter) spec() shoal.Spec {
 
 // validate adds what the spec itself finds wrong, unless it follows from what was.
 func (c *converter) validate() {
-	err := cmp.Or(c.out.Validate(), c.out.CheckRollouts(0))
+	err := c.out.Validate()
+	if d := c.service.Deploy; err == nil && (c.service.Scale != nil || d != nil && d.Replicas != nil) {
+		err = c.out.CheckRollouts(0) // else the number is not the file's, and whoever takes the wish checks it
+	}
 	if err == nil {
 		return
 	}

@@ -86,7 +86,7 @@ func (w *where) at(field string) Problem {
 		for _, o := range w.chain(w.service) {
 			line, d := w.descend(o.file.root, append([]string{section, o.service}, steps...))
 			full := d == len(steps)+2
-			if d > depth || full && depth < len(steps)+2 {
+			if d > depth || full && depth <= len(steps)+2 {
 				best, depth = Problem{File: o.file.name, Line: line, Key: keyOf(section, w.service, steps)}, d
 			}
 			if full {

@@ -4,6 +4,7 @@
 package steward
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"log/slog"
@@ -215,6 +216,46 @@ func TestRunScales(t *testing.T) {
 		}
 		if want := []string{"5 cpu 83% of 60%: 3 -> 5", "2 cpu 30% of 60%: 3 -> 2"}; !slices.Equal(d.asked, want) {
 			t.Errorf("asked for %q, want %q", d.asked, want)
+		}
+	})
+}
+
+// TestTellsWhatNobodyReports: that nobody reports the load of ready replicas is logged once
+// it has lasted, and that somebody does again.
+func TestTellsWhatNobodyReports(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := &desk{w: loaded(), changed: make(chan struct{})}
+		d.w.first()
+		var log bytes.Buffer
+		s := New(Config{}, Deps{Views: d, Wishes: d, Clock: shoal.NewSystemClock(), Log: slog.New(slog.NewTextHandler(&log, nil))})
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		go func() { done <- s.Run(ctx) }()
+		report := func(loads [3]int64) {
+			d.mu.Lock()
+			defer d.mu.Unlock()
+			d.w.loads = loads
+			d.stir()
+		}
+		report([3]int64{})
+		time.Sleep(44 * time.Second)
+		if got, ok := s.Scaling("web"); !ok || got.Says != "nobody reports cpu for 44s" || got.Metrics[0].Known || got.Metrics[0].Missing != 3 {
+			t.Errorf("Scaling = %+v, %t", got, ok)
+		}
+		if log.Len() > 0 {
+			t.Errorf("logged before it has lasted: %s", log.String())
+		}
+		time.Sleep(3 * time.Minute)
+		report([3]int64{600, 600, 600})
+		time.Sleep(time.Minute)
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("Run = %v", err)
+		}
+		for text, want := range map[string]int{"level=WARN msg=\"service is not scaled down: nobody reports its load\" service=web": 1, "is reported again": 1} {
+			if n := strings.Count(log.String(), text); n != want {
+				t.Errorf("%q is logged %d times, want %d:\n%s", text, n, want, log.String())
+			}
 		}
 	})
 }

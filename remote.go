@@ -34,6 +34,9 @@ type Console interface {
 	// be written there, or nothing of the archive came for long. What was unpacked before
 	// an error stays. The archive is closed at the end; that must end a Read under way.
 	CopyTo(ctx context.Context, id, dir string, archive io.ReadCloser) error
+	// Check returns what the last health check of a container said, "" if it said nothing
+	// or there was none.
+	Check(ctx context.Context, id string) (string, error)
 	// Measure measures a running container over about a second. ErrConflict: it does not
 	// run. Usage.Replica is not filled in.
 	Measure(ctx context.Context, id string) (Usage, error)
@@ -172,6 +175,9 @@ type Remote interface {
 	// CopyFrom and CopyTo are Console's for a replica, ErrRefused as for Exec.
 	CopyFrom(ctx context.Context, peer PeerID, at Target, path string, stat func(PathStat) error, w io.Writer) error
 	CopyTo(ctx context.Context, peer PeerID, at Target, dir string, archive io.ReadCloser) error
+	// LastWords returns what replicas of the service that failed on peer had said, as it
+	// keeps that; the oldest first.
+	LastWords(ctx context.Context, peer PeerID, service string) ([]LastWords, error)
 	// Usage measures the replicas of peer that run, over about a second; those that
 	// end meanwhile are not among them. ErrRefused: too many ask at once.
 	Usage(ctx context.Context, peer PeerID) ([]Usage, error)

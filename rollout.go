@@ -113,6 +113,7 @@ type PastRevision struct {
 	// UndoneBy is the revision that went back from it, and Why it did; zero: none did.
 	UndoneBy RevisionID
 	Why      string
+	Failure  Failure // what failed first, where that is why; zero: not known
 }
 
 // RolloutReport is how far a service has come to its current revision, as one peer sees it.
@@ -129,6 +130,7 @@ type RolloutReport struct {
 	Actor                           PeerID        // who does, or writes, what comes next; "": not known, or nobody
 	ActsAfter                       time.Duration // how long the actor waits, beside what is waited for
 	FirstFailure                    string        // of this revision, one line; "": there was none
+	Failure                         Failure       // the same
 }
 
 // Revise returns the rules by which the current revision takes the place of the one

@@ -104,6 +104,8 @@ type RolloutWish struct {
 	// whichever is current.
 	Of  RevisionID
 	Why string // one line; "": a user said so
+	// Failure of RolloutBack is what failed first, where that is why; zero: not known.
+	Failure Failure
 }
 
 // PeerChange is what a user asks of a peer.

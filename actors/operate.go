@@ -48,14 +48,14 @@ func (a *replicaActor) operate(ctx actor.Context, f lifecycle.Effect) {
 		}
 	}
 	r.board.begin(id)
-	r.work(func(ctx context.Context) {
+	r.work(a.afterRead(func(ctx context.Context) {
 		e := op.do(ctx, giveUp, c)
 		r.board.end(id)
 		r.send(self, &result{token: token, seq: r.seq.Add(1), event: e})
 		if c.over() {
 			r.lookNow() // the next incarnation waits for the end of this
 		}
-	})
+	}))
 }
 
 // do waits for its turn, makes the call, and sorts its end.

@@ -28,6 +28,7 @@ type replicaActor struct {
 	moved  string // how far a pull in flight is, "" as long as nobody said
 	since  uint64 // sights older than this are stale
 	cancel context.CancelFunc
+	read   <-chan struct{} // closed once its container, which failed, was read; nil: none is being read
 	timer  *time.Timer
 }
 
@@ -179,6 +180,7 @@ func (a *replicaActor) step(ctx actor.Context, e lifecycle.Event) {
 	if a.state != before {
 		a.publish()
 	}
+	a.listen(&before)
 	for _, f := range effects {
 		a.perform(ctx, f)
 	}

@@ -28,6 +28,7 @@ type run struct {
 	deps  Deps
 	log   *slog.Logger
 	board *board
+	words *words
 
 	system    *actor.ActorSystem
 	mailboxes *mailboxes
@@ -53,7 +54,7 @@ type run struct {
 
 func newRun(s *System) *run {
 	r := &run{
-		cfg: s.cfg, deps: s.deps, log: s.deps.Log, board: s.board, said: &s.said, brakes: &s.brakes,
+		cfg: s.cfg, deps: s.deps, log: s.deps.Log, board: s.board, words: s.words, said: &s.said, brakes: &s.brakes,
 		mailboxes: newMailboxes(),
 		creates:   newGate(s.cfg.Creates),
 		pulls:     newGate(s.cfg.Pulls),

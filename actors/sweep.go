@@ -38,6 +38,7 @@ func (p *peerActor) sweep(ctx actor.Context) {
 		claimed[c.Replica] = true
 	}
 	p.r.board.prune(claimed)
+	p.forgetWords(v)
 	present := make(map[shoal.ReplicaID]bool, len(p.last.containers))
 	for _, c := range p.last.containers {
 		if claimed[c.Replica] || p.r.board.has(c.Replica) {

@@ -47,6 +47,8 @@ type Deps struct {
 	Trouble func() string
 	// Record takes one line of the cluster's story. It must not block. nil: nobody.
 	Record func(shoal.Event)
+	// Shelf keeps what replicas had said when they failed. nil: it goes with the process.
+	Shelf Shelf
 	// Attacher makes the networks of a replica ready before its container is created.
 	// nil: containers are on the engine's own.
 	Attacher shoal.Attacher
@@ -63,6 +65,7 @@ type System struct {
 	cfg   Config
 	deps  Deps
 	board *board
+	words *words
 
 	said   atomic.Pointer[[]placement.Reason] // of the last decision; nil: none in this run
 	brakes atomic.Pointer[brake.Verdicts]     // the same
@@ -106,7 +109,7 @@ func New(cfg Config, deps Deps) (*System, error) {
 	if deps.Record == nil {
 		deps.Record = func(shoal.Event) {}
 	}
-	return &System{cfg: cfg, deps: deps, board: newBoard(&cfg, &deps)}, nil
+	return &System{cfg: cfg, deps: deps, board: newBoard(&cfg, &deps), words: newWords(deps.Shelf, deps.Log)}, nil
 }
 
 // errRunning: a System runs once at a time.

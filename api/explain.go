@@ -41,6 +41,7 @@ func (s *Server) ExplainService(ctx context.Context, req *connect.Request[shoalv
 		slots = slots[at : at+1]
 	}
 	out := &shoalv1.ExplainServiceResponse{Service: m.service(svc, m.want(svc)), Verdicts: m.verdicts(&x), Never: x.Never, Freshness: s.freshness(m), Rollout: m.rollout(svc)}
+	s.hear(ctx, c, m, name, out.GetRollout().GetFailure())
 	for i := range slots {
 		out.Slots = append(out.Slots, m.explained(svc, &slots[i]))
 	}

@@ -87,7 +87,13 @@ func (s *Server) GetRollout(ctx context.Context, req *connect.Request[shoalv1.Ge
 	if status == nil {
 		return nil, &Error{Code: CodeRefused, What: "this daemon does not follow rollouts"}
 	}
-	return connect.NewResponse(&shoalv1.GetRolloutResponse{Rollout: status, History: m.history(svc), Freshness: s.freshness(m)}), nil
+	history := m.history(svc)
+	failures := []*shoalv1.ReplicaFailure{status.GetFailure()}
+	for _, r := range history {
+		failures = append(failures, r.GetFailure())
+	}
+	s.hear(ctx, c, m, svc.Spec.Name, failures...)
+	return connect.NewResponse(&shoalv1.GetRolloutResponse{Rollout: status, History: history, Freshness: s.freshness(m)}), nil
 }
 
 // rollout says how far a service has come; nil if nobody knows.
@@ -106,6 +112,9 @@ func (m *moment) rollout(svc *shoal.Service) *shoalv1.RolloutStatus {
 		IsSettled: svc.Rollout.Settled, IsPromoted: svc.Rollout.Promoted, IsPaused: svc.Rollout.Paused, Why: svc.Rollout.Why,
 		Undoes: revision(svc.Undoes), UndoWhy: svc.Why, Restores: revision(restores(svc)), Accepted: stamp(svc.Accepted.WallMilli),
 		PromoteAfterSeconds: svc.Revise().Canary.PromoteAfter.Seconds(),
+	}
+	if out.Failure = m.failure(svc, r.Failure, r.FirstFailure); out.Failure == nil {
+		out.Failure = m.undoneFailure(svc)
 	}
 	for _, slot := range r.Next {
 		out.Next = append(out.Next, int32(slot))
@@ -150,6 +159,7 @@ func (m *moment) history(svc *shoal.Service) []*shoalv1.RevisionRow {
 		r := row(p.Revision, &p.Spec, p.Accepted, choose(p.Good, "good", "replaced"))
 		if !p.UndoneBy.IsZero() {
 			r.State, r.UndoneBy, r.Why = "undone", revision(p.UndoneBy), cmp.Or(p.Why, "a user went back")
+			r.Failure = m.pastFailure(svc.Spec.Name, p)
 		}
 		out = append(out, r)
 	}
@@ -181,6 +191,9 @@ type Rollout struct {
 	UndoWhy      string    `json:"undo_why,omitempty"` // "": a user said so
 	Restores     string    `json:"restores,omitempty"` // the earlier revision that is current again
 	Accepted     time.Time `json:"accepted,omitzero"`
+	// What failed first: at this revision, else at the one that it goes back from. What the
+	// replica had said is in it only where one rollout was asked for.
+	Failure *Failure `json:"failure,omitempty"`
 }
 
 // Revision is one that is or was current.
@@ -193,6 +206,7 @@ type Revision struct {
 	State    string    `json:"state"` // current, good, undone, replaced
 	UndoneBy string    `json:"undone_by,omitempty"`
 	Why      string    `json:"why,omitempty"`
+	Failure  *Failure  `json:"failure,omitempty"` // that it was undone for
 }
 
 // SteerRollout asks for a change of a rollout.
@@ -222,6 +236,7 @@ func rolloutOf(m *shoalv1.RolloutStatus) Rollout {
 		Actor: placeOf(m.GetActor()), ActsAfter: m.GetActsAfterSeconds(), FirstFailure: m.GetFirstFailure(),
 		Settled: m.GetIsSettled(), Promoted: m.GetIsPromoted(), PromoteAfter: m.GetPromoteAfterSeconds(), Paused: m.GetIsPaused(), Why: m.GetWhy(),
 		Undoes: revisionOf(m.GetUndoes()), UndoWhy: m.GetUndoWhy(), Restores: revisionOf(m.GetRestores()), Accepted: timeOf(m.GetAccepted()),
+		Failure: failureOf(m.GetFailure()),
 	}
 }
 
@@ -236,6 +251,6 @@ func knownRollout(m *shoalv1.RolloutStatus) *Rollout {
 func revisionRowOf(m *shoalv1.RevisionRow) Revision {
 	return Revision{
 		Revision: revisionOf(m.GetRevision()), Accepted: timeOf(m.GetAccepted()), By: placeOf(m.GetBy()), Image: m.GetImage(), Digest: m.GetDigest(),
-		State: m.GetState(), UndoneBy: revisionOf(m.GetUndoneBy()), Why: m.GetWhy(),
+		State: m.GetState(), UndoneBy: revisionOf(m.GetUndoneBy()), Why: m.GetWhy(), Failure: failureOf(m.GetFailure()),
 	}
 }

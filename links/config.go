@@ -30,6 +30,8 @@ const (
 	ProtocolCopy protocol.ID = "/shoal/copy/1"
 	// ProtocolUsage asks a holder what its replicas use.
 	ProtocolUsage protocol.ID = "/shoal/usage/1"
+	// ProtocolWords asks a holder what replicas that failed had said.
+	ProtocolWords protocol.ID = "/shoal/words/1"
 	// ProtocolDoctor asks a member what it finds on its own machine.
 	ProtocolDoctor protocol.ID = "/shoal/doctor/1"
 	// ProtocolRemoved tells a peer that it was removed from the cluster.

@@ -40,6 +40,9 @@ func (insideFunc) CopyTo(context.Context, shoal.Target, string, io.ReadCloser) e
 // Usage implements [Inside].
 func (insideFunc) Usage(context.Context) ([]shoal.Usage, error) { return nil, nil }
 
+// LastWords implements [Inside].
+func (insideFunc) LastWords(context.Context, string) ([]shoal.LastWords, error) { return nil, nil }
+
 // cat copies what comes in to both outputs and ends with 7.
 func cat(_ context.Context, _ shoal.Target, _ shoal.ExecOptions, t shoal.Terminal) (int, error) {
 	if _, err := io.Copy(io.MultiWriter(t.Out, t.Err), t.In); err != nil {

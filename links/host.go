@@ -117,6 +117,7 @@ func resources() (network.ResourceManager, error) {
 			ProtocolPing:    {Streams: 64, StreamsInbound: 32, StreamsOutbound: 32, Memory: 16 * mib},
 			ProtocolLogs:    {Streams: 512, StreamsInbound: 256, StreamsOutbound: 256, Memory: 64 * mib},
 			ProtocolUsage:   {Streams: 32, StreamsInbound: 16, StreamsOutbound: 16, Memory: 32 * mib},
+			ProtocolWords:   {Streams: 32, StreamsInbound: 16, StreamsOutbound: 16, Memory: 16 * mib},
 			ProtocolCopy:    {Streams: 64, StreamsInbound: 32, StreamsOutbound: 32, Memory: 64 * mib},
 			ProtocolExec:    {Streams: 128, StreamsInbound: 64, StreamsOutbound: 64, Memory: 64 * mib},
 		},

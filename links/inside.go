@@ -35,6 +35,7 @@ type Inside interface {
 	CopyFrom(ctx context.Context, at shoal.Target, path string, stat func(shoal.PathStat) error, w io.Writer) error
 	CopyTo(ctx context.Context, at shoal.Target, dir string, archive io.ReadCloser) error
 	Usage(ctx context.Context) ([]shoal.Usage, error)
+	LastWords(ctx context.Context, service string) ([]shoal.LastWords, error)
 }
 
 // ServeInside sets who reaches into this peer's replicas.
@@ -77,6 +78,37 @@ func (l *Links) openInside(ctx context.Context, id shoal.PeerID, what string, by
 		return nil, ctx.Err()
 	}
 	return nil, fmt.Errorf("%s: %w: %s", what, shoal.ErrUnreachable, oneLine(err))
+}
+
+// question asks a member for one answer, of at most size bytes.
+func (l *Links) question(ctx context.Context, id shoal.PeerID, what string, by protocol.ID, ask, reply frame.Message, size int) error {
+	p, err := peer.Decode(string(id))
+	if err != nil || !l.gate.isMember(p) {
+		return fmt.Errorf("%s: no such member: %w", what, shoal.ErrNotFound)
+	}
+	if err = l.oneAnswer(ctx, p, by, ask, reply, size); err == nil {
+		return nil
+	}
+	if ctx.Err() != nil {
+		err = ctx.Err()
+	}
+	return fmt.Errorf("%s: %w: %s", what, shoal.ErrUnreachable, oneLine(err))
+}
+
+func (l *Links) oneAnswer(ctx context.Context, p peer.ID, by protocol.ID, ask, reply frame.Message, size int) error {
+	open, cancel := context.WithTimeout(ctx, l.cfg.DialTimeout)
+	defer cancel()
+	s, err := l.host.NewStream(open, p, by)
+	if err != nil {
+		return err
+	}
+	stop := context.AfterFunc(ctx, func() { _ = s.Reset() })
+	defer stop()
+	defer func() { _ = s.Reset() }() // at the end there is nothing to flush
+	if err := frame.Write(s, ask, size); err != nil {
+		return err
+	}
+	return frame.Read(s, reply, size)
 }
 
 // begun reads what is asked, which must come at once.

@@ -290,6 +290,7 @@ func (l *Links) serve(ctx context.Context) func() {
 
 		ProtocolRemoved: l.gate.memberOnly(r.handler(ctx, l.serveRemoval)),
 		ProtocolUsage:   l.gate.memberOnly(r.handler(ctx, l.serveUsage)),
+		ProtocolWords:   l.gate.memberOnly(r.handler(ctx, l.serveWords)),
 		ProtocolCopy:    l.gate.memberOnly(r.handler(ctx, l.serveCopy)),
 		ProtocolExec:    l.gate.memberOnly(r.handler(ctx, l.serveExec)),
 		ProtocolDoctor:  l.gate.memberOnly(r.handler(ctx, l.serveDoctor)),

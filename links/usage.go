@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/network"
-	"github.com/libp2p/go-libp2p/core/peer"
 
 	"github.com/shoalnet/shoal"
 	"github.com/shoalnet/shoal/internal/logkey"
@@ -38,38 +37,14 @@ func (l *Links) Usage(ctx context.Context, id shoal.PeerID) ([]shoal.Usage, erro
 		}
 		return inside.Usage(ctx)
 	}
-	p, err := peer.Decode(string(id))
-	if err != nil || !l.gate.isMember(p) {
-		return nil, fmt.Errorf("%s: no such member: %w", what, shoal.ErrNotFound)
-	}
-	reply, err := l.askUsage(ctx, p)
-	if err != nil {
-		if ctx.Err() != nil {
-			err = ctx.Err()
-		}
-		return nil, fmt.Errorf("%s: %w: %s", what, shoal.ErrUnreachable, oneLine(err))
+	var reply shoalv1.UsageReply
+	if err := l.question(ctx, id, what, ProtocolUsage, &shoalv1.UsageRequest{}, &reply, usageFrame); err != nil {
+		return nil, err
 	}
 	if err := errorFrom(what, reply.GetError()); err != nil {
 		return nil, err
 	}
-	return usageFrom(what, reply)
-}
-
-func (l *Links) askUsage(ctx context.Context, p peer.ID) (*shoalv1.UsageReply, error) {
-	open, cancel := context.WithTimeout(ctx, l.cfg.DialTimeout)
-	defer cancel()
-	s, err := l.host.NewStream(open, p, ProtocolUsage)
-	if err != nil {
-		return nil, err
-	}
-	stop := context.AfterFunc(ctx, func() { _ = s.Reset() })
-	defer stop()
-	defer func() { _ = s.Reset() }() // at the end there is nothing to flush
-	if err := frame.Write(s, &shoalv1.UsageRequest{}, usageFrame); err != nil {
-		return nil, err
-	}
-	var reply shoalv1.UsageReply
-	return &reply, frame.Read(s, &reply, usageFrame)
+	return usageFrom(what, &reply)
 }
 
 // usageFrom reads a reply; it refuses what no peer says.

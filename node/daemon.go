@@ -135,7 +135,11 @@ func (c *Config) parts(id *links.Identity, rules *owner, clock shoal.Clock, log 
 			Engine: d, Machine: d, Console: d, Puller: runtime.NewPuller(d), Images: d, Networks: d, Apart: d.Apart, Close: d.Close,
 		}, nil
 	}
-	p.Forget = func() error { return errors.Join(os.RemoveAll(p.Store.Dir), os.RemoveAll(own.Dir)) }
+	words := wordsFile(filepath.Join(c.Dir, "words.json"))
+	p.Shelf = words
+	p.Forget = func() error {
+		return errors.Join(os.RemoveAll(p.Store.Dir), os.RemoveAll(own.Dir), os.RemoveAll(string(words)))
+	}
 	return p, nil
 }
 

@@ -66,6 +66,7 @@ type Parts struct {
 	Ingress *ingress.Config
 	// Steward has the times of what is done for services without a user.
 	Steward steward.Config
+	Shelf   actors.Shelf  // of what replicas had said that failed; nil: it goes with the process
 	Forget  func() error  // removes what belongs to a cluster that was left; nil: nothing does
 	BackBy  time.Duration // how long a stopped daemon asks others to leave its slots alone
 	// Rules returns what the machine's owner allows, and a channel that is closed when

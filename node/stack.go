@@ -97,7 +97,7 @@ func newStack(ctx context.Context, p *Peer, wroteBefore bool) (_ *stack, err err
 	deps := actors.Deps{
 		Self: id.Self(), Cluster: id.Cluster(), Views: s.tracker, Store: s.store, Beacon: beacon,
 		Engine: s.engines.Engine, Machine: s.engines.Machine, Console: s.engines.Console, Puller: puller,
-		Clock: parts.Clock, Rand: parts.Rand, Log: parts.Log, Ready: s.store.Ready(), Trouble: s.tracker.Trouble,
+		Clock: parts.Clock, Rand: parts.Rand, Log: parts.Log, Ready: s.store.Ready(), Trouble: s.tracker.Trouble, Shelf: parts.Shelf,
 		SpecOf: func(envelope []byte) (*shoal.Spec, error) { return specOf(id.Cluster(), envelope) },
 	}
 	if s.reach != nil {

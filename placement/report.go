@@ -5,6 +5,7 @@ package placement
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/shoalnet/shoal"
@@ -32,7 +33,9 @@ func Report(v *shoal.View, service string, readyFor func(shoal.ReplicaID) time.D
 	if len(out.Next) > 0 && svc.Spec.Mode != shoal.ModeGlobal { // each holder changes its own
 		out.Actor = holderOf(v, service, out.Next[0])
 	}
-	out.FirstFailure = failure(v, svc)
+	if f := FirstFailure(v, svc); st.Failed > 0 && !f.IsZero() {
+		out.Failure, out.FirstFailure = f, FailureText(v, svc, f)
+	}
 	return out, nil
 }
 
@@ -50,22 +53,52 @@ func holderOf(v *shoal.View, service string, slot int) shoal.PeerID {
 	return Winner(v, claims).Holder
 }
 
-// failure tells of the first slot that failed at the current revision and is still there.
-func failure(v *shoal.View, svc *shoal.Service) string {
+// FirstFailure returns the first slot that failed at the current revision and is still
+// there; zero if none did. One whose holder refuses the revision, which fails a slot that
+// nobody can take, is named if none failed otherwise. After is not known from a view.
+func FirstFailure(v *shoal.View, svc *shoal.Service) shoal.Failure {
+	var refused shoal.Failure
 	for _, c := range v.ClaimsOf(svc.Spec.Name) {
 		r, told := v.Replica(c.Replica)
-		if !told || c.Revision != svc.Revision || r.Revision != svc.Revision || r.Failures == 0 && r.Phase != shoal.PhaseFailed {
+		if !told || c.Revision != svc.Revision || r.Revision != svc.Revision {
 			continue
 		}
-		name := c.Holder.Short()
-		if p, ok := v.Peer(c.Holder); ok {
-			name = p.Name()
+		f := shoal.Failure{Slot: c.Slot, Peer: c.Holder, Replica: c.Replica, After: -1, Reason: whyFailed(r)}
+		if r.Failures > 0 || r.Phase == shoal.PhaseFailed {
+			return f
 		}
-		why := r.Reason
-		if why == "" {
-			why = r.Phase.String() + " now"
+		if why := refusal(v.State(c.Holder), c.Service, c.Revision); why != "" && refused.IsZero() {
+			f.Reason, refused = why, f
 		}
-		return fmt.Sprintf("%s/%d on %s: %s", svc.Spec.Name, c.Slot, name, why)
 	}
-	return ""
+	return refused
+}
+
+// whyFailed is a replica's reason without what it does next.
+func whyFailed(r *shoal.ReplicaStatus) string {
+	why, _, _ := strings.Cut(r.Reason, "; starts again after ")
+	if why == "" {
+		why = r.Phase.String() + " now"
+	}
+	return why
+}
+
+// FailureText is a failure at the current revision in one line.
+func FailureText(v *shoal.View, svc *shoal.Service, f shoal.Failure) string {
+	what := fmt.Sprintf("%s/%d at %s: %s", svc.Spec.Name, f.Slot, nameOf(v, f.Peer), f.Reason)
+	if f.After < 0 {
+		return what
+	}
+	by := "the operator at " + nameOf(v, svc.Revision.Author)
+	if !svc.Undoes.IsZero() && svc.Why != "" {
+		by = nameOf(v, svc.Revision.Author) + " itself"
+	}
+	return fmt.Sprintf("first failure %s after revision %d by %s: %s", f.After.Round(time.Second), svc.Revision.Seq, by, what)
+}
+
+func nameOf(v *shoal.View, id shoal.PeerID) string {
+	if p, ok := v.Peer(id); ok {
+		return p.Name()
+	}
+	return id.Short()
 }

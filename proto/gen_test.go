@@ -165,11 +165,18 @@ var genRollback = rapid.Custom(func(t *rapid.T) *shoal.Rollout {
 	return &r
 })
 
+var genFailure = rapid.Custom(func(t *rapid.T) shoal.Failure {
+	return shoal.Failure{
+		Slot: rapid.IntRange(0, 9999).Draw(t, "slot"), Peer: genPeer.Draw(t, "peer"), Replica: genReplica.Draw(t, "replica"),
+		After: genDuration.Draw(t, "after"), Reason: genText.Draw(t, "reason"),
+	}
+})
+
 var genPast = rapid.Custom(func(t *rapid.T) shoal.PastRevision {
 	return shoal.PastRevision{
 		Revision: genRev.Draw(t, "revision"), Spec: genSpec.Draw(t, "spec"),
 		Accepted: genHLC.Draw(t, "accepted"), Good: rapid.Bool().Draw(t, "good"),
-		UndoneBy: genRev.Draw(t, "undone by"), Why: genText.Draw(t, "why"),
+		UndoneBy: genRev.Draw(t, "undone by"), Why: genText.Draw(t, "why"), Failure: genFailure.Draw(t, "failure"),
 	}
 })
 

@@ -51,7 +51,7 @@ func pastMessages(past []shoal.PastRevision) []*shoalv1.PastRevision {
 		p := &past[i]
 		out = append(out, &shoalv1.PastRevision{
 			Revision: revisionMessage(p.Revision), Spec: specMessage(&p.Spec), Accepted: hlcMessage(p.Accepted), Good: p.Good,
-			UndoneBy: revisionMessage(p.UndoneBy), Why: p.Why,
+			UndoneBy: revisionMessage(p.UndoneBy), Why: p.Why, Failure: failureMessage(p.Failure),
 		})
 	}
 	return out
@@ -64,9 +64,13 @@ func pastOf(past []*shoalv1.PastRevision) ([]shoal.PastRevision, error) {
 		if err != nil {
 			return nil, err
 		}
+		failure, err := failureOf(m.GetFailure())
+		if err != nil {
+			return nil, err
+		}
 		out = append(out, shoal.PastRevision{
 			Revision: revisionOf(m.GetRevision()), Spec: spec, Accepted: hlcOf(m.GetAccepted()), Good: m.GetGood(),
-			UndoneBy: revisionOf(m.GetUndoneBy()), Why: m.GetWhy(),
+			UndoneBy: revisionOf(m.GetUndoneBy()), Why: m.GetWhy(), Failure: failure,
 		})
 	}
 	return out, nil
@@ -79,7 +83,29 @@ func (c *checker) past(past []shoal.PastRevision) {
 		c.spec(&past[i].Spec)
 		c.revision("past", past[i].UndoneBy, true)
 		c.text("past", past[i].Why, maxReason)
+		if f := past[i].Failure; !f.IsZero() {
+			c.between("past", int64(f.Slot), 0, maxSlots)
+			c.text("past", f.Reason, maxReason)
+			c.peer("past", f.Peer)
+		}
 	}
+}
+
+func failureMessage(f shoal.Failure) *shoalv1.Failure {
+	if f.IsZero() {
+		return nil
+	}
+	return &shoalv1.Failure{Slot: int32(f.Slot), Peer: string(f.Peer), Replica: replicaBytes(f.Replica), AfterNs: int64(f.After), Reason: f.Reason}
+}
+
+func failureOf(m *shoalv1.Failure) (shoal.Failure, error) {
+	if m == nil {
+		return shoal.Failure{}, nil
+	}
+	id, err := replicaOf(m.GetReplica())
+	return shoal.Failure{
+		Slot: int(m.GetSlot()), Peer: shoal.PeerID(m.GetPeer()), Replica: id, After: time.Duration(m.GetAfterNs()), Reason: m.GetReason(),
+	}, err
 }
 
 func (c *checker) rollout(field string, r *shoal.Rollout) {

@@ -52,6 +52,7 @@ type Program struct {
 	IgnoreStop   bool          // the stop signal does nothing: killed after the grace
 	StopTakes    time.Duration // from the signal to the exit
 	Lines        []string      // printed at start
+	CheckSays    string        // by each health check
 	// Exec runs a command inside and returns its exit code; nil: there is none, 127.
 	Exec func(ctx context.Context, opts shoal.ExecOptions, t shoal.Terminal) int
 }

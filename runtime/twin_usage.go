@@ -27,6 +27,24 @@ func (t *Twin) SetUse(service string, u shoal.Usage) {
 	t.uses[service] = u
 }
 
+// Check implements [shoal.Console]: what its program says, once the health was judged.
+func (t *Twin) Check(ctx context.Context, id string) (string, error) {
+	what := "read the health check of " + short(id)
+	if err := t.enter(ctx, what, func(l Latency) time.Duration { return l.Call }); err != nil {
+		return "", err
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	c, err := t.own(id)
+	switch {
+	case err != nil:
+		return "", fmt.Errorf("%s: %w", what, err)
+	case c.Health == shoal.HealthHealthy || c.Health == shoal.HealthUnhealthy:
+		return c.program.CheckSays, nil
+	}
+	return "", nil
+}
+
 // Measure implements [shoal.Console]: what SetUse said, else the same for every container
 // that runs.
 func (t *Twin) Measure(ctx context.Context, id string) (shoal.Usage, error) {

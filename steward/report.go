@@ -4,7 +4,6 @@
 package steward
 
 import (
-	"cmp"
 	"math"
 	"time"
 
@@ -39,7 +38,10 @@ func report(v *shoal.View, service string, w watch, now, step time.Duration) (sh
 	if err != nil || !followed || svc.Rollout.Settled || svc.Stopped {
 		return out, err
 	}
-	out.Since, out.FirstFailure = now-w.still, cmp.Or(w.first, out.FirstFailure)
+	out.Since = now - w.still
+	if w.first != "" {
+		out.Failure, out.FirstFailure = w.failure, w.first
+	}
 	if w.held != "" {
 		out.Waits, out.Next, out.Actor = w.held, nil, ""
 	}

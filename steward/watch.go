@@ -22,18 +22,19 @@ type memory map[string]watch
 
 // watch is what is remembered of one rollout. Times are this peer's monotonic clock.
 type watch struct {
-	of     shoal.RevisionID
-	since  time.Duration                     // first seen
-	ready  map[shoal.ReplicaID]time.Duration // at this revision, since
-	best   int                               // most slots that were healthy at once
-	still  time.Duration                     // when that was reached
-	first  string                            // the first failure, one line; "": none
-	due    time.Duration                     // when the first in order should act; only with act
-	act    shoal.RolloutChange               // what is to be done; "": nothing
-	why    string                            // that is done
-	asked  time.Duration                     // when this peer did so last; 0: never
-	status rollout.Status                    // as seen last
-	held   string                            // why a brake holds it; "": none does
+	of      shoal.RevisionID
+	since   time.Duration                     // first seen
+	ready   map[shoal.ReplicaID]time.Duration // at this revision, since
+	best    int                               // most slots that were healthy at once
+	still   time.Duration                     // when that was reached
+	first   string                            // the first failure, one line; "": none
+	failure shoal.Failure                     // the same
+	due     time.Duration                     // when the first in order should act; only with act
+	act     shoal.RolloutChange               // what is to be done; "": nothing
+	why     string                            // that is done
+	asked   time.Duration                     // when this peer did so last; 0: never
+	status  rollout.Status                    // as seen last
+	held    string                            // why a brake holds it; "": none does
 }
 
 // look follows all rollouts of a view. It returns what this peer should ask for now, which
@@ -111,8 +112,11 @@ func (l *lookout) watch() watch {
 	case w.status.Healthy > w.best:
 		w.best, w.still = w.status.Healthy, l.now
 	}
-	if w.first == "" {
-		w.first = l.firstFailure(&w)
+	if w.failure.IsZero() && w.status.Failed > 0 {
+		if f := placement.FirstFailure(l.v, l.s); !f.IsZero() {
+			f.After = l.now - w.since
+			w.failure, w.first = f, placement.FailureText(l.v, l.s, f)
+		}
 	}
 	change, why := l.remedy(&w, shape.Monitor)
 	if change != w.act {
@@ -158,28 +162,6 @@ func join(why, first string) string {
 	return why + "; " + first
 }
 
-// firstFailure says what failed first, as this peer saw it: "first failure 4s after
-// revision 7 by osaka: web/3 at kyoto: exited with code 1". "" if nothing did.
-func (l *lookout) firstFailure(w *watch) string {
-	for _, c := range l.v.ClaimsOf(l.s.Spec.Name) {
-		r, ok := l.v.Replica(c.Replica)
-		if !ok || c.Revision != l.s.Revision || r.Revision != c.Revision || r.Failures == 0 && r.Phase != shoal.PhaseFailed {
-			continue
-		}
-		why := cmp.Or(r.Reason, r.Phase.String())
-		return fmt.Sprintf("first failure %s after revision %d by %s: %s/%d at %s: %s",
-			(l.now - w.since).Round(time.Second), l.s.Revision.Seq, name(l.v, l.s.Revision.Author), l.s.Spec.Name, c.Slot, name(l.v, c.Holder), why)
-	}
-	return ""
-}
-
-func name(v *shoal.View, id shoal.PeerID) string {
-	if p, ok := v.Peer(id); ok {
-		return p.Name()
-	}
-	return id.Short()
-}
-
 // turn returns what this peer asks for, if it is to be done and the turn is its own.
 func (l *lookout) turn(w *watch, cfg *Config) (shoal.RolloutWish, bool) {
 	if w.act == "" {
@@ -199,7 +181,7 @@ func (l *lookout) turn(w *watch, cfg *Config) (shoal.RolloutWish, bool) {
 	}
 	w.asked = l.now
 	l.again(l.now + cfg.Again)
-	return shoal.RolloutWish{Service: l.s.Spec.Name, Change: w.act, Of: w.of, Why: w.why}, true
+	return shoal.RolloutWish{Service: l.s.Spec.Name, Change: w.act, Of: w.of, Why: w.why, Failure: w.failure}, true
 }
 
 // order returns the operators that are heard, in the order in which they act on the

@@ -83,7 +83,7 @@ func (s *step) back(d *shoal.Desired, author shoal.PeerID, old *shoal.Service, w
 	s.revise(d, author, old)
 	s.rev.Undoes, s.rev.Why = old.Revision, w.Why
 	if len(s.rev.Past) > 0 { // a large spec may leave no room for it
-		s.rev.Past[0].UndoneBy, s.rev.Past[0].Why = s.rev.Revision, w.Why
+		s.rev.Past[0].UndoneBy, s.rev.Past[0].Why, s.rev.Past[0].Failure = s.rev.Revision, w.Why, w.Failure
 	}
 	s.change.Details = append([]string{fmt.Sprintf("back to revision %d", to.Revision.Seq)}, differences(&old.Spec, &spec)...)
 	if !to.Good {

@@ -41,6 +41,7 @@ type Cluster struct {
 	lost     map[shoal.PeerID]bool // cannot be asked for logs
 	states   map[string]shoal.ReplicaStatus
 	files    map[shoal.Target]*tree.Tree
+	words    map[target][]shoal.LastWords
 	images   images
 	seq      uint64
 	version  uint64
@@ -61,7 +62,7 @@ const started = 5*time.Minute + 2*time.Second
 func New(names ...string) *Cluster {
 	c := &Cluster{
 		clock: clock{shoal.NewSystemClock()}, lives: map[shoal.PeerID]shoal.Life{}, lost: map[shoal.PeerID]bool{},
-		states: map[string]shoal.ReplicaStatus{}, files: map[shoal.Target]*tree.Tree{}, changed: make(chan struct{}), few: -1, images: newImages(),
+		states: map[string]shoal.ReplicaStatus{}, files: map[shoal.Target]*tree.Tree{}, words: map[target][]shoal.LastWords{}, changed: make(chan struct{}), few: -1, images: newImages(),
 	}
 	c.self = PeerID("tokyo")
 	if len(names) > 0 {
@@ -269,6 +270,9 @@ func (c *Cluster) run(d *shoal.Desired, s *shoal.Service, states map[shoal.PeerI
 		}
 		if over, ok := c.states[fmt.Sprintf("%s/%d", s.Spec.Name, slot)]; ok {
 			st.Phase, st.Reason = over.Phase, over.Reason
+		}
+		if st.Phase == shoal.PhaseFailed || st.Health == shoal.HealthUnhealthy {
+			c.keep(holder, &st)
 		}
 		states[holder].Replicas = append(states[holder].Replicas, st)
 	}

@@ -22,9 +22,10 @@ func (c *Cluster) Rollout(service string) (shoal.RolloutReport, error) {
 
 // Undo makes a service go back by itself, as peers do once too much has failed.
 func (c *Cluster) Undo(service, why string) {
+	report, _ := c.Rollout(service) // of one that is not there nothing failed
 	c.Change(func() {
 		i := c.find(c.services, service)
-		_, _ = c.back(&c.services[i], &shoal.RolloutWish{Service: service, Why: why}) // without a past it stays
+		_, _ = c.back(&c.services[i], &shoal.RolloutWish{Service: service, Why: why, Failure: report.Failure}) // without a past it stays
 	})
 }
 
@@ -115,7 +116,7 @@ func (c *Cluster) back(s *shoal.Service, w *shoal.RolloutWish) (shoal.Change, er
 	}
 	spec, seq, undoes := to.Spec, to.Revision.Seq, s.Revision
 	c.supersede(s)
-	s.Past[0].UndoneBy, s.Past[0].Why = s.Revision, w.Why
+	s.Past[0].UndoneBy, s.Past[0].Why, s.Past[0].Failure = s.Revision, w.Why, w.Failure
 	s.Spec, s.Undoes, s.Why, s.Proposed = spec, undoes, w.Why, c.place(spec, s.Replicas)
 	return shoal.Change{
 		Kind: shoal.ChangeUpdate, Service: spec.Name, Revision: s.Revision, Replicas: s.Replicas, Slots: s.Proposed,

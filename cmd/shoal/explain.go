@@ -90,10 +90,14 @@ func (a *app) explainRollout(r *api.Rollout) error {
 	if r == nil || r.State == stateComplete || r.State == stateStopped {
 		return nil
 	}
-	return a.fields([][2]string{
+	err := a.fields([][2]string{
 		{"Rollout", rolloutLine(*r)},
 		{"First failure", r.FirstFailure},
 	})
+	if err != nil {
+		return err
+	}
+	return a.words(r.Failure)
 }
 
 // describeSlot writes a slot's head and what is known of it below.

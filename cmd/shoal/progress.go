@@ -160,26 +160,31 @@ func slotsOf(p api.Progress) []branch {
 	return out
 }
 
-// lastWords shows the last lines of the first failing replica: what a user would ask
-// for next. That they cannot be had is no news beside what failed.
+// lastWords shows what the replica had said that failed first of a rollout, as its holder
+// kept it; else the last lines of the first failing replica: what a user would ask for
+// next. That they cannot be had is no news beside what failed.
 func (a *app) lastWords(ctx context.Context, c *api.Client, s snapshot) {
-	i := slices.IndexFunc(s.services, func(p api.Progress) bool { return p.Trouble != "" })
+	i := slices.IndexFunc(s.services, func(p api.Progress) bool { return p.Trouble != "" || p.Rollout != nil && p.Rollout.Failure != nil })
 	if i < 0 {
 		return
 	}
 	p := s.services[i]
 	ctx, cancel := context.WithTimeout(ctx, wordsTime)
 	defer cancel()
+	if r, _, err := c.Rollout(ctx, p.Service.Name); err == nil && r.Failure != nil && (len(r.Failure.Lines) > 0 || p.Trouble == "") {
+		a.say("%s", wordsText(r.Failure))
+		return
+	}
 	q := api.LogRequest{LogQuery: shoal.LogQuery{
 		Service: p.Service.Name, Slot: p.TroubleSlot, LogOptions: shoal.LogOptions{Tail: wordsLines},
 	}}
 	var lines []string
 	_ = c.Logs(ctx, q, func(l api.LogLine) error {
-		lines = append(lines, fmt.Sprintf("%s/%d | %s", l.Service, l.Slot, clean(l.Text)))
+		lines = append(lines, "  "+clean(l.Text))
 		return nil
 	}, func(string, string) {})
 	if len(lines) > 0 {
 		lines = lines[max(0, len(lines)-wordsLines):]
-		a.say("last lines of %s/%d:\n%s", p.Service.Name, p.TroubleSlot, strings.Join(lines, "\n"))
+		a.say("Last lines of %s/%d:\n%s", p.Service.Name, p.TroubleSlot, strings.Join(lines, "\n"))
 	}
 }

@@ -325,7 +325,7 @@ func (a *app) describeRollout(r api.Rollout) error {
 	if r.Undoes != "" {
 		undoes = undoneText(r)
 	}
-	return a.fields([][2]string{
+	err := a.fields([][2]string{
 		{"Service", r.Service},
 		{"Revision", a.revision(r.Revision)},
 		{"Image", r.Image},
@@ -338,6 +338,10 @@ func (a *app) describeRollout(r api.Rollout) error {
 		{"First failure", r.FirstFailure},
 		{"Went back", undoes},
 	})
+	if err != nil {
+		return err
+	}
+	return a.words(r.Failure)
 }
 
 func (a *app) rolloutHistoryCmd() *cobra.Command {
@@ -358,6 +362,9 @@ healthy), was undone, or was replaced before either, and why. "shoal rollback" t
 				return err
 			}
 			if err := show(a, a.out, all.Items, a.revisionTable()); err != nil {
+				return err
+			}
+			if err := a.pastWords(all.Items); err != nil {
 				return err
 			}
 			a.freshness(all.Freshness)

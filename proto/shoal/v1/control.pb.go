@@ -2222,8 +2222,10 @@ type RolloutStatus struct {
 	// Of a canary: for how long it has to be healthy to be promoted by itself; 0: a user
 	// promotes it.
 	PromoteAfterSeconds float64 `protobuf:"fixed64,23,opt,name=promote_after_seconds,json=promoteAfterSeconds,proto3" json:"promote_after_seconds,omitempty"`
-	unknownFields       protoimpl.UnknownFields
-	sizeCache           protoimpl.SizeCache
+	// What failed first: at the current revision, else at the one that it goes back from.
+	Failure       *ReplicaFailure `protobuf:"bytes,24,opt,name=failure,proto3" json:"failure,omitempty"` // absent: nothing is known
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *RolloutStatus) Reset() {
@@ -2417,6 +2419,146 @@ func (x *RolloutStatus) GetPromoteAfterSeconds() float64 {
 	return 0
 }
 
+func (x *RolloutStatus) GetFailure() *ReplicaFailure {
+	if x != nil {
+		return x.Failure
+	}
+	return nil
+}
+
+// ReplicaFailure is the replica of a revision that failed first, and what it had said.
+type ReplicaFailure struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Service       string                 `protobuf:"bytes,1,opt,name=service,proto3" json:"service,omitempty"`
+	Slot          int32                  `protobuf:"varint,2,opt,name=slot,proto3" json:"slot,omitempty"`
+	Peer          *Place                 `protobuf:"bytes,3,opt,name=peer,proto3" json:"peer,omitempty"` // its holder
+	Replica       string                 `protobuf:"bytes,4,opt,name=replica,proto3" json:"replica,omitempty"`
+	Revision      *RevisionID            `protobuf:"bytes,5,opt,name=revision,proto3" json:"revision,omitempty"`
+	AfterSeconds  float64                `protobuf:"fixed64,6,opt,name=after_seconds,json=afterSeconds,proto3" json:"after_seconds,omitempty"` // since the revision was first seen by who tells; negative: not known
+	Reason        string                 `protobuf:"bytes,7,opt,name=reason,proto3" json:"reason,omitempty"`
+	Text          string                 `protobuf:"bytes,8,opt,name=text,proto3" json:"text,omitempty"`                             // all that in one line
+	Time          *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=time,proto3" json:"time,omitempty"`                             // of the holder's clock; absent: it did not tell
+	Check         string                 `protobuf:"bytes,10,opt,name=check,proto3" json:"check,omitempty"`                          // what its health check said last
+	LastLines     []string               `protobuf:"bytes,11,rep,name=last_lines,json=lastLines,proto3" json:"last_lines,omitempty"` // the oldest first
+	Missing       string                 `protobuf:"bytes,12,opt,name=missing,proto3" json:"missing,omitempty"`                      // why there are no lines; "": those are all
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReplicaFailure) Reset() {
+	*x = ReplicaFailure{}
+	mi := &file_shoal_v1_control_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReplicaFailure) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReplicaFailure) ProtoMessage() {}
+
+func (x *ReplicaFailure) ProtoReflect() protoreflect.Message {
+	mi := &file_shoal_v1_control_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReplicaFailure.ProtoReflect.Descriptor instead.
+func (*ReplicaFailure) Descriptor() ([]byte, []int) {
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *ReplicaFailure) GetService() string {
+	if x != nil {
+		return x.Service
+	}
+	return ""
+}
+
+func (x *ReplicaFailure) GetSlot() int32 {
+	if x != nil {
+		return x.Slot
+	}
+	return 0
+}
+
+func (x *ReplicaFailure) GetPeer() *Place {
+	if x != nil {
+		return x.Peer
+	}
+	return nil
+}
+
+func (x *ReplicaFailure) GetReplica() string {
+	if x != nil {
+		return x.Replica
+	}
+	return ""
+}
+
+func (x *ReplicaFailure) GetRevision() *RevisionID {
+	if x != nil {
+		return x.Revision
+	}
+	return nil
+}
+
+func (x *ReplicaFailure) GetAfterSeconds() float64 {
+	if x != nil {
+		return x.AfterSeconds
+	}
+	return 0
+}
+
+func (x *ReplicaFailure) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *ReplicaFailure) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
+func (x *ReplicaFailure) GetTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Time
+	}
+	return nil
+}
+
+func (x *ReplicaFailure) GetCheck() string {
+	if x != nil {
+		return x.Check
+	}
+	return ""
+}
+
+func (x *ReplicaFailure) GetLastLines() []string {
+	if x != nil {
+		return x.LastLines
+	}
+	return nil
+}
+
+func (x *ReplicaFailure) GetMissing() string {
+	if x != nil {
+		return x.Missing
+	}
+	return ""
+}
+
 // RevisionRow is one revision that is or was current.
 type RevisionRow struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -2428,13 +2570,14 @@ type RevisionRow struct {
 	State         string                 `protobuf:"bytes,6,opt,name=state,proto3" json:"state,omitempty"` // current, good, undone, replaced
 	Why           string                 `protobuf:"bytes,7,opt,name=why,proto3" json:"why,omitempty"`
 	UndoneBy      *RevisionID            `protobuf:"bytes,8,opt,name=undone_by,json=undoneBy,proto3" json:"undone_by,omitempty"` // absent: none
+	Failure       *ReplicaFailure        `protobuf:"bytes,9,opt,name=failure,proto3" json:"failure,omitempty"`                   // absent: nothing is known
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *RevisionRow) Reset() {
 	*x = RevisionRow{}
-	mi := &file_shoal_v1_control_proto_msgTypes[25]
+	mi := &file_shoal_v1_control_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2446,7 +2589,7 @@ func (x *RevisionRow) String() string {
 func (*RevisionRow) ProtoMessage() {}
 
 func (x *RevisionRow) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[25]
+	mi := &file_shoal_v1_control_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2459,7 +2602,7 @@ func (x *RevisionRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevisionRow.ProtoReflect.Descriptor instead.
 func (*RevisionRow) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{25}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *RevisionRow) GetRevision() *RevisionID {
@@ -2518,6 +2661,13 @@ func (x *RevisionRow) GetUndoneBy() *RevisionID {
 	return nil
 }
 
+func (x *RevisionRow) GetFailure() *ReplicaFailure {
+	if x != nil {
+		return x.Failure
+	}
+	return nil
+}
+
 // ChangePeerRequest asks for a change of a peer.
 type ChangePeerRequest struct {
 	state             protoimpl.MessageState `protogen:"open.v1"`
@@ -2536,7 +2686,7 @@ type ChangePeerRequest struct {
 
 func (x *ChangePeerRequest) Reset() {
 	*x = ChangePeerRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[26]
+	mi := &file_shoal_v1_control_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2548,7 +2698,7 @@ func (x *ChangePeerRequest) String() string {
 func (*ChangePeerRequest) ProtoMessage() {}
 
 func (x *ChangePeerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[26]
+	mi := &file_shoal_v1_control_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2561,7 +2711,7 @@ func (x *ChangePeerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChangePeerRequest.ProtoReflect.Descriptor instead.
 func (*ChangePeerRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{26}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *ChangePeerRequest) GetPeer() string {
@@ -2638,7 +2788,7 @@ type ChangePeerResponse struct {
 
 func (x *ChangePeerResponse) Reset() {
 	*x = ChangePeerResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[27]
+	mi := &file_shoal_v1_control_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2650,7 +2800,7 @@ func (x *ChangePeerResponse) String() string {
 func (*ChangePeerResponse) ProtoMessage() {}
 
 func (x *ChangePeerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[27]
+	mi := &file_shoal_v1_control_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2663,7 +2813,7 @@ func (x *ChangePeerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChangePeerResponse.ProtoReflect.Descriptor instead.
 func (*ChangePeerResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{27}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *ChangePeerResponse) GetOutcome() *WishOutcome {
@@ -2690,7 +2840,7 @@ type WatchPeerRequest struct {
 
 func (x *WatchPeerRequest) Reset() {
 	*x = WatchPeerRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[28]
+	mi := &file_shoal_v1_control_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2702,7 +2852,7 @@ func (x *WatchPeerRequest) String() string {
 func (*WatchPeerRequest) ProtoMessage() {}
 
 func (x *WatchPeerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[28]
+	mi := &file_shoal_v1_control_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2715,7 +2865,7 @@ func (x *WatchPeerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchPeerRequest.ProtoReflect.Descriptor instead.
 func (*WatchPeerRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{28}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *WatchPeerRequest) GetPeer() string {
@@ -2737,7 +2887,7 @@ type WatchPeerResponse struct {
 
 func (x *WatchPeerResponse) Reset() {
 	*x = WatchPeerResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[29]
+	mi := &file_shoal_v1_control_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2749,7 +2899,7 @@ func (x *WatchPeerResponse) String() string {
 func (*WatchPeerResponse) ProtoMessage() {}
 
 func (x *WatchPeerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[29]
+	mi := &file_shoal_v1_control_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2762,7 +2912,7 @@ func (x *WatchPeerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchPeerResponse.ProtoReflect.Descriptor instead.
 func (*WatchPeerResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{29}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *WatchPeerResponse) GetPeer() *PeerRow {
@@ -2799,7 +2949,7 @@ type HeldSlot struct {
 
 func (x *HeldSlot) Reset() {
 	*x = HeldSlot{}
-	mi := &file_shoal_v1_control_proto_msgTypes[30]
+	mi := &file_shoal_v1_control_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2811,7 +2961,7 @@ func (x *HeldSlot) String() string {
 func (*HeldSlot) ProtoMessage() {}
 
 func (x *HeldSlot) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[30]
+	mi := &file_shoal_v1_control_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2824,7 +2974,7 @@ func (x *HeldSlot) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HeldSlot.ProtoReflect.Descriptor instead.
 func (*HeldSlot) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{30}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *HeldSlot) GetReplica() *ReplicaRow {
@@ -2866,7 +3016,7 @@ type ExplainServiceRequest struct {
 
 func (x *ExplainServiceRequest) Reset() {
 	*x = ExplainServiceRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[31]
+	mi := &file_shoal_v1_control_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2878,7 +3028,7 @@ func (x *ExplainServiceRequest) String() string {
 func (*ExplainServiceRequest) ProtoMessage() {}
 
 func (x *ExplainServiceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[31]
+	mi := &file_shoal_v1_control_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2891,7 +3041,7 @@ func (x *ExplainServiceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainServiceRequest.ProtoReflect.Descriptor instead.
 func (*ExplainServiceRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{31}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *ExplainServiceRequest) GetService() string {
@@ -2923,7 +3073,7 @@ type ExplainServiceResponse struct {
 
 func (x *ExplainServiceResponse) Reset() {
 	*x = ExplainServiceResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[32]
+	mi := &file_shoal_v1_control_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2935,7 +3085,7 @@ func (x *ExplainServiceResponse) String() string {
 func (*ExplainServiceResponse) ProtoMessage() {}
 
 func (x *ExplainServiceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[32]
+	mi := &file_shoal_v1_control_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2948,7 +3098,7 @@ func (x *ExplainServiceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainServiceResponse.ProtoReflect.Descriptor instead.
 func (*ExplainServiceResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{32}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *ExplainServiceResponse) GetService() *ServiceRow {
@@ -3007,7 +3157,7 @@ type ExplainedSlot struct {
 
 func (x *ExplainedSlot) Reset() {
 	*x = ExplainedSlot{}
-	mi := &file_shoal_v1_control_proto_msgTypes[33]
+	mi := &file_shoal_v1_control_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3019,7 +3169,7 @@ func (x *ExplainedSlot) String() string {
 func (*ExplainedSlot) ProtoMessage() {}
 
 func (x *ExplainedSlot) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[33]
+	mi := &file_shoal_v1_control_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3032,7 +3182,7 @@ func (x *ExplainedSlot) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainedSlot.ProtoReflect.Descriptor instead.
 func (*ExplainedSlot) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{33}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *ExplainedSlot) GetSlot() int32 {
@@ -3081,7 +3231,7 @@ type CopyFromRequest struct {
 
 func (x *CopyFromRequest) Reset() {
 	*x = CopyFromRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[34]
+	mi := &file_shoal_v1_control_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3093,7 +3243,7 @@ func (x *CopyFromRequest) String() string {
 func (*CopyFromRequest) ProtoMessage() {}
 
 func (x *CopyFromRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[34]
+	mi := &file_shoal_v1_control_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3106,7 +3256,7 @@ func (x *CopyFromRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CopyFromRequest.ProtoReflect.Descriptor instead.
 func (*CopyFromRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{34}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *CopyFromRequest) GetTarget() *Target {
@@ -3133,7 +3283,7 @@ type CopyFromResponse struct {
 
 func (x *CopyFromResponse) Reset() {
 	*x = CopyFromResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[35]
+	mi := &file_shoal_v1_control_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3145,7 +3295,7 @@ func (x *CopyFromResponse) String() string {
 func (*CopyFromResponse) ProtoMessage() {}
 
 func (x *CopyFromResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[35]
+	mi := &file_shoal_v1_control_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3158,7 +3308,7 @@ func (x *CopyFromResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CopyFromResponse.ProtoReflect.Descriptor instead.
 func (*CopyFromResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{35}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *CopyFromResponse) GetChunk() *CopyChunk {
@@ -3182,7 +3332,7 @@ type CopyToRequest struct {
 
 func (x *CopyToRequest) Reset() {
 	*x = CopyToRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[36]
+	mi := &file_shoal_v1_control_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3194,7 +3344,7 @@ func (x *CopyToRequest) String() string {
 func (*CopyToRequest) ProtoMessage() {}
 
 func (x *CopyToRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[36]
+	mi := &file_shoal_v1_control_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3207,7 +3357,7 @@ func (x *CopyToRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CopyToRequest.ProtoReflect.Descriptor instead.
 func (*CopyToRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{36}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *CopyToRequest) GetWhat() isCopyToRequest_What {
@@ -3260,7 +3410,7 @@ type CopyToResponse struct {
 
 func (x *CopyToResponse) Reset() {
 	*x = CopyToResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[37]
+	mi := &file_shoal_v1_control_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3272,7 +3422,7 @@ func (x *CopyToResponse) String() string {
 func (*CopyToResponse) ProtoMessage() {}
 
 func (x *CopyToResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[37]
+	mi := &file_shoal_v1_control_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3285,7 +3435,7 @@ func (x *CopyToResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CopyToResponse.ProtoReflect.Descriptor instead.
 func (*CopyToResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{37}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{38}
 }
 
 // WatchUsageRequest asks for measurements.
@@ -3299,7 +3449,7 @@ type WatchUsageRequest struct {
 
 func (x *WatchUsageRequest) Reset() {
 	*x = WatchUsageRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[38]
+	mi := &file_shoal_v1_control_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3311,7 +3461,7 @@ func (x *WatchUsageRequest) String() string {
 func (*WatchUsageRequest) ProtoMessage() {}
 
 func (x *WatchUsageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[38]
+	mi := &file_shoal_v1_control_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3324,7 +3474,7 @@ func (x *WatchUsageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchUsageRequest.ProtoReflect.Descriptor instead.
 func (*WatchUsageRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{38}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *WatchUsageRequest) GetIntervalSeconds() float64 {
@@ -3353,7 +3503,7 @@ type WatchUsageResponse struct {
 
 func (x *WatchUsageResponse) Reset() {
 	*x = WatchUsageResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[39]
+	mi := &file_shoal_v1_control_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3365,7 +3515,7 @@ func (x *WatchUsageResponse) String() string {
 func (*WatchUsageResponse) ProtoMessage() {}
 
 func (x *WatchUsageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[39]
+	mi := &file_shoal_v1_control_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3378,7 +3528,7 @@ func (x *WatchUsageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchUsageResponse.ProtoReflect.Descriptor instead.
 func (*WatchUsageResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{39}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *WatchUsageResponse) GetPeers() []*PeerUsage {
@@ -3414,7 +3564,7 @@ type PeerUsage struct {
 
 func (x *PeerUsage) Reset() {
 	*x = PeerUsage{}
-	mi := &file_shoal_v1_control_proto_msgTypes[40]
+	mi := &file_shoal_v1_control_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3426,7 +3576,7 @@ func (x *PeerUsage) String() string {
 func (*PeerUsage) ProtoMessage() {}
 
 func (x *PeerUsage) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[40]
+	mi := &file_shoal_v1_control_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3439,7 +3589,7 @@ func (x *PeerUsage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PeerUsage.ProtoReflect.Descriptor instead.
 func (*PeerUsage) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{40}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *PeerUsage) GetPeer() *PeerRow {
@@ -3475,7 +3625,7 @@ type UsedReplica struct {
 
 func (x *UsedReplica) Reset() {
 	*x = UsedReplica{}
-	mi := &file_shoal_v1_control_proto_msgTypes[41]
+	mi := &file_shoal_v1_control_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3487,7 +3637,7 @@ func (x *UsedReplica) String() string {
 func (*UsedReplica) ProtoMessage() {}
 
 func (x *UsedReplica) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[41]
+	mi := &file_shoal_v1_control_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3500,7 +3650,7 @@ func (x *UsedReplica) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UsedReplica.ProtoReflect.Descriptor instead.
 func (*UsedReplica) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{41}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *UsedReplica) GetReplica() *ReplicaRow {
@@ -3535,7 +3685,7 @@ type RunDoctorRequest struct {
 
 func (x *RunDoctorRequest) Reset() {
 	*x = RunDoctorRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[42]
+	mi := &file_shoal_v1_control_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3547,7 +3697,7 @@ func (x *RunDoctorRequest) String() string {
 func (*RunDoctorRequest) ProtoMessage() {}
 
 func (x *RunDoctorRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[42]
+	mi := &file_shoal_v1_control_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3560,7 +3710,7 @@ func (x *RunDoctorRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunDoctorRequest.ProtoReflect.Descriptor instead.
 func (*RunDoctorRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{42}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *RunDoctorRequest) GetPeer() string {
@@ -3588,7 +3738,7 @@ type RunDoctorResponse struct {
 
 func (x *RunDoctorResponse) Reset() {
 	*x = RunDoctorResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[43]
+	mi := &file_shoal_v1_control_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3600,7 +3750,7 @@ func (x *RunDoctorResponse) String() string {
 func (*RunDoctorResponse) ProtoMessage() {}
 
 func (x *RunDoctorResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[43]
+	mi := &file_shoal_v1_control_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3613,7 +3763,7 @@ func (x *RunDoctorResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunDoctorResponse.ProtoReflect.Descriptor instead.
 func (*RunDoctorResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{43}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *RunDoctorResponse) GetCheck() *DoctorCheck {
@@ -3639,7 +3789,7 @@ type GetDebugRequest struct {
 
 func (x *GetDebugRequest) Reset() {
 	*x = GetDebugRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[44]
+	mi := &file_shoal_v1_control_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3651,7 +3801,7 @@ func (x *GetDebugRequest) String() string {
 func (*GetDebugRequest) ProtoMessage() {}
 
 func (x *GetDebugRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[44]
+	mi := &file_shoal_v1_control_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3664,7 +3814,7 @@ func (x *GetDebugRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetDebugRequest.ProtoReflect.Descriptor instead.
 func (*GetDebugRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{44}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{45}
 }
 
 // GetDebugResponse is a piece of one file of the report.
@@ -3678,7 +3828,7 @@ type GetDebugResponse struct {
 
 func (x *GetDebugResponse) Reset() {
 	*x = GetDebugResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[45]
+	mi := &file_shoal_v1_control_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3690,7 +3840,7 @@ func (x *GetDebugResponse) String() string {
 func (*GetDebugResponse) ProtoMessage() {}
 
 func (x *GetDebugResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[45]
+	mi := &file_shoal_v1_control_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3703,7 +3853,7 @@ func (x *GetDebugResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetDebugResponse.ProtoReflect.Descriptor instead.
 func (*GetDebugResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{45}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *GetDebugResponse) GetName() string {
@@ -3729,7 +3879,7 @@ type GetMetricsRequest struct {
 
 func (x *GetMetricsRequest) Reset() {
 	*x = GetMetricsRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[46]
+	mi := &file_shoal_v1_control_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3741,7 +3891,7 @@ func (x *GetMetricsRequest) String() string {
 func (*GetMetricsRequest) ProtoMessage() {}
 
 func (x *GetMetricsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[46]
+	mi := &file_shoal_v1_control_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3754,7 +3904,7 @@ func (x *GetMetricsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetMetricsRequest.ProtoReflect.Descriptor instead.
 func (*GetMetricsRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{46}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{47}
 }
 
 // GetMetricsResponse has all metrics.
@@ -3767,7 +3917,7 @@ type GetMetricsResponse struct {
 
 func (x *GetMetricsResponse) Reset() {
 	*x = GetMetricsResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[47]
+	mi := &file_shoal_v1_control_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3779,7 +3929,7 @@ func (x *GetMetricsResponse) String() string {
 func (*GetMetricsResponse) ProtoMessage() {}
 
 func (x *GetMetricsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[47]
+	mi := &file_shoal_v1_control_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3792,7 +3942,7 @@ func (x *GetMetricsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetMetricsResponse.ProtoReflect.Descriptor instead.
 func (*GetMetricsResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{47}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *GetMetricsResponse) GetText() []byte {
@@ -3811,7 +3961,7 @@ type ListServicesRequest struct {
 
 func (x *ListServicesRequest) Reset() {
 	*x = ListServicesRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[48]
+	mi := &file_shoal_v1_control_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3823,7 +3973,7 @@ func (x *ListServicesRequest) String() string {
 func (*ListServicesRequest) ProtoMessage() {}
 
 func (x *ListServicesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[48]
+	mi := &file_shoal_v1_control_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3836,7 +3986,7 @@ func (x *ListServicesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListServicesRequest.ProtoReflect.Descriptor instead.
 func (*ListServicesRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{48}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{49}
 }
 
 // ListServicesResponse answers ListServices.
@@ -3850,7 +4000,7 @@ type ListServicesResponse struct {
 
 func (x *ListServicesResponse) Reset() {
 	*x = ListServicesResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[49]
+	mi := &file_shoal_v1_control_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3862,7 +4012,7 @@ func (x *ListServicesResponse) String() string {
 func (*ListServicesResponse) ProtoMessage() {}
 
 func (x *ListServicesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[49]
+	mi := &file_shoal_v1_control_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3875,7 +4025,7 @@ func (x *ListServicesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListServicesResponse.ProtoReflect.Descriptor instead.
 func (*ListServicesResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{49}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *ListServicesResponse) GetServices() []*ServiceRow {
@@ -3902,7 +4052,7 @@ type ListReplicasRequest struct {
 
 func (x *ListReplicasRequest) Reset() {
 	*x = ListReplicasRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[50]
+	mi := &file_shoal_v1_control_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3914,7 +4064,7 @@ func (x *ListReplicasRequest) String() string {
 func (*ListReplicasRequest) ProtoMessage() {}
 
 func (x *ListReplicasRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[50]
+	mi := &file_shoal_v1_control_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3927,7 +4077,7 @@ func (x *ListReplicasRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListReplicasRequest.ProtoReflect.Descriptor instead.
 func (*ListReplicasRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{50}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *ListReplicasRequest) GetServices() []string {
@@ -3948,7 +4098,7 @@ type ListReplicasResponse struct {
 
 func (x *ListReplicasResponse) Reset() {
 	*x = ListReplicasResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[51]
+	mi := &file_shoal_v1_control_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3960,7 +4110,7 @@ func (x *ListReplicasResponse) String() string {
 func (*ListReplicasResponse) ProtoMessage() {}
 
 func (x *ListReplicasResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[51]
+	mi := &file_shoal_v1_control_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3973,7 +4123,7 @@ func (x *ListReplicasResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListReplicasResponse.ProtoReflect.Descriptor instead.
 func (*ListReplicasResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{51}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *ListReplicasResponse) GetReplicas() []*ReplicaRow {
@@ -4001,7 +4151,7 @@ type InspectServiceRequest struct {
 
 func (x *InspectServiceRequest) Reset() {
 	*x = InspectServiceRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[52]
+	mi := &file_shoal_v1_control_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4013,7 +4163,7 @@ func (x *InspectServiceRequest) String() string {
 func (*InspectServiceRequest) ProtoMessage() {}
 
 func (x *InspectServiceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[52]
+	mi := &file_shoal_v1_control_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4026,7 +4176,7 @@ func (x *InspectServiceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InspectServiceRequest.ProtoReflect.Descriptor instead.
 func (*InspectServiceRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{52}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *InspectServiceRequest) GetService() string {
@@ -4059,7 +4209,7 @@ type InspectServiceResponse struct {
 
 func (x *InspectServiceResponse) Reset() {
 	*x = InspectServiceResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[53]
+	mi := &file_shoal_v1_control_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4071,7 +4221,7 @@ func (x *InspectServiceResponse) String() string {
 func (*InspectServiceResponse) ProtoMessage() {}
 
 func (x *InspectServiceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[53]
+	mi := &file_shoal_v1_control_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4084,7 +4234,7 @@ func (x *InspectServiceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InspectServiceResponse.ProtoReflect.Descriptor instead.
 func (*InspectServiceResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{53}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *InspectServiceResponse) GetService() *ServiceRow {
@@ -4148,7 +4298,7 @@ type WishConflict struct {
 
 func (x *WishConflict) Reset() {
 	*x = WishConflict{}
-	mi := &file_shoal_v1_control_proto_msgTypes[54]
+	mi := &file_shoal_v1_control_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4160,7 +4310,7 @@ func (x *WishConflict) String() string {
 func (*WishConflict) ProtoMessage() {}
 
 func (x *WishConflict) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[54]
+	mi := &file_shoal_v1_control_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4173,7 +4323,7 @@ func (x *WishConflict) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WishConflict.ProtoReflect.Descriptor instead.
 func (*WishConflict) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{54}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *WishConflict) GetLoser() *RevisionID {
@@ -4212,7 +4362,7 @@ type Verdict struct {
 
 func (x *Verdict) Reset() {
 	*x = Verdict{}
-	mi := &file_shoal_v1_control_proto_msgTypes[55]
+	mi := &file_shoal_v1_control_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4224,7 +4374,7 @@ func (x *Verdict) String() string {
 func (*Verdict) ProtoMessage() {}
 
 func (x *Verdict) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[55]
+	mi := &file_shoal_v1_control_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4237,7 +4387,7 @@ func (x *Verdict) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Verdict.ProtoReflect.Descriptor instead.
 func (*Verdict) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{55}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *Verdict) GetSlot() int32 {
@@ -4292,7 +4442,7 @@ type ListPeersRequest struct {
 
 func (x *ListPeersRequest) Reset() {
 	*x = ListPeersRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[56]
+	mi := &file_shoal_v1_control_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4304,7 +4454,7 @@ func (x *ListPeersRequest) String() string {
 func (*ListPeersRequest) ProtoMessage() {}
 
 func (x *ListPeersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[56]
+	mi := &file_shoal_v1_control_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4317,7 +4467,7 @@ func (x *ListPeersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPeersRequest.ProtoReflect.Descriptor instead.
 func (*ListPeersRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{56}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *ListPeersRequest) GetIncludeRemoved() bool {
@@ -4338,7 +4488,7 @@ type ListPeersResponse struct {
 
 func (x *ListPeersResponse) Reset() {
 	*x = ListPeersResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[57]
+	mi := &file_shoal_v1_control_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4350,7 +4500,7 @@ func (x *ListPeersResponse) String() string {
 func (*ListPeersResponse) ProtoMessage() {}
 
 func (x *ListPeersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[57]
+	mi := &file_shoal_v1_control_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4363,7 +4513,7 @@ func (x *ListPeersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPeersResponse.ProtoReflect.Descriptor instead.
 func (*ListPeersResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{57}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *ListPeersResponse) GetPeers() []*PeerRow {
@@ -4390,7 +4540,7 @@ type InspectPeerRequest struct {
 
 func (x *InspectPeerRequest) Reset() {
 	*x = InspectPeerRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[58]
+	mi := &file_shoal_v1_control_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4402,7 +4552,7 @@ func (x *InspectPeerRequest) String() string {
 func (*InspectPeerRequest) ProtoMessage() {}
 
 func (x *InspectPeerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[58]
+	mi := &file_shoal_v1_control_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4415,7 +4565,7 @@ func (x *InspectPeerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InspectPeerRequest.ProtoReflect.Descriptor instead.
 func (*InspectPeerRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{58}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *InspectPeerRequest) GetPeer() string {
@@ -4441,7 +4591,7 @@ type InspectPeerResponse struct {
 
 func (x *InspectPeerResponse) Reset() {
 	*x = InspectPeerResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[59]
+	mi := &file_shoal_v1_control_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4453,7 +4603,7 @@ func (x *InspectPeerResponse) String() string {
 func (*InspectPeerResponse) ProtoMessage() {}
 
 func (x *InspectPeerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[59]
+	mi := &file_shoal_v1_control_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4466,7 +4616,7 @@ func (x *InspectPeerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InspectPeerResponse.ProtoReflect.Descriptor instead.
 func (*InspectPeerResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{59}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *InspectPeerResponse) GetPeer() *PeerRow {
@@ -4529,7 +4679,7 @@ type PeerMark struct {
 
 func (x *PeerMark) Reset() {
 	*x = PeerMark{}
-	mi := &file_shoal_v1_control_proto_msgTypes[60]
+	mi := &file_shoal_v1_control_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4541,7 +4691,7 @@ func (x *PeerMark) String() string {
 func (*PeerMark) ProtoMessage() {}
 
 func (x *PeerMark) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[60]
+	mi := &file_shoal_v1_control_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4554,7 +4704,7 @@ func (x *PeerMark) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PeerMark.ProtoReflect.Descriptor instead.
 func (*PeerMark) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{60}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *PeerMark) GetDrain() bool {
@@ -4585,7 +4735,7 @@ type PeerEdit struct {
 
 func (x *PeerEdit) Reset() {
 	*x = PeerEdit{}
-	mi := &file_shoal_v1_control_proto_msgTypes[61]
+	mi := &file_shoal_v1_control_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4597,7 +4747,7 @@ func (x *PeerEdit) String() string {
 func (*PeerEdit) ProtoMessage() {}
 
 func (x *PeerEdit) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[61]
+	mi := &file_shoal_v1_control_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4610,7 +4760,7 @@ func (x *PeerEdit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PeerEdit.ProtoReflect.Descriptor instead.
 func (*PeerEdit) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{61}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *PeerEdit) GetLabel() string {
@@ -4658,7 +4808,7 @@ type WatchRequest struct {
 
 func (x *WatchRequest) Reset() {
 	*x = WatchRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[62]
+	mi := &file_shoal_v1_control_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4670,7 +4820,7 @@ func (x *WatchRequest) String() string {
 func (*WatchRequest) ProtoMessage() {}
 
 func (x *WatchRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[62]
+	mi := &file_shoal_v1_control_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4683,7 +4833,7 @@ func (x *WatchRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchRequest.ProtoReflect.Descriptor instead.
 func (*WatchRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{62}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *WatchRequest) GetServices() []string {
@@ -4704,7 +4854,7 @@ type WatchResponse struct {
 
 func (x *WatchResponse) Reset() {
 	*x = WatchResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[63]
+	mi := &file_shoal_v1_control_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4716,7 +4866,7 @@ func (x *WatchResponse) String() string {
 func (*WatchResponse) ProtoMessage() {}
 
 func (x *WatchResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[63]
+	mi := &file_shoal_v1_control_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4729,7 +4879,7 @@ func (x *WatchResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchResponse.ProtoReflect.Descriptor instead.
 func (*WatchResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{63}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *WatchResponse) GetServices() []*ServiceProgress {
@@ -4764,7 +4914,7 @@ type ServiceProgress struct {
 
 func (x *ServiceProgress) Reset() {
 	*x = ServiceProgress{}
-	mi := &file_shoal_v1_control_proto_msgTypes[64]
+	mi := &file_shoal_v1_control_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4776,7 +4926,7 @@ func (x *ServiceProgress) String() string {
 func (*ServiceProgress) ProtoMessage() {}
 
 func (x *ServiceProgress) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[64]
+	mi := &file_shoal_v1_control_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4789,7 +4939,7 @@ func (x *ServiceProgress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ServiceProgress.ProtoReflect.Descriptor instead.
 func (*ServiceProgress) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{64}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *ServiceProgress) GetService() *ServiceRow {
@@ -4857,7 +5007,7 @@ type StreamLogsRequest struct {
 
 func (x *StreamLogsRequest) Reset() {
 	*x = StreamLogsRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[65]
+	mi := &file_shoal_v1_control_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4869,7 +5019,7 @@ func (x *StreamLogsRequest) String() string {
 func (*StreamLogsRequest) ProtoMessage() {}
 
 func (x *StreamLogsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[65]
+	mi := &file_shoal_v1_control_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4882,7 +5032,7 @@ func (x *StreamLogsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamLogsRequest.ProtoReflect.Descriptor instead.
 func (*StreamLogsRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{65}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *StreamLogsRequest) GetService() string {
@@ -4948,7 +5098,7 @@ type StreamLogsResponse struct {
 
 func (x *StreamLogsResponse) Reset() {
 	*x = StreamLogsResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[66]
+	mi := &file_shoal_v1_control_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4960,7 +5110,7 @@ func (x *StreamLogsResponse) String() string {
 func (*StreamLogsResponse) ProtoMessage() {}
 
 func (x *StreamLogsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[66]
+	mi := &file_shoal_v1_control_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4973,7 +5123,7 @@ func (x *StreamLogsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamLogsResponse.ProtoReflect.Descriptor instead.
 func (*StreamLogsResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{66}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *StreamLogsResponse) GetWhat() isStreamLogsResponse_What {
@@ -5034,7 +5184,7 @@ type LogRow struct {
 
 func (x *LogRow) Reset() {
 	*x = LogRow{}
-	mi := &file_shoal_v1_control_proto_msgTypes[67]
+	mi := &file_shoal_v1_control_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5046,7 +5196,7 @@ func (x *LogRow) String() string {
 func (*LogRow) ProtoMessage() {}
 
 func (x *LogRow) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[67]
+	mi := &file_shoal_v1_control_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5059,7 +5209,7 @@ func (x *LogRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogRow.ProtoReflect.Descriptor instead.
 func (*LogRow) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{67}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *LogRow) GetPeer() string {
@@ -5130,7 +5280,7 @@ type LostHolder struct {
 
 func (x *LostHolder) Reset() {
 	*x = LostHolder{}
-	mi := &file_shoal_v1_control_proto_msgTypes[68]
+	mi := &file_shoal_v1_control_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5142,7 +5292,7 @@ func (x *LostHolder) String() string {
 func (*LostHolder) ProtoMessage() {}
 
 func (x *LostHolder) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[68]
+	mi := &file_shoal_v1_control_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5155,7 +5305,7 @@ func (x *LostHolder) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LostHolder.ProtoReflect.Descriptor instead.
 func (*LostHolder) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{68}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *LostHolder) GetPeer() string {
@@ -5191,7 +5341,7 @@ type StreamEventsRequest struct {
 
 func (x *StreamEventsRequest) Reset() {
 	*x = StreamEventsRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[69]
+	mi := &file_shoal_v1_control_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5203,7 +5353,7 @@ func (x *StreamEventsRequest) String() string {
 func (*StreamEventsRequest) ProtoMessage() {}
 
 func (x *StreamEventsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[69]
+	mi := &file_shoal_v1_control_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5216,7 +5366,7 @@ func (x *StreamEventsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamEventsRequest.ProtoReflect.Descriptor instead.
 func (*StreamEventsRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{69}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *StreamEventsRequest) GetFollow() bool {
@@ -5250,7 +5400,7 @@ type StreamEventsResponse struct {
 
 func (x *StreamEventsResponse) Reset() {
 	*x = StreamEventsResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[70]
+	mi := &file_shoal_v1_control_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5262,7 +5412,7 @@ func (x *StreamEventsResponse) String() string {
 func (*StreamEventsResponse) ProtoMessage() {}
 
 func (x *StreamEventsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[70]
+	mi := &file_shoal_v1_control_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5275,7 +5425,7 @@ func (x *StreamEventsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamEventsResponse.ProtoReflect.Descriptor instead.
 func (*StreamEventsResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{70}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *StreamEventsResponse) GetEvent() *EventRow {
@@ -5301,7 +5451,7 @@ type EventRow struct {
 
 func (x *EventRow) Reset() {
 	*x = EventRow{}
-	mi := &file_shoal_v1_control_proto_msgTypes[71]
+	mi := &file_shoal_v1_control_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5313,7 +5463,7 @@ func (x *EventRow) String() string {
 func (*EventRow) ProtoMessage() {}
 
 func (x *EventRow) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[71]
+	mi := &file_shoal_v1_control_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5326,7 +5476,7 @@ func (x *EventRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventRow.ProtoReflect.Descriptor instead.
 func (*EventRow) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{71}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *EventRow) GetTime() *timestamppb.Timestamp {
@@ -5387,7 +5537,7 @@ type GetStatusRequest struct {
 
 func (x *GetStatusRequest) Reset() {
 	*x = GetStatusRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[72]
+	mi := &file_shoal_v1_control_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5399,7 +5549,7 @@ func (x *GetStatusRequest) String() string {
 func (*GetStatusRequest) ProtoMessage() {}
 
 func (x *GetStatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[72]
+	mi := &file_shoal_v1_control_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5412,7 +5562,7 @@ func (x *GetStatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStatusRequest.ProtoReflect.Descriptor instead.
 func (*GetStatusRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{72}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{73}
 }
 
 // GetStatusResponse answers GetStatus.
@@ -5433,7 +5583,7 @@ type GetStatusResponse struct {
 
 func (x *GetStatusResponse) Reset() {
 	*x = GetStatusResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[73]
+	mi := &file_shoal_v1_control_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5445,7 +5595,7 @@ func (x *GetStatusResponse) String() string {
 func (*GetStatusResponse) ProtoMessage() {}
 
 func (x *GetStatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[73]
+	mi := &file_shoal_v1_control_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5458,7 +5608,7 @@ func (x *GetStatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStatusResponse.ProtoReflect.Descriptor instead.
 func (*GetStatusResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{73}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{74}
 }
 
 func (x *GetStatusResponse) GetSelf() string {
@@ -5538,7 +5688,7 @@ type StoreStatus struct {
 
 func (x *StoreStatus) Reset() {
 	*x = StoreStatus{}
-	mi := &file_shoal_v1_control_proto_msgTypes[74]
+	mi := &file_shoal_v1_control_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5550,7 +5700,7 @@ func (x *StoreStatus) String() string {
 func (*StoreStatus) ProtoMessage() {}
 
 func (x *StoreStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[74]
+	mi := &file_shoal_v1_control_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5563,7 +5713,7 @@ func (x *StoreStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StoreStatus.ProtoReflect.Descriptor instead.
 func (*StoreStatus) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{74}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{75}
 }
 
 func (x *StoreStatus) GetDigest() string {
@@ -5612,7 +5762,7 @@ type InitRequest struct {
 
 func (x *InitRequest) Reset() {
 	*x = InitRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[75]
+	mi := &file_shoal_v1_control_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5624,7 +5774,7 @@ func (x *InitRequest) String() string {
 func (*InitRequest) ProtoMessage() {}
 
 func (x *InitRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[75]
+	mi := &file_shoal_v1_control_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5637,7 +5787,7 @@ func (x *InitRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InitRequest.ProtoReflect.Descriptor instead.
 func (*InitRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{75}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{76}
 }
 
 func (x *InitRequest) GetName() string {
@@ -5666,7 +5816,7 @@ type InitResponse struct {
 
 func (x *InitResponse) Reset() {
 	*x = InitResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[76]
+	mi := &file_shoal_v1_control_proto_msgTypes[77]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5678,7 +5828,7 @@ func (x *InitResponse) String() string {
 func (*InitResponse) ProtoMessage() {}
 
 func (x *InitResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[76]
+	mi := &file_shoal_v1_control_proto_msgTypes[77]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5691,7 +5841,7 @@ func (x *InitResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InitResponse.ProtoReflect.Descriptor instead.
 func (*InitResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{76}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{77}
 }
 
 func (x *InitResponse) GetToken() string {
@@ -5728,7 +5878,7 @@ type JoinRequest struct {
 
 func (x *JoinRequest) Reset() {
 	*x = JoinRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[77]
+	mi := &file_shoal_v1_control_proto_msgTypes[78]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5740,7 +5890,7 @@ func (x *JoinRequest) String() string {
 func (*JoinRequest) ProtoMessage() {}
 
 func (x *JoinRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[77]
+	mi := &file_shoal_v1_control_proto_msgTypes[78]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5753,7 +5903,7 @@ func (x *JoinRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinRequest.ProtoReflect.Descriptor instead.
 func (*JoinRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{77}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{78}
 }
 
 func (x *JoinRequest) GetToken() string {
@@ -5795,7 +5945,7 @@ type JoinResponse struct {
 
 func (x *JoinResponse) Reset() {
 	*x = JoinResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[78]
+	mi := &file_shoal_v1_control_proto_msgTypes[79]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5807,7 +5957,7 @@ func (x *JoinResponse) String() string {
 func (*JoinResponse) ProtoMessage() {}
 
 func (x *JoinResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[78]
+	mi := &file_shoal_v1_control_proto_msgTypes[79]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5820,7 +5970,7 @@ func (x *JoinResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinResponse.ProtoReflect.Descriptor instead.
 func (*JoinResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{78}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{79}
 }
 
 func (x *JoinResponse) GetSelf() string {
@@ -5848,7 +5998,7 @@ type LeaveRequest struct {
 
 func (x *LeaveRequest) Reset() {
 	*x = LeaveRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[79]
+	mi := &file_shoal_v1_control_proto_msgTypes[80]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5860,7 +6010,7 @@ func (x *LeaveRequest) String() string {
 func (*LeaveRequest) ProtoMessage() {}
 
 func (x *LeaveRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[79]
+	mi := &file_shoal_v1_control_proto_msgTypes[80]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5873,7 +6023,7 @@ func (x *LeaveRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeaveRequest.ProtoReflect.Descriptor instead.
 func (*LeaveRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{79}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{80}
 }
 
 func (x *LeaveRequest) GetTimeoutSeconds() float64 {
@@ -5899,7 +6049,7 @@ type LeaveResponse struct {
 
 func (x *LeaveResponse) Reset() {
 	*x = LeaveResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[80]
+	mi := &file_shoal_v1_control_proto_msgTypes[81]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5911,7 +6061,7 @@ func (x *LeaveResponse) String() string {
 func (*LeaveResponse) ProtoMessage() {}
 
 func (x *LeaveResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[80]
+	mi := &file_shoal_v1_control_proto_msgTypes[81]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5924,7 +6074,7 @@ func (x *LeaveResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeaveResponse.ProtoReflect.Descriptor instead.
 func (*LeaveResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{80}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{81}
 }
 
 // CreateTokenRequest asks for an invite.
@@ -5939,7 +6089,7 @@ type CreateTokenRequest struct {
 
 func (x *CreateTokenRequest) Reset() {
 	*x = CreateTokenRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[81]
+	mi := &file_shoal_v1_control_proto_msgTypes[82]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5951,7 +6101,7 @@ func (x *CreateTokenRequest) String() string {
 func (*CreateTokenRequest) ProtoMessage() {}
 
 func (x *CreateTokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[81]
+	mi := &file_shoal_v1_control_proto_msgTypes[82]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5964,7 +6114,7 @@ func (x *CreateTokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTokenRequest.ProtoReflect.Descriptor instead.
 func (*CreateTokenRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{81}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{82}
 }
 
 func (x *CreateTokenRequest) GetTtlSeconds() float64 {
@@ -5998,7 +6148,7 @@ type CreateTokenResponse struct {
 
 func (x *CreateTokenResponse) Reset() {
 	*x = CreateTokenResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[82]
+	mi := &file_shoal_v1_control_proto_msgTypes[83]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6010,7 +6160,7 @@ func (x *CreateTokenResponse) String() string {
 func (*CreateTokenResponse) ProtoMessage() {}
 
 func (x *CreateTokenResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[82]
+	mi := &file_shoal_v1_control_proto_msgTypes[83]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6023,7 +6173,7 @@ func (x *CreateTokenResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTokenResponse.ProtoReflect.Descriptor instead.
 func (*CreateTokenResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{82}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{83}
 }
 
 func (x *CreateTokenResponse) GetToken() string {
@@ -6042,7 +6192,7 @@ type ListTokensRequest struct {
 
 func (x *ListTokensRequest) Reset() {
 	*x = ListTokensRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[83]
+	mi := &file_shoal_v1_control_proto_msgTypes[84]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6054,7 +6204,7 @@ func (x *ListTokensRequest) String() string {
 func (*ListTokensRequest) ProtoMessage() {}
 
 func (x *ListTokensRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[83]
+	mi := &file_shoal_v1_control_proto_msgTypes[84]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6067,7 +6217,7 @@ func (x *ListTokensRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTokensRequest.ProtoReflect.Descriptor instead.
 func (*ListTokensRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{83}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{84}
 }
 
 // ListTokensResponse answers ListTokens.
@@ -6081,7 +6231,7 @@ type ListTokensResponse struct {
 
 func (x *ListTokensResponse) Reset() {
 	*x = ListTokensResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[84]
+	mi := &file_shoal_v1_control_proto_msgTypes[85]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6093,7 +6243,7 @@ func (x *ListTokensResponse) String() string {
 func (*ListTokensResponse) ProtoMessage() {}
 
 func (x *ListTokensResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[84]
+	mi := &file_shoal_v1_control_proto_msgTypes[85]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6106,7 +6256,7 @@ func (x *ListTokensResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTokensResponse.ProtoReflect.Descriptor instead.
 func (*ListTokensResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{84}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{85}
 }
 
 func (x *ListTokensResponse) GetTokens() []*TokenRow {
@@ -6133,7 +6283,7 @@ type RevokeTokenRequest struct {
 
 func (x *RevokeTokenRequest) Reset() {
 	*x = RevokeTokenRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[85]
+	mi := &file_shoal_v1_control_proto_msgTypes[86]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6145,7 +6295,7 @@ func (x *RevokeTokenRequest) String() string {
 func (*RevokeTokenRequest) ProtoMessage() {}
 
 func (x *RevokeTokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[85]
+	mi := &file_shoal_v1_control_proto_msgTypes[86]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6158,7 +6308,7 @@ func (x *RevokeTokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeTokenRequest.ProtoReflect.Descriptor instead.
 func (*RevokeTokenRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{85}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{86}
 }
 
 func (x *RevokeTokenRequest) GetId() string {
@@ -6177,7 +6327,7 @@ type RevokeTokenResponse struct {
 
 func (x *RevokeTokenResponse) Reset() {
 	*x = RevokeTokenResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[86]
+	mi := &file_shoal_v1_control_proto_msgTypes[87]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6189,7 +6339,7 @@ func (x *RevokeTokenResponse) String() string {
 func (*RevokeTokenResponse) ProtoMessage() {}
 
 func (x *RevokeTokenResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[86]
+	mi := &file_shoal_v1_control_proto_msgTypes[87]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6202,7 +6352,7 @@ func (x *RevokeTokenResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeTokenResponse.ProtoReflect.Descriptor instead.
 func (*RevokeTokenResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{86}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{87}
 }
 
 // ImageRow is one name of an image in a listing.
@@ -6226,7 +6376,7 @@ type ImageRow struct {
 
 func (x *ImageRow) Reset() {
 	*x = ImageRow{}
-	mi := &file_shoal_v1_control_proto_msgTypes[87]
+	mi := &file_shoal_v1_control_proto_msgTypes[88]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6238,7 +6388,7 @@ func (x *ImageRow) String() string {
 func (*ImageRow) ProtoMessage() {}
 
 func (x *ImageRow) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[87]
+	mi := &file_shoal_v1_control_proto_msgTypes[88]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6251,7 +6401,7 @@ func (x *ImageRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImageRow.ProtoReflect.Descriptor instead.
 func (*ImageRow) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{87}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{88}
 }
 
 func (x *ImageRow) GetName() string {
@@ -6354,7 +6504,7 @@ type ImageBlob struct {
 
 func (x *ImageBlob) Reset() {
 	*x = ImageBlob{}
-	mi := &file_shoal_v1_control_proto_msgTypes[88]
+	mi := &file_shoal_v1_control_proto_msgTypes[89]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6366,7 +6516,7 @@ func (x *ImageBlob) String() string {
 func (*ImageBlob) ProtoMessage() {}
 
 func (x *ImageBlob) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[88]
+	mi := &file_shoal_v1_control_proto_msgTypes[89]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6379,7 +6529,7 @@ func (x *ImageBlob) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImageBlob.ProtoReflect.Descriptor instead.
 func (*ImageBlob) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{88}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{89}
 }
 
 func (x *ImageBlob) GetDigest() string {
@@ -6446,7 +6596,7 @@ type MoveProgress struct {
 
 func (x *MoveProgress) Reset() {
 	*x = MoveProgress{}
-	mi := &file_shoal_v1_control_proto_msgTypes[89]
+	mi := &file_shoal_v1_control_proto_msgTypes[90]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6458,7 +6608,7 @@ func (x *MoveProgress) String() string {
 func (*MoveProgress) ProtoMessage() {}
 
 func (x *MoveProgress) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[89]
+	mi := &file_shoal_v1_control_proto_msgTypes[90]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6471,7 +6621,7 @@ func (x *MoveProgress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MoveProgress.ProtoReflect.Descriptor instead.
 func (*MoveProgress) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{89}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{90}
 }
 
 func (x *MoveProgress) GetWhat() string {
@@ -6526,7 +6676,7 @@ type MovedImages struct {
 
 func (x *MovedImages) Reset() {
 	*x = MovedImages{}
-	mi := &file_shoal_v1_control_proto_msgTypes[90]
+	mi := &file_shoal_v1_control_proto_msgTypes[91]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6538,7 +6688,7 @@ func (x *MovedImages) String() string {
 func (*MovedImages) ProtoMessage() {}
 
 func (x *MovedImages) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[90]
+	mi := &file_shoal_v1_control_proto_msgTypes[91]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6551,7 +6701,7 @@ func (x *MovedImages) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MovedImages.ProtoReflect.Descriptor instead.
 func (*MovedImages) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{90}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{91}
 }
 
 func (x *MovedImages) GetImages() []*ImageRow {
@@ -6570,7 +6720,7 @@ type ListImagesRequest struct {
 
 func (x *ListImagesRequest) Reset() {
 	*x = ListImagesRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[91]
+	mi := &file_shoal_v1_control_proto_msgTypes[92]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6582,7 +6732,7 @@ func (x *ListImagesRequest) String() string {
 func (*ListImagesRequest) ProtoMessage() {}
 
 func (x *ListImagesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[91]
+	mi := &file_shoal_v1_control_proto_msgTypes[92]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6595,7 +6745,7 @@ func (x *ListImagesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListImagesRequest.ProtoReflect.Descriptor instead.
 func (*ListImagesRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{91}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{92}
 }
 
 // ListImagesResponse answers ListImages.
@@ -6609,7 +6759,7 @@ type ListImagesResponse struct {
 
 func (x *ListImagesResponse) Reset() {
 	*x = ListImagesResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[92]
+	mi := &file_shoal_v1_control_proto_msgTypes[93]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6621,7 +6771,7 @@ func (x *ListImagesResponse) String() string {
 func (*ListImagesResponse) ProtoMessage() {}
 
 func (x *ListImagesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[92]
+	mi := &file_shoal_v1_control_proto_msgTypes[93]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6634,7 +6784,7 @@ func (x *ListImagesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListImagesResponse.ProtoReflect.Descriptor instead.
 func (*ListImagesResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{92}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{93}
 }
 
 func (x *ListImagesResponse) GetImages() []*ImageRow {
@@ -6661,7 +6811,7 @@ type InspectImageRequest struct {
 
 func (x *InspectImageRequest) Reset() {
 	*x = InspectImageRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[93]
+	mi := &file_shoal_v1_control_proto_msgTypes[94]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6673,7 +6823,7 @@ func (x *InspectImageRequest) String() string {
 func (*InspectImageRequest) ProtoMessage() {}
 
 func (x *InspectImageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[93]
+	mi := &file_shoal_v1_control_proto_msgTypes[94]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6686,7 +6836,7 @@ func (x *InspectImageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InspectImageRequest.ProtoReflect.Descriptor instead.
 func (*InspectImageRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{93}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{94}
 }
 
 func (x *InspectImageRequest) GetRef() string {
@@ -6710,7 +6860,7 @@ type InspectImageResponse struct {
 
 func (x *InspectImageResponse) Reset() {
 	*x = InspectImageResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[94]
+	mi := &file_shoal_v1_control_proto_msgTypes[95]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6722,7 +6872,7 @@ func (x *InspectImageResponse) String() string {
 func (*InspectImageResponse) ProtoMessage() {}
 
 func (x *InspectImageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[94]
+	mi := &file_shoal_v1_control_proto_msgTypes[95]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6735,7 +6885,7 @@ func (x *InspectImageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InspectImageResponse.ProtoReflect.Descriptor instead.
 func (*InspectImageResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{94}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{95}
 }
 
 func (x *InspectImageResponse) GetImage() *ImageRow {
@@ -6790,7 +6940,7 @@ type ChangeImageRequest struct {
 
 func (x *ChangeImageRequest) Reset() {
 	*x = ChangeImageRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[95]
+	mi := &file_shoal_v1_control_proto_msgTypes[96]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6802,7 +6952,7 @@ func (x *ChangeImageRequest) String() string {
 func (*ChangeImageRequest) ProtoMessage() {}
 
 func (x *ChangeImageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[95]
+	mi := &file_shoal_v1_control_proto_msgTypes[96]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6815,7 +6965,7 @@ func (x *ChangeImageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChangeImageRequest.ProtoReflect.Descriptor instead.
 func (*ChangeImageRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{95}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{96}
 }
 
 func (x *ChangeImageRequest) GetName() string {
@@ -6906,7 +7056,7 @@ type ChangeImageResponse struct {
 
 func (x *ChangeImageResponse) Reset() {
 	*x = ChangeImageResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[96]
+	mi := &file_shoal_v1_control_proto_msgTypes[97]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6918,7 +7068,7 @@ func (x *ChangeImageResponse) String() string {
 func (*ChangeImageResponse) ProtoMessage() {}
 
 func (x *ChangeImageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[96]
+	mi := &file_shoal_v1_control_proto_msgTypes[97]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6931,7 +7081,7 @@ func (x *ChangeImageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChangeImageResponse.ProtoReflect.Descriptor instead.
 func (*ChangeImageResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{96}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{97}
 }
 
 func (x *ChangeImageResponse) GetImage() *ImageRow {
@@ -6953,7 +7103,7 @@ type CollectImagesRequest struct {
 
 func (x *CollectImagesRequest) Reset() {
 	*x = CollectImagesRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[97]
+	mi := &file_shoal_v1_control_proto_msgTypes[98]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6965,7 +7115,7 @@ func (x *CollectImagesRequest) String() string {
 func (*CollectImagesRequest) ProtoMessage() {}
 
 func (x *CollectImagesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[97]
+	mi := &file_shoal_v1_control_proto_msgTypes[98]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6978,7 +7128,7 @@ func (x *CollectImagesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CollectImagesRequest.ProtoReflect.Descriptor instead.
 func (*CollectImagesRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{97}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{98}
 }
 
 func (x *CollectImagesRequest) GetAll() bool {
@@ -7015,7 +7165,7 @@ type CollectImagesResponse struct {
 
 func (x *CollectImagesResponse) Reset() {
 	*x = CollectImagesResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[98]
+	mi := &file_shoal_v1_control_proto_msgTypes[99]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7027,7 +7177,7 @@ func (x *CollectImagesResponse) String() string {
 func (*CollectImagesResponse) ProtoMessage() {}
 
 func (x *CollectImagesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[98]
+	mi := &file_shoal_v1_control_proto_msgTypes[99]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7040,7 +7190,7 @@ func (x *CollectImagesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CollectImagesResponse.ProtoReflect.Descriptor instead.
 func (*CollectImagesResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{98}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{99}
 }
 
 func (x *CollectImagesResponse) GetBlobs() int32 {
@@ -7083,7 +7233,7 @@ type ImagePolicy struct {
 
 func (x *ImagePolicy) Reset() {
 	*x = ImagePolicy{}
-	mi := &file_shoal_v1_control_proto_msgTypes[99]
+	mi := &file_shoal_v1_control_proto_msgTypes[100]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7095,7 +7245,7 @@ func (x *ImagePolicy) String() string {
 func (*ImagePolicy) ProtoMessage() {}
 
 func (x *ImagePolicy) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[99]
+	mi := &file_shoal_v1_control_proto_msgTypes[100]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7108,7 +7258,7 @@ func (x *ImagePolicy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImagePolicy.ProtoReflect.Descriptor instead.
 func (*ImagePolicy) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{99}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{100}
 }
 
 func (x *ImagePolicy) GetUpstream() string {
@@ -7141,7 +7291,7 @@ type GetImagePolicyRequest struct {
 
 func (x *GetImagePolicyRequest) Reset() {
 	*x = GetImagePolicyRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[100]
+	mi := &file_shoal_v1_control_proto_msgTypes[101]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7153,7 +7303,7 @@ func (x *GetImagePolicyRequest) String() string {
 func (*GetImagePolicyRequest) ProtoMessage() {}
 
 func (x *GetImagePolicyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[100]
+	mi := &file_shoal_v1_control_proto_msgTypes[101]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7166,7 +7316,7 @@ func (x *GetImagePolicyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetImagePolicyRequest.ProtoReflect.Descriptor instead.
 func (*GetImagePolicyRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{100}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{101}
 }
 
 // GetImagePolicyResponse answers GetImagePolicy.
@@ -7180,7 +7330,7 @@ type GetImagePolicyResponse struct {
 
 func (x *GetImagePolicyResponse) Reset() {
 	*x = GetImagePolicyResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[101]
+	mi := &file_shoal_v1_control_proto_msgTypes[102]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7192,7 +7342,7 @@ func (x *GetImagePolicyResponse) String() string {
 func (*GetImagePolicyResponse) ProtoMessage() {}
 
 func (x *GetImagePolicyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[101]
+	mi := &file_shoal_v1_control_proto_msgTypes[102]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7205,7 +7355,7 @@ func (x *GetImagePolicyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetImagePolicyResponse.ProtoReflect.Descriptor instead.
 func (*GetImagePolicyResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{101}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{102}
 }
 
 func (x *GetImagePolicyResponse) GetPolicy() *ImagePolicy {
@@ -7232,7 +7382,7 @@ type SetImagePolicyRequest struct {
 
 func (x *SetImagePolicyRequest) Reset() {
 	*x = SetImagePolicyRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[102]
+	mi := &file_shoal_v1_control_proto_msgTypes[103]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7244,7 +7394,7 @@ func (x *SetImagePolicyRequest) String() string {
 func (*SetImagePolicyRequest) ProtoMessage() {}
 
 func (x *SetImagePolicyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[102]
+	mi := &file_shoal_v1_control_proto_msgTypes[103]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7257,7 +7407,7 @@ func (x *SetImagePolicyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetImagePolicyRequest.ProtoReflect.Descriptor instead.
 func (*SetImagePolicyRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{102}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{103}
 }
 
 func (x *SetImagePolicyRequest) GetUpstream() string {
@@ -7277,7 +7427,7 @@ type SetImagePolicyResponse struct {
 
 func (x *SetImagePolicyResponse) Reset() {
 	*x = SetImagePolicyResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[103]
+	mi := &file_shoal_v1_control_proto_msgTypes[104]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7289,7 +7439,7 @@ func (x *SetImagePolicyResponse) String() string {
 func (*SetImagePolicyResponse) ProtoMessage() {}
 
 func (x *SetImagePolicyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[103]
+	mi := &file_shoal_v1_control_proto_msgTypes[104]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7302,7 +7452,7 @@ func (x *SetImagePolicyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetImagePolicyResponse.ProtoReflect.Descriptor instead.
 func (*SetImagePolicyResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{103}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{104}
 }
 
 func (x *SetImagePolicyResponse) GetPolicy() *ImagePolicy {
@@ -7321,7 +7471,7 @@ type GetRegistryLoginRequest struct {
 
 func (x *GetRegistryLoginRequest) Reset() {
 	*x = GetRegistryLoginRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[104]
+	mi := &file_shoal_v1_control_proto_msgTypes[105]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7333,7 +7483,7 @@ func (x *GetRegistryLoginRequest) String() string {
 func (*GetRegistryLoginRequest) ProtoMessage() {}
 
 func (x *GetRegistryLoginRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[104]
+	mi := &file_shoal_v1_control_proto_msgTypes[105]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7346,7 +7496,7 @@ func (x *GetRegistryLoginRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetRegistryLoginRequest.ProtoReflect.Descriptor instead.
 func (*GetRegistryLoginRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{104}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{105}
 }
 
 // GetRegistryLoginResponse answers GetRegistryLogin.
@@ -7361,7 +7511,7 @@ type GetRegistryLoginResponse struct {
 
 func (x *GetRegistryLoginResponse) Reset() {
 	*x = GetRegistryLoginResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[105]
+	mi := &file_shoal_v1_control_proto_msgTypes[106]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7373,7 +7523,7 @@ func (x *GetRegistryLoginResponse) String() string {
 func (*GetRegistryLoginResponse) ProtoMessage() {}
 
 func (x *GetRegistryLoginResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[105]
+	mi := &file_shoal_v1_control_proto_msgTypes[106]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7386,7 +7536,7 @@ func (x *GetRegistryLoginResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetRegistryLoginResponse.ProtoReflect.Descriptor instead.
 func (*GetRegistryLoginResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{105}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{106}
 }
 
 func (x *GetRegistryLoginResponse) GetAddress() string {
@@ -7421,7 +7571,7 @@ type PushImageRequest struct {
 
 func (x *PushImageRequest) Reset() {
 	*x = PushImageRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[106]
+	mi := &file_shoal_v1_control_proto_msgTypes[107]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7433,7 +7583,7 @@ func (x *PushImageRequest) String() string {
 func (*PushImageRequest) ProtoMessage() {}
 
 func (x *PushImageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[106]
+	mi := &file_shoal_v1_control_proto_msgTypes[107]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7446,7 +7596,7 @@ func (x *PushImageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PushImageRequest.ProtoReflect.Descriptor instead.
 func (*PushImageRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{106}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{107}
 }
 
 func (x *PushImageRequest) GetRef() string {
@@ -7477,7 +7627,7 @@ type PushImageResponse struct {
 
 func (x *PushImageResponse) Reset() {
 	*x = PushImageResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[107]
+	mi := &file_shoal_v1_control_proto_msgTypes[108]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7489,7 +7639,7 @@ func (x *PushImageResponse) String() string {
 func (*PushImageResponse) ProtoMessage() {}
 
 func (x *PushImageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[107]
+	mi := &file_shoal_v1_control_proto_msgTypes[108]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7502,7 +7652,7 @@ func (x *PushImageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PushImageResponse.ProtoReflect.Descriptor instead.
 func (*PushImageResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{107}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{108}
 }
 
 func (x *PushImageResponse) GetWhat() isPushImageResponse_What {
@@ -7556,7 +7706,7 @@ type PullImageRequest struct {
 
 func (x *PullImageRequest) Reset() {
 	*x = PullImageRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[108]
+	mi := &file_shoal_v1_control_proto_msgTypes[109]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7568,7 +7718,7 @@ func (x *PullImageRequest) String() string {
 func (*PullImageRequest) ProtoMessage() {}
 
 func (x *PullImageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[108]
+	mi := &file_shoal_v1_control_proto_msgTypes[109]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7581,7 +7731,7 @@ func (x *PullImageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PullImageRequest.ProtoReflect.Descriptor instead.
 func (*PullImageRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{108}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{109}
 }
 
 func (x *PullImageRequest) GetRef() string {
@@ -7605,7 +7755,7 @@ type PullImageResponse struct {
 
 func (x *PullImageResponse) Reset() {
 	*x = PullImageResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[109]
+	mi := &file_shoal_v1_control_proto_msgTypes[110]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7617,7 +7767,7 @@ func (x *PullImageResponse) String() string {
 func (*PullImageResponse) ProtoMessage() {}
 
 func (x *PullImageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[109]
+	mi := &file_shoal_v1_control_proto_msgTypes[110]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7630,7 +7780,7 @@ func (x *PullImageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PullImageResponse.ProtoReflect.Descriptor instead.
 func (*PullImageResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{109}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{110}
 }
 
 func (x *PullImageResponse) GetWhat() isPullImageResponse_What {
@@ -7690,7 +7840,7 @@ type ImportImageRequest struct {
 
 func (x *ImportImageRequest) Reset() {
 	*x = ImportImageRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[110]
+	mi := &file_shoal_v1_control_proto_msgTypes[111]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7702,7 +7852,7 @@ func (x *ImportImageRequest) String() string {
 func (*ImportImageRequest) ProtoMessage() {}
 
 func (x *ImportImageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[110]
+	mi := &file_shoal_v1_control_proto_msgTypes[111]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7715,7 +7865,7 @@ func (x *ImportImageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImportImageRequest.ProtoReflect.Descriptor instead.
 func (*ImportImageRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{110}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{111}
 }
 
 func (x *ImportImageRequest) GetWhat() isImportImageRequest_What {
@@ -7784,7 +7934,7 @@ type ImportStart struct {
 
 func (x *ImportStart) Reset() {
 	*x = ImportStart{}
-	mi := &file_shoal_v1_control_proto_msgTypes[111]
+	mi := &file_shoal_v1_control_proto_msgTypes[112]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7796,7 +7946,7 @@ func (x *ImportStart) String() string {
 func (*ImportStart) ProtoMessage() {}
 
 func (x *ImportStart) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[111]
+	mi := &file_shoal_v1_control_proto_msgTypes[112]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7809,7 +7959,7 @@ func (x *ImportStart) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImportStart.ProtoReflect.Descriptor instead.
 func (*ImportStart) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{111}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{112}
 }
 
 func (x *ImportStart) GetAs() string {
@@ -7833,7 +7983,7 @@ type ImportImageResponse struct {
 
 func (x *ImportImageResponse) Reset() {
 	*x = ImportImageResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[112]
+	mi := &file_shoal_v1_control_proto_msgTypes[113]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7845,7 +7995,7 @@ func (x *ImportImageResponse) String() string {
 func (*ImportImageResponse) ProtoMessage() {}
 
 func (x *ImportImageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[112]
+	mi := &file_shoal_v1_control_proto_msgTypes[113]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7858,7 +8008,7 @@ func (x *ImportImageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImportImageResponse.ProtoReflect.Descriptor instead.
 func (*ImportImageResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{112}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{113}
 }
 
 func (x *ImportImageResponse) GetWhat() isImportImageResponse_What {
@@ -7914,7 +8064,7 @@ type ExportImageRequest struct {
 
 func (x *ExportImageRequest) Reset() {
 	*x = ExportImageRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[113]
+	mi := &file_shoal_v1_control_proto_msgTypes[114]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7926,7 +8076,7 @@ func (x *ExportImageRequest) String() string {
 func (*ExportImageRequest) ProtoMessage() {}
 
 func (x *ExportImageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[113]
+	mi := &file_shoal_v1_control_proto_msgTypes[114]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7939,7 +8089,7 @@ func (x *ExportImageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExportImageRequest.ProtoReflect.Descriptor instead.
 func (*ExportImageRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{113}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{114}
 }
 
 func (x *ExportImageRequest) GetRef() string {
@@ -7978,7 +8128,7 @@ type ExportImageResponse struct {
 
 func (x *ExportImageResponse) Reset() {
 	*x = ExportImageResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[114]
+	mi := &file_shoal_v1_control_proto_msgTypes[115]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7990,7 +8140,7 @@ func (x *ExportImageResponse) String() string {
 func (*ExportImageResponse) ProtoMessage() {}
 
 func (x *ExportImageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[114]
+	mi := &file_shoal_v1_control_proto_msgTypes[115]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8003,7 +8153,7 @@ func (x *ExportImageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExportImageResponse.ProtoReflect.Descriptor instead.
 func (*ExportImageResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{114}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{115}
 }
 
 func (x *ExportImageResponse) GetWhat() isExportImageResponse_What {
@@ -8084,7 +8234,7 @@ type PortRow struct {
 
 func (x *PortRow) Reset() {
 	*x = PortRow{}
-	mi := &file_shoal_v1_control_proto_msgTypes[115]
+	mi := &file_shoal_v1_control_proto_msgTypes[116]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8096,7 +8246,7 @@ func (x *PortRow) String() string {
 func (*PortRow) ProtoMessage() {}
 
 func (x *PortRow) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[115]
+	mi := &file_shoal_v1_control_proto_msgTypes[116]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8109,7 +8259,7 @@ func (x *PortRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PortRow.ProtoReflect.Descriptor instead.
 func (*PortRow) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{115}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{116}
 }
 
 func (x *PortRow) GetPort() uint32 {
@@ -8212,7 +8362,7 @@ type ListPortsRequest struct {
 
 func (x *ListPortsRequest) Reset() {
 	*x = ListPortsRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[116]
+	mi := &file_shoal_v1_control_proto_msgTypes[117]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8224,7 +8374,7 @@ func (x *ListPortsRequest) String() string {
 func (*ListPortsRequest) ProtoMessage() {}
 
 func (x *ListPortsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[116]
+	mi := &file_shoal_v1_control_proto_msgTypes[117]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8237,7 +8387,7 @@ func (x *ListPortsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPortsRequest.ProtoReflect.Descriptor instead.
 func (*ListPortsRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{116}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{117}
 }
 
 // ListPortsResponse answers ListPorts.
@@ -8251,7 +8401,7 @@ type ListPortsResponse struct {
 
 func (x *ListPortsResponse) Reset() {
 	*x = ListPortsResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[117]
+	mi := &file_shoal_v1_control_proto_msgTypes[118]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8263,7 +8413,7 @@ func (x *ListPortsResponse) String() string {
 func (*ListPortsResponse) ProtoMessage() {}
 
 func (x *ListPortsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[117]
+	mi := &file_shoal_v1_control_proto_msgTypes[118]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8276,7 +8426,7 @@ func (x *ListPortsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPortsResponse.ProtoReflect.Descriptor instead.
 func (*ListPortsResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{117}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{118}
 }
 
 func (x *ListPortsResponse) GetPorts() []*PortRow {
@@ -8312,7 +8462,7 @@ type ReachRow struct {
 
 func (x *ReachRow) Reset() {
 	*x = ReachRow{}
-	mi := &file_shoal_v1_control_proto_msgTypes[118]
+	mi := &file_shoal_v1_control_proto_msgTypes[119]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8324,7 +8474,7 @@ func (x *ReachRow) String() string {
 func (*ReachRow) ProtoMessage() {}
 
 func (x *ReachRow) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[118]
+	mi := &file_shoal_v1_control_proto_msgTypes[119]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8337,7 +8487,7 @@ func (x *ReachRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReachRow.ProtoReflect.Descriptor instead.
 func (*ReachRow) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{118}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{119}
 }
 
 func (x *ReachRow) GetReplica() string {
@@ -8420,7 +8570,7 @@ type ListReachRequest struct {
 
 func (x *ListReachRequest) Reset() {
 	*x = ListReachRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[119]
+	mi := &file_shoal_v1_control_proto_msgTypes[120]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8432,7 +8582,7 @@ func (x *ListReachRequest) String() string {
 func (*ListReachRequest) ProtoMessage() {}
 
 func (x *ListReachRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[119]
+	mi := &file_shoal_v1_control_proto_msgTypes[120]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8445,7 +8595,7 @@ func (x *ListReachRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListReachRequest.ProtoReflect.Descriptor instead.
 func (*ListReachRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{119}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{120}
 }
 
 func (x *ListReachRequest) GetService() string {
@@ -8466,7 +8616,7 @@ type ListReachResponse struct {
 
 func (x *ListReachResponse) Reset() {
 	*x = ListReachResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[120]
+	mi := &file_shoal_v1_control_proto_msgTypes[121]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8478,7 +8628,7 @@ func (x *ListReachResponse) String() string {
 func (*ListReachResponse) ProtoMessage() {}
 
 func (x *ListReachResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[120]
+	mi := &file_shoal_v1_control_proto_msgTypes[121]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8491,7 +8641,7 @@ func (x *ListReachResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListReachResponse.ProtoReflect.Descriptor instead.
 func (*ListReachResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{120}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{121}
 }
 
 func (x *ListReachResponse) GetReplicas() []*ReachRow {
@@ -8522,7 +8672,7 @@ type NetworkRow struct {
 
 func (x *NetworkRow) Reset() {
 	*x = NetworkRow{}
-	mi := &file_shoal_v1_control_proto_msgTypes[121]
+	mi := &file_shoal_v1_control_proto_msgTypes[122]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8534,7 +8684,7 @@ func (x *NetworkRow) String() string {
 func (*NetworkRow) ProtoMessage() {}
 
 func (x *NetworkRow) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[121]
+	mi := &file_shoal_v1_control_proto_msgTypes[122]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8547,7 +8697,7 @@ func (x *NetworkRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NetworkRow.ProtoReflect.Descriptor instead.
 func (*NetworkRow) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{121}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{122}
 }
 
 func (x *NetworkRow) GetName() string {
@@ -8594,7 +8744,7 @@ type NetworkService struct {
 
 func (x *NetworkService) Reset() {
 	*x = NetworkService{}
-	mi := &file_shoal_v1_control_proto_msgTypes[122]
+	mi := &file_shoal_v1_control_proto_msgTypes[123]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8606,7 +8756,7 @@ func (x *NetworkService) String() string {
 func (*NetworkService) ProtoMessage() {}
 
 func (x *NetworkService) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[122]
+	mi := &file_shoal_v1_control_proto_msgTypes[123]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8619,7 +8769,7 @@ func (x *NetworkService) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NetworkService.ProtoReflect.Descriptor instead.
 func (*NetworkService) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{122}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{123}
 }
 
 func (x *NetworkService) GetService() string {
@@ -8681,7 +8831,7 @@ type ListNetworksRequest struct {
 
 func (x *ListNetworksRequest) Reset() {
 	*x = ListNetworksRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[123]
+	mi := &file_shoal_v1_control_proto_msgTypes[124]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8693,7 +8843,7 @@ func (x *ListNetworksRequest) String() string {
 func (*ListNetworksRequest) ProtoMessage() {}
 
 func (x *ListNetworksRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[123]
+	mi := &file_shoal_v1_control_proto_msgTypes[124]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8706,7 +8856,7 @@ func (x *ListNetworksRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListNetworksRequest.ProtoReflect.Descriptor instead.
 func (*ListNetworksRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{123}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{124}
 }
 
 func (x *ListNetworksRequest) GetNetwork() string {
@@ -8727,7 +8877,7 @@ type ListNetworksResponse struct {
 
 func (x *ListNetworksResponse) Reset() {
 	*x = ListNetworksResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[124]
+	mi := &file_shoal_v1_control_proto_msgTypes[125]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8739,7 +8889,7 @@ func (x *ListNetworksResponse) String() string {
 func (*ListNetworksResponse) ProtoMessage() {}
 
 func (x *ListNetworksResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[124]
+	mi := &file_shoal_v1_control_proto_msgTypes[125]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8752,7 +8902,7 @@ func (x *ListNetworksResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListNetworksResponse.ProtoReflect.Descriptor instead.
 func (*ListNetworksResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{124}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{125}
 }
 
 func (x *ListNetworksResponse) GetNetworks() []*NetworkRow {
@@ -8784,7 +8934,7 @@ type ForwardRequest struct {
 
 func (x *ForwardRequest) Reset() {
 	*x = ForwardRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[125]
+	mi := &file_shoal_v1_control_proto_msgTypes[126]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8796,7 +8946,7 @@ func (x *ForwardRequest) String() string {
 func (*ForwardRequest) ProtoMessage() {}
 
 func (x *ForwardRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[125]
+	mi := &file_shoal_v1_control_proto_msgTypes[126]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8809,7 +8959,7 @@ func (x *ForwardRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForwardRequest.ProtoReflect.Descriptor instead.
 func (*ForwardRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{125}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{126}
 }
 
 func (x *ForwardRequest) GetWhat() isForwardRequest_What {
@@ -8880,7 +9030,7 @@ type ForwardStart struct {
 
 func (x *ForwardStart) Reset() {
 	*x = ForwardStart{}
-	mi := &file_shoal_v1_control_proto_msgTypes[126]
+	mi := &file_shoal_v1_control_proto_msgTypes[127]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8892,7 +9042,7 @@ func (x *ForwardStart) String() string {
 func (*ForwardStart) ProtoMessage() {}
 
 func (x *ForwardStart) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[126]
+	mi := &file_shoal_v1_control_proto_msgTypes[127]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8905,7 +9055,7 @@ func (x *ForwardStart) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForwardStart.ProtoReflect.Descriptor instead.
 func (*ForwardStart) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{126}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{127}
 }
 
 func (x *ForwardStart) GetService() string {
@@ -8943,7 +9093,7 @@ type ForwardResponse struct {
 
 func (x *ForwardResponse) Reset() {
 	*x = ForwardResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[127]
+	mi := &file_shoal_v1_control_proto_msgTypes[128]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8955,7 +9105,7 @@ func (x *ForwardResponse) String() string {
 func (*ForwardResponse) ProtoMessage() {}
 
 func (x *ForwardResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[127]
+	mi := &file_shoal_v1_control_proto_msgTypes[128]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8968,7 +9118,7 @@ func (x *ForwardResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForwardResponse.ProtoReflect.Descriptor instead.
 func (*ForwardResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{127}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{128}
 }
 
 func (x *ForwardResponse) GetWhat() isForwardResponse_What {
@@ -9026,7 +9176,7 @@ type AutoscaleRow_Metric struct {
 
 func (x *AutoscaleRow_Metric) Reset() {
 	*x = AutoscaleRow_Metric{}
-	mi := &file_shoal_v1_control_proto_msgTypes[129]
+	mi := &file_shoal_v1_control_proto_msgTypes[130]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9038,7 +9188,7 @@ func (x *AutoscaleRow_Metric) String() string {
 func (*AutoscaleRow_Metric) ProtoMessage() {}
 
 func (x *AutoscaleRow_Metric) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[129]
+	mi := &file_shoal_v1_control_proto_msgTypes[130]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9319,7 +9469,7 @@ const file_shoal_v1_control_proto_rawDesc = "" +
 	"\x12GetRolloutResponse\x121\n" +
 	"\arollout\x18\x01 \x01(\v2\x17.shoal.v1.RolloutStatusR\arollout\x12/\n" +
 	"\ahistory\x18\x02 \x03(\v2\x15.shoal.v1.RevisionRowR\ahistory\x121\n" +
-	"\tfreshness\x18\x03 \x01(\v2\x13.shoal.v1.FreshnessR\tfreshness\"\x88\x06\n" +
+	"\tfreshness\x18\x03 \x01(\v2\x13.shoal.v1.FreshnessR\tfreshness\"\xbc\x06\n" +
 	"\rRolloutStatus\x12\x18\n" +
 	"\aservice\x18\x01 \x01(\tR\aservice\x120\n" +
 	"\brevision\x18\x02 \x01(\v2\x14.shoal.v1.RevisionIDR\brevision\x12\x14\n" +
@@ -9346,7 +9496,23 @@ const file_shoal_v1_control_proto_rawDesc = "" +
 	"\bundo_why\x18\x14 \x01(\tR\aundoWhy\x120\n" +
 	"\brestores\x18\x15 \x01(\v2\x14.shoal.v1.RevisionIDR\brestores\x126\n" +
 	"\baccepted\x18\x16 \x01(\v2\x1a.google.protobuf.TimestampR\baccepted\x122\n" +
-	"\x15promote_after_seconds\x18\x17 \x01(\x01R\x13promoteAfterSeconds\"\xa1\x02\n" +
+	"\x15promote_after_seconds\x18\x17 \x01(\x01R\x13promoteAfterSeconds\x122\n" +
+	"\afailure\x18\x18 \x01(\v2\x18.shoal.v1.ReplicaFailureR\afailure\"\xff\x02\n" +
+	"\x0eReplicaFailure\x12\x18\n" +
+	"\aservice\x18\x01 \x01(\tR\aservice\x12\x12\n" +
+	"\x04slot\x18\x02 \x01(\x05R\x04slot\x12#\n" +
+	"\x04peer\x18\x03 \x01(\v2\x0f.shoal.v1.PlaceR\x04peer\x12\x18\n" +
+	"\areplica\x18\x04 \x01(\tR\areplica\x120\n" +
+	"\brevision\x18\x05 \x01(\v2\x14.shoal.v1.RevisionIDR\brevision\x12#\n" +
+	"\rafter_seconds\x18\x06 \x01(\x01R\fafterSeconds\x12\x16\n" +
+	"\x06reason\x18\a \x01(\tR\x06reason\x12\x12\n" +
+	"\x04text\x18\b \x01(\tR\x04text\x12.\n" +
+	"\x04time\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12\x14\n" +
+	"\x05check\x18\n" +
+	" \x01(\tR\x05check\x12\x1d\n" +
+	"\n" +
+	"last_lines\x18\v \x03(\tR\tlastLines\x12\x18\n" +
+	"\amissing\x18\f \x01(\tR\amissing\"\xd5\x02\n" +
 	"\vRevisionRow\x120\n" +
 	"\brevision\x18\x01 \x01(\v2\x14.shoal.v1.RevisionIDR\brevision\x126\n" +
 	"\baccepted\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\baccepted\x12\x1f\n" +
@@ -9355,7 +9521,8 @@ const file_shoal_v1_control_proto_rawDesc = "" +
 	"\x06digest\x18\x05 \x01(\tR\x06digest\x12\x14\n" +
 	"\x05state\x18\x06 \x01(\tR\x05state\x12\x10\n" +
 	"\x03why\x18\a \x01(\tR\x03why\x121\n" +
-	"\tundone_by\x18\b \x01(\v2\x14.shoal.v1.RevisionIDR\bundoneBy\"\xf6\x02\n" +
+	"\tundone_by\x18\b \x01(\v2\x14.shoal.v1.RevisionIDR\bundoneBy\x122\n" +
+	"\afailure\x18\t \x01(\v2\x18.shoal.v1.ReplicaFailureR\afailure\"\xf6\x02\n" +
 	"\x11ChangePeerRequest\x12\x12\n" +
 	"\x04peer\x18\x01 \x01(\tR\x04peer\x12\x16\n" +
 	"\x06change\x18\x02 \x01(\tR\x06change\x12\x12\n" +
@@ -9874,7 +10041,7 @@ func file_shoal_v1_control_proto_rawDescGZIP() []byte {
 	return file_shoal_v1_control_proto_rawDescData
 }
 
-var file_shoal_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 138)
+var file_shoal_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 139)
 var file_shoal_v1_control_proto_goTypes = []any{
 	(*ErrorDetail)(nil),              // 0: shoal.v1.ErrorDetail
 	(*Freshness)(nil),                // 1: shoal.v1.Freshness
@@ -9901,155 +10068,156 @@ var file_shoal_v1_control_proto_goTypes = []any{
 	(*GetRolloutRequest)(nil),        // 22: shoal.v1.GetRolloutRequest
 	(*GetRolloutResponse)(nil),       // 23: shoal.v1.GetRolloutResponse
 	(*RolloutStatus)(nil),            // 24: shoal.v1.RolloutStatus
-	(*RevisionRow)(nil),              // 25: shoal.v1.RevisionRow
-	(*ChangePeerRequest)(nil),        // 26: shoal.v1.ChangePeerRequest
-	(*ChangePeerResponse)(nil),       // 27: shoal.v1.ChangePeerResponse
-	(*WatchPeerRequest)(nil),         // 28: shoal.v1.WatchPeerRequest
-	(*WatchPeerResponse)(nil),        // 29: shoal.v1.WatchPeerResponse
-	(*HeldSlot)(nil),                 // 30: shoal.v1.HeldSlot
-	(*ExplainServiceRequest)(nil),    // 31: shoal.v1.ExplainServiceRequest
-	(*ExplainServiceResponse)(nil),   // 32: shoal.v1.ExplainServiceResponse
-	(*ExplainedSlot)(nil),            // 33: shoal.v1.ExplainedSlot
-	(*CopyFromRequest)(nil),          // 34: shoal.v1.CopyFromRequest
-	(*CopyFromResponse)(nil),         // 35: shoal.v1.CopyFromResponse
-	(*CopyToRequest)(nil),            // 36: shoal.v1.CopyToRequest
-	(*CopyToResponse)(nil),           // 37: shoal.v1.CopyToResponse
-	(*WatchUsageRequest)(nil),        // 38: shoal.v1.WatchUsageRequest
-	(*WatchUsageResponse)(nil),       // 39: shoal.v1.WatchUsageResponse
-	(*PeerUsage)(nil),                // 40: shoal.v1.PeerUsage
-	(*UsedReplica)(nil),              // 41: shoal.v1.UsedReplica
-	(*RunDoctorRequest)(nil),         // 42: shoal.v1.RunDoctorRequest
-	(*RunDoctorResponse)(nil),        // 43: shoal.v1.RunDoctorResponse
-	(*GetDebugRequest)(nil),          // 44: shoal.v1.GetDebugRequest
-	(*GetDebugResponse)(nil),         // 45: shoal.v1.GetDebugResponse
-	(*GetMetricsRequest)(nil),        // 46: shoal.v1.GetMetricsRequest
-	(*GetMetricsResponse)(nil),       // 47: shoal.v1.GetMetricsResponse
-	(*ListServicesRequest)(nil),      // 48: shoal.v1.ListServicesRequest
-	(*ListServicesResponse)(nil),     // 49: shoal.v1.ListServicesResponse
-	(*ListReplicasRequest)(nil),      // 50: shoal.v1.ListReplicasRequest
-	(*ListReplicasResponse)(nil),     // 51: shoal.v1.ListReplicasResponse
-	(*InspectServiceRequest)(nil),    // 52: shoal.v1.InspectServiceRequest
-	(*InspectServiceResponse)(nil),   // 53: shoal.v1.InspectServiceResponse
-	(*WishConflict)(nil),             // 54: shoal.v1.WishConflict
-	(*Verdict)(nil),                  // 55: shoal.v1.Verdict
-	(*ListPeersRequest)(nil),         // 56: shoal.v1.ListPeersRequest
-	(*ListPeersResponse)(nil),        // 57: shoal.v1.ListPeersResponse
-	(*InspectPeerRequest)(nil),       // 58: shoal.v1.InspectPeerRequest
-	(*InspectPeerResponse)(nil),      // 59: shoal.v1.InspectPeerResponse
-	(*PeerMark)(nil),                 // 60: shoal.v1.PeerMark
-	(*PeerEdit)(nil),                 // 61: shoal.v1.PeerEdit
-	(*WatchRequest)(nil),             // 62: shoal.v1.WatchRequest
-	(*WatchResponse)(nil),            // 63: shoal.v1.WatchResponse
-	(*ServiceProgress)(nil),          // 64: shoal.v1.ServiceProgress
-	(*StreamLogsRequest)(nil),        // 65: shoal.v1.StreamLogsRequest
-	(*StreamLogsResponse)(nil),       // 66: shoal.v1.StreamLogsResponse
-	(*LogRow)(nil),                   // 67: shoal.v1.LogRow
-	(*LostHolder)(nil),               // 68: shoal.v1.LostHolder
-	(*StreamEventsRequest)(nil),      // 69: shoal.v1.StreamEventsRequest
-	(*StreamEventsResponse)(nil),     // 70: shoal.v1.StreamEventsResponse
-	(*EventRow)(nil),                 // 71: shoal.v1.EventRow
-	(*GetStatusRequest)(nil),         // 72: shoal.v1.GetStatusRequest
-	(*GetStatusResponse)(nil),        // 73: shoal.v1.GetStatusResponse
-	(*StoreStatus)(nil),              // 74: shoal.v1.StoreStatus
-	(*InitRequest)(nil),              // 75: shoal.v1.InitRequest
-	(*InitResponse)(nil),             // 76: shoal.v1.InitResponse
-	(*JoinRequest)(nil),              // 77: shoal.v1.JoinRequest
-	(*JoinResponse)(nil),             // 78: shoal.v1.JoinResponse
-	(*LeaveRequest)(nil),             // 79: shoal.v1.LeaveRequest
-	(*LeaveResponse)(nil),            // 80: shoal.v1.LeaveResponse
-	(*CreateTokenRequest)(nil),       // 81: shoal.v1.CreateTokenRequest
-	(*CreateTokenResponse)(nil),      // 82: shoal.v1.CreateTokenResponse
-	(*ListTokensRequest)(nil),        // 83: shoal.v1.ListTokensRequest
-	(*ListTokensResponse)(nil),       // 84: shoal.v1.ListTokensResponse
-	(*RevokeTokenRequest)(nil),       // 85: shoal.v1.RevokeTokenRequest
-	(*RevokeTokenResponse)(nil),      // 86: shoal.v1.RevokeTokenResponse
-	(*ImageRow)(nil),                 // 87: shoal.v1.ImageRow
-	(*ImageBlob)(nil),                // 88: shoal.v1.ImageBlob
-	(*MoveProgress)(nil),             // 89: shoal.v1.MoveProgress
-	(*MovedImages)(nil),              // 90: shoal.v1.MovedImages
-	(*ListImagesRequest)(nil),        // 91: shoal.v1.ListImagesRequest
-	(*ListImagesResponse)(nil),       // 92: shoal.v1.ListImagesResponse
-	(*InspectImageRequest)(nil),      // 93: shoal.v1.InspectImageRequest
-	(*InspectImageResponse)(nil),     // 94: shoal.v1.InspectImageResponse
-	(*ChangeImageRequest)(nil),       // 95: shoal.v1.ChangeImageRequest
-	(*ChangeImageResponse)(nil),      // 96: shoal.v1.ChangeImageResponse
-	(*CollectImagesRequest)(nil),     // 97: shoal.v1.CollectImagesRequest
-	(*CollectImagesResponse)(nil),    // 98: shoal.v1.CollectImagesResponse
-	(*ImagePolicy)(nil),              // 99: shoal.v1.ImagePolicy
-	(*GetImagePolicyRequest)(nil),    // 100: shoal.v1.GetImagePolicyRequest
-	(*GetImagePolicyResponse)(nil),   // 101: shoal.v1.GetImagePolicyResponse
-	(*SetImagePolicyRequest)(nil),    // 102: shoal.v1.SetImagePolicyRequest
-	(*SetImagePolicyResponse)(nil),   // 103: shoal.v1.SetImagePolicyResponse
-	(*GetRegistryLoginRequest)(nil),  // 104: shoal.v1.GetRegistryLoginRequest
-	(*GetRegistryLoginResponse)(nil), // 105: shoal.v1.GetRegistryLoginResponse
-	(*PushImageRequest)(nil),         // 106: shoal.v1.PushImageRequest
-	(*PushImageResponse)(nil),        // 107: shoal.v1.PushImageResponse
-	(*PullImageRequest)(nil),         // 108: shoal.v1.PullImageRequest
-	(*PullImageResponse)(nil),        // 109: shoal.v1.PullImageResponse
-	(*ImportImageRequest)(nil),       // 110: shoal.v1.ImportImageRequest
-	(*ImportStart)(nil),              // 111: shoal.v1.ImportStart
-	(*ImportImageResponse)(nil),      // 112: shoal.v1.ImportImageResponse
-	(*ExportImageRequest)(nil),       // 113: shoal.v1.ExportImageRequest
-	(*ExportImageResponse)(nil),      // 114: shoal.v1.ExportImageResponse
-	(*PortRow)(nil),                  // 115: shoal.v1.PortRow
-	(*ListPortsRequest)(nil),         // 116: shoal.v1.ListPortsRequest
-	(*ListPortsResponse)(nil),        // 117: shoal.v1.ListPortsResponse
-	(*ReachRow)(nil),                 // 118: shoal.v1.ReachRow
-	(*ListReachRequest)(nil),         // 119: shoal.v1.ListReachRequest
-	(*ListReachResponse)(nil),        // 120: shoal.v1.ListReachResponse
-	(*NetworkRow)(nil),               // 121: shoal.v1.NetworkRow
-	(*NetworkService)(nil),           // 122: shoal.v1.NetworkService
-	(*ListNetworksRequest)(nil),      // 123: shoal.v1.ListNetworksRequest
-	(*ListNetworksResponse)(nil),     // 124: shoal.v1.ListNetworksResponse
-	(*ForwardRequest)(nil),           // 125: shoal.v1.ForwardRequest
-	(*ForwardStart)(nil),             // 126: shoal.v1.ForwardStart
-	(*ForwardResponse)(nil),          // 127: shoal.v1.ForwardResponse
-	nil,                              // 128: shoal.v1.ServiceRow.LabelsEntry
-	(*AutoscaleRow_Metric)(nil),      // 129: shoal.v1.AutoscaleRow.Metric
-	nil,                              // 130: shoal.v1.PeerRow.LabelsEntry
-	nil,                              // 131: shoal.v1.DeployRequest.IfRevisionEntry
-	nil,                              // 132: shoal.v1.DeployRequest.RemoveEntry
-	nil,                              // 133: shoal.v1.ChangePeerRequest.SetLabelsEntry
-	nil,                              // 134: shoal.v1.StoreStatus.RefusedEntry
-	nil,                              // 135: shoal.v1.InitRequest.LabelsEntry
-	nil,                              // 136: shoal.v1.JoinRequest.LabelsEntry
-	nil,                              // 137: shoal.v1.PortRow.RefusedEntry
-	(*RevisionID)(nil),               // 138: shoal.v1.RevisionID
-	(*Port)(nil),                     // 139: shoal.v1.Port
-	(*timestamppb.Timestamp)(nil),    // 140: google.protobuf.Timestamp
-	(*PortBinding)(nil),              // 141: shoal.v1.PortBinding
-	(*Resources)(nil),                // 142: shoal.v1.Resources
-	(*Spec)(nil),                     // 143: shoal.v1.Spec
-	(*Target)(nil),                   // 144: shoal.v1.Target
-	(*CopyChunk)(nil),                // 145: shoal.v1.CopyChunk
-	(*CopyStart)(nil),                // 146: shoal.v1.CopyStart
-	(*DoctorCheck)(nil),              // 147: shoal.v1.DoctorCheck
-	(*ExecRequest)(nil),              // 148: shoal.v1.ExecRequest
-	(*ExecResponse)(nil),             // 149: shoal.v1.ExecResponse
+	(*ReplicaFailure)(nil),           // 25: shoal.v1.ReplicaFailure
+	(*RevisionRow)(nil),              // 26: shoal.v1.RevisionRow
+	(*ChangePeerRequest)(nil),        // 27: shoal.v1.ChangePeerRequest
+	(*ChangePeerResponse)(nil),       // 28: shoal.v1.ChangePeerResponse
+	(*WatchPeerRequest)(nil),         // 29: shoal.v1.WatchPeerRequest
+	(*WatchPeerResponse)(nil),        // 30: shoal.v1.WatchPeerResponse
+	(*HeldSlot)(nil),                 // 31: shoal.v1.HeldSlot
+	(*ExplainServiceRequest)(nil),    // 32: shoal.v1.ExplainServiceRequest
+	(*ExplainServiceResponse)(nil),   // 33: shoal.v1.ExplainServiceResponse
+	(*ExplainedSlot)(nil),            // 34: shoal.v1.ExplainedSlot
+	(*CopyFromRequest)(nil),          // 35: shoal.v1.CopyFromRequest
+	(*CopyFromResponse)(nil),         // 36: shoal.v1.CopyFromResponse
+	(*CopyToRequest)(nil),            // 37: shoal.v1.CopyToRequest
+	(*CopyToResponse)(nil),           // 38: shoal.v1.CopyToResponse
+	(*WatchUsageRequest)(nil),        // 39: shoal.v1.WatchUsageRequest
+	(*WatchUsageResponse)(nil),       // 40: shoal.v1.WatchUsageResponse
+	(*PeerUsage)(nil),                // 41: shoal.v1.PeerUsage
+	(*UsedReplica)(nil),              // 42: shoal.v1.UsedReplica
+	(*RunDoctorRequest)(nil),         // 43: shoal.v1.RunDoctorRequest
+	(*RunDoctorResponse)(nil),        // 44: shoal.v1.RunDoctorResponse
+	(*GetDebugRequest)(nil),          // 45: shoal.v1.GetDebugRequest
+	(*GetDebugResponse)(nil),         // 46: shoal.v1.GetDebugResponse
+	(*GetMetricsRequest)(nil),        // 47: shoal.v1.GetMetricsRequest
+	(*GetMetricsResponse)(nil),       // 48: shoal.v1.GetMetricsResponse
+	(*ListServicesRequest)(nil),      // 49: shoal.v1.ListServicesRequest
+	(*ListServicesResponse)(nil),     // 50: shoal.v1.ListServicesResponse
+	(*ListReplicasRequest)(nil),      // 51: shoal.v1.ListReplicasRequest
+	(*ListReplicasResponse)(nil),     // 52: shoal.v1.ListReplicasResponse
+	(*InspectServiceRequest)(nil),    // 53: shoal.v1.InspectServiceRequest
+	(*InspectServiceResponse)(nil),   // 54: shoal.v1.InspectServiceResponse
+	(*WishConflict)(nil),             // 55: shoal.v1.WishConflict
+	(*Verdict)(nil),                  // 56: shoal.v1.Verdict
+	(*ListPeersRequest)(nil),         // 57: shoal.v1.ListPeersRequest
+	(*ListPeersResponse)(nil),        // 58: shoal.v1.ListPeersResponse
+	(*InspectPeerRequest)(nil),       // 59: shoal.v1.InspectPeerRequest
+	(*InspectPeerResponse)(nil),      // 60: shoal.v1.InspectPeerResponse
+	(*PeerMark)(nil),                 // 61: shoal.v1.PeerMark
+	(*PeerEdit)(nil),                 // 62: shoal.v1.PeerEdit
+	(*WatchRequest)(nil),             // 63: shoal.v1.WatchRequest
+	(*WatchResponse)(nil),            // 64: shoal.v1.WatchResponse
+	(*ServiceProgress)(nil),          // 65: shoal.v1.ServiceProgress
+	(*StreamLogsRequest)(nil),        // 66: shoal.v1.StreamLogsRequest
+	(*StreamLogsResponse)(nil),       // 67: shoal.v1.StreamLogsResponse
+	(*LogRow)(nil),                   // 68: shoal.v1.LogRow
+	(*LostHolder)(nil),               // 69: shoal.v1.LostHolder
+	(*StreamEventsRequest)(nil),      // 70: shoal.v1.StreamEventsRequest
+	(*StreamEventsResponse)(nil),     // 71: shoal.v1.StreamEventsResponse
+	(*EventRow)(nil),                 // 72: shoal.v1.EventRow
+	(*GetStatusRequest)(nil),         // 73: shoal.v1.GetStatusRequest
+	(*GetStatusResponse)(nil),        // 74: shoal.v1.GetStatusResponse
+	(*StoreStatus)(nil),              // 75: shoal.v1.StoreStatus
+	(*InitRequest)(nil),              // 76: shoal.v1.InitRequest
+	(*InitResponse)(nil),             // 77: shoal.v1.InitResponse
+	(*JoinRequest)(nil),              // 78: shoal.v1.JoinRequest
+	(*JoinResponse)(nil),             // 79: shoal.v1.JoinResponse
+	(*LeaveRequest)(nil),             // 80: shoal.v1.LeaveRequest
+	(*LeaveResponse)(nil),            // 81: shoal.v1.LeaveResponse
+	(*CreateTokenRequest)(nil),       // 82: shoal.v1.CreateTokenRequest
+	(*CreateTokenResponse)(nil),      // 83: shoal.v1.CreateTokenResponse
+	(*ListTokensRequest)(nil),        // 84: shoal.v1.ListTokensRequest
+	(*ListTokensResponse)(nil),       // 85: shoal.v1.ListTokensResponse
+	(*RevokeTokenRequest)(nil),       // 86: shoal.v1.RevokeTokenRequest
+	(*RevokeTokenResponse)(nil),      // 87: shoal.v1.RevokeTokenResponse
+	(*ImageRow)(nil),                 // 88: shoal.v1.ImageRow
+	(*ImageBlob)(nil),                // 89: shoal.v1.ImageBlob
+	(*MoveProgress)(nil),             // 90: shoal.v1.MoveProgress
+	(*MovedImages)(nil),              // 91: shoal.v1.MovedImages
+	(*ListImagesRequest)(nil),        // 92: shoal.v1.ListImagesRequest
+	(*ListImagesResponse)(nil),       // 93: shoal.v1.ListImagesResponse
+	(*InspectImageRequest)(nil),      // 94: shoal.v1.InspectImageRequest
+	(*InspectImageResponse)(nil),     // 95: shoal.v1.InspectImageResponse
+	(*ChangeImageRequest)(nil),       // 96: shoal.v1.ChangeImageRequest
+	(*ChangeImageResponse)(nil),      // 97: shoal.v1.ChangeImageResponse
+	(*CollectImagesRequest)(nil),     // 98: shoal.v1.CollectImagesRequest
+	(*CollectImagesResponse)(nil),    // 99: shoal.v1.CollectImagesResponse
+	(*ImagePolicy)(nil),              // 100: shoal.v1.ImagePolicy
+	(*GetImagePolicyRequest)(nil),    // 101: shoal.v1.GetImagePolicyRequest
+	(*GetImagePolicyResponse)(nil),   // 102: shoal.v1.GetImagePolicyResponse
+	(*SetImagePolicyRequest)(nil),    // 103: shoal.v1.SetImagePolicyRequest
+	(*SetImagePolicyResponse)(nil),   // 104: shoal.v1.SetImagePolicyResponse
+	(*GetRegistryLoginRequest)(nil),  // 105: shoal.v1.GetRegistryLoginRequest
+	(*GetRegistryLoginResponse)(nil), // 106: shoal.v1.GetRegistryLoginResponse
+	(*PushImageRequest)(nil),         // 107: shoal.v1.PushImageRequest
+	(*PushImageResponse)(nil),        // 108: shoal.v1.PushImageResponse
+	(*PullImageRequest)(nil),         // 109: shoal.v1.PullImageRequest
+	(*PullImageResponse)(nil),        // 110: shoal.v1.PullImageResponse
+	(*ImportImageRequest)(nil),       // 111: shoal.v1.ImportImageRequest
+	(*ImportStart)(nil),              // 112: shoal.v1.ImportStart
+	(*ImportImageResponse)(nil),      // 113: shoal.v1.ImportImageResponse
+	(*ExportImageRequest)(nil),       // 114: shoal.v1.ExportImageRequest
+	(*ExportImageResponse)(nil),      // 115: shoal.v1.ExportImageResponse
+	(*PortRow)(nil),                  // 116: shoal.v1.PortRow
+	(*ListPortsRequest)(nil),         // 117: shoal.v1.ListPortsRequest
+	(*ListPortsResponse)(nil),        // 118: shoal.v1.ListPortsResponse
+	(*ReachRow)(nil),                 // 119: shoal.v1.ReachRow
+	(*ListReachRequest)(nil),         // 120: shoal.v1.ListReachRequest
+	(*ListReachResponse)(nil),        // 121: shoal.v1.ListReachResponse
+	(*NetworkRow)(nil),               // 122: shoal.v1.NetworkRow
+	(*NetworkService)(nil),           // 123: shoal.v1.NetworkService
+	(*ListNetworksRequest)(nil),      // 124: shoal.v1.ListNetworksRequest
+	(*ListNetworksResponse)(nil),     // 125: shoal.v1.ListNetworksResponse
+	(*ForwardRequest)(nil),           // 126: shoal.v1.ForwardRequest
+	(*ForwardStart)(nil),             // 127: shoal.v1.ForwardStart
+	(*ForwardResponse)(nil),          // 128: shoal.v1.ForwardResponse
+	nil,                              // 129: shoal.v1.ServiceRow.LabelsEntry
+	(*AutoscaleRow_Metric)(nil),      // 130: shoal.v1.AutoscaleRow.Metric
+	nil,                              // 131: shoal.v1.PeerRow.LabelsEntry
+	nil,                              // 132: shoal.v1.DeployRequest.IfRevisionEntry
+	nil,                              // 133: shoal.v1.DeployRequest.RemoveEntry
+	nil,                              // 134: shoal.v1.ChangePeerRequest.SetLabelsEntry
+	nil,                              // 135: shoal.v1.StoreStatus.RefusedEntry
+	nil,                              // 136: shoal.v1.InitRequest.LabelsEntry
+	nil,                              // 137: shoal.v1.JoinRequest.LabelsEntry
+	nil,                              // 138: shoal.v1.PortRow.RefusedEntry
+	(*RevisionID)(nil),               // 139: shoal.v1.RevisionID
+	(*Port)(nil),                     // 140: shoal.v1.Port
+	(*timestamppb.Timestamp)(nil),    // 141: google.protobuf.Timestamp
+	(*PortBinding)(nil),              // 142: shoal.v1.PortBinding
+	(*Resources)(nil),                // 143: shoal.v1.Resources
+	(*Spec)(nil),                     // 144: shoal.v1.Spec
+	(*Target)(nil),                   // 145: shoal.v1.Target
+	(*CopyChunk)(nil),                // 146: shoal.v1.CopyChunk
+	(*CopyStart)(nil),                // 147: shoal.v1.CopyStart
+	(*DoctorCheck)(nil),              // 148: shoal.v1.DoctorCheck
+	(*ExecRequest)(nil),              // 149: shoal.v1.ExecRequest
+	(*ExecResponse)(nil),             // 150: shoal.v1.ExecResponse
 }
 var file_shoal_v1_control_proto_depIdxs = []int32{
 	2,   // 0: shoal.v1.Freshness.silent:type_name -> shoal.v1.SilentPeer
-	138, // 1: shoal.v1.ServiceRow.revision:type_name -> shoal.v1.RevisionID
-	139, // 2: shoal.v1.ServiceRow.ports:type_name -> shoal.v1.Port
-	128, // 3: shoal.v1.ServiceRow.labels:type_name -> shoal.v1.ServiceRow.LabelsEntry
-	140, // 4: shoal.v1.ServiceRow.accepted:type_name -> google.protobuf.Timestamp
+	139, // 1: shoal.v1.ServiceRow.revision:type_name -> shoal.v1.RevisionID
+	140, // 2: shoal.v1.ServiceRow.ports:type_name -> shoal.v1.Port
+	129, // 3: shoal.v1.ServiceRow.labels:type_name -> shoal.v1.ServiceRow.LabelsEntry
+	141, // 4: shoal.v1.ServiceRow.accepted:type_name -> google.protobuf.Timestamp
 	4,   // 5: shoal.v1.ServiceRow.autoscale:type_name -> shoal.v1.AutoscaleRow
-	129, // 6: shoal.v1.AutoscaleRow.metrics:type_name -> shoal.v1.AutoscaleRow.Metric
-	141, // 7: shoal.v1.ReplicaRow.ports:type_name -> shoal.v1.PortBinding
-	138, // 8: shoal.v1.ReplicaRow.revision:type_name -> shoal.v1.RevisionID
-	140, // 9: shoal.v1.ReplicaRow.started:type_name -> google.protobuf.Timestamp
-	130, // 10: shoal.v1.PeerRow.labels:type_name -> shoal.v1.PeerRow.LabelsEntry
-	142, // 11: shoal.v1.PeerRow.capacity:type_name -> shoal.v1.Resources
-	142, // 12: shoal.v1.PeerRow.allocatable:type_name -> shoal.v1.Resources
-	142, // 13: shoal.v1.PeerRow.free:type_name -> shoal.v1.Resources
-	142, // 14: shoal.v1.PeerRow.used:type_name -> shoal.v1.Resources
-	140, // 15: shoal.v1.TokenRow.expires:type_name -> google.protobuf.Timestamp
-	138, // 16: shoal.v1.PlanChange.revision:type_name -> shoal.v1.RevisionID
+	130, // 6: shoal.v1.AutoscaleRow.metrics:type_name -> shoal.v1.AutoscaleRow.Metric
+	142, // 7: shoal.v1.ReplicaRow.ports:type_name -> shoal.v1.PortBinding
+	139, // 8: shoal.v1.ReplicaRow.revision:type_name -> shoal.v1.RevisionID
+	141, // 9: shoal.v1.ReplicaRow.started:type_name -> google.protobuf.Timestamp
+	131, // 10: shoal.v1.PeerRow.labels:type_name -> shoal.v1.PeerRow.LabelsEntry
+	143, // 11: shoal.v1.PeerRow.capacity:type_name -> shoal.v1.Resources
+	143, // 12: shoal.v1.PeerRow.allocatable:type_name -> shoal.v1.Resources
+	143, // 13: shoal.v1.PeerRow.free:type_name -> shoal.v1.Resources
+	143, // 14: shoal.v1.PeerRow.used:type_name -> shoal.v1.Resources
+	141, // 15: shoal.v1.TokenRow.expires:type_name -> google.protobuf.Timestamp
+	139, // 16: shoal.v1.PlanChange.revision:type_name -> shoal.v1.RevisionID
 	8,   // 17: shoal.v1.PlanChange.places:type_name -> shoal.v1.Place
 	9,   // 18: shoal.v1.WishOutcome.changes:type_name -> shoal.v1.PlanChange
-	143, // 19: shoal.v1.DeployRequest.specs:type_name -> shoal.v1.Spec
-	131, // 20: shoal.v1.DeployRequest.if_revision:type_name -> shoal.v1.DeployRequest.IfRevisionEntry
-	132, // 21: shoal.v1.DeployRequest.remove:type_name -> shoal.v1.DeployRequest.RemoveEntry
+	144, // 19: shoal.v1.DeployRequest.specs:type_name -> shoal.v1.Spec
+	132, // 20: shoal.v1.DeployRequest.if_revision:type_name -> shoal.v1.DeployRequest.IfRevisionEntry
+	133, // 21: shoal.v1.DeployRequest.remove:type_name -> shoal.v1.DeployRequest.RemoveEntry
 	10,  // 22: shoal.v1.DeployResponse.outcome:type_name -> shoal.v1.WishOutcome
 	1,   // 23: shoal.v1.DeployResponse.freshness:type_name -> shoal.v1.Freshness
 	13,  // 24: shoal.v1.ScaleRequest.targets:type_name -> shoal.v1.ScaleTarget
@@ -10062,218 +10230,223 @@ var file_shoal_v1_control_proto_depIdxs = []int32{
 	10,  // 31: shoal.v1.SteerRolloutResponse.outcome:type_name -> shoal.v1.WishOutcome
 	1,   // 32: shoal.v1.SteerRolloutResponse.freshness:type_name -> shoal.v1.Freshness
 	24,  // 33: shoal.v1.GetRolloutResponse.rollout:type_name -> shoal.v1.RolloutStatus
-	25,  // 34: shoal.v1.GetRolloutResponse.history:type_name -> shoal.v1.RevisionRow
+	26,  // 34: shoal.v1.GetRolloutResponse.history:type_name -> shoal.v1.RevisionRow
 	1,   // 35: shoal.v1.GetRolloutResponse.freshness:type_name -> shoal.v1.Freshness
-	138, // 36: shoal.v1.RolloutStatus.revision:type_name -> shoal.v1.RevisionID
+	139, // 36: shoal.v1.RolloutStatus.revision:type_name -> shoal.v1.RevisionID
 	8,   // 37: shoal.v1.RolloutStatus.actor:type_name -> shoal.v1.Place
-	138, // 38: shoal.v1.RolloutStatus.undoes:type_name -> shoal.v1.RevisionID
-	138, // 39: shoal.v1.RolloutStatus.restores:type_name -> shoal.v1.RevisionID
-	140, // 40: shoal.v1.RolloutStatus.accepted:type_name -> google.protobuf.Timestamp
-	138, // 41: shoal.v1.RevisionRow.revision:type_name -> shoal.v1.RevisionID
-	140, // 42: shoal.v1.RevisionRow.accepted:type_name -> google.protobuf.Timestamp
-	8,   // 43: shoal.v1.RevisionRow.by:type_name -> shoal.v1.Place
-	138, // 44: shoal.v1.RevisionRow.undone_by:type_name -> shoal.v1.RevisionID
-	133, // 45: shoal.v1.ChangePeerRequest.set_labels:type_name -> shoal.v1.ChangePeerRequest.SetLabelsEntry
-	10,  // 46: shoal.v1.ChangePeerResponse.outcome:type_name -> shoal.v1.WishOutcome
-	1,   // 47: shoal.v1.ChangePeerResponse.freshness:type_name -> shoal.v1.Freshness
-	6,   // 48: shoal.v1.WatchPeerResponse.peer:type_name -> shoal.v1.PeerRow
-	30,  // 49: shoal.v1.WatchPeerResponse.held:type_name -> shoal.v1.HeldSlot
-	1,   // 50: shoal.v1.WatchPeerResponse.freshness:type_name -> shoal.v1.Freshness
-	5,   // 51: shoal.v1.HeldSlot.replica:type_name -> shoal.v1.ReplicaRow
-	3,   // 52: shoal.v1.ExplainServiceResponse.service:type_name -> shoal.v1.ServiceRow
-	33,  // 53: shoal.v1.ExplainServiceResponse.slots:type_name -> shoal.v1.ExplainedSlot
-	55,  // 54: shoal.v1.ExplainServiceResponse.verdicts:type_name -> shoal.v1.Verdict
-	1,   // 55: shoal.v1.ExplainServiceResponse.freshness:type_name -> shoal.v1.Freshness
-	24,  // 56: shoal.v1.ExplainServiceResponse.rollout:type_name -> shoal.v1.RolloutStatus
-	8,   // 57: shoal.v1.ExplainedSlot.proposed:type_name -> shoal.v1.Place
-	5,   // 58: shoal.v1.ExplainedSlot.holders:type_name -> shoal.v1.ReplicaRow
-	8,   // 59: shoal.v1.ExplainedSlot.home:type_name -> shoal.v1.Place
-	144, // 60: shoal.v1.CopyFromRequest.target:type_name -> shoal.v1.Target
-	145, // 61: shoal.v1.CopyFromResponse.chunk:type_name -> shoal.v1.CopyChunk
-	146, // 62: shoal.v1.CopyToRequest.start:type_name -> shoal.v1.CopyStart
-	40,  // 63: shoal.v1.WatchUsageResponse.peers:type_name -> shoal.v1.PeerUsage
-	3,   // 64: shoal.v1.WatchUsageResponse.services:type_name -> shoal.v1.ServiceRow
-	1,   // 65: shoal.v1.WatchUsageResponse.freshness:type_name -> shoal.v1.Freshness
-	6,   // 66: shoal.v1.PeerUsage.peer:type_name -> shoal.v1.PeerRow
-	41,  // 67: shoal.v1.PeerUsage.replicas:type_name -> shoal.v1.UsedReplica
-	5,   // 68: shoal.v1.UsedReplica.replica:type_name -> shoal.v1.ReplicaRow
-	147, // 69: shoal.v1.RunDoctorResponse.check:type_name -> shoal.v1.DoctorCheck
-	3,   // 70: shoal.v1.ListServicesResponse.services:type_name -> shoal.v1.ServiceRow
-	1,   // 71: shoal.v1.ListServicesResponse.freshness:type_name -> shoal.v1.Freshness
-	5,   // 72: shoal.v1.ListReplicasResponse.replicas:type_name -> shoal.v1.ReplicaRow
-	1,   // 73: shoal.v1.ListReplicasResponse.freshness:type_name -> shoal.v1.Freshness
-	3,   // 74: shoal.v1.InspectServiceResponse.service:type_name -> shoal.v1.ServiceRow
-	143, // 75: shoal.v1.InspectServiceResponse.spec:type_name -> shoal.v1.Spec
-	5,   // 76: shoal.v1.InspectServiceResponse.replicas:type_name -> shoal.v1.ReplicaRow
-	138, // 77: shoal.v1.InspectServiceResponse.heads:type_name -> shoal.v1.RevisionID
-	54,  // 78: shoal.v1.InspectServiceResponse.conflicts:type_name -> shoal.v1.WishConflict
-	55,  // 79: shoal.v1.InspectServiceResponse.verdicts:type_name -> shoal.v1.Verdict
-	1,   // 80: shoal.v1.InspectServiceResponse.freshness:type_name -> shoal.v1.Freshness
-	138, // 81: shoal.v1.WishConflict.loser:type_name -> shoal.v1.RevisionID
-	138, // 82: shoal.v1.WishConflict.winner:type_name -> shoal.v1.RevisionID
-	6,   // 83: shoal.v1.ListPeersResponse.peers:type_name -> shoal.v1.PeerRow
-	1,   // 84: shoal.v1.ListPeersResponse.freshness:type_name -> shoal.v1.Freshness
-	6,   // 85: shoal.v1.InspectPeerResponse.peer:type_name -> shoal.v1.PeerRow
-	5,   // 86: shoal.v1.InspectPeerResponse.replicas:type_name -> shoal.v1.ReplicaRow
-	1,   // 87: shoal.v1.InspectPeerResponse.freshness:type_name -> shoal.v1.Freshness
-	60,  // 88: shoal.v1.InspectPeerResponse.marks:type_name -> shoal.v1.PeerMark
-	61,  // 89: shoal.v1.InspectPeerResponse.edits:type_name -> shoal.v1.PeerEdit
-	8,   // 90: shoal.v1.PeerMark.by:type_name -> shoal.v1.Place
-	8,   // 91: shoal.v1.PeerEdit.by:type_name -> shoal.v1.Place
-	64,  // 92: shoal.v1.WatchResponse.services:type_name -> shoal.v1.ServiceProgress
-	1,   // 93: shoal.v1.WatchResponse.freshness:type_name -> shoal.v1.Freshness
-	3,   // 94: shoal.v1.ServiceProgress.service:type_name -> shoal.v1.ServiceRow
-	5,   // 95: shoal.v1.ServiceProgress.replicas:type_name -> shoal.v1.ReplicaRow
-	24,  // 96: shoal.v1.ServiceProgress.rollout:type_name -> shoal.v1.RolloutStatus
-	140, // 97: shoal.v1.StreamLogsRequest.since:type_name -> google.protobuf.Timestamp
-	140, // 98: shoal.v1.StreamLogsRequest.until:type_name -> google.protobuf.Timestamp
-	67,  // 99: shoal.v1.StreamLogsResponse.line:type_name -> shoal.v1.LogRow
-	68,  // 100: shoal.v1.StreamLogsResponse.lost:type_name -> shoal.v1.LostHolder
-	140, // 101: shoal.v1.LogRow.time:type_name -> google.protobuf.Timestamp
-	140, // 102: shoal.v1.StreamEventsRequest.since:type_name -> google.protobuf.Timestamp
-	71,  // 103: shoal.v1.StreamEventsResponse.event:type_name -> shoal.v1.EventRow
-	140, // 104: shoal.v1.EventRow.time:type_name -> google.protobuf.Timestamp
-	1,   // 105: shoal.v1.GetStatusResponse.freshness:type_name -> shoal.v1.Freshness
-	74,  // 106: shoal.v1.GetStatusResponse.store:type_name -> shoal.v1.StoreStatus
-	134, // 107: shoal.v1.StoreStatus.refused:type_name -> shoal.v1.StoreStatus.RefusedEntry
-	135, // 108: shoal.v1.InitRequest.labels:type_name -> shoal.v1.InitRequest.LabelsEntry
-	136, // 109: shoal.v1.JoinRequest.labels:type_name -> shoal.v1.JoinRequest.LabelsEntry
-	7,   // 110: shoal.v1.ListTokensResponse.tokens:type_name -> shoal.v1.TokenRow
-	1,   // 111: shoal.v1.ListTokensResponse.freshness:type_name -> shoal.v1.Freshness
-	8,   // 112: shoal.v1.ImageRow.author:type_name -> shoal.v1.Place
-	140, // 113: shoal.v1.ImageRow.since:type_name -> google.protobuf.Timestamp
-	8,   // 114: shoal.v1.ImageBlob.holders:type_name -> shoal.v1.Place
-	8,   // 115: shoal.v1.ImageBlob.partial:type_name -> shoal.v1.Place
-	87,  // 116: shoal.v1.MovedImages.images:type_name -> shoal.v1.ImageRow
-	87,  // 117: shoal.v1.ListImagesResponse.images:type_name -> shoal.v1.ImageRow
-	1,   // 118: shoal.v1.ListImagesResponse.freshness:type_name -> shoal.v1.Freshness
-	87,  // 119: shoal.v1.InspectImageResponse.image:type_name -> shoal.v1.ImageRow
-	88,  // 120: shoal.v1.InspectImageResponse.blobs:type_name -> shoal.v1.ImageBlob
-	8,   // 121: shoal.v1.InspectImageResponse.silent:type_name -> shoal.v1.Place
-	1,   // 122: shoal.v1.InspectImageResponse.freshness:type_name -> shoal.v1.Freshness
-	87,  // 123: shoal.v1.ChangeImageResponse.image:type_name -> shoal.v1.ImageRow
-	8,   // 124: shoal.v1.ImagePolicy.author:type_name -> shoal.v1.Place
-	140, // 125: shoal.v1.ImagePolicy.since:type_name -> google.protobuf.Timestamp
-	99,  // 126: shoal.v1.GetImagePolicyResponse.policy:type_name -> shoal.v1.ImagePolicy
-	1,   // 127: shoal.v1.GetImagePolicyResponse.freshness:type_name -> shoal.v1.Freshness
-	99,  // 128: shoal.v1.SetImagePolicyResponse.policy:type_name -> shoal.v1.ImagePolicy
-	89,  // 129: shoal.v1.PushImageResponse.progress:type_name -> shoal.v1.MoveProgress
-	90,  // 130: shoal.v1.PushImageResponse.end:type_name -> shoal.v1.MovedImages
-	89,  // 131: shoal.v1.PullImageResponse.progress:type_name -> shoal.v1.MoveProgress
-	90,  // 132: shoal.v1.PullImageResponse.end:type_name -> shoal.v1.MovedImages
-	111, // 133: shoal.v1.ImportImageRequest.start:type_name -> shoal.v1.ImportStart
-	89,  // 134: shoal.v1.ImportImageResponse.progress:type_name -> shoal.v1.MoveProgress
-	90,  // 135: shoal.v1.ImportImageResponse.end:type_name -> shoal.v1.MovedImages
-	89,  // 136: shoal.v1.ExportImageResponse.progress:type_name -> shoal.v1.MoveProgress
-	137, // 137: shoal.v1.PortRow.refused:type_name -> shoal.v1.PortRow.RefusedEntry
-	115, // 138: shoal.v1.ListPortsResponse.ports:type_name -> shoal.v1.PortRow
-	1,   // 139: shoal.v1.ListPortsResponse.freshness:type_name -> shoal.v1.Freshness
-	8,   // 140: shoal.v1.ReachRow.holder:type_name -> shoal.v1.Place
-	118, // 141: shoal.v1.ListReachResponse.replicas:type_name -> shoal.v1.ReachRow
-	1,   // 142: shoal.v1.ListReachResponse.freshness:type_name -> shoal.v1.Freshness
-	122, // 143: shoal.v1.NetworkRow.services:type_name -> shoal.v1.NetworkService
-	8,   // 144: shoal.v1.NetworkRow.peers:type_name -> shoal.v1.Place
-	8,   // 145: shoal.v1.NetworkService.peers:type_name -> shoal.v1.Place
-	121, // 146: shoal.v1.ListNetworksResponse.networks:type_name -> shoal.v1.NetworkRow
-	1,   // 147: shoal.v1.ListNetworksResponse.freshness:type_name -> shoal.v1.Freshness
-	126, // 148: shoal.v1.ForwardRequest.start:type_name -> shoal.v1.ForwardStart
-	11,  // 149: shoal.v1.ControlService.Deploy:input_type -> shoal.v1.DeployRequest
-	14,  // 150: shoal.v1.ControlService.Scale:input_type -> shoal.v1.ScaleRequest
-	16,  // 151: shoal.v1.ControlService.Remove:input_type -> shoal.v1.RemoveRequest
-	18,  // 152: shoal.v1.ControlService.Operate:input_type -> shoal.v1.OperateRequest
-	20,  // 153: shoal.v1.ControlService.SteerRollout:input_type -> shoal.v1.SteerRolloutRequest
-	22,  // 154: shoal.v1.ControlService.GetRollout:input_type -> shoal.v1.GetRolloutRequest
-	26,  // 155: shoal.v1.ControlService.ChangePeer:input_type -> shoal.v1.ChangePeerRequest
-	28,  // 156: shoal.v1.ControlService.WatchPeer:input_type -> shoal.v1.WatchPeerRequest
-	48,  // 157: shoal.v1.ControlService.ListServices:input_type -> shoal.v1.ListServicesRequest
-	50,  // 158: shoal.v1.ControlService.ListReplicas:input_type -> shoal.v1.ListReplicasRequest
-	52,  // 159: shoal.v1.ControlService.InspectService:input_type -> shoal.v1.InspectServiceRequest
-	31,  // 160: shoal.v1.ControlService.ExplainService:input_type -> shoal.v1.ExplainServiceRequest
-	56,  // 161: shoal.v1.ControlService.ListPeers:input_type -> shoal.v1.ListPeersRequest
-	58,  // 162: shoal.v1.ControlService.InspectPeer:input_type -> shoal.v1.InspectPeerRequest
-	62,  // 163: shoal.v1.ControlService.Watch:input_type -> shoal.v1.WatchRequest
-	65,  // 164: shoal.v1.ControlService.StreamLogs:input_type -> shoal.v1.StreamLogsRequest
-	69,  // 165: shoal.v1.ControlService.StreamEvents:input_type -> shoal.v1.StreamEventsRequest
-	148, // 166: shoal.v1.ControlService.Exec:input_type -> shoal.v1.ExecRequest
-	34,  // 167: shoal.v1.ControlService.CopyFrom:input_type -> shoal.v1.CopyFromRequest
-	36,  // 168: shoal.v1.ControlService.CopyTo:input_type -> shoal.v1.CopyToRequest
-	38,  // 169: shoal.v1.ControlService.WatchUsage:input_type -> shoal.v1.WatchUsageRequest
-	42,  // 170: shoal.v1.ControlService.RunDoctor:input_type -> shoal.v1.RunDoctorRequest
-	44,  // 171: shoal.v1.ControlService.GetDebug:input_type -> shoal.v1.GetDebugRequest
-	46,  // 172: shoal.v1.ControlService.GetMetrics:input_type -> shoal.v1.GetMetricsRequest
-	91,  // 173: shoal.v1.ControlService.ListImages:input_type -> shoal.v1.ListImagesRequest
-	93,  // 174: shoal.v1.ControlService.InspectImage:input_type -> shoal.v1.InspectImageRequest
-	95,  // 175: shoal.v1.ControlService.ChangeImage:input_type -> shoal.v1.ChangeImageRequest
-	97,  // 176: shoal.v1.ControlService.CollectImages:input_type -> shoal.v1.CollectImagesRequest
-	100, // 177: shoal.v1.ControlService.GetImagePolicy:input_type -> shoal.v1.GetImagePolicyRequest
-	102, // 178: shoal.v1.ControlService.SetImagePolicy:input_type -> shoal.v1.SetImagePolicyRequest
-	104, // 179: shoal.v1.ControlService.GetRegistryLogin:input_type -> shoal.v1.GetRegistryLoginRequest
-	106, // 180: shoal.v1.ControlService.PushImage:input_type -> shoal.v1.PushImageRequest
-	108, // 181: shoal.v1.ControlService.PullImage:input_type -> shoal.v1.PullImageRequest
-	110, // 182: shoal.v1.ControlService.ImportImage:input_type -> shoal.v1.ImportImageRequest
-	113, // 183: shoal.v1.ControlService.ExportImage:input_type -> shoal.v1.ExportImageRequest
-	116, // 184: shoal.v1.ControlService.ListPorts:input_type -> shoal.v1.ListPortsRequest
-	119, // 185: shoal.v1.ControlService.ListReach:input_type -> shoal.v1.ListReachRequest
-	123, // 186: shoal.v1.ControlService.ListNetworks:input_type -> shoal.v1.ListNetworksRequest
-	125, // 187: shoal.v1.ControlService.Forward:input_type -> shoal.v1.ForwardRequest
-	72,  // 188: shoal.v1.ControlService.GetStatus:input_type -> shoal.v1.GetStatusRequest
-	75,  // 189: shoal.v1.ControlService.Init:input_type -> shoal.v1.InitRequest
-	77,  // 190: shoal.v1.ControlService.Join:input_type -> shoal.v1.JoinRequest
-	79,  // 191: shoal.v1.ControlService.Leave:input_type -> shoal.v1.LeaveRequest
-	81,  // 192: shoal.v1.ControlService.CreateToken:input_type -> shoal.v1.CreateTokenRequest
-	83,  // 193: shoal.v1.ControlService.ListTokens:input_type -> shoal.v1.ListTokensRequest
-	85,  // 194: shoal.v1.ControlService.RevokeToken:input_type -> shoal.v1.RevokeTokenRequest
-	12,  // 195: shoal.v1.ControlService.Deploy:output_type -> shoal.v1.DeployResponse
-	15,  // 196: shoal.v1.ControlService.Scale:output_type -> shoal.v1.ScaleResponse
-	17,  // 197: shoal.v1.ControlService.Remove:output_type -> shoal.v1.RemoveResponse
-	19,  // 198: shoal.v1.ControlService.Operate:output_type -> shoal.v1.OperateResponse
-	21,  // 199: shoal.v1.ControlService.SteerRollout:output_type -> shoal.v1.SteerRolloutResponse
-	23,  // 200: shoal.v1.ControlService.GetRollout:output_type -> shoal.v1.GetRolloutResponse
-	27,  // 201: shoal.v1.ControlService.ChangePeer:output_type -> shoal.v1.ChangePeerResponse
-	29,  // 202: shoal.v1.ControlService.WatchPeer:output_type -> shoal.v1.WatchPeerResponse
-	49,  // 203: shoal.v1.ControlService.ListServices:output_type -> shoal.v1.ListServicesResponse
-	51,  // 204: shoal.v1.ControlService.ListReplicas:output_type -> shoal.v1.ListReplicasResponse
-	53,  // 205: shoal.v1.ControlService.InspectService:output_type -> shoal.v1.InspectServiceResponse
-	32,  // 206: shoal.v1.ControlService.ExplainService:output_type -> shoal.v1.ExplainServiceResponse
-	57,  // 207: shoal.v1.ControlService.ListPeers:output_type -> shoal.v1.ListPeersResponse
-	59,  // 208: shoal.v1.ControlService.InspectPeer:output_type -> shoal.v1.InspectPeerResponse
-	63,  // 209: shoal.v1.ControlService.Watch:output_type -> shoal.v1.WatchResponse
-	66,  // 210: shoal.v1.ControlService.StreamLogs:output_type -> shoal.v1.StreamLogsResponse
-	70,  // 211: shoal.v1.ControlService.StreamEvents:output_type -> shoal.v1.StreamEventsResponse
-	149, // 212: shoal.v1.ControlService.Exec:output_type -> shoal.v1.ExecResponse
-	35,  // 213: shoal.v1.ControlService.CopyFrom:output_type -> shoal.v1.CopyFromResponse
-	37,  // 214: shoal.v1.ControlService.CopyTo:output_type -> shoal.v1.CopyToResponse
-	39,  // 215: shoal.v1.ControlService.WatchUsage:output_type -> shoal.v1.WatchUsageResponse
-	43,  // 216: shoal.v1.ControlService.RunDoctor:output_type -> shoal.v1.RunDoctorResponse
-	45,  // 217: shoal.v1.ControlService.GetDebug:output_type -> shoal.v1.GetDebugResponse
-	47,  // 218: shoal.v1.ControlService.GetMetrics:output_type -> shoal.v1.GetMetricsResponse
-	92,  // 219: shoal.v1.ControlService.ListImages:output_type -> shoal.v1.ListImagesResponse
-	94,  // 220: shoal.v1.ControlService.InspectImage:output_type -> shoal.v1.InspectImageResponse
-	96,  // 221: shoal.v1.ControlService.ChangeImage:output_type -> shoal.v1.ChangeImageResponse
-	98,  // 222: shoal.v1.ControlService.CollectImages:output_type -> shoal.v1.CollectImagesResponse
-	101, // 223: shoal.v1.ControlService.GetImagePolicy:output_type -> shoal.v1.GetImagePolicyResponse
-	103, // 224: shoal.v1.ControlService.SetImagePolicy:output_type -> shoal.v1.SetImagePolicyResponse
-	105, // 225: shoal.v1.ControlService.GetRegistryLogin:output_type -> shoal.v1.GetRegistryLoginResponse
-	107, // 226: shoal.v1.ControlService.PushImage:output_type -> shoal.v1.PushImageResponse
-	109, // 227: shoal.v1.ControlService.PullImage:output_type -> shoal.v1.PullImageResponse
-	112, // 228: shoal.v1.ControlService.ImportImage:output_type -> shoal.v1.ImportImageResponse
-	114, // 229: shoal.v1.ControlService.ExportImage:output_type -> shoal.v1.ExportImageResponse
-	117, // 230: shoal.v1.ControlService.ListPorts:output_type -> shoal.v1.ListPortsResponse
-	120, // 231: shoal.v1.ControlService.ListReach:output_type -> shoal.v1.ListReachResponse
-	124, // 232: shoal.v1.ControlService.ListNetworks:output_type -> shoal.v1.ListNetworksResponse
-	127, // 233: shoal.v1.ControlService.Forward:output_type -> shoal.v1.ForwardResponse
-	73,  // 234: shoal.v1.ControlService.GetStatus:output_type -> shoal.v1.GetStatusResponse
-	76,  // 235: shoal.v1.ControlService.Init:output_type -> shoal.v1.InitResponse
-	78,  // 236: shoal.v1.ControlService.Join:output_type -> shoal.v1.JoinResponse
-	80,  // 237: shoal.v1.ControlService.Leave:output_type -> shoal.v1.LeaveResponse
-	82,  // 238: shoal.v1.ControlService.CreateToken:output_type -> shoal.v1.CreateTokenResponse
-	84,  // 239: shoal.v1.ControlService.ListTokens:output_type -> shoal.v1.ListTokensResponse
-	86,  // 240: shoal.v1.ControlService.RevokeToken:output_type -> shoal.v1.RevokeTokenResponse
-	195, // [195:241] is the sub-list for method output_type
-	149, // [149:195] is the sub-list for method input_type
-	149, // [149:149] is the sub-list for extension type_name
-	149, // [149:149] is the sub-list for extension extendee
-	0,   // [0:149] is the sub-list for field type_name
+	139, // 38: shoal.v1.RolloutStatus.undoes:type_name -> shoal.v1.RevisionID
+	139, // 39: shoal.v1.RolloutStatus.restores:type_name -> shoal.v1.RevisionID
+	141, // 40: shoal.v1.RolloutStatus.accepted:type_name -> google.protobuf.Timestamp
+	25,  // 41: shoal.v1.RolloutStatus.failure:type_name -> shoal.v1.ReplicaFailure
+	8,   // 42: shoal.v1.ReplicaFailure.peer:type_name -> shoal.v1.Place
+	139, // 43: shoal.v1.ReplicaFailure.revision:type_name -> shoal.v1.RevisionID
+	141, // 44: shoal.v1.ReplicaFailure.time:type_name -> google.protobuf.Timestamp
+	139, // 45: shoal.v1.RevisionRow.revision:type_name -> shoal.v1.RevisionID
+	141, // 46: shoal.v1.RevisionRow.accepted:type_name -> google.protobuf.Timestamp
+	8,   // 47: shoal.v1.RevisionRow.by:type_name -> shoal.v1.Place
+	139, // 48: shoal.v1.RevisionRow.undone_by:type_name -> shoal.v1.RevisionID
+	25,  // 49: shoal.v1.RevisionRow.failure:type_name -> shoal.v1.ReplicaFailure
+	134, // 50: shoal.v1.ChangePeerRequest.set_labels:type_name -> shoal.v1.ChangePeerRequest.SetLabelsEntry
+	10,  // 51: shoal.v1.ChangePeerResponse.outcome:type_name -> shoal.v1.WishOutcome
+	1,   // 52: shoal.v1.ChangePeerResponse.freshness:type_name -> shoal.v1.Freshness
+	6,   // 53: shoal.v1.WatchPeerResponse.peer:type_name -> shoal.v1.PeerRow
+	31,  // 54: shoal.v1.WatchPeerResponse.held:type_name -> shoal.v1.HeldSlot
+	1,   // 55: shoal.v1.WatchPeerResponse.freshness:type_name -> shoal.v1.Freshness
+	5,   // 56: shoal.v1.HeldSlot.replica:type_name -> shoal.v1.ReplicaRow
+	3,   // 57: shoal.v1.ExplainServiceResponse.service:type_name -> shoal.v1.ServiceRow
+	34,  // 58: shoal.v1.ExplainServiceResponse.slots:type_name -> shoal.v1.ExplainedSlot
+	56,  // 59: shoal.v1.ExplainServiceResponse.verdicts:type_name -> shoal.v1.Verdict
+	1,   // 60: shoal.v1.ExplainServiceResponse.freshness:type_name -> shoal.v1.Freshness
+	24,  // 61: shoal.v1.ExplainServiceResponse.rollout:type_name -> shoal.v1.RolloutStatus
+	8,   // 62: shoal.v1.ExplainedSlot.proposed:type_name -> shoal.v1.Place
+	5,   // 63: shoal.v1.ExplainedSlot.holders:type_name -> shoal.v1.ReplicaRow
+	8,   // 64: shoal.v1.ExplainedSlot.home:type_name -> shoal.v1.Place
+	145, // 65: shoal.v1.CopyFromRequest.target:type_name -> shoal.v1.Target
+	146, // 66: shoal.v1.CopyFromResponse.chunk:type_name -> shoal.v1.CopyChunk
+	147, // 67: shoal.v1.CopyToRequest.start:type_name -> shoal.v1.CopyStart
+	41,  // 68: shoal.v1.WatchUsageResponse.peers:type_name -> shoal.v1.PeerUsage
+	3,   // 69: shoal.v1.WatchUsageResponse.services:type_name -> shoal.v1.ServiceRow
+	1,   // 70: shoal.v1.WatchUsageResponse.freshness:type_name -> shoal.v1.Freshness
+	6,   // 71: shoal.v1.PeerUsage.peer:type_name -> shoal.v1.PeerRow
+	42,  // 72: shoal.v1.PeerUsage.replicas:type_name -> shoal.v1.UsedReplica
+	5,   // 73: shoal.v1.UsedReplica.replica:type_name -> shoal.v1.ReplicaRow
+	148, // 74: shoal.v1.RunDoctorResponse.check:type_name -> shoal.v1.DoctorCheck
+	3,   // 75: shoal.v1.ListServicesResponse.services:type_name -> shoal.v1.ServiceRow
+	1,   // 76: shoal.v1.ListServicesResponse.freshness:type_name -> shoal.v1.Freshness
+	5,   // 77: shoal.v1.ListReplicasResponse.replicas:type_name -> shoal.v1.ReplicaRow
+	1,   // 78: shoal.v1.ListReplicasResponse.freshness:type_name -> shoal.v1.Freshness
+	3,   // 79: shoal.v1.InspectServiceResponse.service:type_name -> shoal.v1.ServiceRow
+	144, // 80: shoal.v1.InspectServiceResponse.spec:type_name -> shoal.v1.Spec
+	5,   // 81: shoal.v1.InspectServiceResponse.replicas:type_name -> shoal.v1.ReplicaRow
+	139, // 82: shoal.v1.InspectServiceResponse.heads:type_name -> shoal.v1.RevisionID
+	55,  // 83: shoal.v1.InspectServiceResponse.conflicts:type_name -> shoal.v1.WishConflict
+	56,  // 84: shoal.v1.InspectServiceResponse.verdicts:type_name -> shoal.v1.Verdict
+	1,   // 85: shoal.v1.InspectServiceResponse.freshness:type_name -> shoal.v1.Freshness
+	139, // 86: shoal.v1.WishConflict.loser:type_name -> shoal.v1.RevisionID
+	139, // 87: shoal.v1.WishConflict.winner:type_name -> shoal.v1.RevisionID
+	6,   // 88: shoal.v1.ListPeersResponse.peers:type_name -> shoal.v1.PeerRow
+	1,   // 89: shoal.v1.ListPeersResponse.freshness:type_name -> shoal.v1.Freshness
+	6,   // 90: shoal.v1.InspectPeerResponse.peer:type_name -> shoal.v1.PeerRow
+	5,   // 91: shoal.v1.InspectPeerResponse.replicas:type_name -> shoal.v1.ReplicaRow
+	1,   // 92: shoal.v1.InspectPeerResponse.freshness:type_name -> shoal.v1.Freshness
+	61,  // 93: shoal.v1.InspectPeerResponse.marks:type_name -> shoal.v1.PeerMark
+	62,  // 94: shoal.v1.InspectPeerResponse.edits:type_name -> shoal.v1.PeerEdit
+	8,   // 95: shoal.v1.PeerMark.by:type_name -> shoal.v1.Place
+	8,   // 96: shoal.v1.PeerEdit.by:type_name -> shoal.v1.Place
+	65,  // 97: shoal.v1.WatchResponse.services:type_name -> shoal.v1.ServiceProgress
+	1,   // 98: shoal.v1.WatchResponse.freshness:type_name -> shoal.v1.Freshness
+	3,   // 99: shoal.v1.ServiceProgress.service:type_name -> shoal.v1.ServiceRow
+	5,   // 100: shoal.v1.ServiceProgress.replicas:type_name -> shoal.v1.ReplicaRow
+	24,  // 101: shoal.v1.ServiceProgress.rollout:type_name -> shoal.v1.RolloutStatus
+	141, // 102: shoal.v1.StreamLogsRequest.since:type_name -> google.protobuf.Timestamp
+	141, // 103: shoal.v1.StreamLogsRequest.until:type_name -> google.protobuf.Timestamp
+	68,  // 104: shoal.v1.StreamLogsResponse.line:type_name -> shoal.v1.LogRow
+	69,  // 105: shoal.v1.StreamLogsResponse.lost:type_name -> shoal.v1.LostHolder
+	141, // 106: shoal.v1.LogRow.time:type_name -> google.protobuf.Timestamp
+	141, // 107: shoal.v1.StreamEventsRequest.since:type_name -> google.protobuf.Timestamp
+	72,  // 108: shoal.v1.StreamEventsResponse.event:type_name -> shoal.v1.EventRow
+	141, // 109: shoal.v1.EventRow.time:type_name -> google.protobuf.Timestamp
+	1,   // 110: shoal.v1.GetStatusResponse.freshness:type_name -> shoal.v1.Freshness
+	75,  // 111: shoal.v1.GetStatusResponse.store:type_name -> shoal.v1.StoreStatus
+	135, // 112: shoal.v1.StoreStatus.refused:type_name -> shoal.v1.StoreStatus.RefusedEntry
+	136, // 113: shoal.v1.InitRequest.labels:type_name -> shoal.v1.InitRequest.LabelsEntry
+	137, // 114: shoal.v1.JoinRequest.labels:type_name -> shoal.v1.JoinRequest.LabelsEntry
+	7,   // 115: shoal.v1.ListTokensResponse.tokens:type_name -> shoal.v1.TokenRow
+	1,   // 116: shoal.v1.ListTokensResponse.freshness:type_name -> shoal.v1.Freshness
+	8,   // 117: shoal.v1.ImageRow.author:type_name -> shoal.v1.Place
+	141, // 118: shoal.v1.ImageRow.since:type_name -> google.protobuf.Timestamp
+	8,   // 119: shoal.v1.ImageBlob.holders:type_name -> shoal.v1.Place
+	8,   // 120: shoal.v1.ImageBlob.partial:type_name -> shoal.v1.Place
+	88,  // 121: shoal.v1.MovedImages.images:type_name -> shoal.v1.ImageRow
+	88,  // 122: shoal.v1.ListImagesResponse.images:type_name -> shoal.v1.ImageRow
+	1,   // 123: shoal.v1.ListImagesResponse.freshness:type_name -> shoal.v1.Freshness
+	88,  // 124: shoal.v1.InspectImageResponse.image:type_name -> shoal.v1.ImageRow
+	89,  // 125: shoal.v1.InspectImageResponse.blobs:type_name -> shoal.v1.ImageBlob
+	8,   // 126: shoal.v1.InspectImageResponse.silent:type_name -> shoal.v1.Place
+	1,   // 127: shoal.v1.InspectImageResponse.freshness:type_name -> shoal.v1.Freshness
+	88,  // 128: shoal.v1.ChangeImageResponse.image:type_name -> shoal.v1.ImageRow
+	8,   // 129: shoal.v1.ImagePolicy.author:type_name -> shoal.v1.Place
+	141, // 130: shoal.v1.ImagePolicy.since:type_name -> google.protobuf.Timestamp
+	100, // 131: shoal.v1.GetImagePolicyResponse.policy:type_name -> shoal.v1.ImagePolicy
+	1,   // 132: shoal.v1.GetImagePolicyResponse.freshness:type_name -> shoal.v1.Freshness
+	100, // 133: shoal.v1.SetImagePolicyResponse.policy:type_name -> shoal.v1.ImagePolicy
+	90,  // 134: shoal.v1.PushImageResponse.progress:type_name -> shoal.v1.MoveProgress
+	91,  // 135: shoal.v1.PushImageResponse.end:type_name -> shoal.v1.MovedImages
+	90,  // 136: shoal.v1.PullImageResponse.progress:type_name -> shoal.v1.MoveProgress
+	91,  // 137: shoal.v1.PullImageResponse.end:type_name -> shoal.v1.MovedImages
+	112, // 138: shoal.v1.ImportImageRequest.start:type_name -> shoal.v1.ImportStart
+	90,  // 139: shoal.v1.ImportImageResponse.progress:type_name -> shoal.v1.MoveProgress
+	91,  // 140: shoal.v1.ImportImageResponse.end:type_name -> shoal.v1.MovedImages
+	90,  // 141: shoal.v1.ExportImageResponse.progress:type_name -> shoal.v1.MoveProgress
+	138, // 142: shoal.v1.PortRow.refused:type_name -> shoal.v1.PortRow.RefusedEntry
+	116, // 143: shoal.v1.ListPortsResponse.ports:type_name -> shoal.v1.PortRow
+	1,   // 144: shoal.v1.ListPortsResponse.freshness:type_name -> shoal.v1.Freshness
+	8,   // 145: shoal.v1.ReachRow.holder:type_name -> shoal.v1.Place
+	119, // 146: shoal.v1.ListReachResponse.replicas:type_name -> shoal.v1.ReachRow
+	1,   // 147: shoal.v1.ListReachResponse.freshness:type_name -> shoal.v1.Freshness
+	123, // 148: shoal.v1.NetworkRow.services:type_name -> shoal.v1.NetworkService
+	8,   // 149: shoal.v1.NetworkRow.peers:type_name -> shoal.v1.Place
+	8,   // 150: shoal.v1.NetworkService.peers:type_name -> shoal.v1.Place
+	122, // 151: shoal.v1.ListNetworksResponse.networks:type_name -> shoal.v1.NetworkRow
+	1,   // 152: shoal.v1.ListNetworksResponse.freshness:type_name -> shoal.v1.Freshness
+	127, // 153: shoal.v1.ForwardRequest.start:type_name -> shoal.v1.ForwardStart
+	11,  // 154: shoal.v1.ControlService.Deploy:input_type -> shoal.v1.DeployRequest
+	14,  // 155: shoal.v1.ControlService.Scale:input_type -> shoal.v1.ScaleRequest
+	16,  // 156: shoal.v1.ControlService.Remove:input_type -> shoal.v1.RemoveRequest
+	18,  // 157: shoal.v1.ControlService.Operate:input_type -> shoal.v1.OperateRequest
+	20,  // 158: shoal.v1.ControlService.SteerRollout:input_type -> shoal.v1.SteerRolloutRequest
+	22,  // 159: shoal.v1.ControlService.GetRollout:input_type -> shoal.v1.GetRolloutRequest
+	27,  // 160: shoal.v1.ControlService.ChangePeer:input_type -> shoal.v1.ChangePeerRequest
+	29,  // 161: shoal.v1.ControlService.WatchPeer:input_type -> shoal.v1.WatchPeerRequest
+	49,  // 162: shoal.v1.ControlService.ListServices:input_type -> shoal.v1.ListServicesRequest
+	51,  // 163: shoal.v1.ControlService.ListReplicas:input_type -> shoal.v1.ListReplicasRequest
+	53,  // 164: shoal.v1.ControlService.InspectService:input_type -> shoal.v1.InspectServiceRequest
+	32,  // 165: shoal.v1.ControlService.ExplainService:input_type -> shoal.v1.ExplainServiceRequest
+	57,  // 166: shoal.v1.ControlService.ListPeers:input_type -> shoal.v1.ListPeersRequest
+	59,  // 167: shoal.v1.ControlService.InspectPeer:input_type -> shoal.v1.InspectPeerRequest
+	63,  // 168: shoal.v1.ControlService.Watch:input_type -> shoal.v1.WatchRequest
+	66,  // 169: shoal.v1.ControlService.StreamLogs:input_type -> shoal.v1.StreamLogsRequest
+	70,  // 170: shoal.v1.ControlService.StreamEvents:input_type -> shoal.v1.StreamEventsRequest
+	149, // 171: shoal.v1.ControlService.Exec:input_type -> shoal.v1.ExecRequest
+	35,  // 172: shoal.v1.ControlService.CopyFrom:input_type -> shoal.v1.CopyFromRequest
+	37,  // 173: shoal.v1.ControlService.CopyTo:input_type -> shoal.v1.CopyToRequest
+	39,  // 174: shoal.v1.ControlService.WatchUsage:input_type -> shoal.v1.WatchUsageRequest
+	43,  // 175: shoal.v1.ControlService.RunDoctor:input_type -> shoal.v1.RunDoctorRequest
+	45,  // 176: shoal.v1.ControlService.GetDebug:input_type -> shoal.v1.GetDebugRequest
+	47,  // 177: shoal.v1.ControlService.GetMetrics:input_type -> shoal.v1.GetMetricsRequest
+	92,  // 178: shoal.v1.ControlService.ListImages:input_type -> shoal.v1.ListImagesRequest
+	94,  // 179: shoal.v1.ControlService.InspectImage:input_type -> shoal.v1.InspectImageRequest
+	96,  // 180: shoal.v1.ControlService.ChangeImage:input_type -> shoal.v1.ChangeImageRequest
+	98,  // 181: shoal.v1.ControlService.CollectImages:input_type -> shoal.v1.CollectImagesRequest
+	101, // 182: shoal.v1.ControlService.GetImagePolicy:input_type -> shoal.v1.GetImagePolicyRequest
+	103, // 183: shoal.v1.ControlService.SetImagePolicy:input_type -> shoal.v1.SetImagePolicyRequest
+	105, // 184: shoal.v1.ControlService.GetRegistryLogin:input_type -> shoal.v1.GetRegistryLoginRequest
+	107, // 185: shoal.v1.ControlService.PushImage:input_type -> shoal.v1.PushImageRequest
+	109, // 186: shoal.v1.ControlService.PullImage:input_type -> shoal.v1.PullImageRequest
+	111, // 187: shoal.v1.ControlService.ImportImage:input_type -> shoal.v1.ImportImageRequest
+	114, // 188: shoal.v1.ControlService.ExportImage:input_type -> shoal.v1.ExportImageRequest
+	117, // 189: shoal.v1.ControlService.ListPorts:input_type -> shoal.v1.ListPortsRequest
+	120, // 190: shoal.v1.ControlService.ListReach:input_type -> shoal.v1.ListReachRequest
+	124, // 191: shoal.v1.ControlService.ListNetworks:input_type -> shoal.v1.ListNetworksRequest
+	126, // 192: shoal.v1.ControlService.Forward:input_type -> shoal.v1.ForwardRequest
+	73,  // 193: shoal.v1.ControlService.GetStatus:input_type -> shoal.v1.GetStatusRequest
+	76,  // 194: shoal.v1.ControlService.Init:input_type -> shoal.v1.InitRequest
+	78,  // 195: shoal.v1.ControlService.Join:input_type -> shoal.v1.JoinRequest
+	80,  // 196: shoal.v1.ControlService.Leave:input_type -> shoal.v1.LeaveRequest
+	82,  // 197: shoal.v1.ControlService.CreateToken:input_type -> shoal.v1.CreateTokenRequest
+	84,  // 198: shoal.v1.ControlService.ListTokens:input_type -> shoal.v1.ListTokensRequest
+	86,  // 199: shoal.v1.ControlService.RevokeToken:input_type -> shoal.v1.RevokeTokenRequest
+	12,  // 200: shoal.v1.ControlService.Deploy:output_type -> shoal.v1.DeployResponse
+	15,  // 201: shoal.v1.ControlService.Scale:output_type -> shoal.v1.ScaleResponse
+	17,  // 202: shoal.v1.ControlService.Remove:output_type -> shoal.v1.RemoveResponse
+	19,  // 203: shoal.v1.ControlService.Operate:output_type -> shoal.v1.OperateResponse
+	21,  // 204: shoal.v1.ControlService.SteerRollout:output_type -> shoal.v1.SteerRolloutResponse
+	23,  // 205: shoal.v1.ControlService.GetRollout:output_type -> shoal.v1.GetRolloutResponse
+	28,  // 206: shoal.v1.ControlService.ChangePeer:output_type -> shoal.v1.ChangePeerResponse
+	30,  // 207: shoal.v1.ControlService.WatchPeer:output_type -> shoal.v1.WatchPeerResponse
+	50,  // 208: shoal.v1.ControlService.ListServices:output_type -> shoal.v1.ListServicesResponse
+	52,  // 209: shoal.v1.ControlService.ListReplicas:output_type -> shoal.v1.ListReplicasResponse
+	54,  // 210: shoal.v1.ControlService.InspectService:output_type -> shoal.v1.InspectServiceResponse
+	33,  // 211: shoal.v1.ControlService.ExplainService:output_type -> shoal.v1.ExplainServiceResponse
+	58,  // 212: shoal.v1.ControlService.ListPeers:output_type -> shoal.v1.ListPeersResponse
+	60,  // 213: shoal.v1.ControlService.InspectPeer:output_type -> shoal.v1.InspectPeerResponse
+	64,  // 214: shoal.v1.ControlService.Watch:output_type -> shoal.v1.WatchResponse
+	67,  // 215: shoal.v1.ControlService.StreamLogs:output_type -> shoal.v1.StreamLogsResponse
+	71,  // 216: shoal.v1.ControlService.StreamEvents:output_type -> shoal.v1.StreamEventsResponse
+	150, // 217: shoal.v1.ControlService.Exec:output_type -> shoal.v1.ExecResponse
+	36,  // 218: shoal.v1.ControlService.CopyFrom:output_type -> shoal.v1.CopyFromResponse
+	38,  // 219: shoal.v1.ControlService.CopyTo:output_type -> shoal.v1.CopyToResponse
+	40,  // 220: shoal.v1.ControlService.WatchUsage:output_type -> shoal.v1.WatchUsageResponse
+	44,  // 221: shoal.v1.ControlService.RunDoctor:output_type -> shoal.v1.RunDoctorResponse
+	46,  // 222: shoal.v1.ControlService.GetDebug:output_type -> shoal.v1.GetDebugResponse
+	48,  // 223: shoal.v1.ControlService.GetMetrics:output_type -> shoal.v1.GetMetricsResponse
+	93,  // 224: shoal.v1.ControlService.ListImages:output_type -> shoal.v1.ListImagesResponse
+	95,  // 225: shoal.v1.ControlService.InspectImage:output_type -> shoal.v1.InspectImageResponse
+	97,  // 226: shoal.v1.ControlService.ChangeImage:output_type -> shoal.v1.ChangeImageResponse
+	99,  // 227: shoal.v1.ControlService.CollectImages:output_type -> shoal.v1.CollectImagesResponse
+	102, // 228: shoal.v1.ControlService.GetImagePolicy:output_type -> shoal.v1.GetImagePolicyResponse
+	104, // 229: shoal.v1.ControlService.SetImagePolicy:output_type -> shoal.v1.SetImagePolicyResponse
+	106, // 230: shoal.v1.ControlService.GetRegistryLogin:output_type -> shoal.v1.GetRegistryLoginResponse
+	108, // 231: shoal.v1.ControlService.PushImage:output_type -> shoal.v1.PushImageResponse
+	110, // 232: shoal.v1.ControlService.PullImage:output_type -> shoal.v1.PullImageResponse
+	113, // 233: shoal.v1.ControlService.ImportImage:output_type -> shoal.v1.ImportImageResponse
+	115, // 234: shoal.v1.ControlService.ExportImage:output_type -> shoal.v1.ExportImageResponse
+	118, // 235: shoal.v1.ControlService.ListPorts:output_type -> shoal.v1.ListPortsResponse
+	121, // 236: shoal.v1.ControlService.ListReach:output_type -> shoal.v1.ListReachResponse
+	125, // 237: shoal.v1.ControlService.ListNetworks:output_type -> shoal.v1.ListNetworksResponse
+	128, // 238: shoal.v1.ControlService.Forward:output_type -> shoal.v1.ForwardResponse
+	74,  // 239: shoal.v1.ControlService.GetStatus:output_type -> shoal.v1.GetStatusResponse
+	77,  // 240: shoal.v1.ControlService.Init:output_type -> shoal.v1.InitResponse
+	79,  // 241: shoal.v1.ControlService.Join:output_type -> shoal.v1.JoinResponse
+	81,  // 242: shoal.v1.ControlService.Leave:output_type -> shoal.v1.LeaveResponse
+	83,  // 243: shoal.v1.ControlService.CreateToken:output_type -> shoal.v1.CreateTokenResponse
+	85,  // 244: shoal.v1.ControlService.ListTokens:output_type -> shoal.v1.ListTokensResponse
+	87,  // 245: shoal.v1.ControlService.RevokeToken:output_type -> shoal.v1.RevokeTokenResponse
+	200, // [200:246] is the sub-list for method output_type
+	154, // [154:200] is the sub-list for method input_type
+	154, // [154:154] is the sub-list for extension type_name
+	154, // [154:154] is the sub-list for extension extendee
+	0,   // [0:154] is the sub-list for field type_name
 }
 
 func init() { file_shoal_v1_control_proto_init() }
@@ -10284,62 +10457,62 @@ func file_shoal_v1_control_proto_init() {
 	file_shoal_v1_beat_proto_init()
 	file_shoal_v1_state_proto_init()
 	file_shoal_v1_stream_proto_init()
-	file_shoal_v1_control_proto_msgTypes[31].OneofWrappers = []any{}
-	file_shoal_v1_control_proto_msgTypes[36].OneofWrappers = []any{
+	file_shoal_v1_control_proto_msgTypes[32].OneofWrappers = []any{}
+	file_shoal_v1_control_proto_msgTypes[37].OneofWrappers = []any{
 		(*CopyToRequest_Start)(nil),
 		(*CopyToRequest_Data)(nil),
 	}
-	file_shoal_v1_control_proto_msgTypes[65].OneofWrappers = []any{}
-	file_shoal_v1_control_proto_msgTypes[66].OneofWrappers = []any{
+	file_shoal_v1_control_proto_msgTypes[66].OneofWrappers = []any{}
+	file_shoal_v1_control_proto_msgTypes[67].OneofWrappers = []any{
 		(*StreamLogsResponse_Line)(nil),
 		(*StreamLogsResponse_Lost)(nil),
 	}
-	file_shoal_v1_control_proto_msgTypes[69].OneofWrappers = []any{}
-	file_shoal_v1_control_proto_msgTypes[95].OneofWrappers = []any{
+	file_shoal_v1_control_proto_msgTypes[70].OneofWrappers = []any{}
+	file_shoal_v1_control_proto_msgTypes[96].OneofWrappers = []any{
 		(*ChangeImageRequest_To)(nil),
 		(*ChangeImageRequest_Remove)(nil),
 		(*ChangeImageRequest_Pin)(nil),
 		(*ChangeImageRequest_MinCopies)(nil),
 	}
-	file_shoal_v1_control_proto_msgTypes[107].OneofWrappers = []any{
+	file_shoal_v1_control_proto_msgTypes[108].OneofWrappers = []any{
 		(*PushImageResponse_Progress)(nil),
 		(*PushImageResponse_End)(nil),
 	}
-	file_shoal_v1_control_proto_msgTypes[109].OneofWrappers = []any{
+	file_shoal_v1_control_proto_msgTypes[110].OneofWrappers = []any{
 		(*PullImageResponse_Progress)(nil),
 		(*PullImageResponse_End)(nil),
 	}
-	file_shoal_v1_control_proto_msgTypes[110].OneofWrappers = []any{
+	file_shoal_v1_control_proto_msgTypes[111].OneofWrappers = []any{
 		(*ImportImageRequest_Start)(nil),
 		(*ImportImageRequest_Data)(nil),
 		(*ImportImageRequest_End)(nil),
 	}
-	file_shoal_v1_control_proto_msgTypes[112].OneofWrappers = []any{
+	file_shoal_v1_control_proto_msgTypes[113].OneofWrappers = []any{
 		(*ImportImageResponse_Progress)(nil),
 		(*ImportImageResponse_End)(nil),
 	}
-	file_shoal_v1_control_proto_msgTypes[114].OneofWrappers = []any{
+	file_shoal_v1_control_proto_msgTypes[115].OneofWrappers = []any{
 		(*ExportImageResponse_Progress)(nil),
 		(*ExportImageResponse_Data)(nil),
 		(*ExportImageResponse_End)(nil),
 	}
-	file_shoal_v1_control_proto_msgTypes[125].OneofWrappers = []any{
+	file_shoal_v1_control_proto_msgTypes[126].OneofWrappers = []any{
 		(*ForwardRequest_Start)(nil),
 		(*ForwardRequest_Data)(nil),
 		(*ForwardRequest_End)(nil),
 	}
-	file_shoal_v1_control_proto_msgTypes[127].OneofWrappers = []any{
+	file_shoal_v1_control_proto_msgTypes[128].OneofWrappers = []any{
 		(*ForwardResponse_Data)(nil),
 		(*ForwardResponse_End)(nil),
 	}
-	file_shoal_v1_control_proto_msgTypes[129].OneofWrappers = []any{}
+	file_shoal_v1_control_proto_msgTypes[130].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_shoal_v1_control_proto_rawDesc), len(file_shoal_v1_control_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   138,
+			NumMessages:   139,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -1087,6 +1087,7 @@ type PastRevision struct {
 	Good          bool                   `protobuf:"varint,4,opt,name=good,proto3" json:"good,omitempty"`
 	UndoneBy      *RevisionID            `protobuf:"bytes,5,opt,name=undone_by,json=undoneBy,proto3" json:"undone_by,omitempty"` // absent: none did
 	Why           string                 `protobuf:"bytes,6,opt,name=why,proto3" json:"why,omitempty"`
+	Failure       *Failure               `protobuf:"bytes,7,opt,name=failure,proto3" json:"failure,omitempty"` // absent: not known
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1163,6 +1164,90 @@ func (x *PastRevision) GetWhy() string {
 	return ""
 }
 
+func (x *PastRevision) GetFailure() *Failure {
+	if x != nil {
+		return x.Failure
+	}
+	return nil
+}
+
+// Failure is the replica of a revision that failed first.
+type Failure struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Slot          int32                  `protobuf:"varint,1,opt,name=slot,proto3" json:"slot,omitempty"`
+	Peer          string                 `protobuf:"bytes,2,opt,name=peer,proto3" json:"peer,omitempty"` // its holder
+	Replica       []byte                 `protobuf:"bytes,3,opt,name=replica,proto3" json:"replica,omitempty"`
+	AfterNs       int64                  `protobuf:"varint,4,opt,name=after_ns,json=afterNs,proto3" json:"after_ns,omitempty"` // since the revision was first seen; negative: not known
+	Reason        string                 `protobuf:"bytes,5,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Failure) Reset() {
+	*x = Failure{}
+	mi := &file_shoal_v1_state_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Failure) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Failure) ProtoMessage() {}
+
+func (x *Failure) ProtoReflect() protoreflect.Message {
+	mi := &file_shoal_v1_state_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Failure.ProtoReflect.Descriptor instead.
+func (*Failure) Descriptor() ([]byte, []int) {
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *Failure) GetSlot() int32 {
+	if x != nil {
+		return x.Slot
+	}
+	return 0
+}
+
+func (x *Failure) GetPeer() string {
+	if x != nil {
+		return x.Peer
+	}
+	return ""
+}
+
+func (x *Failure) GetReplica() []byte {
+	if x != nil {
+		return x.Replica
+	}
+	return nil
+}
+
+func (x *Failure) GetAfterNs() int64 {
+	if x != nil {
+		return x.AfterNs
+	}
+	return 0
+}
+
+func (x *Failure) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
 // ScaleBase is a counter opened by "=n".
 type ScaleBase struct {
 	state  protoimpl.MessageState `protogen:"open.v1"`
@@ -1179,7 +1264,7 @@ type ScaleBase struct {
 
 func (x *ScaleBase) Reset() {
 	*x = ScaleBase{}
-	mi := &file_shoal_v1_state_proto_msgTypes[15]
+	mi := &file_shoal_v1_state_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1191,7 +1276,7 @@ func (x *ScaleBase) String() string {
 func (*ScaleBase) ProtoMessage() {}
 
 func (x *ScaleBase) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[15]
+	mi := &file_shoal_v1_state_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1204,7 +1289,7 @@ func (x *ScaleBase) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ScaleBase.ProtoReflect.Descriptor instead.
 func (*ScaleBase) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{15}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *ScaleBase) GetId() *RevisionID {
@@ -1260,7 +1345,7 @@ type ScaleAdd struct {
 
 func (x *ScaleAdd) Reset() {
 	*x = ScaleAdd{}
-	mi := &file_shoal_v1_state_proto_msgTypes[16]
+	mi := &file_shoal_v1_state_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1272,7 +1357,7 @@ func (x *ScaleAdd) String() string {
 func (*ScaleAdd) ProtoMessage() {}
 
 func (x *ScaleAdd) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[16]
+	mi := &file_shoal_v1_state_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1285,7 +1370,7 @@ func (x *ScaleAdd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ScaleAdd.ProtoReflect.Descriptor instead.
 func (*ScaleAdd) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{16}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ScaleAdd) GetBase() *RevisionID {
@@ -1316,7 +1401,7 @@ type ScaleBody struct {
 
 func (x *ScaleBody) Reset() {
 	*x = ScaleBody{}
-	mi := &file_shoal_v1_state_proto_msgTypes[17]
+	mi := &file_shoal_v1_state_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1328,7 +1413,7 @@ func (x *ScaleBody) String() string {
 func (*ScaleBody) ProtoMessage() {}
 
 func (x *ScaleBody) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[17]
+	mi := &file_shoal_v1_state_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1341,7 +1426,7 @@ func (x *ScaleBody) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ScaleBody.ProtoReflect.Descriptor instead.
 func (*ScaleBody) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{17}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ScaleBody) GetService() string {
@@ -1390,7 +1475,7 @@ type GoneBody struct {
 
 func (x *GoneBody) Reset() {
 	*x = GoneBody{}
-	mi := &file_shoal_v1_state_proto_msgTypes[18]
+	mi := &file_shoal_v1_state_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1402,7 +1487,7 @@ func (x *GoneBody) String() string {
 func (*GoneBody) ProtoMessage() {}
 
 func (x *GoneBody) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[18]
+	mi := &file_shoal_v1_state_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1415,7 +1500,7 @@ func (x *GoneBody) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GoneBody.ProtoReflect.Descriptor instead.
 func (*GoneBody) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{18}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *GoneBody) GetService() string {
@@ -1447,7 +1532,7 @@ type Holding struct {
 
 func (x *Holding) Reset() {
 	*x = Holding{}
-	mi := &file_shoal_v1_state_proto_msgTypes[19]
+	mi := &file_shoal_v1_state_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1459,7 +1544,7 @@ func (x *Holding) String() string {
 func (*Holding) ProtoMessage() {}
 
 func (x *Holding) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[19]
+	mi := &file_shoal_v1_state_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1472,7 +1557,7 @@ func (x *Holding) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Holding.ProtoReflect.Descriptor instead.
 func (*Holding) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{19}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Holding) GetSlot() int32 {
@@ -1525,7 +1610,7 @@ type Outcome struct {
 
 func (x *Outcome) Reset() {
 	*x = Outcome{}
-	mi := &file_shoal_v1_state_proto_msgTypes[20]
+	mi := &file_shoal_v1_state_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1537,7 +1622,7 @@ func (x *Outcome) String() string {
 func (*Outcome) ProtoMessage() {}
 
 func (x *Outcome) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[20]
+	mi := &file_shoal_v1_state_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1550,7 +1635,7 @@ func (x *Outcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Outcome.ProtoReflect.Descriptor instead.
 func (*Outcome) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{20}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Outcome) GetAttempts() uint32 {
@@ -1607,7 +1692,7 @@ type Released struct {
 
 func (x *Released) Reset() {
 	*x = Released{}
-	mi := &file_shoal_v1_state_proto_msgTypes[21]
+	mi := &file_shoal_v1_state_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1619,7 +1704,7 @@ func (x *Released) String() string {
 func (*Released) ProtoMessage() {}
 
 func (x *Released) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[21]
+	mi := &file_shoal_v1_state_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1632,7 +1717,7 @@ func (x *Released) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Released.ProtoReflect.Descriptor instead.
 func (*Released) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{21}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Released) GetSlot() int32 {
@@ -1671,7 +1756,7 @@ type ClaimBody struct {
 
 func (x *ClaimBody) Reset() {
 	*x = ClaimBody{}
-	mi := &file_shoal_v1_state_proto_msgTypes[22]
+	mi := &file_shoal_v1_state_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1683,7 +1768,7 @@ func (x *ClaimBody) String() string {
 func (*ClaimBody) ProtoMessage() {}
 
 func (x *ClaimBody) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[22]
+	mi := &file_shoal_v1_state_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1696,7 +1781,7 @@ func (x *ClaimBody) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClaimBody.ProtoReflect.Descriptor instead.
 func (*ClaimBody) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{22}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *ClaimBody) GetPeer() string {
@@ -1757,7 +1842,7 @@ type InviteBody struct {
 
 func (x *InviteBody) Reset() {
 	*x = InviteBody{}
-	mi := &file_shoal_v1_state_proto_msgTypes[23]
+	mi := &file_shoal_v1_state_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1769,7 +1854,7 @@ func (x *InviteBody) String() string {
 func (*InviteBody) ProtoMessage() {}
 
 func (x *InviteBody) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[23]
+	mi := &file_shoal_v1_state_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1782,7 +1867,7 @@ func (x *InviteBody) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InviteBody.ProtoReflect.Descriptor instead.
 func (*InviteBody) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{23}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *InviteBody) GetId() string {
@@ -1846,7 +1931,7 @@ type BlobRef struct {
 
 func (x *BlobRef) Reset() {
 	*x = BlobRef{}
-	mi := &file_shoal_v1_state_proto_msgTypes[24]
+	mi := &file_shoal_v1_state_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1858,7 +1943,7 @@ func (x *BlobRef) String() string {
 func (*BlobRef) ProtoMessage() {}
 
 func (x *BlobRef) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[24]
+	mi := &file_shoal_v1_state_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1871,7 +1956,7 @@ func (x *BlobRef) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BlobRef.ProtoReflect.Descriptor instead.
 func (*BlobRef) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{24}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *BlobRef) GetDigest() []byte {
@@ -1914,7 +1999,7 @@ type ImageBody struct {
 
 func (x *ImageBody) Reset() {
 	*x = ImageBody{}
-	mi := &file_shoal_v1_state_proto_msgTypes[25]
+	mi := &file_shoal_v1_state_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1926,7 +2011,7 @@ func (x *ImageBody) String() string {
 func (*ImageBody) ProtoMessage() {}
 
 func (x *ImageBody) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[25]
+	mi := &file_shoal_v1_state_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1939,7 +2024,7 @@ func (x *ImageBody) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImageBody.ProtoReflect.Descriptor instead.
 func (*ImageBody) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{25}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *ImageBody) GetImage() string {
@@ -2024,7 +2109,7 @@ type PolicyBody struct {
 
 func (x *PolicyBody) Reset() {
 	*x = PolicyBody{}
-	mi := &file_shoal_v1_state_proto_msgTypes[26]
+	mi := &file_shoal_v1_state_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2036,7 +2121,7 @@ func (x *PolicyBody) String() string {
 func (*PolicyBody) ProtoMessage() {}
 
 func (x *PolicyBody) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[26]
+	mi := &file_shoal_v1_state_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2049,7 +2134,7 @@ func (x *PolicyBody) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PolicyBody.ProtoReflect.Descriptor instead.
 func (*PolicyBody) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{26}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *PolicyBody) GetId() *RevisionID {
@@ -2120,7 +2205,7 @@ type Spec struct {
 
 func (x *Spec) Reset() {
 	*x = Spec{}
-	mi := &file_shoal_v1_state_proto_msgTypes[27]
+	mi := &file_shoal_v1_state_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2132,7 +2217,7 @@ func (x *Spec) String() string {
 func (*Spec) ProtoMessage() {}
 
 func (x *Spec) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[27]
+	mi := &file_shoal_v1_state_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2145,7 +2230,7 @@ func (x *Spec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Spec.ProtoReflect.Descriptor instead.
 func (*Spec) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{27}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Spec) GetName() string {
@@ -2419,7 +2504,7 @@ type Dependency struct {
 
 func (x *Dependency) Reset() {
 	*x = Dependency{}
-	mi := &file_shoal_v1_state_proto_msgTypes[28]
+	mi := &file_shoal_v1_state_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2431,7 +2516,7 @@ func (x *Dependency) String() string {
 func (*Dependency) ProtoMessage() {}
 
 func (x *Dependency) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[28]
+	mi := &file_shoal_v1_state_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2444,7 +2529,7 @@ func (x *Dependency) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Dependency.ProtoReflect.Descriptor instead.
 func (*Dependency) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{28}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Dependency) GetService() string {
@@ -2480,7 +2565,7 @@ type Job struct {
 
 func (x *Job) Reset() {
 	*x = Job{}
-	mi := &file_shoal_v1_state_proto_msgTypes[29]
+	mi := &file_shoal_v1_state_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2492,7 +2577,7 @@ func (x *Job) String() string {
 func (*Job) ProtoMessage() {}
 
 func (x *Job) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[29]
+	mi := &file_shoal_v1_state_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2505,7 +2590,7 @@ func (x *Job) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Job.ProtoReflect.Descriptor instead.
 func (*Job) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{29}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Job) GetAttempts() int32 {
@@ -2551,7 +2636,7 @@ type Autoscale struct {
 
 func (x *Autoscale) Reset() {
 	*x = Autoscale{}
-	mi := &file_shoal_v1_state_proto_msgTypes[30]
+	mi := &file_shoal_v1_state_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2563,7 +2648,7 @@ func (x *Autoscale) String() string {
 func (*Autoscale) ProtoMessage() {}
 
 func (x *Autoscale) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[30]
+	mi := &file_shoal_v1_state_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2576,7 +2661,7 @@ func (x *Autoscale) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Autoscale.ProtoReflect.Descriptor instead.
 func (*Autoscale) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{30}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Autoscale) GetMin() int32 {
@@ -2681,7 +2766,7 @@ type Attachment struct {
 
 func (x *Attachment) Reset() {
 	*x = Attachment{}
-	mi := &file_shoal_v1_state_proto_msgTypes[31]
+	mi := &file_shoal_v1_state_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2693,7 +2778,7 @@ func (x *Attachment) String() string {
 func (*Attachment) ProtoMessage() {}
 
 func (x *Attachment) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[31]
+	mi := &file_shoal_v1_state_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2706,7 +2791,7 @@ func (x *Attachment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Attachment.ProtoReflect.Descriptor instead.
 func (*Attachment) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{31}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *Attachment) GetNetwork() string {
@@ -2757,7 +2842,7 @@ type Setup struct {
 
 func (x *Setup) Reset() {
 	*x = Setup{}
-	mi := &file_shoal_v1_state_proto_msgTypes[32]
+	mi := &file_shoal_v1_state_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2769,7 +2854,7 @@ func (x *Setup) String() string {
 func (*Setup) ProtoMessage() {}
 
 func (x *Setup) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[32]
+	mi := &file_shoal_v1_state_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2782,7 +2867,7 @@ func (x *Setup) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Setup.ProtoReflect.Descriptor instead.
 func (*Setup) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{32}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *Setup) GetUser() string {
@@ -2979,7 +3064,7 @@ type Mount struct {
 
 func (x *Mount) Reset() {
 	*x = Mount{}
-	mi := &file_shoal_v1_state_proto_msgTypes[33]
+	mi := &file_shoal_v1_state_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2991,7 +3076,7 @@ func (x *Mount) String() string {
 func (*Mount) ProtoMessage() {}
 
 func (x *Mount) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[33]
+	mi := &file_shoal_v1_state_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3004,7 +3089,7 @@ func (x *Mount) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Mount.ProtoReflect.Descriptor instead.
 func (*Mount) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{33}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *Mount) GetKind() string {
@@ -3089,7 +3174,7 @@ type Device struct {
 
 func (x *Device) Reset() {
 	*x = Device{}
-	mi := &file_shoal_v1_state_proto_msgTypes[34]
+	mi := &file_shoal_v1_state_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3101,7 +3186,7 @@ func (x *Device) String() string {
 func (*Device) ProtoMessage() {}
 
 func (x *Device) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[34]
+	mi := &file_shoal_v1_state_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3114,7 +3199,7 @@ func (x *Device) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Device.ProtoReflect.Descriptor instead.
 func (*Device) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{34}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *Device) GetHost() string {
@@ -3150,7 +3235,7 @@ type Ulimit struct {
 
 func (x *Ulimit) Reset() {
 	*x = Ulimit{}
-	mi := &file_shoal_v1_state_proto_msgTypes[35]
+	mi := &file_shoal_v1_state_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3162,7 +3247,7 @@ func (x *Ulimit) String() string {
 func (*Ulimit) ProtoMessage() {}
 
 func (x *Ulimit) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[35]
+	mi := &file_shoal_v1_state_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3175,7 +3260,7 @@ func (x *Ulimit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ulimit.ProtoReflect.Descriptor instead.
 func (*Ulimit) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{35}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *Ulimit) GetName() string {
@@ -3210,7 +3295,7 @@ type Logging struct {
 
 func (x *Logging) Reset() {
 	*x = Logging{}
-	mi := &file_shoal_v1_state_proto_msgTypes[36]
+	mi := &file_shoal_v1_state_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3222,7 +3307,7 @@ func (x *Logging) String() string {
 func (*Logging) ProtoMessage() {}
 
 func (x *Logging) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[36]
+	mi := &file_shoal_v1_state_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3235,7 +3320,7 @@ func (x *Logging) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Logging.ProtoReflect.Descriptor instead.
 func (*Logging) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{36}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *Logging) GetDriver() string {
@@ -3265,7 +3350,7 @@ type Port struct {
 
 func (x *Port) Reset() {
 	*x = Port{}
-	mi := &file_shoal_v1_state_proto_msgTypes[37]
+	mi := &file_shoal_v1_state_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3277,7 +3362,7 @@ func (x *Port) String() string {
 func (*Port) ProtoMessage() {}
 
 func (x *Port) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[37]
+	mi := &file_shoal_v1_state_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3290,7 +3375,7 @@ func (x *Port) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Port.ProtoReflect.Descriptor instead.
 func (*Port) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{37}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *Port) GetContainer() uint32 {
@@ -3333,7 +3418,7 @@ type Selector struct {
 
 func (x *Selector) Reset() {
 	*x = Selector{}
-	mi := &file_shoal_v1_state_proto_msgTypes[38]
+	mi := &file_shoal_v1_state_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3345,7 +3430,7 @@ func (x *Selector) String() string {
 func (*Selector) ProtoMessage() {}
 
 func (x *Selector) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[38]
+	mi := &file_shoal_v1_state_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3358,7 +3443,7 @@ func (x *Selector) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Selector.ProtoReflect.Descriptor instead.
 func (*Selector) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{38}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *Selector) GetKey() string {
@@ -3397,7 +3482,7 @@ type Health struct {
 
 func (x *Health) Reset() {
 	*x = Health{}
-	mi := &file_shoal_v1_state_proto_msgTypes[39]
+	mi := &file_shoal_v1_state_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3409,7 +3494,7 @@ func (x *Health) String() string {
 func (*Health) ProtoMessage() {}
 
 func (x *Health) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[39]
+	mi := &file_shoal_v1_state_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3422,7 +3507,7 @@ func (x *Health) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Health.ProtoReflect.Descriptor instead.
 func (*Health) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{39}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *Health) GetDisable() bool {
@@ -3480,7 +3565,7 @@ type Restart struct {
 
 func (x *Restart) Reset() {
 	*x = Restart{}
-	mi := &file_shoal_v1_state_proto_msgTypes[40]
+	mi := &file_shoal_v1_state_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3492,7 +3577,7 @@ func (x *Restart) String() string {
 func (*Restart) ProtoMessage() {}
 
 func (x *Restart) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[40]
+	mi := &file_shoal_v1_state_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3505,7 +3590,7 @@ func (x *Restart) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Restart.ProtoReflect.Descriptor instead.
 func (*Restart) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{40}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *Restart) GetCondition() string {
@@ -3558,7 +3643,7 @@ type Rollout struct {
 
 func (x *Rollout) Reset() {
 	*x = Rollout{}
-	mi := &file_shoal_v1_state_proto_msgTypes[41]
+	mi := &file_shoal_v1_state_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3570,7 +3655,7 @@ func (x *Rollout) String() string {
 func (*Rollout) ProtoMessage() {}
 
 func (x *Rollout) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[41]
+	mi := &file_shoal_v1_state_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3583,7 +3668,7 @@ func (x *Rollout) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Rollout.ProtoReflect.Descriptor instead.
 func (*Rollout) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{41}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *Rollout) GetParallelism() int32 {
@@ -3688,7 +3773,7 @@ type Share struct {
 
 func (x *Share) Reset() {
 	*x = Share{}
-	mi := &file_shoal_v1_state_proto_msgTypes[42]
+	mi := &file_shoal_v1_state_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3700,7 +3785,7 @@ func (x *Share) String() string {
 func (*Share) ProtoMessage() {}
 
 func (x *Share) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[42]
+	mi := &file_shoal_v1_state_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3713,7 +3798,7 @@ func (x *Share) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Share.ProtoReflect.Descriptor instead.
 func (*Share) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{42}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *Share) GetN() int32 {
@@ -3825,14 +3910,21 @@ const file_shoal_v1_state_proto_rawDesc = "" +
 	"\bproposal\x18\x04 \x01(\v2\x12.shoal.v1.ProposalR\bproposal\x12*\n" +
 	"\x04past\x18\x05 \x03(\v2\x16.shoal.v1.PastRevisionR\x04past\x12,\n" +
 	"\x06undoes\x18\x06 \x01(\v2\x14.shoal.v1.RevisionIDR\x06undoes\x12\x10\n" +
-	"\x03why\x18\a \x01(\tR\x03why\"\xe8\x01\n" +
+	"\x03why\x18\a \x01(\tR\x03why\"\x95\x02\n" +
 	"\fPastRevision\x120\n" +
 	"\brevision\x18\x01 \x01(\v2\x14.shoal.v1.RevisionIDR\brevision\x12\"\n" +
 	"\x04spec\x18\x02 \x01(\v2\x0e.shoal.v1.SpecR\x04spec\x12)\n" +
 	"\baccepted\x18\x03 \x01(\v2\r.shoal.v1.HlcR\baccepted\x12\x12\n" +
 	"\x04good\x18\x04 \x01(\bR\x04good\x121\n" +
 	"\tundone_by\x18\x05 \x01(\v2\x14.shoal.v1.RevisionIDR\bundoneBy\x12\x10\n" +
-	"\x03why\x18\x06 \x01(\tR\x03why\"\xab\x01\n" +
+	"\x03why\x18\x06 \x01(\tR\x03why\x12+\n" +
+	"\afailure\x18\a \x01(\v2\x11.shoal.v1.FailureR\afailure\"~\n" +
+	"\aFailure\x12\x12\n" +
+	"\x04slot\x18\x01 \x01(\x05R\x04slot\x12\x12\n" +
+	"\x04peer\x18\x02 \x01(\tR\x04peer\x12\x18\n" +
+	"\areplica\x18\x03 \x01(\fR\areplica\x12\x19\n" +
+	"\bafter_ns\x18\x04 \x01(\x03R\aafterNs\x12\x16\n" +
+	"\x06reason\x18\x05 \x01(\tR\x06reason\"\xab\x01\n" +
 	"\tScaleBase\x12$\n" +
 	"\x02id\x18\x01 \x01(\v2\x14.shoal.v1.RevisionIDR\x02id\x12\f\n" +
 	"\x01n\x18\x02 \x01(\x05R\x01n\x12,\n" +
@@ -4110,7 +4202,7 @@ func file_shoal_v1_state_proto_rawDescGZIP() []byte {
 	return file_shoal_v1_state_proto_rawDescData
 }
 
-var file_shoal_v1_state_proto_msgTypes = make([]protoimpl.MessageInfo, 48)
+var file_shoal_v1_state_proto_msgTypes = make([]protoimpl.MessageInfo, 49)
 var file_shoal_v1_state_proto_goTypes = []any{
 	(*Record)(nil),       // 0: shoal.v1.Record
 	(*Hlc)(nil),          // 1: shoal.v1.Hlc
@@ -4127,43 +4219,44 @@ var file_shoal_v1_state_proto_goTypes = []any{
 	(*Proposal)(nil),     // 12: shoal.v1.Proposal
 	(*RevisionBody)(nil), // 13: shoal.v1.RevisionBody
 	(*PastRevision)(nil), // 14: shoal.v1.PastRevision
-	(*ScaleBase)(nil),    // 15: shoal.v1.ScaleBase
-	(*ScaleAdd)(nil),     // 16: shoal.v1.ScaleAdd
-	(*ScaleBody)(nil),    // 17: shoal.v1.ScaleBody
-	(*GoneBody)(nil),     // 18: shoal.v1.GoneBody
-	(*Holding)(nil),      // 19: shoal.v1.Holding
-	(*Outcome)(nil),      // 20: shoal.v1.Outcome
-	(*Released)(nil),     // 21: shoal.v1.Released
-	(*ClaimBody)(nil),    // 22: shoal.v1.ClaimBody
-	(*InviteBody)(nil),   // 23: shoal.v1.InviteBody
-	(*BlobRef)(nil),      // 24: shoal.v1.BlobRef
-	(*ImageBody)(nil),    // 25: shoal.v1.ImageBody
-	(*PolicyBody)(nil),   // 26: shoal.v1.PolicyBody
-	(*Spec)(nil),         // 27: shoal.v1.Spec
-	(*Dependency)(nil),   // 28: shoal.v1.Dependency
-	(*Job)(nil),          // 29: shoal.v1.Job
-	(*Autoscale)(nil),    // 30: shoal.v1.Autoscale
-	(*Attachment)(nil),   // 31: shoal.v1.Attachment
-	(*Setup)(nil),        // 32: shoal.v1.Setup
-	(*Mount)(nil),        // 33: shoal.v1.Mount
-	(*Device)(nil),       // 34: shoal.v1.Device
-	(*Ulimit)(nil),       // 35: shoal.v1.Ulimit
-	(*Logging)(nil),      // 36: shoal.v1.Logging
-	(*Port)(nil),         // 37: shoal.v1.Port
-	(*Selector)(nil),     // 38: shoal.v1.Selector
-	(*Health)(nil),       // 39: shoal.v1.Health
-	(*Restart)(nil),      // 40: shoal.v1.Restart
-	(*Rollout)(nil),      // 41: shoal.v1.Rollout
-	(*Share)(nil),        // 42: shoal.v1.Share
-	nil,                  // 43: shoal.v1.PeerFacts.LabelsEntry
-	nil,                  // 44: shoal.v1.Spec.EnvEntry
-	nil,                  // 45: shoal.v1.Spec.LabelsEntry
-	nil,                  // 46: shoal.v1.Setup.SysctlsEntry
-	nil,                  // 47: shoal.v1.Logging.OptionsEntry
+	(*Failure)(nil),      // 15: shoal.v1.Failure
+	(*ScaleBase)(nil),    // 16: shoal.v1.ScaleBase
+	(*ScaleAdd)(nil),     // 17: shoal.v1.ScaleAdd
+	(*ScaleBody)(nil),    // 18: shoal.v1.ScaleBody
+	(*GoneBody)(nil),     // 19: shoal.v1.GoneBody
+	(*Holding)(nil),      // 20: shoal.v1.Holding
+	(*Outcome)(nil),      // 21: shoal.v1.Outcome
+	(*Released)(nil),     // 22: shoal.v1.Released
+	(*ClaimBody)(nil),    // 23: shoal.v1.ClaimBody
+	(*InviteBody)(nil),   // 24: shoal.v1.InviteBody
+	(*BlobRef)(nil),      // 25: shoal.v1.BlobRef
+	(*ImageBody)(nil),    // 26: shoal.v1.ImageBody
+	(*PolicyBody)(nil),   // 27: shoal.v1.PolicyBody
+	(*Spec)(nil),         // 28: shoal.v1.Spec
+	(*Dependency)(nil),   // 29: shoal.v1.Dependency
+	(*Job)(nil),          // 30: shoal.v1.Job
+	(*Autoscale)(nil),    // 31: shoal.v1.Autoscale
+	(*Attachment)(nil),   // 32: shoal.v1.Attachment
+	(*Setup)(nil),        // 33: shoal.v1.Setup
+	(*Mount)(nil),        // 34: shoal.v1.Mount
+	(*Device)(nil),       // 35: shoal.v1.Device
+	(*Ulimit)(nil),       // 36: shoal.v1.Ulimit
+	(*Logging)(nil),      // 37: shoal.v1.Logging
+	(*Port)(nil),         // 38: shoal.v1.Port
+	(*Selector)(nil),     // 39: shoal.v1.Selector
+	(*Health)(nil),       // 40: shoal.v1.Health
+	(*Restart)(nil),      // 41: shoal.v1.Restart
+	(*Rollout)(nil),      // 42: shoal.v1.Rollout
+	(*Share)(nil),        // 43: shoal.v1.Share
+	nil,                  // 44: shoal.v1.PeerFacts.LabelsEntry
+	nil,                  // 45: shoal.v1.Spec.EnvEntry
+	nil,                  // 46: shoal.v1.Spec.LabelsEntry
+	nil,                  // 47: shoal.v1.Setup.SysctlsEntry
+	nil,                  // 48: shoal.v1.Logging.OptionsEntry
 }
 var file_shoal_v1_state_proto_depIdxs = []int32{
 	6,  // 0: shoal.v1.PeerBody.facts:type_name -> shoal.v1.PeerFacts
-	43, // 1: shoal.v1.PeerFacts.labels:type_name -> shoal.v1.PeerFacts.LabelsEntry
+	44, // 1: shoal.v1.PeerFacts.labels:type_name -> shoal.v1.PeerFacts.LabelsEntry
 	3,  // 2: shoal.v1.PeerFacts.capacity:type_name -> shoal.v1.Resources
 	3,  // 3: shoal.v1.PeerFacts.reserved:type_name -> shoal.v1.Resources
 	7,  // 4: shoal.v1.MarkBody.laid:type_name -> shoal.v1.Mark
@@ -4172,62 +4265,63 @@ var file_shoal_v1_state_proto_depIdxs = []int32{
 	2,  // 7: shoal.v1.RolloutBody.of:type_name -> shoal.v1.RevisionID
 	2,  // 8: shoal.v1.RevisionBody.revision:type_name -> shoal.v1.RevisionID
 	2,  // 9: shoal.v1.RevisionBody.replaces:type_name -> shoal.v1.RevisionID
-	27, // 10: shoal.v1.RevisionBody.spec:type_name -> shoal.v1.Spec
+	28, // 10: shoal.v1.RevisionBody.spec:type_name -> shoal.v1.Spec
 	12, // 11: shoal.v1.RevisionBody.proposal:type_name -> shoal.v1.Proposal
 	14, // 12: shoal.v1.RevisionBody.past:type_name -> shoal.v1.PastRevision
 	2,  // 13: shoal.v1.RevisionBody.undoes:type_name -> shoal.v1.RevisionID
 	2,  // 14: shoal.v1.PastRevision.revision:type_name -> shoal.v1.RevisionID
-	27, // 15: shoal.v1.PastRevision.spec:type_name -> shoal.v1.Spec
+	28, // 15: shoal.v1.PastRevision.spec:type_name -> shoal.v1.Spec
 	1,  // 16: shoal.v1.PastRevision.accepted:type_name -> shoal.v1.Hlc
 	2,  // 17: shoal.v1.PastRevision.undone_by:type_name -> shoal.v1.RevisionID
-	2,  // 18: shoal.v1.ScaleBase.id:type_name -> shoal.v1.RevisionID
-	2,  // 19: shoal.v1.ScaleBase.covers:type_name -> shoal.v1.RevisionID
-	2,  // 20: shoal.v1.ScaleAdd.base:type_name -> shoal.v1.RevisionID
-	15, // 21: shoal.v1.ScaleBody.base:type_name -> shoal.v1.ScaleBase
-	16, // 22: shoal.v1.ScaleBody.adds:type_name -> shoal.v1.ScaleAdd
-	12, // 23: shoal.v1.ScaleBody.proposal:type_name -> shoal.v1.Proposal
-	2,  // 24: shoal.v1.GoneBody.removes:type_name -> shoal.v1.RevisionID
-	1,  // 25: shoal.v1.Holding.since:type_name -> shoal.v1.Hlc
-	20, // 26: shoal.v1.Holding.outcome:type_name -> shoal.v1.Outcome
-	19, // 27: shoal.v1.ClaimBody.holds:type_name -> shoal.v1.Holding
-	21, // 28: shoal.v1.ClaimBody.released:type_name -> shoal.v1.Released
-	2,  // 29: shoal.v1.ClaimBody.revisions:type_name -> shoal.v1.RevisionID
-	2,  // 30: shoal.v1.ImageBody.id:type_name -> shoal.v1.RevisionID
-	2,  // 31: shoal.v1.ImageBody.replaces:type_name -> shoal.v1.RevisionID
-	24, // 32: shoal.v1.ImageBody.blobs:type_name -> shoal.v1.BlobRef
-	2,  // 33: shoal.v1.PolicyBody.id:type_name -> shoal.v1.RevisionID
-	2,  // 34: shoal.v1.PolicyBody.replaces:type_name -> shoal.v1.RevisionID
-	44, // 35: shoal.v1.Spec.env:type_name -> shoal.v1.Spec.EnvEntry
-	45, // 36: shoal.v1.Spec.labels:type_name -> shoal.v1.Spec.LabelsEntry
-	37, // 37: shoal.v1.Spec.ports:type_name -> shoal.v1.Port
-	3,  // 38: shoal.v1.Spec.limits:type_name -> shoal.v1.Resources
-	3,  // 39: shoal.v1.Spec.reservations:type_name -> shoal.v1.Resources
-	38, // 40: shoal.v1.Spec.constraints:type_name -> shoal.v1.Selector
-	39, // 41: shoal.v1.Spec.health:type_name -> shoal.v1.Health
-	40, // 42: shoal.v1.Spec.restart:type_name -> shoal.v1.Restart
-	41, // 43: shoal.v1.Spec.rollout:type_name -> shoal.v1.Rollout
-	32, // 44: shoal.v1.Spec.setup:type_name -> shoal.v1.Setup
-	31, // 45: shoal.v1.Spec.networks:type_name -> shoal.v1.Attachment
-	41, // 46: shoal.v1.Spec.rollback:type_name -> shoal.v1.Rollout
-	30, // 47: shoal.v1.Spec.autoscale:type_name -> shoal.v1.Autoscale
-	29, // 48: shoal.v1.Spec.job:type_name -> shoal.v1.Job
-	28, // 49: shoal.v1.Spec.depends_on:type_name -> shoal.v1.Dependency
-	42, // 50: shoal.v1.Autoscale.up_step:type_name -> shoal.v1.Share
-	42, // 51: shoal.v1.Autoscale.down_step:type_name -> shoal.v1.Share
-	33, // 52: shoal.v1.Setup.mounts:type_name -> shoal.v1.Mount
-	35, // 53: shoal.v1.Setup.ulimits:type_name -> shoal.v1.Ulimit
-	46, // 54: shoal.v1.Setup.sysctls:type_name -> shoal.v1.Setup.SysctlsEntry
-	36, // 55: shoal.v1.Setup.logging:type_name -> shoal.v1.Logging
-	34, // 56: shoal.v1.Setup.devices:type_name -> shoal.v1.Device
-	47, // 57: shoal.v1.Logging.options:type_name -> shoal.v1.Logging.OptionsEntry
-	42, // 58: shoal.v1.Rollout.max_unavailable:type_name -> shoal.v1.Share
-	42, // 59: shoal.v1.Rollout.max_surge:type_name -> shoal.v1.Share
-	42, // 60: shoal.v1.Rollout.canary:type_name -> shoal.v1.Share
-	61, // [61:61] is the sub-list for method output_type
-	61, // [61:61] is the sub-list for method input_type
-	61, // [61:61] is the sub-list for extension type_name
-	61, // [61:61] is the sub-list for extension extendee
-	0,  // [0:61] is the sub-list for field type_name
+	15, // 18: shoal.v1.PastRevision.failure:type_name -> shoal.v1.Failure
+	2,  // 19: shoal.v1.ScaleBase.id:type_name -> shoal.v1.RevisionID
+	2,  // 20: shoal.v1.ScaleBase.covers:type_name -> shoal.v1.RevisionID
+	2,  // 21: shoal.v1.ScaleAdd.base:type_name -> shoal.v1.RevisionID
+	16, // 22: shoal.v1.ScaleBody.base:type_name -> shoal.v1.ScaleBase
+	17, // 23: shoal.v1.ScaleBody.adds:type_name -> shoal.v1.ScaleAdd
+	12, // 24: shoal.v1.ScaleBody.proposal:type_name -> shoal.v1.Proposal
+	2,  // 25: shoal.v1.GoneBody.removes:type_name -> shoal.v1.RevisionID
+	1,  // 26: shoal.v1.Holding.since:type_name -> shoal.v1.Hlc
+	21, // 27: shoal.v1.Holding.outcome:type_name -> shoal.v1.Outcome
+	20, // 28: shoal.v1.ClaimBody.holds:type_name -> shoal.v1.Holding
+	22, // 29: shoal.v1.ClaimBody.released:type_name -> shoal.v1.Released
+	2,  // 30: shoal.v1.ClaimBody.revisions:type_name -> shoal.v1.RevisionID
+	2,  // 31: shoal.v1.ImageBody.id:type_name -> shoal.v1.RevisionID
+	2,  // 32: shoal.v1.ImageBody.replaces:type_name -> shoal.v1.RevisionID
+	25, // 33: shoal.v1.ImageBody.blobs:type_name -> shoal.v1.BlobRef
+	2,  // 34: shoal.v1.PolicyBody.id:type_name -> shoal.v1.RevisionID
+	2,  // 35: shoal.v1.PolicyBody.replaces:type_name -> shoal.v1.RevisionID
+	45, // 36: shoal.v1.Spec.env:type_name -> shoal.v1.Spec.EnvEntry
+	46, // 37: shoal.v1.Spec.labels:type_name -> shoal.v1.Spec.LabelsEntry
+	38, // 38: shoal.v1.Spec.ports:type_name -> shoal.v1.Port
+	3,  // 39: shoal.v1.Spec.limits:type_name -> shoal.v1.Resources
+	3,  // 40: shoal.v1.Spec.reservations:type_name -> shoal.v1.Resources
+	39, // 41: shoal.v1.Spec.constraints:type_name -> shoal.v1.Selector
+	40, // 42: shoal.v1.Spec.health:type_name -> shoal.v1.Health
+	41, // 43: shoal.v1.Spec.restart:type_name -> shoal.v1.Restart
+	42, // 44: shoal.v1.Spec.rollout:type_name -> shoal.v1.Rollout
+	33, // 45: shoal.v1.Spec.setup:type_name -> shoal.v1.Setup
+	32, // 46: shoal.v1.Spec.networks:type_name -> shoal.v1.Attachment
+	42, // 47: shoal.v1.Spec.rollback:type_name -> shoal.v1.Rollout
+	31, // 48: shoal.v1.Spec.autoscale:type_name -> shoal.v1.Autoscale
+	30, // 49: shoal.v1.Spec.job:type_name -> shoal.v1.Job
+	29, // 50: shoal.v1.Spec.depends_on:type_name -> shoal.v1.Dependency
+	43, // 51: shoal.v1.Autoscale.up_step:type_name -> shoal.v1.Share
+	43, // 52: shoal.v1.Autoscale.down_step:type_name -> shoal.v1.Share
+	34, // 53: shoal.v1.Setup.mounts:type_name -> shoal.v1.Mount
+	36, // 54: shoal.v1.Setup.ulimits:type_name -> shoal.v1.Ulimit
+	47, // 55: shoal.v1.Setup.sysctls:type_name -> shoal.v1.Setup.SysctlsEntry
+	37, // 56: shoal.v1.Setup.logging:type_name -> shoal.v1.Logging
+	35, // 57: shoal.v1.Setup.devices:type_name -> shoal.v1.Device
+	48, // 58: shoal.v1.Logging.options:type_name -> shoal.v1.Logging.OptionsEntry
+	43, // 59: shoal.v1.Rollout.max_unavailable:type_name -> shoal.v1.Share
+	43, // 60: shoal.v1.Rollout.max_surge:type_name -> shoal.v1.Share
+	43, // 61: shoal.v1.Rollout.canary:type_name -> shoal.v1.Share
+	62, // [62:62] is the sub-list for method output_type
+	62, // [62:62] is the sub-list for method input_type
+	62, // [62:62] is the sub-list for extension type_name
+	62, // [62:62] is the sub-list for extension extendee
+	0,  // [0:62] is the sub-list for field type_name
 }
 
 func init() { file_shoal_v1_state_proto_init() }
@@ -4241,7 +4335,7 @@ func file_shoal_v1_state_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_shoal_v1_state_proto_rawDesc), len(file_shoal_v1_state_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   48,
+			NumMessages:   49,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

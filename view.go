@@ -108,6 +108,14 @@ func (v *View) ClaimsBy(holder PeerID) []Claim { return v.byHolder[holder] }
 // Releases returns what holders let go last, by (service, slot, holder).
 func (v *View) Releases() []Release { return v.desired.Releases }
 
+// Name returns what people call a peer: its name, or the end of its ID if it has none here.
+func (v *View) Name(id PeerID) string {
+	if p, ok := v.Peer(id); ok {
+		return p.Name()
+	}
+	return id.Short()
+}
+
 // Life returns this peer's opinion of a peer; for itself always alive.
 func (v *View) Life(id PeerID) Life {
 	l := v.lives[id]

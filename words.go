@@ -4,6 +4,7 @@
 package shoal
 
 import (
+	"fmt"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -28,6 +29,19 @@ type Failure struct {
 
 // IsZero reports whether nothing is known to have failed.
 func (f Failure) IsZero() bool { return f == Failure{} }
+
+// Text is a failure at the current revision of a service in one line; name names peers.
+func (f Failure) Text(svc *Service, name func(PeerID) string) string {
+	what := fmt.Sprintf("%s/%d at %s: %s", svc.Spec.Name, f.Slot, name(f.Peer), f.Reason)
+	if f.After < 0 {
+		return what
+	}
+	by := "the operator at " + name(svc.Revision.Author)
+	if !svc.Undoes.IsZero() && svc.Why != "" {
+		by = name(svc.Revision.Author) + " itself"
+	}
+	return fmt.Sprintf("first failure %s after revision %d by %s: %s", f.After.Round(time.Second), svc.Revision.Seq, by, what)
+}
 
 // LastWords is what a replica had said when it first failed at a revision, as its holder
 // keeps it. Lines may hold secrets: they are told to members who ask for them, and are

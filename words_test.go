@@ -36,6 +36,6 @@ func TestLastWordsBound(t *testing.T) {
 	w := LastWords{Reason: "exited\nwith 1", Check: strings.Repeat("é", 500), Missing: "a\x00b"}
 	w.Bound()
 	if w.Reason != "exited with 1" || w.Missing != "a b" || len(w.Check) > maxLastText || !utf8.ValidString(w.Check) {
-		t.Errorf("bound to %q", w)
+		t.Errorf("bound to %q, %q, %q", w.Reason, w.Check, w.Missing)
 	}
 }

@@ -13,7 +13,6 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/shoalnet/shoal"
-	"github.com/shoalnet/shoal/placement"
 	shoalv1 "github.com/shoalnet/shoal/proto/shoal/v1"
 )
 
@@ -35,7 +34,7 @@ func (p *pane) failure(svc *shoal.Service, f shoal.Failure, text string) *shoalv
 // pastFailure is the first failure at an earlier revision, which is why it was undone.
 func (p *pane) pastFailure(name string, past *shoal.PastRevision) *shoalv1.ReplicaFailure {
 	then := &shoal.Service{Spec: shoal.Spec{Name: name}, Revision: past.Revision}
-	return p.failure(then, past.Failure, placement.FailureText(p.view, then, past.Failure))
+	return p.failure(then, past.Failure, past.Failure.Text(then, p.name))
 }
 
 // undoneFailure is the first failure at the revision that a service went back from.

@@ -34,7 +34,7 @@ func Report(v *shoal.View, service string, readyFor func(shoal.ReplicaID) time.D
 		out.Actor = holderOf(v, service, out.Next[0])
 	}
 	if f := FirstFailure(v, svc); st.Failed > 0 && !f.IsZero() {
-		out.Failure, out.FirstFailure = f, FailureText(v, svc, f)
+		out.Failure, out.FirstFailure = f, f.Text(svc, v.Name)
 	}
 	return out, nil
 }
@@ -74,31 +74,14 @@ func FirstFailure(v *shoal.View, svc *shoal.Service) shoal.Failure {
 	return refused
 }
 
+// maxWhy is how many bytes of a holder's reason go into a sentence.
+const maxWhy = 300
+
 // whyFailed is a replica's reason without what it does next.
 func whyFailed(r *shoal.ReplicaStatus) string {
 	why, _, _ := strings.Cut(r.Reason, "; starts again after ")
 	if why == "" {
 		why = r.Phase.String() + " now"
 	}
-	return why
-}
-
-// FailureText is a failure at the current revision in one line.
-func FailureText(v *shoal.View, svc *shoal.Service, f shoal.Failure) string {
-	what := fmt.Sprintf("%s/%d at %s: %s", svc.Spec.Name, f.Slot, nameOf(v, f.Peer), f.Reason)
-	if f.After < 0 {
-		return what
-	}
-	by := "the operator at " + nameOf(v, svc.Revision.Author)
-	if !svc.Undoes.IsZero() && svc.Why != "" {
-		by = nameOf(v, svc.Revision.Author) + " itself"
-	}
-	return fmt.Sprintf("first failure %s after revision %d by %s: %s", f.After.Round(time.Second), svc.Revision.Seq, by, what)
-}
-
-func nameOf(v *shoal.View, id shoal.PeerID) string {
-	if p, ok := v.Peer(id); ok {
-		return p.Name()
-	}
-	return id.Short()
+	return strings.ToValidUTF8(why[:min(len(why), maxWhy)], "")
 }

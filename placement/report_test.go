@@ -40,13 +40,15 @@ func TestReport(t *testing.T) {
 			State: "rolling", Slots: 4, Current: 1, Healthy: 1, Next: []int{1}, Actor: "p001",
 		}},
 		{"the first failed", func(k *kit, _ *shoal.Service) { change(k, 0, shoal.PhaseFailed).Reason = "exit 1" }, shoal.RolloutReport{
-			State: "failing", Slots: 4, Current: 1, Failed: 1, Waits: "1 of 4 slots failed, more than the 0 that may", FirstFailure: "web/0 on p000: exit 1",
+			State: "failing", Slots: 4, Current: 1, Failed: 1, Waits: "1 of 4 slots failed, more than the 0 that may", FirstFailure: "web/0 at p000: exit 1",
+			Failure: shoal.Failure{Peer: "p000", After: -1, Reason: "exit 1"},
 		}},
 		{"it failed and runs again", func(k *kit, s *shoal.Service) {
 			s.Spec.Rollout.OnFailure = shoal.FailureContinue
 			change(k, 0, shoal.PhaseStarting).Failures = 2
 		}, shoal.RolloutReport{
-			State: "rolling", Slots: 4, Current: 1, Failed: 1, Waits: "until slot 0 is healthy for long enough", FirstFailure: "web/0 on p000: starting now",
+			State: "rolling", Slots: 4, Current: 1, Failed: 1, Waits: "until slot 0 is healthy for long enough", FirstFailure: "web/0 at p000: starting now",
+			Failure: shoal.Failure{Peer: "p000", After: -1, Reason: "starting now"},
 		}},
 		{"a canary", func(k *kit, s *shoal.Service) {
 			s.Spec.Rollout.Canary.Slots.N = 1
@@ -69,6 +71,9 @@ func TestReport(t *testing.T) {
 		}
 		c.edit(k, s)
 		c.want.Service, c.want.Revision = "web", rev2
+		if !c.want.Failure.IsZero() {
+			c.want.Failure.Replica = k.view("p003").ClaimsOf("web")[0].Replica
+		}
 		got, err := Report(k.view("p003"), "web", func(shoal.ReplicaID) time.Duration { return math.MaxInt64 })
 		if diff := cmp.Diff(c.want, got); err != nil || diff != "" {
 			t.Errorf("%s: Report: %v, want (-), got (+):\n%s", c.name, err, diff)

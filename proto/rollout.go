@@ -84,7 +84,7 @@ func (c *checker) past(past []shoal.PastRevision) {
 		c.revision("past", past[i].UndoneBy, true)
 		c.text("past", past[i].Why, maxReason)
 		if f := past[i].Failure; !f.IsZero() {
-			c.between("past", int64(f.Slot), 0, maxSlots)
+			c.between("past", int64(f.Slot), 0, maxSlot)
 			c.text("past", f.Reason, maxReason)
 			c.peer("past", f.Peer)
 		}

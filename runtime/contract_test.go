@@ -44,7 +44,7 @@ func TestTwinContract(t *testing.T) {
 		}, shoal.NewSystemClock())
 		soon := 5 * time.Millisecond
 		twin.SetProgram("steady:1", runtime.Program{HealthyAfter: soon, Exec: command})
-		twin.SetProgram("sick:1", runtime.Program{HealthyAfter: soon, NeverHealthy: true})
+		twin.SetProgram("sick:1", runtime.Program{HealthyAfter: soon, NeverHealthy: true, CheckSays: "no"})
 		twin.SetProgram("crash:1", runtime.Program{Exits: true, ExitAfter: soon, ExitCode: 3})
 		twin.SetProgram("greedy:1", runtime.Program{Exits: true, ExitAfter: soon, ExitCode: 137, OOM: true})
 		twin.SetProgram("chatty:1", runtime.Program{Lines: []string{"one", "two", "three"}})

@@ -54,7 +54,8 @@ func TestReport(t *testing.T) {
 			w.pass(time.Second)
 		}, shoal.RolloutReport{
 			State: "failing", Current: 3, Failed: 1, Waits: "1 of 3 slots failed, more than the 0 that may", Since: 5 * time.Second, Actor: turns[0],
-			FirstFailure: "first failure 4s after revision 2 by peer-a: web/1 at peer-b: exited with code 1",
+			FirstFailure: "first failure 4s after revision 2 by the operator at peer-a: web/1 at peer-b: exited with code 1",
+			Failure:      shoal.Failure{Slot: 1, Peer: "b", After: 4 * time.Second, Reason: "exited with code 1"},
 		}},
 		{"stopped", func(w *world) { w.service.Stopped = true }, shoal.RolloutReport{State: "stopped"}},
 	} {
@@ -66,6 +67,9 @@ func TestReport(t *testing.T) {
 		c.want.Service, c.want.Revision = "web", w.service.Revision
 		if c.want.State != "stopped" {
 			c.want.Slots = 3
+		}
+		if !c.want.Failure.IsZero() {
+			c.want.Failure.Replica = w.view().ClaimsOf("web")[c.want.Failure.Slot].Replica
 		}
 		got, err := s.Rollout("web")
 		if diff := cmp.Diff(c.want, got); err != nil || diff != "" {

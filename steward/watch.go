@@ -115,7 +115,7 @@ func (l *lookout) watch() watch {
 	if w.failure.IsZero() && w.status.Failed > 0 {
 		if f := placement.FirstFailure(l.v, l.s); !f.IsZero() {
 			f.After = l.now - w.since
-			w.failure, w.first = f, placement.FailureText(l.v, l.s, f)
+			w.failure, w.first = f, f.Text(l.s, l.v.Name)
 		}
 	}
 	change, why := l.remedy(&w, shape.Monitor)

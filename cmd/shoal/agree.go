@@ -62,7 +62,7 @@ func (a *app) disagreement(f api.Freshness, limit time.Duration) error {
 	for _, s := range f.Silent {
 		parts = append(parts, s.Name+" is silent")
 	}
-	return &coded{exitTimeout, api.CodeTimeout, fmt.Errorf("%s; ask without --consistent, or see shoal peer ls", clean(strings.Join(parts, "; ")))}
+	return &coded{code: exitTimeout, name: api.CodeTimeout, err: fmt.Errorf("%s; ask without --consistent, or see shoal peer ls", clean(strings.Join(parts, "; ")))}
 }
 
 // self returns the ID of the asked peer, for what --local limits to it.

@@ -151,7 +151,7 @@ func (a *app) load(ctx context.Context, d *deployFlags, services []string) (*com
 		Strict: d.strict, Stdin: a.in,
 	})
 	if err != nil {
-		return nil, &coded{exitUsage, "file", err}
+		return nil, &coded{code: exitUsage, name: "file", err: err}
 	}
 	for _, w := range project.Warnings {
 		a.say("warning: %s", clean(w.String()))

@@ -89,7 +89,7 @@ func (a *app) doctor(ctx context.Context, c *api.Client, peer, token string) err
 		}
 	}
 	if token == "" && failed > 0 {
-		return &coded{exitError, "unwell", fmt.Errorf("%s failed; what to do stands behind each", count(failed, "check"))}
+		return &coded{code: exitError, name: "unwell", err: fmt.Errorf("%s failed; what to do stands behind each", count(failed, "check"))}
 	}
 	if token == "" {
 		return nil

@@ -214,18 +214,18 @@ func (a *app) judgeDrain(ctx, watching context.Context, seen <-chan []api.Held, 
 			case last.left == 0 && len(last.stays) == 0:
 				return errSettled
 			case last.left == 0:
-				return &coded{exitTimeout, "partial", fmt.Errorf("drained, but for %s: no other peer has the data; stop the service meanwhile, or let it go without its data (x-shoal.volumes: anywhere)", listOf(last.stays))}
+				return &coded{code: exitTimeout, name: "partial", err: fmt.Errorf("drained, but for %s: no other peer has the data; stop the service meanwhile, or let it go without its data (x-shoal.volumes: anywhere)", listOf(last.stays))}
 			}
 			stuck = lasting(stuck, len(last.stuck) == last.left, patience)
 		case <-stuck:
-			return &coded{exitTimeout, "unplaced", fmt.Errorf("accepted, but no other peer can take %s; it goes on when one can, shoal undrain %s ends it", last.open(), ch.PeerName)}
+			return &coded{code: exitTimeout, name: "unplaced", err: fmt.Errorf("accepted, but no other peer can take %s; it goes on when one can, shoal undrain %s ends it", last.open(), ch.PeerName)}
 		case <-end.C:
-			return &coded{exitTimeout, api.CodeTimeout, fmt.Errorf("accepted, but not drained after %s: %s; it goes on, see shoal peer inspect %s", limit, last.open(), ch.PeerName)}
+			return &coded{code: exitTimeout, name: api.CodeTimeout, err: fmt.Errorf("accepted, but not drained after %s: %s; it goes on, see shoal peer inspect %s", limit, last.open(), ch.PeerName)}
 		case <-watching.Done(): // with ctx, or because the watch ended by itself
 			if ctx.Err() == nil {
 				return nil
 			}
-			return &coded{exitTimeout, "interrupted", fmt.Errorf("interrupted; accepted: it goes on, shoal peer inspect %s shows how", ch.PeerName)}
+			return &coded{code: exitTimeout, name: "interrupted", err: fmt.Errorf("interrupted; accepted: it goes on, shoal peer inspect %s shows how", ch.PeerName)}
 		}
 	}
 }

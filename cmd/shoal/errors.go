@@ -31,6 +31,9 @@ type coded struct {
 	code int
 	name string // the code in JSON
 	err  error
+	// failure is the replica that failed first, for programs; nil: none is known, or there
+	// are people who were told.
+	failure *api.Failure
 }
 
 // Error implements error.
@@ -41,7 +44,7 @@ func (e *coded) Unwrap() error { return e.err }
 
 // usage is an error in what was typed.
 func usage(format string, args ...any) error {
-	return &coded{exitUsage, "usage", fmt.Errorf(format, args...)}
+	return &coded{code: exitUsage, name: "usage", err: fmt.Errorf(format, args...)}
 }
 
 // exits are the codes of what a daemon answers; all others are exitError.
@@ -99,12 +102,16 @@ func (a *app) complain(err error) {
 		out := struct {
 			api.Error
 			Problems []compose.Problem `json:"problems,omitempty"` // of a file, one by one
+			Failure  *api.Failure      `json:"failure,omitempty"`  // of a replica
 		}{Error: api.Error{Code: name, What: clean(strings.ReplaceAll(err.Error(), "\n", "; "))}}
 		if e, ok := errors.AsType[*api.Error](err); ok {
 			out.Error = *e
 		}
 		if ofFile {
 			out.Problems = file.Problems
+		}
+		if c, ok := errors.AsType[*coded](err); ok {
+			out.Failure = c.failure
 		}
 		if raw, jerr := plainJSON(map[string]any{"error": out}, ""); jerr == nil {
 			_, _ = a.err.Write(raw) // there is nowhere to complain

@@ -72,7 +72,7 @@ func (a *app) exec(cmd *cobra.Command, e *execFlags, args []string) error {
 	}
 	keys, _ := a.in.(*os.File)
 	if e.tty && e.stdin && (keys == nil || !term.IsTerminal(int(keys.Fd()))) {
-		return &coded{exitError, "error", errors.New("the input device is not a TTY; leave -t out to pass on what is no terminal")}
+		return &coded{code: exitError, name: "error", err: errors.New("the input device is not a TTY; leave -t out to pass on what is no terminal")}
 	}
 	ctx, c, done, err := a.client(cmd, 0)
 	if err != nil {

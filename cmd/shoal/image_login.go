@@ -44,9 +44,9 @@ func (a *app) login(cmd *cobra.Command, passwordOnly bool) error {
 	}
 	switch {
 	case l.Address == "":
-		return &coded{exitRefused, api.CodeRefused, errors.New("this peer serves no registry; its shoald's configuration says where it would")}
+		return &coded{code: exitRefused, name: api.CodeRefused, err: errors.New("this peer serves no registry; its shoald's configuration says where it would")}
 	case passwordOnly && l.User == "":
-		return &coded{exitRefused, api.CodeRefused, fmt.Errorf("the registry at %s takes no password: whoever is on that machine may push", l.Address)}
+		return &coded{code: exitRefused, name: api.CodeRefused, err: fmt.Errorf("the registry at %s takes no password: whoever is on that machine may push", l.Address)}
 	case passwordOnly:
 		_, err := fmt.Fprintln(a.out, l.Password)
 		return err

@@ -207,7 +207,7 @@ func isCut(ctx context.Context, err error) bool {
 // whenCut ends a move that isCut.
 func whenCut(ctx context.Context, what string) error {
 	if ctx.Err() == nil || errors.Is(context.Cause(ctx), context.DeadlineExceeded) {
-		return &coded{exitTimeout, api.CodeTimeout, errors.New("not done in time; " + what)}
+		return &coded{code: exitTimeout, name: api.CodeTimeout, err: errors.New("not done in time; " + what)}
 	}
 	return interrupted(what)
 }

@@ -179,7 +179,7 @@ func (a *app) confirm(ctx context.Context, question string) error {
 		if got == "y" || got == "yes" {
 			return nil
 		}
-		return &coded{exitError, "canceled", fmt.Errorf("not accepted: nothing was written")}
+		return &coded{code: exitError, name: "canceled", err: fmt.Errorf("not accepted: nothing was written")}
 	case <-ctx.Done():
 		_, _ = fmt.Fprintln(a.err)
 		return interrupted("not accepted: nothing was written")

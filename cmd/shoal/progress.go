@@ -5,21 +5,12 @@ package main
 
 import (
 	"cmp"
-	"context"
 	"fmt"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/shoalnet/shoal"
 	"github.com/shoalnet/shoal/api"
-)
-
-// Of a replica that fails, so many of its last lines are shown, and so long they may
-// take to come.
-const (
-	wordsLines = 10
-	wordsTime  = 3 * time.Second
 )
 
 // progress draws on stderr: on a terminal a tree that is redrawn, elsewhere a line
@@ -158,33 +149,4 @@ func slotsOf(p api.Progress) []branch {
 		}
 	}
 	return out
-}
-
-// lastWords shows what the replica had said that failed first of a rollout, as its holder
-// kept it; else the last lines of the first failing replica: what a user would ask for
-// next. That they cannot be had is no news beside what failed.
-func (a *app) lastWords(ctx context.Context, c *api.Client, s snapshot) {
-	i := slices.IndexFunc(s.services, func(p api.Progress) bool { return p.Trouble != "" || p.Rollout != nil && p.Rollout.Failure != nil })
-	if i < 0 {
-		return
-	}
-	p := s.services[i]
-	ctx, cancel := context.WithTimeout(ctx, wordsTime)
-	defer cancel()
-	if r, _, err := c.Rollout(ctx, p.Service.Name); err == nil && r.Failure != nil && (len(r.Failure.Lines) > 0 || p.Trouble == "") {
-		a.say("%s", wordsText(r.Failure))
-		return
-	}
-	q := api.LogRequest{LogQuery: shoal.LogQuery{
-		Service: p.Service.Name, Slot: p.TroubleSlot, LogOptions: shoal.LogOptions{Tail: wordsLines},
-	}}
-	var lines []string
-	_ = c.Logs(ctx, q, func(l api.LogLine) error {
-		lines = append(lines, "  "+clean(l.Text))
-		return nil
-	}, func(string, string) {})
-	if len(lines) > 0 {
-		lines = lines[max(0, len(lines)-wordsLines):]
-		a.say("Last lines of %s/%d:\n%s", p.Service.Name, p.TroubleSlot, strings.Join(lines, "\n"))
-	}
 }

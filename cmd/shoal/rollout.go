@@ -193,13 +193,13 @@ func quiet(err error) error {
 func rolloutEnd(r api.Rollout) (over bool, err error) {
 	switch {
 	case r.Paused && r.Why != "":
-		return true, &coded{exitUnhealthy, "paused", fmt.Errorf("the rollout of %s is paused: %s; see shoal rollout status %s", r.Service, r.Why, r.Service)}
+		return true, &coded{code: exitUnhealthy, name: "paused", err: fmt.Errorf("the rollout of %s is paused: %s; see shoal rollout status %s", r.Service, r.Why, r.Service)}
 	case r.State == stateStopped:
 		return true, nil
 	case r.State != stateComplete:
 		return false, nil
 	case r.Undoes != "" && r.UndoWhy != "":
-		return true, &coded{exitUnhealthy, "rolled_back", errors.New(undoneText(r))}
+		return true, &coded{code: exitUnhealthy, name: "rolled_back", err: errors.New(undoneText(r))}
 	}
 	return true, nil
 }
@@ -216,19 +216,21 @@ func undoneText(r api.Rollout) string {
 // watchRollout writes a line for each change until the rollout is over.
 func (a *app) watchRollout(ctx context.Context, c *api.Client, first api.Rollout) error {
 	errOver := errors.New("over")
-	last := ""
+	line := ""
+	var last []api.Progress
 	var end error
 	err := c.Watch(ctx, []string{first.Service}, func(all []api.Progress, _ api.Freshness) error {
 		if len(all) == 0 || !all[0].Exists {
 			end = &api.Error{Code: api.CodeNotFound, What: fmt.Sprintf("service %q is gone", first.Service)}
 			return errOver
 		}
+		last = all
 		r := all[0].Rollout
 		if r == nil { // between two revisions
 			return nil
 		}
-		if text := rolloutLine(*r); text != last {
-			last = text
+		if text := rolloutLine(*r); text != line {
+			line = text
 			if err := a.rolloutStep(*r, text); err != nil {
 				return err
 			}
@@ -242,9 +244,12 @@ func (a *app) watchRollout(ctx context.Context, c *api.Client, first api.Rollout
 	})
 	switch {
 	case errors.Is(err, errOver):
+		if exitCode(end) == exitUnhealthy {
+			end = a.lastWords(ctx, c, snapshot{services: last}, end)
+		}
 		return end
 	case ctx.Err() != nil:
-		return &coded{exitTimeout, api.CodeTimeout, fmt.Errorf("not complete; %s", cmp.Or(last, "nothing was heard of it"))}
+		return &coded{code: exitTimeout, name: api.CodeTimeout, err: fmt.Errorf("not complete; %s", cmp.Or(line, "nothing was heard of it"))}
 	}
 	return err
 }

@@ -375,7 +375,7 @@ func TestExitCodes(t *testing.T) {
 		{silent(exitChanges), 3},
 		{fmt.Errorf("x: %w", context.DeadlineExceeded), 4},
 		{&api.Error{Code: api.CodeTimeout}, 4},
-		{&coded{exitUnhealthy, "unhealthy", errors.New("x")}, 5},
+		{&coded{code: exitUnhealthy, name: "unhealthy", err: errors.New("x")}, 5},
 		{&api.Error{Code: api.CodeUnreachable}, 6},
 		{&api.Error{Code: api.CodeConflict}, 7},
 		{&api.Error{Code: api.CodeRefused}, 7},

@@ -99,7 +99,7 @@ func (e *ending) with(trouble string) error {
 	if trouble != "" {
 		trouble = "; " + trouble
 	}
-	return &coded{exitUnhealthy, e.name, fmt.Errorf("accepted, but %s%s; see %s", e.what, trouble, e.see)}
+	return &coded{code: exitUnhealthy, name: e.name, err: fmt.Errorf("accepted, but %s%s; see %s", e.what, trouble, e.see)}
 }
 
 // moves reports whether anything of a service is on its way.
@@ -145,7 +145,7 @@ func (a *app) await(ctx context.Context, c *api.Client, services []string, wrote
 		return nil
 	}
 	if exitCode(err) == exitUnhealthy {
-		a.lastWords(ctx, c, last)
+		err = a.lastWords(ctx, c, last, err)
 	}
 	if err == nil { // the watch ended by itself
 		return fmt.Errorf("accepted, but its progress is not known: %w", watchErr)
@@ -177,21 +177,21 @@ func (a *app) judgeProgress(ctx, watching context.Context, seen <-chan snapshot,
 		case <-proven:
 			return last, errSettled
 		case <-canary:
-			return last, &coded{exitTimeout, "canary", fmt.Errorf("accepted, and the canary of %[1]s is healthy; the other slots wait for shoal rollout promote %[1]s", last.canary)}
+			return last, &coded{code: exitTimeout, name: "canary", err: fmt.Errorf("accepted, and the canary of %[1]s is healthy; the other slots wait for shoal rollout promote %[1]s", last.canary)}
 		case <-stuck:
-			return last, &coded{exitTimeout, "unplaced", fmt.Errorf("accepted, but %s; it goes on when a peer can take it, see shoal explain", open(last))}
+			return last, &coded{code: exitTimeout, name: "unplaced", err: fmt.Errorf("accepted, but %s; it goes on when a peer can take it, see shoal explain", open(last))}
 		case <-failing:
-			return last, &coded{exitUnhealthy, "unhealthy", fmt.Errorf("accepted, but unhealthy; %s; see shoal logs", last.trouble)}
+			return last, &coded{code: exitUnhealthy, name: "unhealthy", err: fmt.Errorf("accepted, but unhealthy; %s; see shoal logs", last.trouble)}
 		case <-end.C:
 			if last.trouble != "" {
-				return last, &coded{exitUnhealthy, "unhealthy", fmt.Errorf("accepted, but unhealthy after %s; %s; see shoal logs", limit, last.trouble)}
+				return last, &coded{code: exitUnhealthy, name: "unhealthy", err: fmt.Errorf("accepted, but unhealthy after %s; %s; see shoal logs", limit, last.trouble)}
 			}
-			return last, &coded{exitTimeout, api.CodeTimeout, fmt.Errorf("accepted, but not settled after %s; %s; see shoal ps", limit, open(last))}
+			return last, &coded{code: exitTimeout, name: api.CodeTimeout, err: fmt.Errorf("accepted, but not settled after %s; %s; see shoal ps", limit, open(last))}
 		case <-watching.Done(): // with ctx, or because the watch ended by itself
 			if ctx.Err() == nil {
 				return last, nil
 			}
-			return last, &coded{exitTimeout, "interrupted", errors.New("interrupted; accepted: it goes on, shoal ps shows how")}
+			return last, &coded{code: exitTimeout, name: "interrupted", err: errors.New("interrupted; accepted: it goes on, shoal ps shows how")}
 		}
 	}
 }

@@ -96,13 +96,13 @@ func (a *app) submit(ctx context.Context, ask func(context.Context) (api.Outcome
 	case err != nil:
 		return out, err
 	case ctx.Err() != nil:
-		return out, &coded{exitTimeout, "interrupted", errors.New("interrupted; accepted: it goes on, shoal ps shows how")}
+		return out, &coded{code: exitTimeout, name: "interrupted", err: errors.New("interrupted; accepted: it goes on, shoal ps shows how")}
 	}
 	return out, nil
 }
 
 func interrupted(what string) error {
-	return &coded{exitError, "interrupted", errors.New("interrupted; " + what)}
+	return &coded{code: exitError, name: "interrupted", err: errors.New("interrupted; " + what)}
 }
 
 // accepted tells what was accepted, and waits for it. The names are those to watch.

@@ -4,10 +4,15 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
+	"time"
 
+	"github.com/shoalnet/shoal"
 	"github.com/shoalnet/shoal/api"
 )
 
@@ -59,4 +64,58 @@ func wordsText(f *api.Failure) string {
 		out = append(out, "  "+clean(line))
 	}
 	return strings.Join(out, "\n")
+}
+
+// Bounds of asking for what failed, after a command failed for it.
+const (
+	wordsLines = 10
+	wordsTime  = 4 * time.Second
+)
+
+// lastWords goes with an error about replicas: it shows what the replica had said that
+// failed first of a rollout, as its holder kept it, else the last lines of the first that
+// fails now: what a user would ask for next. For programs it is in the error that is
+// returned. That it cannot be had is no news beside what failed.
+func (a *app) lastWords(ctx context.Context, c *api.Client, s snapshot, err error) error {
+	i := slices.IndexFunc(s.services, func(p api.Progress) bool { return p.Trouble != "" || p.Rollout != nil && p.Rollout.Failure != nil })
+	ended, ok := errors.AsType[*coded](err)
+	if i < 0 || !ok {
+		return err
+	}
+	p := s.services[i]
+	ctx, cancel := context.WithTimeout(ctx, wordsTime)
+	defer cancel()
+	r, _, asked := c.Rollout(ctx, p.Service.Name)
+	f := r.Failure
+	switch {
+	case asked != nil || f == nil || p.Trouble != "" && f.Revision != r.Revision:
+		a.lastLines(ctx, c, p)
+	case !a.forPeople():
+		return &coded{code: ended.code, name: ended.name, err: ended.err, failure: f}
+	default:
+		if !strings.Contains(err.Error(), f.Text) { // else the error says it
+			a.say("%s", clean(f.Text))
+		}
+		a.say("%s", wordsText(f))
+	}
+	return err
+}
+
+// lastLines shows the last lines of the first replica of a service that fails now.
+func (a *app) lastLines(ctx context.Context, c *api.Client, p api.Progress) {
+	if p.Trouble == "" {
+		return
+	}
+	q := api.LogRequest{LogQuery: shoal.LogQuery{
+		Service: p.Service.Name, Slot: p.TroubleSlot, LogOptions: shoal.LogOptions{Tail: wordsLines},
+	}}
+	var lines []string
+	_ = c.Logs(ctx, q, func(l api.LogLine) error {
+		lines = append(lines, "  "+clean(l.Text))
+		return nil
+	}, func(string, string) {})
+	if len(lines) > 0 {
+		lines = lines[max(0, len(lines)-wordsLines):]
+		a.say("Last lines of %s/%d:\n%s", p.Service.Name, p.TroubleSlot, strings.Join(lines, "\n"))
+	}
 }

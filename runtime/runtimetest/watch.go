@@ -124,6 +124,16 @@ func health(t *testing.T, f *Fixture) {
 	sick := f.start(t, f.Container(&f.Sick))
 	f.await(t, id, "healthy", func(c shoal.Container) bool { return c.Health == shoal.HealthHealthy })
 	f.await(t, sick, "unhealthy", func(c shoal.Container) bool { return c.Health == shoal.HealthUnhealthy })
+	if said, err := f.Engine.Check(t.Context(), sick); err != nil || said == "" {
+		t.Errorf("Check of the sick = %q, %v; want what its check said", said, err)
+	}
+	if _, err := f.Engine.Check(t.Context(), strings.Repeat("0", 64)); !errors.Is(err, shoal.ErrNotFound) {
+		t.Errorf("Check of an absent container = %v, want ErrNotFound", err)
+	}
+	foreign, _ := f.Foreign(t)
+	if _, err := f.Engine.Check(t.Context(), foreign); !errors.Is(err, shoal.ErrRefused) {
+		t.Errorf("Check of a foreign container = %v, want ErrRefused", err)
+	}
 	unchecked := f.Steady
 	unchecked.Health = &shoal.Health{Disable: true}
 	if c := f.must(t, f.start(t, f.Container(&unchecked))); c.Health != shoal.HealthNone {

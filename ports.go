@@ -239,7 +239,7 @@ type (
 type Event struct {
 	Time    time.Time // this peer's wall clock at sight, display only
 	Peer    PeerID
-	Kind    string // "service", "claim", "replica", "peer", "image"
+	Kind    string // "service", "rollout", "claim", "replica", "peer", "image", "fault"
 	Service string
 	Slot    int // -1: none
 	Text    string

@@ -131,6 +131,9 @@ type RolloutReport struct {
 	ActsAfter                       time.Duration // how long the actor waits, beside what is waited for
 	FirstFailure                    string        // of this revision, one line; "": there was none
 	Failure                         Failure       // the same
+	// Held says why nothing changes although slots may, or why a failure has no effect: what
+	// is at fault. "": it is not held.
+	Held string
 }
 
 // Revise returns the rules by which the current revision takes the place of the one

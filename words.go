@@ -43,6 +43,14 @@ func (f Failure) Text(svc *Service, name func(PeerID) string) string {
 	return fmt.Sprintf("first failure %s after revision %d by %s: %s", f.After.Round(time.Second), svc.Revision.Seq, by, what)
 }
 
+// Fault says what one peer holds to be at fault for replicas that fail.
+type Fault struct {
+	Cause   string // application, machine, engine, cluster
+	Service string // of an application
+	Peer    PeerID // of a machine, or an engine
+	Text    string // by which numbers, one line
+}
+
 // LastWords is what a replica had said when it first failed at a revision, as its holder
 // keeps it. Lines may hold secrets: they are told to members who ask for them, and are
 // neither in records nor on beats.

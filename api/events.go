@@ -19,6 +19,8 @@ const (
 	kindReplica = "replica"
 	kindPeer    = "peer"
 	kindImage   = "image"
+	kindRollout = "rollout"
+	kindFault   = "fault"
 )
 
 // difference tells what happened between two views, as events of the time at: peers,
@@ -145,33 +147,6 @@ func (d *differ) services() {
 	}
 }
 
-// rollout tells how a service went back, and what was said of a rollout: by no one peer,
-// for any may say so.
-func (d *differ) rollout(was, now *shoal.Service) {
-	say := func(format string, args ...any) { d.add(kindService, "", now.Spec.Name, -1, format, args...) }
-	if was.Revision != now.Revision {
-		if !now.Undoes.IsZero() {
-			d.add(kindService, now.Revision.Author, now.Spec.Name, -1, "went back from revision %d through %s%s: %s",
-				now.Undoes.Seq, d.names.name(now.Revision.Author), imageChange(&was.Spec, &now.Spec), cmp.Or(now.Why, "a user asked for it"))
-		}
-		return
-	}
-	if a, b := was.Rollout, now.Rollout; a != b {
-		switch {
-		case b.Paused && !a.Paused:
-			say("rollout of revision %d paused: %s", now.Revision.Seq, cmp.Or(b.Why, "a user asked for it"))
-		case a.Paused && !b.Paused:
-			say("rollout of revision %d goes on", now.Revision.Seq)
-		}
-		if b.Promoted && !a.Promoted {
-			say("canary of revision %d promoted", now.Revision.Seq)
-		}
-		if b.Settled && !a.Settled {
-			say("rollout of revision %d is over: all slots run it and are healthy", now.Revision.Seq)
-		}
-	}
-}
-
 func imageChange(was, now *shoal.Spec) string {
 	switch {
 	case was.Image != now.Image:
@@ -182,12 +157,14 @@ func imageChange(was, now *shoal.Spec) string {
 	return ""
 }
 
+// place is a slot of a service on a peer.
+type place struct {
+	service string
+	slot    int
+	holder  shoal.PeerID
+}
+
 func (d *differ) claims() {
-	type place struct {
-		service string
-		slot    int
-		holder  shoal.PeerID
-	}
 	index := func(v *shoal.View) map[place]shoal.Claim {
 		out := map[place]shoal.Claim{}
 		for _, c := range v.Desired().Claims {
@@ -216,6 +193,7 @@ func (d *differ) claims() {
 		}
 		d.add(kindClaim, c.Holder, c.Service, c.Slot, "%s", text)
 	}
+	d.waves(before, after)
 }
 
 func (d *differ) replicas() {

@@ -62,27 +62,39 @@ func TestDifference(t *testing.T) {
 		"created":      {func(s *scene) { s.add("db", shoal.ModeReplicated) }, []string{"service db/-1 created through tokyo: db:1, replicas 3"}},
 		"created, all": {func(s *scene) { s.add("db", shoal.ModeGlobal) }, []string{"service db/-1 created through tokyo: db:1, one on every peer"}},
 		"scaled":       {func(s *scene) { s.desired.Services[0].Replicas = 5 }, []string{"service web/-1 scaled 2 -> 5"}},
-		"updated":      {func(s *scene) { s.desired.Services[0].Revision = rev(2); s.desired.Services[0].Spec.Image = "hello:2" }, []string{"service web/-1 updated through tokyo: revision 2, image hello:1 -> hello:2"}},
+		"updated": {func(s *scene) { s.desired.Services[0].Revision = rev(2); s.desired.Services[0].Spec.Image = "hello:2" }, []string{
+			"rollout web/-1 rollout of revision 2 began through tokyo",
+			"service web/-1 updated through tokyo: revision 2, image hello:1 -> hello:2",
+		}},
 		"went back": {func(s *scene) {
 			w := &s.desired.Services[0]
 			w.Revision, w.Undoes, w.Why, w.Spec.Image = rev(2), rev(1), "2 of 2 slots failed", "hello:0"
-		}, []string{"service web/-1 went back from revision 1 through tokyo, image hello:1 -> hello:0: 2 of 2 slots failed"}},
+		}, []string{"rollout web/-1 went back from revision 1 through tokyo, image hello:1 -> hello:0: 2 of 2 slots failed", "rollout web/-1 rollout of revision 2 began through tokyo"}},
 		"went back, asked for": {func(s *scene) {
 			s.desired.Services[0].Revision, s.desired.Services[0].Undoes = rev(2), rev(1)
-		}, []string{"service web/-1 went back from revision 1 through tokyo: a user asked for it"}},
+		}, []string{"rollout web/-1 went back from revision 1 through tokyo: a user asked for it", "rollout web/-1 rollout of revision 2 began through tokyo"}},
 		"paused": {func(s *scene) {
 			s.desired.Services[0].Rollout = shoal.RolloutState{Paused: true, Why: "no slot became healthy"}
 		}, []string{
-			"service web/-1 rollout of revision 1 paused: no slot became healthy",
+			"rollout web/-1 rollout of revision 1 paused: no slot became healthy",
 		}},
-		"promoted": {func(s *scene) { s.desired.Services[0].Rollout.Promoted = true }, []string{"service web/-1 canary of revision 1 promoted"}},
+		"promoted": {func(s *scene) { s.desired.Services[0].Rollout.Promoted = true }, []string{"rollout web/-1 canary of revision 1 promoted"}},
 		"settled": {func(s *scene) { s.desired.Services[0].Rollout.Settled = true }, []string{
-			"service web/-1 rollout of revision 1 is over: all slots run it and are healthy",
+			"rollout web/-1 rollout of revision 1 is over: all slots run it and are healthy",
 		}},
 		"image moved": {func(s *scene) {
 			s.desired.Services[0].Revision = rev(2)
 			s.desired.Services[0].Spec.Digest = "sha256:b"
-		}, []string{"service web/-1 updated through tokyo: revision 2, image hello:1 (by name -> sha256:b)"}},
+		}, []string{
+			"rollout web/-1 rollout of revision 2 began through tokyo",
+			"service web/-1 updated through tokyo: revision 2, image hello:1 (by name -> sha256:b)",
+		}},
+		"a wave": {func(s *scene) {
+			s.desired.Services[0].Revision, s.desired.Claims[0].Revision = rev(2), rev(2)
+		}, []string{
+			"rollout web/-1 rollout of revision 2 began through tokyo", "service web/-1 updated through tokyo: revision 2",
+			"rollout web/-1 slot 0 changes to revision 2",
+		}},
 		"removed": {func(s *scene) { s.desired.Services = nil }, []string{"service web/-1 removed"}},
 		"conflict": {func(s *scene) {
 			s.desired.Conflicts = []shoal.Conflict{{Service: "web", Loser: rev(1), Winner: rev(2), Rule: "higher seq"}}
@@ -368,5 +380,46 @@ func TestPlainAddrs(t *testing.T) {
 	want := []string{"192.0.2.1:4710", "[2001:db8::1]:4710", "a:1", "odd"}
 	if got := plainAddrs(in); !slices.Equal(got, want) {
 		t.Errorf("plainAddrs(%q) = %q, want %q", in, got, want)
+	}
+}
+
+func TestOpinions(t *testing.T) {
+	v, at := newScene(), time.Unix(1000, 0)
+	o := &opinions{}
+	failed := shoal.RolloutReport{
+		Service: "web", Revision: rev(2), FirstFailure: "first failure 4s after revision 2 by the operator at tokyo: web/1 at osaka: exited with code 1",
+		Failure: shoal.Failure{Slot: 1, Peer: "osaka", Replica: shoal.ReplicaID{7}},
+	}
+	held := failed
+	held.Held = "hello:2 of web fails on 2 of 2 holders within 60s"
+	app := shoal.Fault{Cause: "application", Service: "web", Text: held.Held}
+	machine := shoal.Fault{Cause: "machine", Peer: "kyoto", Text: "3 services fail on it and hardly elsewhere: a, b, c"}
+	worse := app
+	worse.Text = "hello:2 of web fails on 3 of 3 holders within 60s"
+	for _, c := range []struct {
+		name    string
+		reports []shoal.RolloutReport
+		faults  []shoal.Fault
+		want    []string
+	}{
+		{"nothing", nil, nil, nil},
+		{"a rollout", []shoal.RolloutReport{{Service: "web", Revision: rev(2)}}, nil, nil},
+		{"it failed", []shoal.RolloutReport{failed}, nil, []string{"rollout web/1 osaka " + failed.FirstFailure}},
+		{"still", []shoal.RolloutReport{failed}, nil, nil},
+		{"it is held", []shoal.RolloutReport{held}, []shoal.Fault{app}, []string{
+			"rollout web/-1  rollout of revision 2 held: " + held.Held, "fault web/-1  application at fault: " + held.Held,
+		}},
+		{"it is worse", []shoal.RolloutReport{held}, []shoal.Fault{worse, machine}, []string{"fault /-1 kyoto machine at fault: " + machine.Text}},
+		{"it is over", []shoal.RolloutReport{failed}, nil, []string{
+			"rollout web/-1  rollout no longer held", "fault web/-1  application no longer at fault", "fault /-1 kyoto machine no longer at fault",
+		}},
+	} {
+		var got []string
+		for _, e := range o.next(v, c.reports, c.faults, at) {
+			got = append(got, fmt.Sprintf("%s %s/%d %s %s", e.Kind, e.Service, e.Slot, e.Peer, e.Text))
+		}
+		if diff := cmp.Diff(c.want, got); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", c.name, diff)
+		}
 	}
 }

@@ -65,6 +65,9 @@ type Cluster struct {
 	Rollouts interface {
 		Rollout(service string) (shoal.RolloutReport, error)
 	}
+	// Faults says what this peer holds to be at fault for replicas that fail; nil: it does
+	// not judge that.
+	Faults func() []shoal.Fault
 	// Scaling says how many replicas this peer would have an autoscaled service have, what
 	// it measures and what holds it. nil: it does not watch.
 	Scaling func(service string) (shoal.Scaling, bool)

@@ -62,11 +62,15 @@ func (s *Server) record(ctx context.Context) error {
 			s.awaitMember(ctx)
 			continue
 		}
-		prev := c.Views.View()
+		prev, thought := c.Views.View(), &opinions{}
 		// errLeft and the end of ctx both mean: look again who we are.
 		_ = s.follow(ctx, c, func() error {
 			next := c.Views.View()
-			s.story.add(difference(prev, next, s.deps.Clock.Wall())...)
+			at := s.deps.Clock.Wall()
+			s.story.add(difference(prev, next, at)...)
+			if next != nil {
+				s.story.add(thought.next(next, c.reports(next), c.thinks(), at)...)
+			}
 			prev = next
 			return nil
 		})

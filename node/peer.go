@@ -254,7 +254,7 @@ func (p *Peer) Cluster() (*api.Cluster, bool) {
 	if err != nil {
 		return nil, false
 	}
-	c := &api.Cluster{Wishes: wishes{s.desk, s}, Views: s.tracker, Remote: p.links, Rollouts: s.steward, Scaling: s.steward.Scaling}
+	c := &api.Cluster{Wishes: wishes{s.desk, s}, Views: s.tracker, Remote: p.links, Rollouts: s.steward, Faults: s.steward.Faults, Scaling: s.steward.Scaling}
 	if s.images != nil {
 		c.Images, c.Mover = s.images, s.images
 	}

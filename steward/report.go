@@ -9,6 +9,7 @@ import (
 
 	"github.com/shoalnet/shoal"
 	"github.com/shoalnet/shoal/placement"
+	"github.com/shoalnet/shoal/placement/brake"
 )
 
 // Rollout says how far a service has come to its current revision, with what only who
@@ -42,7 +43,7 @@ func report(v *shoal.View, service string, w watch, now, step time.Duration) (sh
 	if w.first != "" {
 		out.Failure, out.FirstFailure = w.failure, w.first
 	}
-	if w.held != "" {
+	if out.Held = w.held; w.held != "" {
 		out.Waits, out.Next, out.Actor = w.held, nil, ""
 	}
 	if w.act == "" {
@@ -53,4 +54,20 @@ func report(v *shoal.View, service string, w watch, now, step time.Duration) (sh
 		out.Actor, out.ActsAfter = turns[past], max(0, w.due+time.Duration(past)*step-now)
 	}
 	return out, nil
+}
+
+// Faults returns what this peer holds to be at fault, as it saw last.
+func (s *Steward) Faults() []shoal.Fault {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var out []shoal.Fault
+	for _, v := range s.verdicts {
+		out = append(out, shoal.Fault{Cause: causes[v.Cause], Service: v.Service, Peer: v.Peer, Text: v.String()})
+	}
+	return out
+}
+
+// causes are the words for what is at fault.
+var causes = map[brake.Cause]string{
+	brake.Application: "application", brake.Machine: "machine", brake.Engine: "engine", brake.Cluster: "cluster",
 }

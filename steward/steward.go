@@ -49,11 +49,12 @@ type Steward struct {
 	cfg  Config
 	deps Deps
 
-	mu     sync.Mutex // guards all below
-	memory memory
-	scales scales
-	brake  brake.Memory
-	held   string // why remedies wait, as logged last; "": they do not
+	mu       sync.Mutex // guards all below
+	memory   memory
+	scales   scales
+	brake    brake.Memory
+	verdicts brake.Verdicts // of the last look
+	held     string         // why remedies wait, as logged last; "": they do not
 }
 
 // New returns a Steward that does nothing before Run.
@@ -99,7 +100,7 @@ func (s *Steward) look(ctx context.Context, from time.Duration) time.Duration {
 	s.mu.Lock()
 	verdicts, seen, again := brake.Look(v, s.brake, now)
 	next, acts, wake := look(v, s.memory, verdicts, now, from, &s.cfg)
-	s.memory, s.brake = next, seen
+	s.memory, s.brake, s.verdicts = next, seen, verdicts
 	loads, targets, later := lookLoads(v, s.scales, s.memory, now, from, &s.cfg)
 	s.tellSilent(s.scales, loads)
 	s.scales = loads

@@ -128,7 +128,7 @@ func (a *app) logLine(l api.LogLine, stamps bool) error {
 
 func (a *app) eventsCmd() *cobra.Command {
 	var follow bool
-	var since string
+	var since, until string
 	var tail int
 	var filters []string
 	by := facets[api.Event]{
@@ -137,14 +137,23 @@ func (a *app) eventsCmd() *cobra.Command {
 	}
 	cmd := &cobra.Command{
 		Use: "events", Short: "Show what happened, as the asked peer saw it", Args: a.noArgs,
-		Long: `Show what changed in the cluster: services, claims, replicas, peers, in the order the
-asked peer saw it and by its clock. It remembers the last 2000 events since its start.
+		Long: `Show what changed in the cluster, in the order the asked peer saw it and by its clock:
+services, claims, replicas, peers, images; of a rollout how it began, each wave, what
+failed first, what holds it, that it was paused, promoted, went back or is over; and what
+the asked peer holds to be at fault. It remembers the last 2000 events since its start.
 With -o json each event is an object on a line of its own, with -o yaml a document.`,
-		Example: "  shoal events\n  shoal events -f --filter service=web\n  shoal events -n 20 --filter kind=peer -o json",
+		Example: "  shoal events\n  shoal events -f --filter service=web\n  shoal events --since 10m --filter kind=rollout\n  shoal events -n 20 --filter kind=peer -o json",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			from, err := parseMoment(since, a.now())
 			if err != nil {
 				return usage("--since: %w", err)
+			}
+			to, err := parseMoment(until, a.now())
+			if err != nil {
+				return usage("--until: %w", err)
+			}
+			if follow && until != "" {
+				return usage("--until and --follow exclude each other")
 			}
 			want := &listFlags{filters: filters}
 			if _, err := keep(nil, want, by, nil); err != nil {
@@ -160,6 +169,9 @@ With -o json each event is an object on a line of its own, with -o yaml a docume
 			defer done()
 			var all []api.Event
 			err = c.Events(ctx, -1, from, follow, func(e api.Event) error {
+				if !to.IsZero() && e.Time.After(to) {
+					return nil
+				}
 				if hit, err := keep([]api.Event{e}, want, by, nil); err != nil || len(hit) == 0 {
 					return err
 				}
@@ -186,6 +198,7 @@ With -o json each event is an object on a line of its own, with -o yaml a docume
 	f := cmd.Flags()
 	f.BoolVarP(&follow, "follow", "f", false, "go on until interrupted or --timeout")
 	f.StringVar(&since, "since", "", "only after this time, or so long ago")
+	f.StringVar(&until, "until", "", "only before this time, or so long ago")
 	f.IntVarP(&tail, "tail", "n", -1, "only the last ones (not with --follow)")
 	f.StringArrayVar(&filters, "filter", nil, "only where KEY=VALUE: "+strings.Join(by.keys(), ", "))
 	return cmd

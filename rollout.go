@@ -90,6 +90,9 @@ type Canary struct {
 	Slots        Share         // the lowest ones; not stated: all change in waves
 	PromoteAfter time.Duration // they have been ready for this long: the others follow; 0: a user promotes
 	Weight       int           // percent of the traffic they get together until then; 0: as many as they are
+	// MaxRestarts is how often the replica of each may fail and run again; once more, and
+	// the revision has failed. 0: they count as all slots do.
+	MaxRestarts int
 }
 
 // DefaultRollout is the shape of a rollout for which a user says nothing: a bad revision
@@ -246,6 +249,9 @@ func (s *Spec) CheckRollouts(now int) error {
 // longest is more than any rollout should be watched.
 const longest = 30 * 24 * time.Hour
 
+// maxCanaryRestarts is more than any trial should take.
+const maxCanaryRestarts = 1000
+
 func (r *Rollout) check(field string) error {
 	if r.Parallelism < 0 || r.Parallelism > MaxReplicas {
 		return invalid(field+".parallelism", "must be 0-%d, got %d", MaxReplicas, r.Parallelism)
@@ -271,6 +277,8 @@ func (r *Rollout) check(field string) error {
 		return invalid(field+".max_failure_ratio", "must be 0-1, got %g", float64(r.MaxFailureRatio)/1000)
 	case r.Canary.Weight < 0 || r.Canary.Weight > 100:
 		return invalid(field+".canary.weight", "must be 0-100 percent, got %d", r.Canary.Weight)
+	case r.Canary.MaxRestarts < 0 || r.Canary.MaxRestarts > maxCanaryRestarts:
+		return invalid(field+".canary.max_restarts", "must be 0-%d, got %d", maxCanaryRestarts, r.Canary.MaxRestarts)
 	case r.Canary.Slots == Share{} && r.Canary != Canary{}:
 		return invalid(field+".canary", "has terms but no slots; say how many")
 	case r.Deadline > 0 && r.Deadline <= max(r.Delay, r.MinHealthy):

@@ -36,7 +36,7 @@ var forms = func() map[string]form {
 			"deploy.update_config.delay deploy.update_config.monitor deploy.rollback_config.delay deploy.rollback_config.monitor"},
 		{isCores, "cpus deploy.resources.limits.cpus deploy.resources.reservations.cpus"},
 		{isReplicas, "scale deploy.replicas"},
-		{isCount, "healthcheck.retries deploy.placement.max_replicas_per_node deploy.restart_policy.max_attempts"},
+		{isCount, "healthcheck.retries deploy.placement.max_replicas_per_node deploy.restart_policy.max_attempts x-shoal.canary.max_restarts"},
 		{isBatch, "deploy.update_config.parallelism deploy.rollback_config.parallelism"},
 		{isRatio, "deploy.update_config.max_failure_ratio deploy.rollback_config.max_failure_ratio"},
 		{isShare, "x-shoal.rollout.max_unavailable x-shoal.rollout.max_surge x-shoal.canary x-shoal.canary.replicas"},

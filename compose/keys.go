@@ -235,6 +235,8 @@ var rows = []row{
 	{"services.*.x-shoal.canary", supported, "replicas, or a part of them, that try a revision before the others change; then `shoal rollout promote`"},
 	{"services.*.x-shoal.canary.replicas", supported, "how many, where there are terms"},
 	{"services.*.x-shoal.canary.promote_after", supported, "the others follow by themselves once these have been healthy for so long"},
+	{"services.*.x-shoal.canary.max_restarts", supported, "how often the replica of each may fail and run again before the revision has failed; 0: as for all slots"},
+	{"services.*.x-shoal.canary.max_error_ratio", refused, "peers do not tell each other which connections to a replica failed; use max_restarts"},
 	{"services.*.x-shoal.canary.weight", supported, "their part of the traffic until then, like `5%`"},
 
 	{"services.*.build", refused, noBuild},

@@ -143,6 +143,14 @@ func (c *converter) canary() {
 			return
 		}
 		c.span(field+".promote_after", m["promote_after"], &out.PromoteAfter)
+		if v, ok := m["max_restarts"]; ok {
+			text := fmt.Sprint(v)
+			if why := isCount(text); why != "" {
+				c.bad(field+".max_restarts", "%s", why)
+				return
+			}
+			out.MaxRestarts, _ = strconv.Atoi(text) // isCount read it
+		}
 		if w, ok := m["weight"]; ok {
 			text := fmt.Sprint(w)
 			if why := isWeight(text); why != "" {
@@ -296,11 +304,12 @@ func canaryOf(c shoal.Canary) any {
 	if c == (shoal.Canary{}) {
 		return nil
 	}
-	if c.PromoteAfter == 0 && c.Weight == 0 {
+	if c.PromoteAfter == 0 && c.Weight == 0 && c.MaxRestarts == 0 {
 		return shareOf(c.Slots)
 	}
 	m := map[string]any{"replicas": shareOf(c.Slots)}
 	put(m, "promote_after", period(c.PromoteAfter))
+	put(m, "max_restarts", c.MaxRestarts)
 	if c.Weight > 0 {
 		m["weight"] = fmt.Sprintf("%d%%", c.Weight)
 	}

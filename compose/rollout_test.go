@@ -77,8 +77,8 @@ func TestLoadRollouts(t *testing.T) {
 		},
 		"a canary": {"x-shoal: {canary: 1}", usually(func(r *shoal.Rollout) { r.Canary.Slots = shoal.Share{N: 1} }), nil},
 		"a part":   {"x-shoal: {canary: 10%}", usually(func(r *shoal.Rollout) { r.Canary.Slots = shoal.Share{Percent: 10} }), nil},
-		"terms": {"{scale: 2, x-shoal: {canary: {replicas: 2, promote_after: 10m, weight: 5%}}}", usually(func(r *shoal.Rollout) {
-			r.Canary = shoal.Canary{Slots: shoal.Share{N: 2}, PromoteAfter: 10 * time.Minute, Weight: 5}
+		"terms": {"{scale: 2, x-shoal: {canary: {replicas: 2, promote_after: 10m, weight: 5%, max_restarts: 3}}}", usually(func(r *shoal.Rollout) {
+			r.Canary = shoal.Canary{Slots: shoal.Share{N: 2}, PromoteAfter: 10 * time.Minute, Weight: 5, MaxRestarts: 3}
 		}), nil},
 		"everywhere, with a canary": {"{deploy: {mode: global}, x-shoal: {canary: 3}}", usually(func(r *shoal.Rollout) { r.Canary.Slots = shoal.Share{N: 3} }), nil},
 	} {

@@ -43,6 +43,7 @@ var fields = map[string][]string{
 	"update_config.max_unavailable":      {"x-shoal.rollout.max_unavailable"},
 	"update_config.canary":               {"x-shoal.canary.replicas", "x-shoal.canary"},
 	"update_config.canary.promote_after": {"x-shoal.canary.promote_after"},
+	"update_config.canary.max_restarts":  {"x-shoal.canary.max_restarts"},
 	"update_config.failure_action":       {"deploy.update_config.failure_action"},
 	"rollback_config.failure_action":     {"deploy.rollback_config.failure_action"},
 	"rollback_config.delay":              {"deploy.rollback_config.delay"},

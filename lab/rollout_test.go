@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -44,8 +45,8 @@ services:
 var (
 	goodOne  = fmt.Sprintf(fleet, `"serve", "-version", "1"`, `"check"`, "2s")
 	goodTwo  = fmt.Sprintf(fleet, `"serve", "-version", "2"`, `"check"`, "2s")
-	crashing = fmt.Sprintf(fleet, `"quit", "-code", "3"`, `"check"`, "2s")
-	sick     = fmt.Sprintf(fleet, `"serve", "-version", "3"`, `"quit", "-code", "1"`, "2s")
+	crashing = fmt.Sprintf(fleet, `"serve", "-listen", "nowhere:none"`, `"check"`, "2s")
+	sick     = fmt.Sprintf(fleet, `"serve", "-version", "3"`, `"dance"`, "2s")
 	latent   = fmt.Sprintf(fleet, `"serve", "-version", "4", "-life", "30s", "-code", "1"`, `"check"`, "12s")
 )
 
@@ -118,16 +119,21 @@ func TestRollouts(t *testing.T) {
 	for _, c := range []struct {
 		name, text string
 		within     time.Duration // from the wish to the last good revision
+		last       string        // that the container itself wrote, or its health check
 	}{
-		{"one that crashes", crashing, time.Minute},
-		{"one that is never healthy", sick, 90 * time.Second}, // its deadline is 20 s
-		{"one that dies after 30 s", latent, 90 * time.Second},
+		{"one that crashes", crashing, time.Minute, `  hello: .*lookup tcp/none: unknown port`},
+		{"one that is never healthy", sick, 90 * time.Second, `Health check of web/[0-9]+ at h[123]: .*dance`}, // its deadline is 20 s
+		{"one that dies after 30 s", latent, 90 * time.Second, `Last lines of web/[0-9]+ at h[123]`},
 	} {
+		own := regexp.MustCompile(c.last)
 		least := leastReady(t, client(t, l, "h3"))
 		began := time.Now()
 		out, err := l.Shoal(ctx, "h2", "deploy", "-f", file(t, c.text), "-y", "--timeout", "2m")
 		if err == nil {
 			t.Errorf("%s: deploy says all is well: %s", c.name, out)
+		}
+		if said := out + fmt.Sprint(err); !own.MatchString(said) || !strings.Contains(said, "by the operator at h2: web/") {
+			t.Errorf("%s: deploy does not say what the container said last: %s", c.name, said)
 		}
 		status, err := l.Shoal(ctx, "h1", "rollout", "status", "web", "--watch", "--timeout", "2m")
 		if err == nil || strings.Contains(status, "not complete") {
@@ -137,7 +143,11 @@ func TestRollouts(t *testing.T) {
 		if n := least(); n < 9-3*strings.Count(c.name, "dies") || took > c.within {
 			t.Errorf("%s: %d replicas were ready at least, the last good revision was back after %s, want 9 and %s", c.name, n, took, c.within)
 		}
-		t.Logf("%s: back after %s\n%s", c.name, took.Round(time.Second), history(t, l, "h3"))
+		past := history(t, l, "h3") // another peer than the holder of each failure tells it
+		if !own.MatchString(past) {
+			t.Errorf("%s: history does not say what the container said last", c.name)
+		}
+		t.Logf("%s: back after %s\n%s", c.name, took.Round(time.Second), past)
 	}
 	after, err := client(t, l, "h1").Exact(ctx, "other", 3, time.Minute)
 	ok(t, err)

@@ -127,6 +127,10 @@ func (w *world) rolloutSlot(s *serviceRow, claim int, readyFor func(shoal.Replic
 	if x.Current {
 		shape := s.svc.Revise()
 		x.Failed = r.Revision == c.Revision && (r.Failures > 0 || r.Phase == shoal.PhaseFailed)
+		x.Failures = r.Failures
+		if r.Phase == shoal.PhaseFailed {
+			x.Failures = rollout.ForGood
+		}
 		x.Healthy = done || x.Ready && readyFor(c.Replica) >= max(shape.Delay, shape.MinHealthy)
 	}
 	return x

@@ -140,6 +140,7 @@ var genRollout = rapid.Custom(func(t *rapid.T) shoal.Rollout {
 		MaxFailureRatio: rapid.IntRange(0, 1000).Draw(t, "ratio"), OnFailure: shoal.FailureAction(genText.Draw(t, "action")),
 		Canary: shoal.Canary{
 			Slots: share.Draw(t, "canary"), PromoteAfter: genDuration.Draw(t, "promote"), Weight: rapid.IntRange(0, 100).Draw(t, "weight"),
+			MaxRestarts: rapid.IntRange(0, 1000).Draw(t, "restarts"),
 		},
 	}
 })

@@ -18,6 +18,7 @@ func rolloutMessage(r *shoal.Rollout) *shoalv1.Rollout {
 		DelayNs: int64(r.Delay), MinHealthyNs: int64(r.MinHealthy), MonitorNs: int64(r.Monitor), DeadlineNs: int64(r.Deadline),
 		MaxFailureRatio: int32(r.MaxFailureRatio), OnFailure: string(r.OnFailure),
 		Canary: shareMessage(r.Canary.Slots), CanaryPromoteAfterNs: int64(r.Canary.PromoteAfter), CanaryWeight: int32(r.Canary.Weight),
+		CanaryMaxRestarts: int32(r.Canary.MaxRestarts),
 	}
 }
 
@@ -30,6 +31,7 @@ func rolloutOf(m *shoalv1.Rollout) shoal.Rollout {
 		MaxFailureRatio: int(m.GetMaxFailureRatio()), OnFailure: shoal.FailureAction(m.GetOnFailure()),
 		Canary: shoal.Canary{
 			Slots: shareOf(m.GetCanary()), PromoteAfter: time.Duration(m.GetCanaryPromoteAfterNs()), Weight: int(m.GetCanaryWeight()),
+			MaxRestarts: int(m.GetCanaryMaxRestarts()),
 		},
 	}
 }
@@ -117,5 +119,6 @@ func (c *checker) rollout(field string, r *shoal.Rollout) {
 	c.between(field, int64(min(r.Delay, r.MinHealthy, r.Monitor, r.Deadline, r.Canary.PromoteAfter)), 0, math.MaxInt64)
 	c.between(field, int64(r.MaxFailureRatio), 0, 1000)
 	c.between(field, int64(r.Canary.Weight), 0, 100)
+	c.between(field, int64(r.Canary.MaxRestarts), 0, math.MaxInt32)
 	c.text(field, string(r.OnFailure), maxWord)
 }

@@ -177,6 +177,7 @@ type canaryJSON struct {
 	Replicas     string  `json:"replicas"`
 	PromoteAfter float64 `json:"promote_after_seconds,omitempty"`
 	Weight       int     `json:"weight_percent,omitempty"`
+	MaxRestarts  int     `json:"max_restarts,omitempty"`
 }
 
 func rolloutJSONOf(r *shoal.Rollout) rolloutJSON {
@@ -195,7 +196,7 @@ func rolloutJSONOf(r *shoal.Rollout) rolloutJSON {
 		out.Order = startFirst
 	}
 	if c := r.Canary; c != (shoal.Canary{}) {
-		out.Canary = &canaryJSON{share(c.Slots), c.PromoteAfter.Seconds(), c.Weight}
+		out.Canary = &canaryJSON{share(c.Slots), c.PromoteAfter.Seconds(), c.Weight, c.MaxRestarts}
 	}
 	return out
 }
@@ -233,6 +234,9 @@ func (r *rolloutJSON) text() string {
 		text := "canary " + c.Replicas
 		if c.PromoteAfter > 0 {
 			text += " promoted after " + seconds(c.PromoteAfter)
+		}
+		if c.MaxRestarts > 0 {
+			text += fmt.Sprintf(" failed after %d restarts", c.MaxRestarts)
 		}
 		if c.Weight > 0 {
 			text += fmt.Sprintf(" with %d%% of the traffic", c.Weight)

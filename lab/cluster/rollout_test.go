@@ -5,6 +5,7 @@ package cluster
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -67,7 +68,7 @@ func (w *world) rolled(within time.Duration, image string, peers []*peer) time.D
 func TestBadRevisionGoesBack(t *testing.T) {
 	t.Parallel()
 	play(t, 7001, 5, func(w *world) {
-		w.program("bad:1", runtime.Program{Exits: true, ExitAfter: 200 * time.Millisecond, ExitCode: 3})
+		w.program("bad:1", runtime.Program{Exits: true, ExitAfter: 200 * time.Millisecond, ExitCode: 3, Lines: []string{"begins", "panic: \x1b[31mbad"}})
 		w.peers[0].update(shaped(image))
 		w.peers[0].deploy("other", 5)
 		w.rolled(60*time.Second, image, w.peers)
@@ -89,12 +90,34 @@ func TestBadRevisionGoesBack(t *testing.T) {
 			t.Errorf("service %+v, want one that says what it undoes and why", now)
 		}
 		t.Logf("why: %s", now.Why)
+		w.told(&now.Past[0])
 		if n := len(w.peers[1].view().Desired().Conflicts); n != 0 {
 			t.Errorf("%d conflicts", n)
 		}
 		w.quiet(w.peers)
 		w.unbrokenService("other")
 	})
+}
+
+// told checks that every peer can be told what the replica had said that failed first,
+// though its container is gone, and only of the service that it asks about.
+func (w *world) told(past *shoal.PastRevision) {
+	w.t.Helper()
+	f := past.Failure
+	if f.IsZero() || f.After < 0 || f.After > 20*time.Second || f.Reason != "exited with code 3" {
+		w.t.Errorf("failure %+v, want that of a replica that exited with code 3", f)
+	}
+	for _, p := range w.peers {
+		c, _ := p.node.Cluster()
+		words, err := c.Remote.LastWords(w.t.Context(), f.Peer, "web")
+		i := slices.IndexFunc(words, func(l shoal.LastWords) bool { return l.Replica == f.Replica })
+		if err != nil || i < 0 || words[i].Revision != past.Revision || !slices.Equal(words[i].Lines, []string{"begins", "panic:  [31mbad"}) {
+			w.t.Errorf("peer %d is told %+v, %v of %s", p.index, words, err, f.Replica.Short())
+		}
+		if words, err := c.Remote.LastWords(w.t.Context(), f.Peer, "other"); err != nil || len(words) > 0 {
+			w.t.Errorf("peer %d is told %+v, %v of what did not fail", p.index, words, err)
+		}
+	}
 }
 
 // unbrokenService checks that no replica of a service was started twice.

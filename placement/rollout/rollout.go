@@ -17,6 +17,7 @@ package rollout
 
 import (
 	"cmp"
+	"math"
 	"slices"
 
 	"github.com/shoalnet/shoal"
@@ -33,8 +34,12 @@ type Slot struct {
 	Healthy  bool             // and, at the current revision, has been for as long as the next slot waits
 	Broken   bool             // its replica is known not to work: changing it takes nothing away
 	Failed   bool             // it failed since it came to the current revision
+	Failures int              // how often its replica did; [ForGood]: it does not run again
 	Stuck    bool             // nobody could run the current revision in it for now
 }
+
+// ForGood is more failures than any limit.
+const ForGood = math.MaxInt
 
 // Rules are the limits of one rollout.
 type Rules struct {
@@ -43,6 +48,7 @@ type Rules struct {
 	StartFirst  bool
 	Failures    int // slots that may fail; more hold the rollout; -1: any number
 	Canary      int // the slots below are the canary; 0: there is none
+	MaxRestarts int // of each slot of the canary; 0: its failures count as all do
 	Promoted    bool
 	Paused      bool
 	Braked      string // why no wave follows for now; "": one may
@@ -56,7 +62,7 @@ func RulesOf(s *shoal.Service, n int, passed bool) Rules {
 	shape := s.Revise()
 	r := Rules{
 		StartFirst: shape.StartFirst, Failures: n * shape.MaxFailureRatio / 1000,
-		Canary: min(shape.Canary.Slots.Of(n), n), Promoted: s.Rollout.Promoted || passed && shape.Canary.PromoteAfter > 0,
+		Canary: min(shape.Canary.Slots.Of(n), n), MaxRestarts: shape.Canary.MaxRestarts, Promoted: s.Rollout.Promoted || passed && shape.Canary.PromoteAfter > 0,
 		Paused: s.Rollout.Paused,
 	}
 	if shape.OnFailure == shoal.FailureContinue || shape.OnFailure == "" {
@@ -156,12 +162,35 @@ func (r Rules) gate(slots []Slot) int {
 }
 
 // failing reports whether more slots have failed than may.
-func (r Rules) failing(slots []Slot) bool { return r.Failures >= 0 && failed(slots) > r.Failures }
+func (r Rules) failing(slots []Slot) bool {
+	_, lapsed := r.lapsed(slots)
+	return r.Failures >= 0 && (lapsed || r.failed(slots) > r.Failures)
+}
 
-func failed(slots []Slot) int {
+// lapsed returns the first slot of a canary that failed more often than its own limit
+// allows, whatever other slots may do.
+func (r Rules) lapsed(slots []Slot) (slot int, is bool) {
+	for i := range slots[:min(r.Canary, len(slots))] {
+		if r.MaxRestarts > 0 && r.counts(i, slots[i]) {
+			return i, true
+		}
+	}
+	return 0, false
+}
+
+// counts reports whether a slot counts as failed. That of a canary with a limit of its own
+// does not until it is over that, also once it is promoted.
+func (r Rules) counts(i int, s Slot) bool {
+	if i < r.Canary && r.MaxRestarts > 0 && s.Failures <= r.MaxRestarts {
+		return false
+	}
+	return s.Held && s.Current && s.Failed
+}
+
+func (r Rules) failed(slots []Slot) int {
 	n := 0
-	for _, s := range slots {
-		if s.Held && s.Current && s.Failed {
+	for i, s := range slots {
+		if r.counts(i, s) {
 			n++
 		}
 	}

@@ -32,11 +32,12 @@ type Status struct {
 	Slots, Current, Healthy, Failed int
 	Next                            []int  // slots that may change now
 	Waits                           string // what the next one waits for; "" if there is none
+	Cause                           string // of Failing: what failed
 }
 
 // StatusOf returns where a rollout stands.
 func (r Rules) StatusOf(slots []Slot) Status {
-	s := Status{Slots: len(slots), Failed: failed(slots)}
+	s := Status{Slots: len(slots), Failed: r.failed(slots)}
 	var moving, behind, stuck []int
 	for i, x := range slots {
 		switch {
@@ -60,7 +61,13 @@ func (r Rules) StatusOf(slots []Slot) Status {
 	}
 	switch gate := r.gate(slots); {
 	case r.failing(slots):
-		s.State, s.Waits = Failing, fmt.Sprintf("%d of %d slots failed, more than the %d that may", s.Failed, s.Slots, r.Failures)
+		s.State, s.Cause, s.Waits = Failing, fmt.Sprintf("%d of %d slots failed", s.Failed, s.Slots), ""
+		if i, lapsed := r.lapsed(slots); lapsed {
+			s.Cause = fmt.Sprintf("slot %d of the canary failed %s; it may %d times", i, timesText(slots[i].Failures), r.MaxRestarts)
+			s.Waits = s.Cause
+		} else {
+			s.Waits = fmt.Sprintf("%s, more than the %d that may", s.Cause, r.Failures)
+		}
 	case len(behind)+len(stuck)+len(moving) == 0:
 		s.State = Complete
 	case r.Paused:
@@ -83,6 +90,17 @@ func (r Rules) StatusOf(slots []Slot) Status {
 		s.State, s.Waits = Rolling, fmt.Sprintf("not more than %d slots may be without a ready replica", r.Unavailable)
 	}
 	return s
+}
+
+// timesText says how often a replica failed.
+func timesText(failures int) string {
+	switch failures {
+	case ForGood:
+		return "for good"
+	case 1:
+		return "once"
+	}
+	return fmt.Sprintf("%d times", failures)
 }
 
 func areHealthy(slots []int) string {
@@ -119,7 +137,7 @@ func Remedy(s *shoal.Service, st Status, still time.Duration) (action shoal.Fail
 	case s.Rollout.Paused || s.Rollout.Settled || s.Stopped || st.State == Complete || len(s.Past) == 0:
 		return "", ""
 	case st.State == Failing:
-		why = fmt.Sprintf("%d of %d slots failed", st.Failed, st.Slots)
+		why = st.Cause
 	case shape.Deadline > 0 && still >= shape.Deadline && st.State != Canary:
 		why = fmt.Sprintf("no slot became healthy in %s, %s", shape.Deadline, st.Waits)
 	default:

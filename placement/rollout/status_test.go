@@ -49,7 +49,7 @@ func TestStatusOf(t *testing.T) {
 func TestRemedy(t *testing.T) {
 	good := []shoal.PastRevision{{Revision: shoal.RevisionID{Seq: 2, Author: "A"}}, {Revision: shoal.RevisionID{Seq: 1, Author: "A"}, Good: true}}
 	back := shoal.Rollout{OnFailure: shoal.FailureRollback, Deadline: time.Minute}
-	failing := Status{State: Failing, Slots: 3, Failed: 1}
+	failing := Status{State: Failing, Slots: 3, Failed: 1, Cause: "1 of 3 slots failed"}
 	rolling := Status{State: Rolling, Slots: 3, Waits: "until slot 1 is healthy"}
 	for name, c := range map[string]struct {
 		service shoal.Service
@@ -75,6 +75,49 @@ func TestRemedy(t *testing.T) {
 		got, why := Remedy(&c.service, c.status, c.still)
 		if got != c.want || !strings.Contains(why, c.why) || c.want == "" && why != "" {
 			t.Errorf("%s: %q, %q, want %q, %q", name, got, why, c.want, c.why)
+		}
+	}
+}
+
+// TestCanaryLimit: a canary that may restart so often fails when it does so once more, or
+// for good, whatever share of all slots may fail; one failure of another slot counts as
+// ever, and what a promoted canary did before does not count later.
+func TestCanaryLimit(t *testing.T) {
+	limit := Rules{Width: 1, Unavailable: 1, Canary: 2, MaxRestarts: 2}
+	lax, promoted, goesOn := limit, limit, limit
+	lax.Failures, promoted.Promoted, goesOn.Failures = 3, true, -1
+	none := limit
+	none.MaxRestarts = 0
+	for name, c := range map[string]struct {
+		rules    Rules
+		slots    string
+		failures []int
+		state    State
+		waits    string
+	}{
+		"it restarted":                   {limit, "fnoo", []int{1}, Rolling, "until slot 0 is healthy"},
+		"as often as it may":             {limit, "fnoo", []int{2}, Rolling, "until slot 0 is healthy"},
+		"once more":                      {limit, "fnoo", []int{3}, Failing, "slot 0 of the canary failed 3 times; it may 2 times"},
+		"the other one":                  {limit, "nfoo", []int{0, 4}, Failing, "slot 1 of the canary failed 4 times"},
+		"for good":                       {limit, "fnoo", []int{ForGood}, Failing, "slot 0 of the canary failed for good"},
+		"more of all slots may":          {lax, "fnoo", []int{3}, Failing, "slot 0 of the canary failed 3 times"},
+		"promoted, it restarted before":  {promoted, "nnno", []int{2}, Rolling, ""},
+		"promoted, and then a slot does": {promoted, "nnfo", []int{2, 0, 1}, Failing, "1 of 4 slots failed, more than the 0"},
+		"without a limit of its own":     {none, "fnoo", []int{1}, Failing, "1 of 4 slots failed"},
+		"it goes on whatever fails":      {goesOn, "fnoo", []int{9}, Rolling, "until slot 0"},
+	} {
+		slots := parse(c.slots)
+		for i, n := range c.failures {
+			slots[i].Failures, slots[i].Failed = n, n > 0
+		}
+		got := c.rules.StatusOf(slots)
+		if got.State != c.state || !strings.Contains(got.Waits, c.waits) {
+			t.Errorf("%s: %+v, want %s that waits %q", name, got, c.state, c.waits)
+		}
+		if action, why := Remedy(&shoal.Service{
+			Spec: shoal.Spec{Rollout: shoal.Rollout{OnFailure: shoal.FailurePause}}, Past: []shoal.PastRevision{{}},
+		}, got, 0); c.state == Failing && (action != shoal.FailurePause || !strings.Contains(c.waits, why) && !strings.Contains(why, c.waits)) {
+			t.Errorf("%s: remedy %q, %q, want a pause for %q", name, action, why, c.waits)
 		}
 	}
 }

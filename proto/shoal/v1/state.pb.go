@@ -3637,6 +3637,7 @@ type Rollout struct {
 	Canary               *Share                 `protobuf:"bytes,11,opt,name=canary,proto3" json:"canary,omitempty"`
 	CanaryPromoteAfterNs int64                  `protobuf:"varint,12,opt,name=canary_promote_after_ns,json=canaryPromoteAfterNs,proto3" json:"canary_promote_after_ns,omitempty"`
 	CanaryWeight         int32                  `protobuf:"varint,13,opt,name=canary_weight,json=canaryWeight,proto3" json:"canary_weight,omitempty"` // percent
+	CanaryMaxRestarts    int32                  `protobuf:"varint,14,opt,name=canary_max_restarts,json=canaryMaxRestarts,proto3" json:"canary_max_restarts,omitempty"`
 	unknownFields        protoimpl.UnknownFields
 	sizeCache            protoimpl.SizeCache
 }
@@ -3758,6 +3759,13 @@ func (x *Rollout) GetCanaryPromoteAfterNs() int64 {
 func (x *Rollout) GetCanaryWeight() int32 {
 	if x != nil {
 		return x.CanaryWeight
+	}
+	return 0
+}
+
+func (x *Rollout) GetCanaryMaxRestarts() int32 {
+	if x != nil {
+		return x.CanaryMaxRestarts
 	}
 	return 0
 }
@@ -4166,7 +4174,7 @@ const file_shoal_v1_state_proto_rawDesc = "" +
 	"\tcondition\x18\x01 \x01(\tR\tcondition\x12\x19\n" +
 	"\bdelay_ns\x18\x02 \x01(\x03R\adelayNs\x12!\n" +
 	"\fmax_attempts\x18\x03 \x01(\x05R\vmaxAttempts\x12\x1b\n" +
-	"\twindow_ns\x18\x04 \x01(\x03R\bwindowNs\"\x85\x04\n" +
+	"\twindow_ns\x18\x04 \x01(\x03R\bwindowNs\"\xb5\x04\n" +
 	"\aRollout\x12 \n" +
 	"\vparallelism\x18\x01 \x01(\x05R\vparallelism\x12\x1f\n" +
 	"\vstart_first\x18\x02 \x01(\bR\n" +
@@ -4185,7 +4193,8 @@ const file_shoal_v1_state_proto_rawDesc = "" +
 	" \x01(\tR\tonFailure\x12'\n" +
 	"\x06canary\x18\v \x01(\v2\x0f.shoal.v1.ShareR\x06canary\x125\n" +
 	"\x17canary_promote_after_ns\x18\f \x01(\x03R\x14canaryPromoteAfterNs\x12#\n" +
-	"\rcanary_weight\x18\r \x01(\x05R\fcanaryWeight\"/\n" +
+	"\rcanary_weight\x18\r \x01(\x05R\fcanaryWeight\x12.\n" +
+	"\x13canary_max_restarts\x18\x0e \x01(\x05R\x11canaryMaxRestarts\"/\n" +
 	"\x05Share\x12\f\n" +
 	"\x01n\x18\x01 \x01(\x05R\x01n\x12\x18\n" +
 	"\apercent\x18\x02 \x01(\x05R\apercentB2Z0github.com/shoalnet/shoal/proto/shoal/v1;shoalv1b\x06proto3"

@@ -61,7 +61,7 @@ type LastWords struct {
 	Revision RevisionID
 	Time     time.Time // holder's wall clock, display only
 	Reason   string    // why it failed, one line
-	Check    string    // what its health check said last, one line; "": nothing, or it has none
+	Check    string    // the last line that its health check said; "": nothing, or it has none
 	Lines    []string  // its last lines, the oldest first, within the bounds
 	Missing  string    // why its lines could not be read; "": they were
 }

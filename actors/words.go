@@ -9,6 +9,7 @@ import (
 	"errors"
 	"log/slog"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -209,11 +210,18 @@ func (r *run) read(ctx context.Context, l shoal.LastWords, container string, sic
 		l.Missing = oneLine(err)
 	}
 	if sick {
-		if l.Check, err = r.deps.Console.Check(ctx, container); err != nil {
+		said, err := r.deps.Console.Check(ctx, container)
+		if l.Check = lastLine(said); err != nil {
 			r.log.Debug("output of a health check not read", logkey.Service, l.Service, logkey.Replica, l.Replica.Short(), logkey.Err, err)
 		}
 	}
 	return l
+}
+
+// lastLine is where programs say what went wrong; before it they say how to use them.
+func lastLine(text string) string {
+	text = strings.TrimSpace(text)
+	return strings.TrimSpace(text[strings.LastIndexByte(text, '\n')+1:])
 }
 
 // afterRead makes an operation wait until the container was read, so that it finds what

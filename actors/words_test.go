@@ -106,7 +106,7 @@ func TestLastWordsOutliveContainer(t *testing.T) {
 
 func TestLastWordsOfTheSick(t *testing.T) {
 	inSea(t, 1, func(s *sea) {
-		s.first().engine.SetProgram("hello:1", runtime.Program{HealthCheck: true, CheckSays: "GET /: 500", Lines: []string{"begins"}})
+		s.first().engine.SetProgram("hello:1", runtime.Program{HealthCheck: true, CheckSays: "usage: check URL\nGET /: 500\n", Lines: []string{"begins"}})
 		p := oneWeb(s, 1)
 		p.engine.SetHealthy(p.replica("web", 0).ID, false)
 		s.wait(500 * time.Millisecond)

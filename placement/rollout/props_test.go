@@ -187,8 +187,8 @@ func TestOneRemedy(t *testing.T) {
 		if action != again || why != same {
 			t.Fatalf("%q, %q and %q, %q", action, why, again, same)
 		}
-		if over := failed(slots) > r.Failures; over != (action == shoal.FailureRollback) {
-			t.Fatalf("%d failed of %d that may, remedy %q", failed(slots), r.Failures, action)
+		if over := r.failed(slots) > r.Failures; over != (action == shoal.FailureRollback) {
+			t.Fatalf("%d failed of %d that may, remedy %q", r.failed(slots), r.Failures, action)
 		}
 	})
 }

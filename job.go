@@ -3,7 +3,10 @@
 
 package shoal
 
-import "time"
+import (
+	"fmt"
+	"time"
+)
 
 // IsJob reports whether the replicas of a service in this mode run until they end, and are
 // not started again once they ended well.
@@ -77,6 +80,30 @@ func (s JobStatus) IsFailed() bool { return !s.Stopped && s.Failed > 0 }
 // IsOver reports whether nothing runs any more or will: every slot is completed or failed.
 func (s JobStatus) IsOver() bool { return !s.Stopped && s.Completed+s.Failed >= s.Wanted }
 
+// Progress says how far the job is, in a few words: "3/5 completed, 1 failed, 1 running".
+func (s JobStatus) Progress() string {
+	text := fmt.Sprintf("%d/%d completed", s.Completed, s.Wanted)
+	if s.Failed > 0 {
+		text += fmt.Sprintf(", %d failed", s.Failed)
+	}
+	if s.Running > 0 {
+		text += fmt.Sprintf(", %d running", s.Running)
+	}
+	return text
+}
+
+// Failure says how the first failed slot failed, else how the last attempt of one did that
+// is not over: "exited with code 3 (7 attempts)"; "" if nothing did.
+func (s JobStatus) Failure() string {
+	switch {
+	case s.Why == "":
+		return ""
+	case s.Attempts == 1:
+		return s.Why + " (1 attempt)"
+	}
+	return fmt.Sprintf("%s (%d attempts)", s.Why, s.Attempts)
+}
+
 // Outcome returns what a claim's runs came to, if they count for the current revision of
 // its service: one of another revision does only if that makes the same container. nil if
 // nothing is known.
@@ -128,11 +155,18 @@ func (v *View) globalJob(svc *Service, claims []Claim, st JobStatus) JobStatus {
 	}
 	for i := range v.Peers() {
 		p := &v.Peers()[i]
-		if !held[p.ID] && v.Alive(p.ID) && p.TakesSlots() && p.MatchesAll(svc.Spec.Constraints) {
+		if !held[p.ID] && v.Alive(p.ID) && p.mayEver(&svc.Spec) {
 			st.Wanted++
 		}
 	}
 	return st
+}
+
+// mayEver reports whether a peer takes slots, and its labels, its owner and its platform let
+// it have one of a spec.
+func (p *Peer) mayEver(s *Spec) bool {
+	return p.TakesSlots() && p.MatchesAll(s.Constraints) && Forbidden(p.Facts.AllowedPolicy, s.Demands()) == "" &&
+		p.Facts.Runs(s.Platforms)
 }
 
 // countSlot adds what the claims of one slot come to: completed before failed before what

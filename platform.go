@@ -3,7 +3,10 @@
 
 package shoal
 
-import "strings"
+import (
+	"slices"
+	"strings"
+)
 
 // Platform returns the name of a platform: "linux/amd64", "linux/arm/v7". The variant v8
 // of arm64 is the only one there is, and left out.
@@ -12,6 +15,14 @@ func Platform(os, arch, variant string) string {
 		return os + "/" + arch
 	}
 	return os + "/" + arch + "/" + variant
+}
+
+// Runs reports whether the peer's machine can run an image for these platforms, as far as
+// both are known.
+func (f *PeerFacts) Runs(platforms []string) bool {
+	return len(f.Platforms) == 0 || len(platforms) == 0 || slices.ContainsFunc(f.Platforms, func(m string) bool {
+		return slices.ContainsFunc(platforms, func(i string) bool { return PlatformFits(m, i) })
+	})
 }
 
 // PlatformFits reports whether a machine can run what was built for a platform: the same

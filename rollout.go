@@ -124,7 +124,7 @@ type RolloutReport struct {
 	Service  string
 	Revision RevisionID // the current one
 	// State is a word of package placement/rollout: complete, rolling, watching, canary,
-	// paused, failing, blocked; or stopped.
+	// paused, failing, blocked; of a job running, complete, failed; or stopped.
 	State                           string
 	Slots, Current, Healthy, Failed int
 	Next                            []int         // slots that may change now

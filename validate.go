@@ -107,9 +107,7 @@ func (s *Spec) checkImage() error {
 
 func (s *Spec) checkEnums() error {
 	switch s.Mode {
-	case ModeReplicated, ModeGlobal:
-	case ModeReplicatedJob, ModeGlobalJob:
-		return invalid("mode", "%s is not carried out yet", s.Mode)
+	case ModeReplicated, ModeGlobal, ModeReplicatedJob, ModeGlobalJob:
 	default:
 		return oneOf("mode", s.Mode, ModeReplicated, ModeGlobal, ModeReplicatedJob, ModeGlobalJob)
 	}

@@ -162,13 +162,17 @@ func (d *decision) orphans() {
 }
 
 // quiet reports that a service needs no look: every wanted slot has exactly one
-// claim, by a standing peer that is not this one, at the current revision.
+// claim, by a standing peer that is not this one, at the current revision; or one that
+// says that nobody runs it again.
 func (d *decision) quiet(s *serviceRow) bool {
 	if len(s.claims) != s.n {
 		return false
 	}
 	for i := range s.claims {
 		h := int(s.holders[i])
+		if s.claims[i].Slot == i && s.over(i) && (h != d.w.self || !behind(s, s.claims[i])) {
+			continue
+		}
 		if s.claims[i].Slot != i || h < 0 || h == d.w.self || d.w.peers[h].standing != stands ||
 			s.claims[i].Revision.Compare(s.rev) < 0 {
 			return false

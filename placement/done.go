@@ -5,7 +5,7 @@ package placement
 
 import "github.com/shoalnet/shoal"
 
-// A job that has ended leaves nothing to hand over: who took its slot from a draining
+// A replica that is started once and has ended leaves nothing to hand over: who took its slot from a draining
 // peer would do its work a second time. So it stays where it ended, as long as the peer
 // can tell of it. A peer that leaves takes that knowledge with it, so its slots are
 // placed anew, like those of one that died.

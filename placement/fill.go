@@ -19,7 +19,7 @@ func (d *decision) wants(s *serviceRow, slots []slotState, reuse map[int]int) []
 	var out []want
 	waiting := 0
 	for slot, st := range slots {
-		if st.kind == held {
+		if st.kind == held || st.kind == ended || st.shut {
 			continue
 		}
 		x := want{slot: slot, target: -1, home: d.w.home(s, slot), kind: st.kind}
@@ -138,7 +138,7 @@ func (d *decision) claimTarget(r *listRow, x want) {
 }
 
 func (d *decision) claim(r *listRow, slot int, once bool) {
-	d.plan.Claims = append(d.plan.Claims, NewClaim{Service: r.s.spec.Name, Slot: slot, Revision: r.s.rev})
+	d.plan.Claims = append(d.plan.Claims, NewClaim{Service: r.s.spec.Name, Slot: slot, Revision: r.s.rev, Outcome: r.s.tried(slot)})
 	d.m.claimed[slotKey{r.s.spec.Name, slot}] = claimMemory{at: d.now, once: once}
 }
 

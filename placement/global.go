@@ -31,9 +31,14 @@ func (d *decision) global(s *serviceRow) {
 		d.joinGlobal(s, held, taken)
 		return
 	}
+	over := slices.ContainsFunc(mine, s.over)
 	for k, i := range mine {
 		c := s.claims[i]
 		switch why := d.unfitGlobal(s); {
+		case s.over(i):
+			d.keepOver(s, i)
+		case over:
+			d.drop(c, "", "its run here is over")
 		case k > 0:
 			d.drop(c, "", "one replica per peer is wanted")
 		case why != "":
@@ -105,6 +110,8 @@ func (d *decision) turnGlobal(s *serviceRow, mine int) bool {
 		return true
 	case d.w.unableToChange(s, d.w.self) != "":
 		return false
+	case s.job:
+		return true
 	}
 	slots, rules := d.w.globalSlots(s, d.readyFor(s))
 	rules.Hold(d.plan.Brakes, s.svc)

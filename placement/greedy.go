@@ -65,7 +65,7 @@ func (l *list) sortRows() {
 func (w *world) newListRow(s *serviceRow, wants []want) *listRow {
 	r := &listRow{s: s, wants: wants, held: make([]int32, len(w.peers)), able: make([]int8, len(w.peers))}
 	for i, h := range s.holders {
-		if h >= 0 && s.claims[i].Slot >= 0 {
+		if h >= 0 && s.claims[i].Slot >= 0 && !s.over(i) {
 			r.held[h]++
 		}
 	}

@@ -140,13 +140,7 @@ func (w *world) layersText(p int, s *serviceRow) string {
 // foreign reports whether a peer's machine cannot run a service's image, as far as the
 // platforms of both are known.
 func (w *world) foreign(p int, s *serviceRow) bool {
-	machine := w.peers[p].peer.Facts.Platforms
-	if len(machine) == 0 || len(s.spec.Platforms) == 0 {
-		return false
-	}
-	return !slices.ContainsFunc(machine, func(m string) bool {
-		return slices.ContainsFunc(s.spec.Platforms, func(i string) bool { return shoal.PlatformFits(m, i) })
-	})
+	return !w.peers[p].peer.Facts.Runs(s.spec.Platforms)
 }
 
 // foreignText says so of one peer.

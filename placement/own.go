@@ -21,6 +21,9 @@ type ownCase struct {
 // own judges one of this peer's claims.
 func (d *decision) own(s *serviceRow, slots []slotState, i int, c shoal.Claim, oc ownCase) {
 	switch {
+	case s.over(i):
+		d.keepOver(s, i)
+		return
 	case s.svc.Stopped:
 		d.drop(c, "", "the service is stopped")
 		return
@@ -31,6 +34,8 @@ func (d *decision) own(s *serviceRow, slots []slotState, i int, c shoal.Claim, o
 	st := slots[c.Slot]
 	winner := s.claims[st.claim] // own claim at least, so there is one
 	switch mine, other := winner.Holder == d.id, d.overtaken(s, c); {
+	case st.kind == ended:
+		d.dropOver(s, c, winner)
 	case !mine && d.w.peers[d.w.self].standing == hands:
 		d.handOver(s, c, winner)
 	case !mine:
@@ -41,6 +46,8 @@ func (d *decision) own(s *serviceRow, slots []slotState, i int, c shoal.Claim, o
 		d.drop(c, other, "%s runs it already, and it never started here", d.name(other))
 	case d.declines(c):
 		d.decline(c)
+	case s.job && behind(s, c) && (oc.turns == nil || !oc.turns[c.Slot]):
+		d.drop(c, "", "%s", d.superseded(s, st))
 	case st.kind == held && oc.turns != nil && oc.turns[c.Slot] && winner.Replica == c.Replica:
 		d.change(s, i)
 	default:
@@ -146,7 +153,7 @@ func (d *decision) declines(c shoal.Claim) bool {
 func (d *decision) decline(c shoal.Claim) {
 	why := refusal(d.w.peers[d.w.self].state, c.Service, c.Revision)
 	old := d.predecessor(c)
-	if old == nil {
+	if s := d.w.service(c.Service); old == nil || s.job {
 		d.drop(c, "", "%s", why)
 		return
 	}
@@ -204,6 +211,8 @@ func (d *decision) handOver(s *serviceRow, c, winner shoal.Claim) {
 		d.drop(c, winner.Holder, "handed over to %s, which is ready", d.name(winner.Holder))
 	case d.w.done(s, c):
 		d.drop(c, winner.Holder, "handed over to %s: it has ended here", d.name(winner.Holder))
+	case s.job:
+		d.drop(c, winner.Holder, "handed over to %s, where it runs anew", d.name(winner.Holder))
 	case d.w.done(s, winner):
 		d.drop(c, winner.Holder, "handed over to %s, where it has ended", d.name(winner.Holder))
 	case !d.hasStarted(c):
@@ -235,6 +244,11 @@ func (d *decision) lose(s *serviceRow, slots []slotState, i int, c shoal.Claim, 
 	case d.now < settled:
 		d.wake(settled)
 		d.say(c.Service, c.Slot, "surplus, %s holds it; settles for %v", d.name(winner.Holder), settled-d.now)
+	case s.job && d.w.began(winner):
+		d.drop(c, winner.Holder, "%s runs it, too, and has held it for longer", d.name(winner.Holder))
+		return
+	case s.job:
+		d.say(c.Service, c.Slot, "surplus, %s holds it; goes on until it runs there", d.name(winner.Holder))
 	case d.cfg.NoAllReady && d.ready(winner.Replica):
 		d.drop(c, winner.Holder, "%s holds it and is ready", d.name(winner.Holder))
 		return
@@ -310,7 +324,7 @@ func (d *decision) losers(s *serviceRow, slots []slotState) []int {
 // matchReuse pairs running losers with open slots, the same on every peer with an
 // equal view: each takes one instead of stopping while another peer starts.
 func (d *decision) matchReuse(s *serviceRow, slots []slotState, losers []int) map[int]int {
-	if d.cfg.NoReuse || len(losers) == 0 || s.stays { // a replica with data keeps its slot
+	if d.cfg.NoReuse || len(losers) == 0 || s.stays || s.job { // a replica with data keeps its slot, a run its work
 		return nil
 	}
 	out := make(map[int]int)

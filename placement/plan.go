@@ -52,6 +52,9 @@ type NewClaim struct {
 	// Data says that the slot's data is here already: the record must list the slot
 	// in ClaimBody.Data.
 	Data bool
+	// Outcome is what the runs of other holders of the slot came to, of a job: its attempts
+	// count on. With Reuse it is nil: what the replica's own runs came to stays.
+	Outcome *shoal.JobOutcome
 }
 
 // Drop is a slot to let go.

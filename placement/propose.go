@@ -42,6 +42,9 @@ func Propose(v *shoal.View, wanted []Wanted) []Placed {
 		if old, ok := v.Service(x.Spec.Name); ok {
 			// Beyond what is wanted now an old proposal is history, not a claim on its way.
 			changed[i].Proposed = old.Proposed[:min(len(old.Proposed), max(0, old.Replicas))]
+			if old.Spec.Mode.IsJob() && old.Spec.SameContainer(&x.Spec) { // what is over stays so
+				changed[i].Revision, changed[i].Past = old.Revision, old.Past
+			}
 		}
 	}
 	w := newWorld(v, changed)
@@ -126,11 +129,11 @@ func (w *world) keepers(s *serviceRow) []int {
 	}
 	for i, c := range s.claims {
 		h := s.holders[i]
-		if h < 0 || c.Slot < 0 || c.Slot >= s.n || keep[c.Slot] >= 0 {
+		if h < 0 || c.Slot < 0 || c.Slot >= s.n || keep[c.Slot] >= 0 && !s.over(i) {
 			continue
 		}
 		keeps := w.peers[h].standing
-		if keeps == stands || keeps == dead && s.pinned() || keeps == hands && (w.staying(s, int(h)) || w.keptDone(s, i)) {
+		if s.over(i) || keeps == stands || keeps == dead && s.pinned() || keeps == hands && (w.staying(s, int(h)) || w.keptDone(s, i)) {
 			keep[c.Slot] = int(h)
 		}
 	}

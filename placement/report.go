@@ -26,11 +26,14 @@ func Report(v *shoal.View, service string, readyFor func(shoal.ReplicaID) time.D
 	if svc.Stopped {
 		return out, nil
 	}
+	if svc.Spec.Mode.IsJob() {
+		return jobReport(v, out), nil
+	}
 	slots, rules := Rollout(v, service, readyFor)
 	st := rules.StatusOf(slots)
 	out.State, out.Waits, out.Next = string(st.State), st.Waits, st.Next
 	out.Slots, out.Current, out.Healthy, out.Failed = st.Slots, st.Current, st.Healthy, st.Failed
-	if len(out.Next) > 0 && svc.Spec.Mode != shoal.ModeGlobal { // each holder changes its own
+	if len(out.Next) > 0 && !svc.Spec.Mode.IsGlobal() { // each holder changes its own
 		out.Actor = holderOf(v, service, out.Next[0])
 	}
 	if f := FirstFailure(v, svc); st.Failed > 0 && !f.IsZero() {

@@ -153,7 +153,7 @@ func (s *stage) accept(a *player, key string, n note, spec shoal.Spec, replicas 
 
 // deploy SERVICE N [option=value...] [at=PEER]: mem=GIB, image=, policy=, max=,
 // constraint=key=value, parallelism=, spread=LABEL, after=SERVICE:CONDITION, volume,
-// mount=DIR, once, global.
+// mount=DIR, once, global, job, each-job, attempts=, at-once=.
 func doDeploy(t *testing.T, s *stage, words []string) {
 	a, words := where(t, s, words)
 	spec := shoal.Spec{
@@ -190,6 +190,16 @@ func doDeploy(t *testing.T, s *stage, words []string) {
 			spec.Restart.Condition = shoal.RestartNone
 		case "global":
 			spec.Mode = shoal.ModeGlobal
+		case "job", "each-job":
+			j := shoal.DefaultJob()
+			spec.Job, spec.Mode, spec.Restart.Condition = &j, shoal.ModeReplicatedJob, shoal.RestartOnFailure
+			if key == "each-job" {
+				spec.Mode = shoal.ModeGlobalJob
+			}
+		case "attempts":
+			spec.Job.Attempts = number(t, value)
+		case "at-once":
+			spec.Job.Parallelism = number(t, value)
 		default:
 			t.Fatalf("deploy: %q?", w)
 		}
@@ -197,7 +207,8 @@ func doDeploy(t *testing.T, s *stage, words []string) {
 	s.accept(a, "service/"+spec.Name, note{svc: &shoal.Service{Spec: spec, Replicas: n}}, spec, n)
 }
 
-// update SERVICE image=IMAGE [at=PEER]: a new revision.
+// update SERVICE image=IMAGE|priority=N [at=PEER]: a new revision, with another container
+// or the same.
 func doUpdate(t *testing.T, s *stage, words []string) {
 	a, words := where(t, s, words)
 	old, ok := s.view(a).Service(words[0])
@@ -205,7 +216,12 @@ func doUpdate(t *testing.T, s *stage, words []string) {
 		t.Fatalf("update: no service %q at %s", words[0], a.id)
 	}
 	next := *old
-	next.Spec.Image = strings.TrimPrefix(words[1], "image=")
+	next.Past = append([]shoal.PastRevision{{Revision: old.Revision, Spec: old.Spec}}, old.Past...)
+	if image, ok := strings.CutPrefix(words[1], "image="); ok {
+		next.Spec.Image = image
+	} else {
+		next.Spec.Priority = number(t, strings.TrimPrefix(words[1], "priority="))
+	}
 	s.accept(a, "service/"+words[0], note{svc: &next}, next.Spec, next.Replicas)
 }
 
@@ -348,7 +364,8 @@ func doRefuse(_ *testing.T, s *stage, words []string) {
 	}
 }
 
-// end PEER SERVICE CODE: its replicas of the service exit, and are not started again.
+// end PEER SERVICE CODE: its replicas of the service exit, and are not started again, but
+// those of a job that may be tried again, after a second.
 func doEnd(t *testing.T, s *stage, words []string) {
 	a := s.player(shoal.PeerID(words[0]))
 	code := number(t, words[2])
@@ -356,11 +373,42 @@ func doEnd(t *testing.T, s *stage, words []string) {
 		if b.Service != words[1] {
 			continue
 		}
+		if s.endRun(a, b, code) {
+			continue
+		}
 		if b.Phase, b.ExitCode = shoal.PhaseStopped, code; code != 0 {
 			b.Phase = shoal.PhaseFailed
 		}
 	}
 	a.dirty = true
+}
+
+// endRun ends a run of a job as its holder records it, and reports whether another follows.
+func (s *stage) endRun(a *player, b *box, code int) bool {
+	svc, ok := s.view(a).Service(b.Service)
+	switch {
+	case !ok || !svc.Spec.Mode.IsJob():
+		return false
+	case b.Phase != shoal.PhaseReady:
+		return true // nothing that could end
+	}
+	n := a.draft(b.Service)
+	again := false
+	for i := range n.holds {
+		if c := &n.holds[i]; c.Replica == b.ID {
+			o := shoal.JobOutcome{Attempts: 1, Code: code, Completed: code == 0}
+			if c.Outcome != nil {
+				o.Attempts += c.Outcome.Attempts
+			}
+			o.Failed = code != 0 && o.Attempts >= svc.Spec.Job.Attempts
+			c.Outcome, again = &o, !o.Over()
+		}
+	}
+	a.write(b.Service, n)
+	if again {
+		b.Phase, b.readyAt = shoal.PhaseStarting, s.now+time.Second
+	}
+	return again
 }
 
 // run DURATION.
@@ -381,6 +429,13 @@ func doPs(_ *testing.T, s *stage, _ []string) {
 		}
 	}
 	slices.Sort(lines)
+	up := slices.IndexFunc(s.players, func(a *player) bool { return a.up })
+	v := s.view(s.players[up])
+	for i := range v.Services() {
+		if st, is := v.Job(v.Services()[i].Spec.Name); is {
+			lines = append(lines, fmt.Sprintf("%s: %s", v.Services()[i].Spec.Name, st.Progress()))
+		}
+	}
 	for _, l := range lines {
 		fmt.Fprintln(&s.out, l)
 	}

@@ -401,12 +401,18 @@ func (s *stage) claim(a *player, c NewClaim, why string) {
 	default:
 		s.minted++
 		made.Replica[0], made.Replica[1] = byte(s.minted>>8), byte(s.minted)
+		made.Outcome = c.Outcome
 	}
 	if !c.Replaces.IsZero() {
 		how = fmt.Sprintf(" at revision %d", c.Revision.Seq)
 		delete(a.boxes, c.Replaces)
 	}
-	n.holds = slices.DeleteFunc(n.holds, func(o shoal.Claim) bool { return o.Replica == c.Reuse || o.Replica == c.Replaces })
+	n.holds = slices.DeleteFunc(n.holds, func(o shoal.Claim) bool {
+		if o.Replica == c.Reuse {
+			made.Outcome = o.Outcome
+		}
+		return o.Replica == c.Reuse || o.Replica == c.Replaces
+	})
 	n.holds = append(n.holds, made)
 	n.keep(a.id, c.Service, c.Slot, c.Data, false)
 	a.write(c.Service, n)

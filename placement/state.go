@@ -11,12 +11,14 @@ const (
 	lost                   // claimed by a dead holder
 	handed                 // claimed by a living holder that hands it over
 	held                   // claimed by a holder that keeps it
+	ended                  // the runs of a job in it are over, whoever claims it: nobody fills it again
 )
 
 // slotState is one wanted slot and the claim that counts for it.
 type slotState struct {
 	kind  slotKind
-	claim int // index into serviceRow.claims, -1
+	claim int  // index into serviceRow.claims, -1
+	shut  bool // of a job: it is not its turn yet
 }
 
 // slotStates returns for each wanted slot of a replicated service the claim that counts.
@@ -31,7 +33,7 @@ func (w *world) slotStates(s *serviceRow) []slotState {
 			continue
 		}
 		st := &slots[c.Slot]
-		if kind > st.kind || kind == st.kind && beats(c, s.claims[st.claim]) {
+		if kind > st.kind || kind == st.kind && (kind == ended && s.better(i, st.claim) || kind != ended && beats(c, s.claims[st.claim])) {
 			*st = slotState{kind: kind, claim: i}
 		}
 	}
@@ -41,6 +43,9 @@ func (w *world) slotStates(s *serviceRow) []slotState {
 // claimKind is what a slot would be if this were its only claim; empty for a void
 // claim.
 func (w *world) claimKind(s *serviceRow, i int) slotKind {
+	if s.over(i) {
+		return ended
+	}
 	if s.holders[i] < 0 {
 		return empty
 	}

@@ -13,11 +13,12 @@ import (
 
 // Rollout returns the slots of a service as its rollout sees them, and the rules by which
 // they change. readyFor tells for how long a replica has been ready, as far as the caller
-// has seen. Of a service that is not there, or stopped, there are no slots.
+// has seen. Of a service that is not there, or stopped, there are no slots; nor of a job,
+// whose slots change as it lets them, and not in waves.
 func Rollout(v *shoal.View, service string, readyFor func(shoal.ReplicaID) time.Duration) ([]rollout.Slot, rollout.Rules) {
 	w := newWorld(v, nil)
 	s := w.service(service)
-	if s == nil || s.svc.Stopped {
+	if s == nil || s.svc.Stopped || s.job {
 		return nil, rollout.Rules{}
 	}
 	w.setStandings()
@@ -30,6 +31,9 @@ func Rollout(v *shoal.View, service string, readyFor func(shoal.ReplicaID) time.
 // turns asks the rollout which held slots may change to the current revision now;
 // nil when there is nothing to change.
 func (d *decision) turns(s *serviceRow, slots []slotState) []bool {
+	if s.job {
+		return d.jobTurns(s, slots)
+	}
 	if !slices.ContainsFunc(slots, func(st slotState) bool { return st.claim >= 0 && behind(s, s.claims[st.claim]) }) {
 		return nil
 	}
@@ -157,7 +161,7 @@ func (w *world) refused(s *serviceRow, p int) bool {
 // handStuck opens slots whose turn has come but whose holder cannot run the
 // current revision: somebody else takes them before it lets go. Slots with data wait.
 func (d *decision) handStuck(s *serviceRow, slots []slotState, turns []bool) {
-	if s.stays {
+	if s.stays || s.job {
 		return
 	}
 	for i := range turns {

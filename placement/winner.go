@@ -9,7 +9,8 @@ import (
 	"github.com/shoalnet/shoal"
 )
 
-// Winner returns the claim that counts among claims for one slot: a holder that
+// Winner returns the claim that counts among claims for one slot: of a job one that says
+// that the slot's work is done, or given up, before all others; a holder that
 // lives in v before one that does not, one that keeps its slots before one that
 // is draining or leaving; then newest revision, longest held, highest Rank. The
 // zero Claim if there are none.
@@ -21,7 +22,7 @@ func Winner(v *shoal.View, claims []shoal.Claim) shoal.Claim {
 	var best shoal.Claim
 	bestClass := 0
 	for i, c := range claims {
-		class := claimClass(v, c.Holder)
+		class := claimClass(v, c)
 		if i == 0 || class > bestClass || class == bestClass && beats(c, best) {
 			best, bestClass = c, class
 		}
@@ -29,12 +30,16 @@ func Winner(v *shoal.View, claims []shoal.Claim) shoal.Claim {
 	return best
 }
 
-func claimClass(v *shoal.View, holder shoal.PeerID) int {
-	p, ok := v.Peer(holder)
-	switch {
+func claimClass(v *shoal.View, c shoal.Claim) int {
+	p, ok := v.Peer(c.Holder)
+	switch o := outcome(v, c); {
+	case o.IsCompleted():
+		return 5
+	case o.Over():
+		return 4
 	case !ok || p.Removed:
 		return 0
-	case !v.Alive(holder):
+	case !v.Alive(c.Holder):
 		return 1
 	case p.Draining || p.Facts.Leaving:
 		return 2

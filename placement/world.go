@@ -57,6 +57,7 @@ type serviceRow struct {
 	nominal shoal.Resources
 	hash    uint64
 	stays   bool     // a slot with data belongs to the peer that has it
+	job     bool     // its replicas run to their end
 	demands []string // what a peer's owner must allow
 	images  []string // spellings of the image's reference
 	claims  []shoal.Claim
@@ -65,7 +66,7 @@ type serviceRow struct {
 
 // global reports whether one replica on every peer is wanted. Of a stopped service
 // none is, whatever its mode.
-func (s *serviceRow) global() bool { return s.spec.Mode == shoal.ModeGlobal && !s.svc.Stopped }
+func (s *serviceRow) global() bool { return s.spec.Mode.IsGlobal() && !s.svc.Stopped }
 
 type portKey struct {
 	peer     int
@@ -127,9 +128,9 @@ func (w *world) addServices(changed []shoal.Service) {
 		*row = serviceRow{
 			svc: s, spec: &s.Spec, rev: s.Revision, n: max(0, s.Wanted()),
 			size: size, nominal: nominal(size), hash: hash(s.Spec.Name),
-			images: spellings(s.Spec.Image), demands: s.Spec.Demands(), claims: w.v.ClaimsOf(s.Spec.Name),
+			job: s.Spec.Mode.IsJob(), images: spellings(s.Spec.Image), demands: s.Spec.Demands(), claims: w.v.ClaimsOf(s.Spec.Name),
 		}
-		if s.Spec.Mode == shoal.ModeGlobal {
+		if s.Spec.Mode.IsGlobal() {
 			row.n = 0
 		} else {
 			row.stays = s.Spec.StaysHome()
@@ -148,6 +149,9 @@ func (w *world) countClaims(s *serviceRow) {
 			continue
 		}
 		s.holders[i] = at
+		if s.over(i) {
+			continue // nothing runs any more
+		}
 		p := &w.peers[at]
 		p.used, p.load = p.used.Add(s.size), p.load.Add(s.nominal)
 		if published {

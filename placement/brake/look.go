@@ -68,6 +68,9 @@ func Look(v *shoal.View, m Memory, now time.Duration) (Verdicts, Memory, time.Du
 func (l *look) count(s *shoal.Service) []*tally {
 	var out []*tally
 	for _, c := range l.v.ClaimsOf(s.Spec.Name) {
+		if s.Outcome(c).IsCompleted() {
+			continue // that it failed before is over
+		}
 		if !l.v.Alive(c.Holder) {
 			if spell, ok := l.old.spells[c.Replica]; ok { // it may come back
 				l.m.spells[c.Replica] = spell

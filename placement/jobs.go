@@ -1,0 +1,147 @@
+// Copyright The Shoal Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package placement
+
+import (
+	"github.com/shoalnet/shoal"
+)
+
+// The slots of a job are claimed like those of any service, but for three things. A slot
+// whose runs are over, by the record of any holder, living or not, is never filled again:
+// its claim stays as the word of that, and takes no room. Only so many of the others are
+// open at once, the lowest first. And no slot waits for another to be ready: what runs an
+// older revision is let go at once, for its work is to be done anew.
+
+// over reports whether the runs of a claim are over, at the current revision or at one that
+// makes the same container.
+func (s *serviceRow) over(i int) bool { return s.job && s.svc.Outcome(s.claims[i]).Over() }
+
+// better reports whether one claim whose runs are over counts before another: what is done
+// before what was given up.
+func (s *serviceRow) better(i, j int) bool {
+	a, b := s.claims[i], s.claims[j]
+	if a.Outcome.Completed != b.Outcome.Completed {
+		return a.Outcome.Completed
+	}
+	return beats(a, b)
+}
+
+// outcome returns what counts of what a claim's runs came to, nil if nothing does.
+func outcome(v *shoal.View, c shoal.Claim) *shoal.JobOutcome {
+	if c.Outcome == nil {
+		return nil
+	}
+	if s, ok := v.Service(c.Service); ok && s.Spec.Mode.IsJob() {
+		return s.Outcome(c)
+	}
+	return nil
+}
+
+// tried returns what the runs of a slot came to that is not over, by the holder that tried
+// most; nil if none did.
+func (s *serviceRow) tried(slot int) *shoal.JobOutcome {
+	var most *shoal.JobOutcome
+	if !s.job || s.spec.Mode.IsGlobal() { // there each peer's work is its own
+		return nil
+	}
+	for _, c := range s.claims {
+		if o := s.svc.Outcome(c); c.Slot == slot && o != nil && (most == nil || o.Attempts > most.Attempts) {
+			most = o
+		}
+	}
+	return most
+}
+
+// jobTurns shuts the slots of a job that are not to be filled yet, and says which of those
+// that are held at an older revision change now. What runs at the current one keeps its
+// place; the rest are open in the order of their numbers, as far as there is place.
+func (d *decision) jobTurns(s *serviceRow, slots []slotState) []bool {
+	places := len(slots)
+	if j := s.spec.Job; j != nil && j.Parallelism > 0 {
+		places = j.Parallelism
+	}
+	runs := make([]bool, len(slots))
+	for i, c := range s.claims {
+		if c.Slot < 0 || c.Slot >= len(slots) || slots[c.Slot].kind == ended || runs[c.Slot] || !s.svc.Runs(c.Revision) {
+			continue
+		}
+		if kind := d.w.claimKind(s, i); kind == held || kind == handed {
+			runs[c.Slot] = true
+			places--
+		}
+	}
+	turns := make([]bool, len(slots))
+	for i := range slots {
+		st := &slots[i]
+		if st.kind == ended {
+			continue
+		}
+		if !runs[i] {
+			st.shut = places <= 0
+			places--
+		}
+		if st.kind == held && !st.shut && behind(s, s.claims[st.claim]) {
+			turns[i] = d.adopts(s, st.claim) || d.w.unableToChange(s, int(s.holders[st.claim])) == ""
+		}
+	}
+	return turns
+}
+
+// superseded says why a job's slot is let go that runs an older revision.
+func (d *decision) superseded(s *serviceRow, st slotState) string {
+	if st.shut {
+		return "a newer revision does its work anew when its turn comes"
+	}
+	if why := d.w.unableToChange(s, d.w.self); why != "" {
+		return "a newer revision does its work anew, and this peer " + why
+	}
+	return "a newer revision does its work anew"
+}
+
+// keepOver holds on to the word that a slot's runs are over, at the current revision as
+// long as that is the same container: what is remembered of earlier ones has an end.
+func (d *decision) keepOver(s *serviceRow, i int) {
+	c := s.claims[i]
+	if !behind(s, c) {
+		return
+	}
+	d.plan.Claims = append(d.plan.Claims, NewClaim{
+		Service: c.Service, Slot: c.Slot, Revision: s.rev, Reuse: c.Replica, LeavesSlot: c.Slot,
+	})
+	d.say(c.Service, c.Slot, "is over at revision %d, too: its container is the same", s.rev.Seq)
+}
+
+// dropOver lets a slot go whose runs are over elsewhere.
+func (d *decision) dropOver(s *serviceRow, c, winner shoal.Claim) {
+	to := winner.Holder
+	if to == d.id {
+		to = ""
+	}
+	if s.svc.Outcome(winner).IsCompleted() {
+		d.drop(c, to, "its work is done on %s", d.name(winner.Holder))
+		return
+	}
+	d.drop(c, to, "%s has given it up", d.name(winner.Holder))
+}
+
+// The states of a job, where others have those of a rollout.
+const (
+	jobComplete = "complete"
+	jobFailed   = "failed"
+	jobRunning  = "running"
+)
+
+// jobReport is [Report] of a job: every slot runs the current revision, or is to.
+func jobReport(v *shoal.View, out shoal.RolloutReport) shoal.RolloutReport {
+	st, _ := v.Job(out.Service)
+	out.State, out.Waits, out.FirstFailure = jobRunning, st.Progress(), st.Failure()
+	switch {
+	case st.IsComplete():
+		out.State = jobComplete
+	case st.IsFailed():
+		out.State = jobFailed
+	}
+	out.Slots, out.Current, out.Healthy, out.Failed = st.Wanted, st.Completed+st.Failed+st.Running, st.Completed, st.Failed
+	return out
+}

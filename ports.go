@@ -99,6 +99,7 @@ type Container struct {
 	Addr     string // on its first network, else on the engine's bridge; "" if it has none
 	Ports    []PortBinding
 	Image    string    // resolved image ID
+	Created  time.Time // engine's wall clock; zero if not known
 	Started  time.Time // engine's wall clock; zero if never
 }
 

@@ -30,8 +30,9 @@ type dated struct {
 
 // drafts returns the claim records that carry out a plan: for every service that
 // changes, all that this peer holds of it afterwards, what it let go, and which
-// slots' data it has (homes: so far). mint makes replica identities.
-func drafts(self shoal.PeerID, own []shoal.Claim, homes []shoal.Home, plan *placement.Plan, recent []dated, mint func() shoal.ReplicaID) []*shoal.ClaimBody {
+// slots' data it has (homes: so far). news is what the runs of jobs' replicas came to since
+// that was recorded last. mint makes replica identities.
+func drafts(self shoal.PeerID, own []shoal.Claim, homes []shoal.Home, plan *placement.Plan, news map[shoal.ReplicaID]shoal.JobOutcome, recent []dated, mint func() shoal.ReplicaID) []*shoal.ClaimBody {
 	bodies := make(map[string]*shoal.ClaimBody)
 	body := func(service string) *shoal.ClaimBody {
 		if b := bodies[service]; b != nil {
@@ -40,7 +41,11 @@ func drafts(self shoal.PeerID, own []shoal.Claim, homes []shoal.Home, plan *plac
 		b := &shoal.ClaimBody{Peer: self, Service: service}
 		for _, c := range own {
 			if c.Service == service {
-				b.Holds = append(b.Holds, shoal.Holding{Slot: c.Slot, Replica: c.Replica, Revision: c.Revision, Since: c.Since})
+				h := shoal.Holding{Slot: c.Slot, Replica: c.Replica, Revision: c.Revision, Since: c.Since, Outcome: c.Outcome}
+				if o, is := news[c.Replica]; is {
+					h.Outcome = &o
+				}
+				b.Holds = append(b.Holds, h)
 			}
 		}
 		for _, h := range homes {
@@ -56,6 +61,11 @@ func drafts(self shoal.PeerID, own []shoal.Claim, homes []shoal.Home, plan *plac
 		}
 		bodies[service] = b
 		return b
+	}
+	for _, c := range own {
+		if _, is := news[c.Replica]; is {
+			body(c.Service)
+		}
 	}
 	for _, l := range letGo(plan) {
 		b := body(l.service)
@@ -127,15 +137,18 @@ func letGo(plan *placement.Plan) []dated {
 }
 
 // claim adds one new claim to a body. A slot that only changes its revision keeps
-// the time it has been held since.
+// the time it has been held since; and with the same replica, what its runs came to.
 func claim(b *shoal.ClaimBody, n placement.NewClaim, mint func() shoal.ReplicaID) {
-	h := shoal.Holding{Slot: n.Slot, Replica: n.Reuse, Revision: n.Revision}
+	h := shoal.Holding{Slot: n.Slot, Replica: n.Reuse, Revision: n.Revision, Outcome: n.Outcome}
 	if h.Replica.IsZero() {
 		h.Replica = mint()
 	}
 	b.Holds = slices.DeleteFunc(b.Holds, func(o shoal.Holding) bool {
 		if o.Slot == n.Slot {
 			h.Since = o.Since
+			if o.Replica == h.Replica {
+				h.Outcome = o.Outcome
+			}
 			return true
 		}
 		return false
@@ -143,14 +156,17 @@ func claim(b *shoal.ClaimBody, n placement.NewClaim, mint func() shoal.ReplicaID
 	b.Holds = append(b.Holds, h)
 }
 
-// releaseAll returns the records of a peer that leaves: it holds nothing any more,
-// and is nobody's home.
-func releaseAll(self shoal.PeerID, own []shoal.Claim) []*shoal.ClaimBody {
+// releaseAll returns the records of a peer that leaves: it holds nothing any more, but for
+// the word that runs of jobs are over, and is nobody's home. None: so it is recorded.
+func releaseAll(self shoal.PeerID, own []shoal.Claim, news map[shoal.ReplicaID]shoal.JobOutcome) []*shoal.ClaimBody {
 	var plan placement.Plan
 	for _, c := range own {
+		if o, is := news[c.Replica]; is && o.Over() || c.Outcome.Over() {
+			continue
+		}
 		plan.Releases = append(plan.Releases, placement.Drop{Service: c.Service, Slot: c.Slot, Replica: c.Replica})
 	}
-	return drafts(self, own, nil, &plan, nil, nil)
+	return drafts(self, own, nil, &plan, news, nil, nil)
 }
 
 // sameClaims reports whether the store still holds what a decision was made from.
@@ -160,12 +176,35 @@ func sameClaims(d *shoal.Desired, self shoal.PeerID, own []shoal.Claim) bool {
 		if c.Holder != self {
 			continue
 		}
-		if i >= len(own) || c != own[i] {
+		if i >= len(own) || !sameClaim(c, own[i]) {
 			return false
 		}
 		i++
 	}
 	return i == len(own)
+}
+
+// sameClaim compares two claims by what they say.
+func sameClaim(a, b shoal.Claim) bool {
+	same := a.Outcome == b.Outcome || a.Outcome != nil && b.Outcome != nil && *a.Outcome == *b.Outcome
+	a.Outcome, b.Outcome = nil, nil
+	return same && a == b
+}
+
+// newsOf returns what the runs of own claims' replicas came to where that is not recorded.
+func newsOf(own []shoal.Claim, came map[shoal.ReplicaID]shoal.JobOutcome) map[shoal.ReplicaID]shoal.JobOutcome {
+	var out map[shoal.ReplicaID]shoal.JobOutcome
+	for _, c := range own {
+		o, is := came[c.Replica]
+		if !is || c.Outcome.Over() || c.Outcome != nil && *c.Outcome == o {
+			continue
+		}
+		if out == nil {
+			out = make(map[shoal.ReplicaID]shoal.JobOutcome)
+		}
+		out[c.Replica] = o
+	}
+	return out
 }
 
 // parts splits this peer's recorded claims into what each service actor looks
@@ -189,7 +228,11 @@ func parts(v *shoal.View, self shoal.PeerID, start []shoal.ReplicaID) map[string
 			}
 			out[c.Service] = p
 		}
-		p.holds = append(p.holds, hold{slot: c.Slot, replica: c.Replica, revision: c.Revision, start: may[c.Replica]})
+		h := hold{slot: c.Slot, replica: c.Replica, revision: c.Revision, start: may[c.Replica]}
+		if c.Outcome != nil {
+			h.outcome = *c.Outcome
+		}
+		p.holds = append(p.holds, h)
 	}
 	return out
 }

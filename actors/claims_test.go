@@ -44,7 +44,7 @@ func TestDrafts(t *testing.T) {
 		{service: "web", release: shoal.Release{Slot: 6, Replica: id(8), YieldTo: "newer"}},
 		{service: "api", release: shoal.Release{Slot: 1, Replica: id(7)}}, // not written now
 	}
-	got := drafts("me", own, nil, &plan, recent, mint)
+	got := drafts("me", own, nil, &plan, nil, recent, mint)
 	want := []*shoal.ClaimBody{
 		{Peer: "me", Service: "db", Holds: []shoal.Holding{{Slot: 7, Replica: id(101), Revision: rev(9)}}},
 		{
@@ -64,7 +64,7 @@ func TestDrafts(t *testing.T) {
 	if d := cmp.Diff(want, got); d != "" {
 		t.Errorf("drafts (-want +got):\n%s", d)
 	}
-	all := releaseAll("me", own)
+	all := releaseAll("me", own, nil)
 	if len(all) != 2 || len(all[0].Holds)+len(all[1].Holds) != 0 || len(all[0].Released)+len(all[1].Released) != 5 {
 		t.Errorf("releaseAll = %+v", all)
 	}
@@ -85,7 +85,7 @@ func TestDraftsOfData(t *testing.T) {
 			{Service: "db", Slot: 1, Replica: id(2), YieldTo: "winner"},
 		},
 	}
-	got := drafts("me", own, homes, &plan, nil, func() shoal.ReplicaID { return id(9) })
+	got := drafts("me", own, homes, &plan, nil, nil, func() shoal.ReplicaID { return id(9) })
 	if len(got) != 1 || !cmp.Equal(got[0].Data, []int{0, 4, 7}) {
 		t.Errorf("drafts = %+v, want data of 0 (let go), 4 (changed in place) and 7 (as before), not of 1 (lost)", got)
 	}

@@ -40,6 +40,12 @@ type (
 		peer shoal.PeerID
 		err  error
 	}
+	// came: what the runs of a job's replica came to.
+	came struct {
+		quiet
+		replica shoal.ReplicaID
+		outcome shoal.JobOutcome
+	}
 	// idle: a service actor has nothing left to look after.
 	idle struct {
 		quiet
@@ -67,6 +73,7 @@ type (
 		revision shoal.RevisionID
 		start    bool // the plan lets it start
 		brake    lifecycle.Brake
+		outcome  shoal.JobOutcome // as recorded
 	}
 	// orphan: a container of ours without a claim, to be taken down.
 	orphan struct {
@@ -81,6 +88,7 @@ type (
 		ended   bool
 		image   bool // its container can be created, or has been
 		made    bool // it has a container
+		outcome shoal.JobOutcome
 	}
 )
 

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"time"
 
@@ -41,13 +42,15 @@ type peerActor struct {
 	updating bool   // one update at a time
 	version  uint64 // of the folded state that holds our last update
 	pulling  map[shoal.PeerID]bool
-	recent   []dated                           // releases of the last seconds
-	minted   map[shoal.ReplicaID]bool          // made here and not handed out yet: they have no container
-	seen     map[shoal.ReplicaID]time.Duration // orphans, since when
+	recent   []dated                              // releases of the last seconds
+	minted   map[shoal.ReplicaID]bool             // made here and not handed out yet: they have no container
+	seen     map[shoal.ReplicaID]time.Duration    // orphans, since when
+	came     map[shoal.ReplicaID]shoal.JobOutcome // what the runs of jobs' replicas came to, as far as it was new
 
-	wrote placement.Plan // the plan written last
-	times int            // it came again so often
-	again time.Duration  // it is not written again before
+	wrote placement.Plan                       // the plan written last
+	told  map[shoal.ReplicaID]shoal.JobOutcome // with these news
+	times int                                  // it came again so often
+	again time.Duration                        // it is not written again before
 
 	last    *snapshot
 	next    time.Duration // no decision before: deciding takes a tenth of the time at most
@@ -62,6 +65,7 @@ func newPeer(r *run) *peerActor {
 		pulling: make(map[shoal.PeerID]bool),
 		minted:  make(map[shoal.ReplicaID]bool),
 		seen:    make(map[shoal.ReplicaID]time.Duration),
+		came:    make(map[shoal.ReplicaID]shoal.JobOutcome),
 	}
 	p.services = r.newBrood("service", func(name string, _ *cell) func(actor.Context) {
 		p.orphans[name] = 0
@@ -96,6 +100,9 @@ func (p *peerActor) receive(ctx actor.Context) {
 		p.written(ctx, m)
 	case *confirmed:
 		p.confirmed(ctx, m)
+	case *came:
+		p.came[m.replica] = m.outcome
+		p.decide(ctx)
 	case *idle:
 		if part := p.parts[m.service]; (part == nil || len(part.holds) == 0) && m.orphans == p.orphans[m.service] {
 			delete(p.parts, m.service)
@@ -134,7 +141,9 @@ func (p *peerActor) decide(ctx actor.Context) {
 	p.r.said.Store(&said)
 	p.next = now + 10*(p.r.now()-now)
 	p.r.board.know(v)
-	p.r.board.expect(v.ClaimsBy(p.r.deps.Self))
+	own := v.ClaimsBy(p.r.deps.Self)
+	news := p.news(own)
+	p.r.board.expect(own)
 	held := parts(v, p.r.deps.Self, plan.Start)
 	slow(held, plan.Brakes)
 	p.handOut(ctx, held)
@@ -149,13 +158,13 @@ func (p *peerActor) decide(ctx actor.Context) {
 		plan.Claims = nil // not before it is known what this peer has, and whether its engine answers
 	}
 	wake := plan.Wake
-	changes := len(plan.Claims) > 0 || len(plan.Releases) > 0
+	changes := len(plan.Claims) > 0 || len(plan.Releases) > 0 || len(news) > 0
 	switch {
 	case !changes || p.trouble != "":
-	case p.repeats(&plan, now):
+	case p.repeats(&plan, news, now):
 		wake = p.again
 	default:
-		p.write(ctx, v, &plan)
+		p.write(ctx, v, &plan, news)
 	}
 	p.decided = !changes && p.trouble == ""
 	p.pull(ctx, plan.Pulls)
@@ -167,9 +176,9 @@ func (p *peerActor) decide(ctx actor.Context) {
 // repeats reports whether a plan has just been written and came again all the same:
 // our records do not count (our pen has ended, or a bug). It is then written again
 // only after a back-off, or the store would fill with records.
-func (p *peerActor) repeats(plan *placement.Plan, now time.Duration) bool {
-	if !slices.Equal(plan.Claims, p.wrote.Claims) || !slices.Equal(plan.Releases, p.wrote.Releases) {
-		p.wrote, p.times, p.again = placement.Plan{Claims: plan.Claims, Releases: plan.Releases}, 0, 0
+func (p *peerActor) repeats(plan *placement.Plan, news map[shoal.ReplicaID]shoal.JobOutcome, now time.Duration) bool {
+	if !slices.Equal(plan.Claims, p.wrote.Claims) || !slices.Equal(plan.Releases, p.wrote.Releases) || !maps.Equal(news, p.told) {
+		p.wrote, p.told, p.times, p.again = placement.Plan{Claims: plan.Claims, Releases: plan.Releases}, news, 0, 0
 		return false
 	}
 	if now < p.again {
@@ -182,6 +191,17 @@ func (p *peerActor) repeats(plan *placement.Plan, now time.Duration) bool {
 	}
 	p.r.log.Warn("claims have no effect; written again", "count", p.times)
 	return false
+}
+
+// news returns what the runs of jobs' replicas came to and is not recorded yet, and forgets
+// the rest: what is recorded, and of replicas that are not claimed any more.
+func (p *peerActor) news(own []shoal.Claim) map[shoal.ReplicaID]shoal.JobOutcome {
+	news := newsOf(own, p.came)
+	maps.DeleteFunc(p.came, func(id shoal.ReplicaID, _ shoal.JobOutcome) bool {
+		_, is := news[id]
+		return !is
+	})
+	return news
 }
 
 // view returns the newest view that holds our own last update; nil: not there yet.
@@ -242,12 +262,12 @@ func (p *peerActor) retell(ctx actor.Context, name string) {
 	}
 }
 
-// write puts all claims and releases of a plan into one block.
-func (p *peerActor) write(ctx actor.Context, v *shoal.View, plan *placement.Plan) {
+// write puts all claims and releases of a plan into one block, with what runs came to.
+func (p *peerActor) write(ctx actor.Context, v *shoal.View, plan *placement.Plan, news map[shoal.ReplicaID]shoal.JobOutcome) {
 	now := p.r.now()
 	p.recent = slices.DeleteFunc(p.recent, func(d dated) bool { return now-d.at > releaseMemory })
 	own := v.ClaimsBy(p.r.deps.Self)
-	bodies := drafts(p.r.deps.Self, own, homesOf(v, p.r.deps.Self), plan, p.recent, p.mint)
+	bodies := drafts(p.r.deps.Self, own, homesOf(v, p.r.deps.Self), plan, news, p.recent, p.mint)
 	for _, l := range letGo(plan) {
 		l.at = now
 		p.recent = append(p.recent, l)
@@ -297,7 +317,7 @@ func (p *peerActor) written(ctx actor.Context, m *written) {
 		return
 	}
 	clear(p.minted)
-	p.wrote = placement.Plan{}
+	p.wrote, p.told = placement.Plan{}, nil
 	if errors.Is(m.err, errStale) {
 		p.decide(ctx)
 		return

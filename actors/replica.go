@@ -41,7 +41,7 @@ func newReplica(r *run, c *cell, service string, e entry) *replicaActor {
 	seed := binary.BigEndian.Uint64(e.id[:8])
 	return &replicaActor{
 		r: r, cell: c, service: service, entry: e,
-		state: lifecycle.New(rules, seed, e.fresh, restarts),
+		state: lifecycle.New(rules, seed, e.fresh, restarts, e.outcome),
 	}
 }
 
@@ -164,7 +164,7 @@ func (a *replicaActor) learn(c *shoal.Container) {
 
 // step makes one step and carries out what it asks for.
 func (a *replicaActor) step(ctx actor.Context, e lifecycle.Event) {
-	e.Now = a.r.now()
+	e.Now, e.Wall = a.r.now(), a.r.deps.Clock.Wall().Unix()
 	before := a.state
 	var effects []lifecycle.Effect
 	a.state, effects = lifecycle.Step(before, e)
@@ -190,7 +190,7 @@ func (a *replicaActor) step(ctx actor.Context, e lifecycle.Event) {
 }
 
 func reportOf(id shoal.ReplicaID, s *lifecycle.State) *report {
-	return &report{replica: id, phase: s.Phase, ended: s.Ended, image: s.HasImage(), made: s.Container != ""}
+	return &report{replica: id, phase: s.Phase, ended: s.Ended, image: s.HasImage(), made: s.Container != "", outcome: s.Outcome}
 }
 
 func (a *replicaActor) perform(ctx actor.Context, f lifecycle.Effect) {
@@ -251,7 +251,7 @@ func (a *replicaActor) publish() {
 		st.StartedAt = a.seen.Started.Unix()
 	}
 	size := shoal.Resources{}
-	if a.entry.spec != nil {
+	if a.entry.spec != nil && !a.state.Outcome.Over() { // what has ended takes no room
 		size = a.entry.spec.Size()
 	}
 	a.r.board.set(a.cell, st, size, a.state.Known)

@@ -38,8 +38,9 @@ type entry struct {
 	halted   bool
 	fresh    bool // minted here just now: no container of it can exist
 	phase    shoal.Phase
-	image    bool // its image is in the engine
-	made     bool // it has a container
+	image    bool             // its image is in the engine
+	made     bool             // it has a container
+	outcome  shoal.JobOutcome // as recorded when it was made
 }
 
 func newService(r *run, name string, p *part) *serviceActor {
@@ -85,7 +86,7 @@ func (s *serviceActor) reconcile(ctx actor.Context) {
 	for _, h := range s.part.holds {
 		held[h.replica] = true
 		if s.entries[h.replica] == nil {
-			e := &entry{id: h.replica, slot: h.slot, revision: h.revision, fresh: s.r.board.takeFresh(h.replica)}
+			e := &entry{id: h.replica, slot: h.slot, revision: h.revision, fresh: s.r.board.takeFresh(h.replica), outcome: h.outcome}
 			s.teach(e)
 			s.entries[h.replica] = e
 		}
@@ -127,9 +128,10 @@ func (s *serviceActor) teach(e *entry) {
 // covers reports whether an old replica keeps its slot until the new one can take over:
 // until its image is in the engine, for what runs is not stopped for what may not be had;
 // and until it is ready, where the rollout starts first and no fixed port of the host is
-// in the way. One that is on its way itself does not where another is ready.
+// in the way. One that is on its way itself does not where another is ready; nor does that
+// of a job, whose work is done anew.
 func (s *serviceActor) covers(old *entry) bool {
-	if !old.made && old.phase != shoal.PhaseUnknown {
+	if !old.made && old.phase != shoal.PhaseUnknown || s.isJob() {
 		return false // there is nothing to keep
 	}
 	for id, o := range s.entries {
@@ -164,6 +166,9 @@ func (s *serviceActor) occupied(e *entry) bool {
 	return false
 }
 
+// isJob reports whether replicas of the service run to their end.
+func (s *serviceActor) isJob() bool { return s.part.spec != nil && s.part.spec.Mode.IsJob() }
+
 // holds reports whether a replica has a claim.
 func (s *serviceActor) holds(id shoal.ReplicaID) bool {
 	return slices.ContainsFunc(s.part.holds, func(h hold) bool { return h.replica == id })
@@ -183,6 +188,10 @@ func (s *serviceActor) report(ctx actor.Context, m *report) {
 		return
 	}
 	e.phase, e.image, e.made = m.phase, m.image, m.made
+	if e.outcome != m.outcome {
+		e.outcome = m.outcome
+		ctx.Send(ctx.Parent(), &came{replica: m.replica, outcome: m.outcome})
+	}
 	if m.ended {
 		delete(s.entries, m.replica)
 		s.replicas.drop(ctx, m.replica.String())
@@ -224,7 +233,7 @@ func (s *serviceActor) adoptOrphan(ctx actor.Context, c *shoal.Container) {
 	e := &entry{id: c.Replica, slot: -1, revision: c.Revision, halted: true}
 	for _, h := range s.part.holds {
 		fresh := s.entries[h.replica]
-		if fresh == nil || fresh.image || fresh.spec == nil || h.revision.Compare(c.Revision) <= 0 || s.occupied(fresh) {
+		if fresh == nil || fresh.image || fresh.spec == nil || s.isJob() || h.revision.Compare(c.Revision) <= 0 || s.occupied(fresh) {
 			continue
 		}
 		e.slot, e.halted, e.start, e.publish = h.slot, false, true, s.part.publish

@@ -41,7 +41,7 @@ func (p *peerActor) sweep(ctx actor.Context) {
 	p.forgetWords(v)
 	present := make(map[shoal.ReplicaID]bool, len(p.last.containers))
 	for _, c := range p.last.containers {
-		if claimed[c.Replica] || p.r.board.has(c.Replica) {
+		if claimed[c.Replica] && !leaving || p.r.board.has(c.Replica) {
 			continue
 		}
 		present[c.Replica] = true
@@ -90,8 +90,8 @@ func (p *peerActor) precedes(v *shoal.View, old *shoal.Container) bool {
 // leave releases all claims, has all replicas stopped, and says when nothing is left.
 func (p *peerActor) leave(ctx actor.Context, v *shoal.View) {
 	own := v.ClaimsBy(p.r.deps.Self)
-	if len(own) > 0 {
-		p.update(ctx, own, releaseAll(p.r.deps.Self, own))
+	if bodies := releaseAll(p.r.deps.Self, own, p.news(own)); len(bodies) > 0 {
+		p.update(ctx, own, bodies)
 		return
 	}
 	p.handOut(ctx, nil)

@@ -177,6 +177,9 @@ func containerOf(s *container.Summary, k *knowledge) shoal.Container {
 		ID: s.ID, State: stateOf(s.State), Image: s.ImageID,
 		Health: healthText(s.Status), Addr: addrOf(s), Ports: portsOf(s),
 	}
+	if s.Created > 0 {
+		out.Created = time.Unix(s.Created, 0)
+	}
 	if len(s.Names) > 0 {
 		out.Name = strings.TrimPrefix(s.Names[0], "/")
 	}

@@ -165,7 +165,7 @@ func (t *Twin) Create(ctx context.Context, spec shoal.ContainerSpec) (string, er
 	c.Container = shoal.Container{
 		ID: id, Name: nameOf(&spec), Cluster: spec.Cluster, Peer: spec.Peer, Replica: spec.Replica,
 		Service: spec.Spec.Name, Revision: spec.Revision, Record: slices.Clone(spec.Record),
-		State: shoal.ContainerCreated, Image: image.id,
+		State: shoal.ContainerCreated, Image: image.id, Created: t.clock.Wall(),
 	}
 	t.containers[id] = c
 	t.note(c, "create", "")

@@ -13,7 +13,8 @@
 // start yet: that takes longest, and an older replica may fill the slot meanwhile.
 //
 // A container that ends, fails its health check or vanishes begins a new attempt
-// after a back-off, by the restart policy. At most one operation on the engine is
+// after a back-off, by the restart policy; that of a job, until it has ended well, was
+// tried often enough or took too long ([State].Outcome). At most one operation on the engine is
 // in flight at any time ([State].Op), and each is answered by exactly one
 // [EventDone] or [EventFail]. After [EffectEnd] nothing is asked for again.
 //

@@ -24,7 +24,7 @@ type world struct {
 }
 
 func (w *world) step(t *rapid.T, e Event) {
-	e.Now = w.now
+	e.Now, e.Wall = w.now, int64(w.now/time.Second)
 	before := w.s
 	after, effects := Step(before, e)
 	checkStep(t, before, after, effects)
@@ -128,7 +128,13 @@ func drawWorld(t *rapid.T) *world {
 		MaxAttempts: rapid.IntRange(0, 3).Draw(t, "max"),
 		Delay:       time.Duration(rapid.IntRange(0, 100).Draw(t, "delay")) * time.Second,
 	}}
-	w := &world{s: New(RulesOf(&spec), rapid.Uint64().Draw(t, "seed"), rapid.Bool().Draw(t, "fresh"), 0), now: time.Second}
+	var so shoal.JobOutcome
+	if rapid.IntRange(0, 2).Draw(t, "job") == 0 {
+		spec.Mode, spec.Restart = shoal.ModeReplicatedJob, shoal.Restart{Condition: shoal.RestartOnFailure, Delay: spec.Restart.Delay}
+		spec.Job = &shoal.Job{Attempts: rapid.IntRange(1, 6).Draw(t, "attempts"), Deadline: time.Duration(rapid.IntRange(0, 9).Draw(t, "deadline")) * time.Minute}
+		so.Attempts = rapid.IntRange(0, spec.Job.Attempts-1).Draw(t, "tried")
+	}
+	w := &world{s: New(RulesOf(&spec), rapid.Uint64().Draw(t, "seed"), rapid.Bool().Draw(t, "fresh"), 0, so), now: time.Second}
 	if !w.s.Known && rapid.Bool().Draw(t, "left over") {
 		w.create()
 		w.outside(t)
@@ -281,7 +287,7 @@ func TestBackoff(t *testing.T) {
 		seed := rapid.Uint64().Draw(t, "seed")
 		want := r.Delay
 		for n := 1; n < 12; n++ {
-			p, q := step{State: New(r, seed, true, 0)}, step{State: New(r, seed, true, 0)}
+			p, q := step{State: New(r, seed, true, 0, shoal.JobOutcome{})}, step{State: New(r, seed, true, 0, shoal.JobOutcome{})}
 			got := p.backoff(n)
 			if got < want || got > want+want/5 || got != q.backoff(n) {
 				t.Fatalf("backoff(%d) = %s, want %s to %s", n, got, want, want+want/5)

@@ -24,6 +24,7 @@ func (p *step) seen(c *shoal.Container) {
 		p.absent()
 		return
 	}
+	p.begun(c)
 	p.Container, p.Quiet, p.ExitCode = c.ID, c.State != shoal.ContainerRunning, c.ExitCode
 	switch {
 	case p.Halted:
@@ -106,7 +107,9 @@ func (p *step) notUp(c *shoal.Container, first bool) {
 	switch p.Phase {
 	case shoal.PhasePending:
 		if first && !created { // it ended while nobody watched
-			p.exited(c)
+			if !p.counted(c) {
+				p.exited(c)
+			}
 			return
 		}
 		p.resume()
@@ -123,7 +126,7 @@ func (p *step) notUp(c *shoal.Container, first bool) {
 	case shoal.PhaseRunning, shoal.PhaseReady:
 		p.exited(c)
 	case shoal.PhaseStopping: // unhealthy, and now it is down
-		p.again(true, "unhealthy")
+		p.again(true, p.Last)
 	case shoal.PhaseLost:
 		p.Attempt++
 		p.Restarts++

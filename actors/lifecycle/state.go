@@ -39,12 +39,15 @@ type Rules struct {
 	MaxAttempts int           // restarts without forgiveness; 0: without end
 	Signal      string        // "": the container's own
 	Grace       time.Duration
-	MemBytes    int64 // limit, for the reason of an OOM kill; 0: none
+	MemBytes    int64         // limit, for the reason of an OOM kill; 0: none
+	Job         bool          // it runs until it has ended well
+	Attempts    int           // of a job, before it is given up
+	Deadline    time.Duration // of a job, from its container's making on; 0: none
 }
 
 // RulesOf returns the rules of a spec, defaults filled in.
 func RulesOf(s *shoal.Spec) Rules {
-	return Rules{
+	r := Rules{
 		Image:       s.ImageRef(),
 		Condition:   cmp.Or(s.Restart.Condition, shoal.RestartAny),
 		Delay:       cmp.Or(s.Restart.Delay, DefaultDelay),
@@ -55,6 +58,10 @@ func RulesOf(s *shoal.Spec) Rules {
 		Grace:       cmp.Or(s.StopGrace, DefaultGrace),
 		MemBytes:    s.Limits.MemBytes,
 	}
+	if s.Mode.IsJob() && s.Job != nil {
+		r.Job, r.Attempts, r.Deadline = true, s.Job.Attempts, s.Job.Deadline
+	}
+	return r
 }
 
 // Brake slows the restarts of a revision down that fails on other peers, too. The zero
@@ -80,6 +87,11 @@ type State struct {
 	Broke    int // runs that ended by themselves where they should not, and launches that failed, at this revision
 	Tries    int // failed launches in a row
 
+	Outcome shoal.JobOutcome // what the runs of a job came to, those that were recorded before included
+	Begun   bool             // of a job with a deadline: its container was seen
+	Late    bool             // and that has passed
+	DueAt   time.Duration    // when it passes
+
 	Pulled bool   // the image was made available in this attempt
 	Image  string // its ID in the engine, "" if that is not known
 
@@ -103,13 +115,19 @@ type State struct {
 // New returns the state of a replica that nothing has happened to. fresh says that
 // its identity was minted just now, so that no container of it can exist;
 // otherwise it looks at the engine before it does anything. restarts continues the
-// count of an earlier watch over the same container.
-func New(rules Rules, seed uint64, fresh bool, restarts int) State {
+// count of an earlier watch over the same container, so what the runs of a job came to
+// before: once that is over, nothing is started.
+func New(rules Rules, seed uint64, fresh bool, restarts int, so shoal.JobOutcome) State {
 	s := State{
 		Rules: rules, Seed: seed, Phase: shoal.PhasePending, Attempt: 1,
-		Restarts: restarts, Known: fresh, Reason: waitsForTurn,
+		Restarts: restarts, Known: fresh, Reason: waitsForTurn, Outcome: so,
 	}
-	if !fresh {
+	switch {
+	case so.Completed:
+		s.Phase, s.Reason = shoal.PhaseStopped, completed
+	case so.Failed:
+		s.Phase, s.Reason = shoal.PhaseFailed, so.Why
+	case !fresh:
 		s.Reason = "waits for the container engine"
 	}
 	return s
@@ -182,6 +200,7 @@ type Event struct {
 	ID        string           // EventDone of a create: the container's; of a pull: the image's
 	Fault     Fault            // EventFail
 	Why       string           // EventFail, one line
+	Wall      int64            // Unix seconds by the wall clock: to be written down, and compared with what was
 	Brake     Brake            // EventBrake
 }
 

@@ -14,6 +14,7 @@ import (
 type step struct {
 	State
 	now     time.Duration
+	wall    int64
 	effects []Effect
 }
 
@@ -23,7 +24,7 @@ func Step(s State, e Event) (State, []Effect) {
 	if s.Ended {
 		return s, nil
 	}
-	p := step{State: s, now: e.Now}
+	p := step{State: s, now: e.Now, wall: e.Wall}
 	switch e.Kind {
 	case EventAllow:
 		p.Allowed = true
@@ -39,10 +40,13 @@ func Step(s State, e Event) (State, []Effect) {
 	case EventFail:
 		p.fail(e.Fault, e.Why)
 	case EventTick:
+		p.expire()
 		p.resume()
 	case EventBrake:
 		p.brake(e.Brake)
 	}
+	p.expire()
+	p.wakeLate()
 	return p.State, p.effects
 }
 
@@ -198,7 +202,7 @@ func (p *step) done(id string) {
 		p.Phase, p.Since, p.Tries = shoal.PhaseRunning, p.now, 0
 		p.ask(Effect{Kind: EffectLook})
 	case EffectStop:
-		p.again(true, "unhealthy")
+		p.again(true, p.Last)
 	case EffectRemove, EffectCancel, EffectLook, EffectWake, EffectRefuse, EffectEnd: // halted, or no operation
 	}
 }
@@ -231,11 +235,15 @@ func (p *step) fail(f Fault, why string) {
 		p.refuse(why, p.Rules.Image) // who makes images available knows best why not
 	case f == FaultMissing:
 		p.refuse(fmt.Sprintf("image %s is not there (shoal image push it where docker has it)", p.Rules.Image), p.Rules.Image)
-	case f == FaultRefused:
+	case f == FaultRefused && !(p.Rules.Job && op == EffectStart): // what a run's command lacks is the job's own fault
 		p.refuse(why, "")
 	default:
 		p.Tries++
 		p.Broke++
+		if p.Rules.Job && op != EffectPull {
+			p.attempted(true, why)
+			return
+		}
 		if p.Tries >= RefuseAfter && p.Brake == (Brake{}) {
 			p.ask(Effect{Kind: EffectRefuse, Why: why})
 		}
@@ -258,8 +266,12 @@ func (p *step) relaunch(n int, why string) {
 	p.wait(p.backoff(n))
 }
 
-// again ends a run, and begins a new attempt if the restart policy says so.
+// again ends a run, and begins a new attempt if the restart policy says so, or the job.
 func (p *step) again(failed bool, why string) {
+	if p.Rules.Job {
+		p.ranJob(failed, why)
+		return
+	}
 	if p.Since != 0 && p.now-p.Since >= p.Rules.Window {
 		p.Failures = 0
 	}
@@ -294,8 +306,15 @@ func (p *step) lost() {
 		p.Failures = 0
 	}
 	p.Failures++
-	p.Phase, p.Reason, p.Last = shoal.PhaseLost, "container vanished", "container vanished"
 	p.Container, p.Health, p.Known, p.Quiet = "", "", true, true
+	if p.Rules.Job {
+		p.count(true, vanished)
+	}
+	if p.Outcome.Over() {
+		p.rest()
+		return
+	}
+	p.Phase, p.Reason, p.Last = shoal.PhaseLost, vanished, vanished
 	p.wait(p.backoff(p.Failures))
 }
 
@@ -311,11 +330,15 @@ func (p *step) brake(b Brake) {
 	if !eased || p.Op != 0 || p.Halted || p.Down || p.NextAt == 0 {
 		return
 	}
-	d := p.backoff(max(p.Failures, p.Tries))
+	d := p.backoff(max(p.Failures, p.Tries, p.Outcome.Attempts))
 	if p.now+d >= p.NextAt {
 		return
 	}
-	if p.Phase == shoal.PhasePending && p.Tries == 0 {
+	switch {
+	case p.Phase != shoal.PhasePending:
+	case p.Outcome.Attempts > 0:
+		p.Reason = p.nextText(d)
+	case p.Tries == 0:
 		p.Reason = againText(p.Last, d)
 	}
 	p.wait(d)

@@ -24,10 +24,12 @@ var update = flag.Bool("update", false, "rewrite the expected traces; explain th
 // the indented lines under it are what the replica did: its phase and reason if
 // they changed, then the effects.
 //
-//	new [adopt] [image=I] [condition=C] [delay=D] [window=D] [max=N] [mem=BYTES] [signal=S] [grace=D]
+//	new [adopt] [job=ATTEMPTS] [deadline=D] [tried=N@SECOND] [done] [failed] [image=I] [condition=C] [delay=D] [window=D] [max=N] [mem=BYTES] [signal=S] [grace=D]
 //	[+D] allow | hold | halt | tick | done [ID] | fail down|missing|refused|canceled|other [WHY...]
 //	[+D] brake DELAY CAP
-//	[+D] seen none | created | running [HEALTH] | exited CODE | oom
+//	[+D] seen none | created | running [HEALTH] | exited CODE | oom, each [started=SECOND]
+//
+// What the runs of a job came to is shown when it changes.
 func TestTraces(t *testing.T) {
 	files, err := filepath.Glob("testdata/*.txt")
 	if err != nil || len(files) < 8 {
@@ -84,6 +86,9 @@ func replay(t *testing.T, script string) string {
 		if s.Phase != before.Phase || s.Attempt != before.Attempt || s.Reason != before.Reason {
 			fmt.Fprintf(&out, "  %s attempt %d%s%s\n", s.Phase, s.Attempt, restartsText(s), reasonText(s.Reason))
 		}
+		if o := s.Outcome; o != before.Outcome {
+			fmt.Fprintf(&out, "  came to %d attempts, completed %v, failed %v, code %d at %d%s\n", o.Attempts, o.Completed, o.Failed, o.Code, o.At, reasonText(o.Why))
+		}
 		for _, e := range effects {
 			fmt.Fprintf(&out, "  -> %s\n", effectText(e, now))
 		}
@@ -109,11 +114,23 @@ func newFrom(t *testing.T, words []string) State {
 	t.Helper()
 	spec := shoal.Spec{Image: "hello:1"}
 	fresh := true
+	var so shoal.JobOutcome
 	for _, w := range words {
 		k, v, _ := strings.Cut(w, "=")
 		switch k {
 		case "adopt":
 			fresh = false
+		case "job":
+			spec.Mode, spec.Job, spec.Restart.Condition = shoal.ModeReplicatedJob, &shoal.Job{Attempts: number(t, v)}, shoal.RestartOnFailure
+		case "deadline":
+			spec.Job.Deadline = parse(t, v)
+		case "tried":
+			n, at, _ := strings.Cut(v, "@")
+			so = shoal.JobOutcome{Attempts: number(t, n), At: int64(number(t, at)), Code: 1, Why: "exited with code 1"}
+		case "done":
+			so.Completed, so.Why = true, ""
+		case "failed":
+			so.Failed = true
 		case "image":
 			spec.Image = v
 		case "condition":
@@ -134,7 +151,7 @@ func newFrom(t *testing.T, words []string) State {
 			t.Fatalf("unknown term %q", w)
 		}
 	}
-	return New(RulesOf(&spec), 7, fresh, 0)
+	return New(RulesOf(&spec), 7, fresh, 0, so)
 }
 
 func eventFrom(t *testing.T, words []string, now time.Duration) Event {
@@ -145,7 +162,7 @@ func eventFrom(t *testing.T, words []string, now time.Duration) Event {
 		}
 		return ""
 	}
-	e := Event{Now: now}
+	e := Event{Now: now, Wall: int64(now / time.Second)}
 	switch words[0] {
 	case "allow":
 		e.Kind = EventAllow
@@ -167,7 +184,11 @@ func eventFrom(t *testing.T, words []string, now time.Duration) Event {
 		}
 		e.Kind, e.Fault, e.Why = EventFail, f, strings.Join(words[2:], " ")
 	case "seen":
-		e.Kind, e.Container = EventSeen, &shoal.Container{ID: "c1"}
+		e.Kind, e.Container = EventSeen, &shoal.Container{ID: "c1", Created: time.Unix(1, 0)}
+		if second, ok := strings.CutPrefix(words[len(words)-1], "started="); ok {
+			words = words[:len(words)-1]
+			e.Container.Started = time.Unix(int64(number(t, second)), 0)
+		}
 		switch arg(1) {
 		case "none":
 			e.Container = nil
@@ -241,6 +262,12 @@ func checkStep(t interface {
 		if e.Kind == EffectEnd && (!after.Ended || !after.Halted || after.Phase != shoal.PhaseStopped || after.Container != "") {
 			t.Fatalf("ended as %+v", after)
 		}
+	}
+	if o, was := after.Outcome, before.Outcome; o.Attempts < was.Attempts || was.Over() && o != was || o.Over() && o.Attempts > before.Rules.Attempts {
+		t.Fatalf("what runs came to is not so any more: %+v -> %+v of %d attempts", was, o, before.Rules.Attempts)
+	}
+	if after.Outcome.Over() && before.Op == 0 && (after.Op == EffectCreate || after.Op == EffectStart) {
+		t.Fatalf("runs again: %+v -> %+v", before, after)
 	}
 	if ops > 1 {
 		t.Fatalf("%d operations begun by one step from %+v", ops, before)

@@ -265,7 +265,7 @@ func (p *tank) refold() {
 	for holder, bodies := range p.claims {
 		for name, b := range bodies {
 			for _, h := range b.Holds {
-				d.Claims = append(d.Claims, shoal.Claim{Holder: holder, Service: name, Slot: h.Slot, Replica: h.Replica, Revision: h.Revision, Since: h.Since})
+				d.Claims = append(d.Claims, shoal.Claim{Holder: holder, Service: name, Slot: h.Slot, Replica: h.Replica, Revision: h.Revision, Since: h.Since, Outcome: h.Outcome})
 			}
 			for _, r := range b.Released {
 				r.Holder, r.Service = holder, name

@@ -188,6 +188,9 @@ func (s *Spec) container() Spec {
 		Image: s.Image, Digest: s.Digest, Entrypoint: s.Entrypoint, Command: s.Command,
 		Limits: s.Limits, PidsLimit: s.PidsLimit, Setup: s.Setup, Restarts: s.Restarts,
 	}
+	if s.Mode.IsJob() { // what ran to its end is not what stays
+		c.Mode = ModeReplicatedJob
+	}
 	if len(s.Env) > 0 {
 		c.Env = s.Env
 	}

@@ -59,7 +59,7 @@ func serviceOf(m *shoalv1.ServiceRow) Service {
 			return Port{Container: uint16(p.GetContainer()), Protocol: p.GetProtocol(), HostPort: uint16(p.GetPublished()), Host: p.GetHost()}
 		}),
 		Labels: m.GetLabels(), Accepted: timeOf(m.GetAccepted()), Conflicts: int(m.GetConflicts()),
-		Stopped: m.GetIsStopped(), Autoscale: autoscaledOf(m.GetAutoscale()),
+		Stopped: m.GetIsStopped(), Autoscale: autoscaledOf(m.GetAutoscale()), Job: jobOf(m.GetJob()),
 	}
 }
 

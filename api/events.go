@@ -113,7 +113,7 @@ func (d *differ) services() {
 			d.add(kindService, now.Revision.Author, now.Spec.Name, -1, format, args...)
 		}
 		switch {
-		case !known && now.Spec.Mode == shoal.ModeGlobal:
+		case !known && now.Spec.Mode.IsGlobal():
 			say("created through %s: %s, one on every peer", author, now.Spec.Image)
 		case !known:
 			say("created through %s: %s, replicas %d", author, now.Spec.Image, now.Replicas)
@@ -125,7 +125,7 @@ func (d *differ) services() {
 			if was.Stopped != now.Stopped {
 				d.add(kindService, "", now.Spec.Name, -1, "%s", choose(now.Stopped, "stopped", "started"))
 			}
-			if was.Replicas != now.Replicas && now.Spec.Mode != shoal.ModeGlobal {
+			if was.Replicas != now.Replicas && !now.Spec.Mode.IsGlobal() {
 				d.add(kindService, "", now.Spec.Name, -1, "scaled %d -> %d", was.Replicas, now.Replicas)
 			}
 		}

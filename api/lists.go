@@ -54,9 +54,12 @@ func (s *Server) moment(ctx context.Context, c *Cluster) *moment {
 }
 
 // want is how many replicas a service should have now: its number, or one on every
-// peer that holds one or could.
+// peer that holds one or could; of a job how many runs should end well.
 func (m *moment) want(svc *shoal.Service) int {
-	if svc.Stopped || svc.Spec.Mode != shoal.ModeGlobal {
+	if st, is := m.view.Job(svc.Spec.Name); is {
+		return st.Wanted
+	}
+	if svc.Stopped || !svc.Spec.Mode.IsGlobal() {
 		return svc.Wanted()
 	}
 	peers := map[shoal.PeerID]bool{}

@@ -155,7 +155,9 @@ func (m *moment) heldSlot(p *shoal.Peer, c shoal.Claim) *shoalv1.HeldSlot {
 	}
 	others := func(l *shoal.ExplainLine) bool { return l.Slot < 0 && l.Peer != p.ID }
 	switch {
-	case svc.Spec.Mode == shoal.ModeGlobal:
+	case m.over(svc, c):
+		return nil // its runs are over
+	case svc.Spec.Mode.IsGlobal():
 		out.Why = "is about to stop"
 	case svc.Spec.StaysHome():
 		out.DoesStay, out.Why = true, "its data is there"

@@ -24,6 +24,10 @@ func (p *pane) progress(name string, want int, why func(slot int) string) *shoal
 		return out
 	}
 	out.DoesExist, out.Service = true, p.service(svc, want)
+	if svc.Spec.Mode.IsJob() {
+		p.jobProgress(svc, out)
+		return out
+	}
 	done, held := 0, map[shoal.ReplicaID]bool{}
 	for _, c := range p.view.ClaimsOf(name) {
 		if !p.view.Alive(c.Holder) {

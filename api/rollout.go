@@ -116,6 +116,9 @@ func (m *moment) rollout(svc *shoal.Service) *shoalv1.RolloutStatus {
 	if out.Failure = m.failure(svc, r.Failure, r.FirstFailure); out.Failure == nil {
 		out.Failure = m.undoneFailure(svc)
 	}
+	if svc.Spec.Mode.IsJob() {
+		out.Job = m.job(svc)
+	}
 	for _, slot := range r.Next {
 		out.Next = append(out.Next, int32(slot))
 	}
@@ -194,6 +197,7 @@ type Rollout struct {
 	// What failed first: at this revision, else at the one that it goes back from. What the
 	// replica had said is in it only where one rollout was asked for.
 	Failure *Failure `json:"failure,omitempty"`
+	Job     *Job     `json:"job,omitempty"`
 }
 
 // Revision is one that is or was current.
@@ -237,6 +241,7 @@ func rolloutOf(m *shoalv1.RolloutStatus) Rollout {
 		Settled: m.GetIsSettled(), Promoted: m.GetIsPromoted(), PromoteAfter: m.GetPromoteAfterSeconds(), Paused: m.GetIsPaused(), Why: m.GetWhy(),
 		Undoes: revisionOf(m.GetUndoes()), UndoWhy: m.GetUndoWhy(), Restores: revisionOf(m.GetRestores()), Accepted: timeOf(m.GetAccepted()),
 		Failure: failureOf(m.GetFailure()),
+		Job:     jobOf(m.GetJob()),
 	}
 }
 

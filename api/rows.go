@@ -23,7 +23,8 @@ import (
 const (
 	stateSilent   = "silent"
 	stateUnplaced = "unplaced"
-	stateWaiting  = "waiting" // for another service
+	stateWaiting  = "waiting"   // for another service, or the slot of a job for others to end
+	stateDone     = "completed" // of a job
 )
 
 // pane is one view read for listings, with what takes a pass over everything.
@@ -121,9 +122,12 @@ func (p *pane) service(s *shoal.Service, want int) *shoalv1.ServiceRow {
 		Want: int32(want), Revision: revision(s.Revision), Labels: s.Spec.Labels, Accepted: stamp(s.Accepted.WallMilli),
 		IsStopped: s.Stopped,
 	}
+	if s.Spec.Mode.IsJob() {
+		row.Job = p.job(s)
+	}
 	held, ready := map[int]bool{}, map[int]bool{}
 	for _, c := range p.view.ClaimsOf(s.Spec.Name) {
-		if !p.view.Alive(c.Holder) {
+		if !p.view.Alive(c.Holder) && !p.over(s, c) {
 			continue
 		}
 		held[c.Slot] = true
@@ -133,7 +137,7 @@ func (p *pane) service(s *shoal.Service, want int) *shoalv1.ServiceRow {
 	}
 	row.Ready = int32(min(want, len(ready)))
 	if p.view.Waits(s) == "" {
-		row.Unplaced = int32(max(0, want-len(held)))
+		row.Unplaced = int32(max(0, want-len(held)-len(p.shut(s, want))))
 	}
 	for _, port := range s.Spec.Ports {
 		row.Ports = append(row.Ports, &shoalv1.Port{
@@ -158,20 +162,27 @@ func (p *pane) replicas(name string, want int, why func(slot int) string) []*sho
 		held[c.Slot] = true
 		rows = append(rows, p.replica(svc, c))
 	}
-	if !known || svc.Spec.Mode == shoal.ModeGlobal {
+	if !known || svc.Spec.Mode.IsGlobal() {
 		return rows
 	}
-	state, waits := stateUnplaced, p.view.Waits(svc)
-	if waits != "" {
-		state = stateWaiting
-	}
+	waits, shut := p.view.Waits(svc), p.shut(svc, want)
 	for slot := range want {
-		if !held[slot] {
-			rows = append(rows, &shoalv1.ReplicaRow{
-				Service: name, Slot: int32(slot), State: state, Reason: cmp.Or(waits, why(slot)),
-				Image: svc.Spec.Image, Digest: svc.Spec.Digest, Revision: revision(svc.Revision), IsCurrent: true,
-			})
+		if held[slot] {
+			continue
 		}
+		row := &shoalv1.ReplicaRow{
+			Service: name, Slot: int32(slot), State: stateUnplaced,
+			Image: svc.Spec.Image, Digest: svc.Spec.Digest, Revision: revision(svc.Revision), IsCurrent: true,
+		}
+		switch {
+		case waits != "":
+			row.State, row.Reason = stateWaiting, waits
+		case shut[slot]:
+			row.State, row.Reason = stateWaiting, fmt.Sprintf("waits for its turn: %d at once", svc.Spec.Job.Parallelism)
+		default:
+			row.Reason = why(slot)
+		}
+		rows = append(rows, row)
 	}
 	slices.SortStableFunc(rows, func(a, b *shoalv1.ReplicaRow) int { return cmp.Compare(a.Slot, b.Slot) })
 	return rows
@@ -200,7 +211,10 @@ func (p *pane) replica(svc *shoal.Service, c shoal.Claim) *shoalv1.ReplicaRow {
 		row.Ports = bindings(st.Ports)
 		row.Started = stamp(st.StartedAt * 1000)
 	}
-	if !p.view.Alive(c.Holder) {
+	switch {
+	case p.over(svc, c):
+		p.ended(row, svc, c)
+	case !p.view.Alive(c.Holder):
 		row.Reason = fmt.Sprintf("%s %s; last said %s", row.PeerName, p.silence(c.Holder), row.State)
 		if p.awaits(svc, c) {
 			row.Reason = fmt.Sprintf("waits for its data on %s, %s; last said %s", row.PeerName, p.unheard(c.Holder), row.State)

@@ -54,6 +54,16 @@ type Service struct {
 	Conflicts int               `json:"conflicts"`
 	Stopped   bool              `json:"stopped"`
 	Autoscale *Autoscaled       `json:"autoscale,omitempty"`
+	Job       *Job              `json:"job,omitempty"`
+}
+
+// Job says how far a service is that runs to its end: in slots.
+type Job struct {
+	Completed int    `json:"completed"`
+	Failed    int    `json:"failed"` // given up
+	Running   int    `json:"running"`
+	Why       string `json:"why,omitempty"`      // how the first of those failed, else how the last attempt of a slot did
+	Attempts  int    `json:"attempts,omitempty"` // of that slot
 }
 
 // Autoscaled says how a service is scaled by its load.

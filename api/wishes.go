@@ -98,7 +98,7 @@ func shows(v *shoal.View, out shoal.Outcome) bool {
 			return false
 		case svc.Stopped != ch.Stopped:
 			return false
-		case svc.Spec.Mode != shoal.ModeGlobal && svc.Replicas != ch.Replicas:
+		case !svc.Spec.Mode.IsGlobal() && svc.Replicas != ch.Replicas:
 			return false // a concurrent scale makes this wait in vain, for showTime
 		}
 	}

@@ -80,7 +80,7 @@ func named(v *shoal.View, s *shoal.Service, aliases []string) names.Service {
 	for _, b := range plan.Backends(v, s.Spec.Name).Backends {
 		ready[b.Slot] = ready[b.Slot] || b.Ready && b.Alive && !b.Releasing
 	}
-	if s.Spec.Mode != shoal.ModeGlobal {
+	if !s.Spec.Mode.IsGlobal() {
 		for i := range s.Wanted() {
 			out.Slots = append(out.Slots, names.Slot{Index: i, Ready: ready[i]})
 		}

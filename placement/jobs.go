@@ -4,6 +4,8 @@
 package placement
 
 import (
+	"fmt"
+
 	"github.com/shoalnet/shoal"
 )
 
@@ -53,10 +55,10 @@ func (s *serviceRow) tried(slot int) *shoal.JobOutcome {
 	return most
 }
 
-// jobTurns shuts the slots of a job that are not to be filled yet, and says which of those
-// that are held at an older revision change now. What runs at the current one keeps its
-// place; the rest are open in the order of their numbers, as far as there is place.
-func (d *decision) jobTurns(s *serviceRow, slots []slotState) []bool {
+// shut shuts the slots of a job that are not to be filled yet: what runs the same container
+// as the current revision keeps its place, the rest are open in the order of their numbers,
+// as far as there is place.
+func (w *world) shut(s *serviceRow, slots []slotState) {
 	places := len(slots)
 	if j := s.spec.Job; j != nil && j.Parallelism > 0 {
 		places = j.Parallelism
@@ -66,26 +68,53 @@ func (d *decision) jobTurns(s *serviceRow, slots []slotState) []bool {
 		if c.Slot < 0 || c.Slot >= len(slots) || slots[c.Slot].kind == ended || runs[c.Slot] || !s.svc.Runs(c.Revision) {
 			continue
 		}
-		if kind := d.w.claimKind(s, i); kind == held || kind == handed {
+		if kind := w.claimKind(s, i); kind == held || kind == handed {
 			runs[c.Slot] = true
 			places--
 		}
 	}
-	turns := make([]bool, len(slots))
 	for i := range slots {
-		st := &slots[i]
-		if st.kind == ended {
-			continue
-		}
-		if !runs[i] {
+		if st := &slots[i]; st.kind != ended && !runs[i] {
 			st.shut = places <= 0
 			places--
 		}
+	}
+}
+
+// jobTurns shuts the slots of a job that are not to be filled yet, and says which of those
+// that are held at an older revision change now.
+func (d *decision) jobTurns(s *serviceRow, slots []slotState) []bool {
+	d.w.shut(s, slots)
+	turns := make([]bool, len(slots))
+	for i, st := range slots {
 		if st.kind == held && !st.shut && behind(s, s.claims[st.claim]) {
 			turns[i] = d.adopts(s, st.claim) || d.w.unableToChange(s, int(s.holders[st.claim])) == ""
 		}
 	}
 	return turns
+}
+
+// addTurns says of each slot of a job that it is over, or waits for others to end.
+func (w *world) addTurns(s *serviceRow, out []shoal.ExplainSlot) {
+	slots := w.slotStates(s)
+	w.shut(s, slots)
+	for i := range out {
+		x := &out[i]
+		if x.Slot < 0 || x.Slot >= len(slots) {
+			continue
+		}
+		switch st := slots[x.Slot]; {
+		case st.kind == ended:
+			o := s.claims[st.claim].Outcome
+			text := "its work is done"
+			if o.Failed {
+				text = "given up: " + shoal.JobStatus{Why: o.Why, Attempts: o.Attempts}.Failure()
+			}
+			x.Waits = append(x.Waits, text)
+		case st.shut:
+			x.Waits = append(x.Waits, fmt.Sprintf("waits for its turn: %d at once", s.spec.Job.Parallelism))
+		}
+	}
 }
 
 // superseded says why a job's slot is let go that runs an older revision.
@@ -135,7 +164,7 @@ const (
 // jobReport is [Report] of a job: every slot runs the current revision, or is to.
 func jobReport(v *shoal.View, out shoal.RolloutReport) shoal.RolloutReport {
 	st, _ := v.Job(out.Service)
-	out.State, out.Waits, out.FirstFailure = jobRunning, st.Progress(), st.Failure()
+	out.State, out.FirstFailure = jobRunning, st.Failure()
 	switch {
 	case st.IsComplete():
 		out.State = jobComplete

@@ -173,19 +173,19 @@ func TestJobReport(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		return fmt.Sprintf("%s: %s; %s", r.State, r.Waits, r.FirstFailure)
+		return fmt.Sprintf("%s: %d of %d, %d failed; %s", r.State, r.Healthy, r.Slots, r.Failed, r.FirstFailure)
 	}
 	k.came(first, jobDone)
 	k.came(second, jobTried)
-	if got, want := report(), "running: 1/2 completed, 1 running; exited with code 1 (2 attempts)"; got != want {
+	if got, want := report(), "running: 1 of 2, 0 failed; exited with code 1 (2 attempts)"; got != want {
 		t.Errorf("Report = %q, want %q", got, want)
 	}
 	k.came(second, jobBroken)
-	if got, want := report(), "failed: 1/2 completed, 1 failed; exited with code 1 (3 attempts)"; got != want {
+	if got, want := report(), "failed: 1 of 2, 1 failed; exited with code 1 (3 attempts)"; got != want {
 		t.Errorf("Report = %q, want %q", got, want)
 	}
 	k.came(second, jobDone)
-	if got, want := report(), "complete: 2/2 completed; "; got != want {
+	if got, want := report(), "complete: 2 of 2, 0 failed; "; got != want {
 		t.Errorf("Report = %q, want %q", got, want)
 	}
 }

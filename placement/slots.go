@@ -49,6 +49,10 @@ func (w *world) slots(s *serviceRow) []shoal.ExplainSlot {
 	if s.stays {
 		w.addHomes(s, out)
 	}
+	if s.job {
+		w.addTurns(s, out)
+		return out
+	}
 	w.addBehind(s, out)
 	return out
 }

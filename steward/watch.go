@@ -47,7 +47,7 @@ func look(v *shoal.View, m memory, verdicts brake.Verdicts, now, from time.Durat
 	services := v.Services()
 	for i := range services {
 		s := &services[i]
-		if s.Rollout.Settled || s.Stopped {
+		if s.Rollout.Settled || s.Stopped || s.Spec.Mode.IsJob() { // a job has no waves, and fails by its own rules
 			continue
 		}
 		l := lookout{v: v, s: s, verdicts: verdicts, now: now, from: from, old: m[s.Spec.Name], wake: wake}

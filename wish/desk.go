@@ -141,7 +141,7 @@ func (k *Desk) propose(d *shoal.Desired, steps []*step) {
 		if s.rev != nil {
 			s.change.Notes = append(s.change.Notes, kept(placement.Keeps(v, s.spec))...)
 		}
-		if s.spec.Mode == shoal.ModeGlobal {
+		if s.spec.Mode.IsGlobal() {
 			s.change.Replicas = len(placed.Slots)
 			continue // every feasible peer holds one: nothing to advise
 		}

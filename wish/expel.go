@@ -62,7 +62,7 @@ func (s *peerStep) data() []string {
 	d := s.view.Desired()
 	for _, h := range d.Homes {
 		svc, ok := s.view.Service(h.Service)
-		if h.Peer != s.peer.ID || !ok || !svc.Spec.StaysHome() || svc.Spec.Mode == shoal.ModeGlobal || h.Slot >= svc.Replicas {
+		if h.Peer != s.peer.ID || !ok || !svc.Spec.StaysHome() || svc.Spec.Mode.IsGlobal() || h.Slot >= svc.Replicas {
 			continue
 		}
 		elsewhere := slices.ContainsFunc(s.view.ClaimsOf(h.Service), func(c shoal.Claim) bool { return c.Slot == h.Slot }) ||

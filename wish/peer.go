@@ -179,7 +179,8 @@ func (s *peerStep) held() (moves, ends int, stays []string) {
 	for _, c := range s.view.ClaimsBy(s.peer.ID) {
 		svc, ok := s.view.Service(c.Service)
 		switch {
-		case ok && svc.Spec.Mode == shoal.ModeGlobal:
+		case ok && svc.Outcome(c).Over(): // nothing to hand over
+		case ok && svc.Spec.Mode.IsGlobal():
 			ends++
 		case ok && svc.Spec.StaysHome():
 			stays = append(stays, fmt.Sprintf("%s/%d", c.Service, c.Slot))

@@ -27,6 +27,12 @@ func changeRollout(d *shoal.Desired, author shoal.PeerID, w *shoal.RolloutWish) 
 	s := &step{change: shoal.Change{
 		Kind: shoal.ChangeUpdate, Service: w.Service, Revision: old.Revision, Replicas: old.Replicas, Stopped: old.Stopped,
 	}}
+	if old.Spec.Mode.IsJob() && w.Change != shoal.RolloutBack {
+		return nil, &shoal.AdviceError{
+			Err:    fmt.Errorf("service %q is a %s, which has no waves to %s: %w", w.Service, old.Spec.Mode, w.Change, shoal.ErrConflict),
+			Advice: fmt.Sprintf("shoal stop %[1]s ends its runs, shoal restart %[1]s begins anew", w.Service),
+		}
+	}
 	st := old.Rollout
 	word := &shoal.RolloutBody{
 		Service: w.Service, Of: old.Revision, Seq: st.Seq + 1, Paused: st.Paused, Promoted: st.Promoted, Why: st.Why, Settled: st.Settled,

@@ -242,7 +242,7 @@ func scale(d *shoal.Desired, author shoal.PeerID, t shoal.ScaleTarget) (*step, e
 	if !ok {
 		return nil, noService(d, t.Service)
 	}
-	if old.Spec.Mode == shoal.ModeGlobal {
+	if old.Spec.Mode.IsGlobal() {
 		return nil, fmt.Errorf("service %q is global, one replica per peer: %w", t.Service, shoal.ErrRefused)
 	}
 	n := t.N
@@ -339,7 +339,7 @@ func remove(d *shoal.Desired, name string, ignore bool) (*step, error) {
 // removed says what a removal ends. A global service has no number.
 func removed(s *shoal.Service) string {
 	switch {
-	case s.Spec.Mode == shoal.ModeGlobal:
+	case s.Spec.Mode.IsGlobal():
 		return "every replica of " + s.Spec.Image
 	case s.Replicas == 1:
 		return "1 replica of " + s.Spec.Image

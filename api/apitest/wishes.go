@@ -270,7 +270,7 @@ func removeIf(services *[]shoal.Service, goes func(*shoal.Service) bool) []shoal
 // place goes round the peers that are heard.
 func (c *Cluster) place(spec shoal.Spec, n int) []shoal.PeerID {
 	alive := c.open()
-	if spec.Mode == shoal.ModeGlobal {
+	if spec.Mode.IsGlobal() {
 		return alive
 	}
 	out := make([]shoal.PeerID, n)

@@ -84,7 +84,7 @@ func compareAdvice(a, b *item) int {
 func proposed(wishes []*item, svc *shoal.Service) []shoal.PeerID {
 	slices.SortFunc(wishes, compareAdvice)
 	limit := svc.Replicas
-	if svc.Spec.Mode == shoal.ModeGlobal {
+	if svc.Spec.Mode.IsGlobal() {
 		limit = maxReplicas
 	}
 	var out []shoal.PeerID

@@ -292,6 +292,7 @@ type ServiceRow struct {
 	Conflicts     int32                  `protobuf:"varint,12,opt,name=conflicts,proto3" json:"conflicts,omitempty"`
 	IsStopped     bool                   `protobuf:"varint,13,opt,name=is_stopped,json=isStopped,proto3" json:"is_stopped,omitempty"`
 	Autoscale     *AutoscaleRow          `protobuf:"bytes,30,opt,name=autoscale,proto3" json:"autoscale,omitempty"` // absent: users say how many replicas there are
+	Job           *JobRow                `protobuf:"bytes,31,opt,name=job,proto3" json:"job,omitempty"`             // absent: its replicas do not end by themselves
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -424,6 +425,90 @@ func (x *ServiceRow) GetAutoscale() *AutoscaleRow {
 	return nil
 }
 
+func (x *ServiceRow) GetJob() *JobRow {
+	if x != nil {
+		return x.Job
+	}
+	return nil
+}
+
+// JobRow says how far a job is.
+type JobRow struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Completed     int32                  `protobuf:"varint,1,opt,name=completed,proto3" json:"completed,omitempty"` // slots
+	Failed        int32                  `protobuf:"varint,2,opt,name=failed,proto3" json:"failed,omitempty"`       // slots that are given up
+	Running       int32                  `protobuf:"varint,3,opt,name=running,proto3" json:"running,omitempty"`
+	Why           string                 `protobuf:"bytes,4,opt,name=why,proto3" json:"why,omitempty"`            // how the first of those failed, else how the last attempt of a slot did; "": none
+	Attempts      int32                  `protobuf:"varint,5,opt,name=attempts,proto3" json:"attempts,omitempty"` // of that slot
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *JobRow) Reset() {
+	*x = JobRow{}
+	mi := &file_shoal_v1_control_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *JobRow) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*JobRow) ProtoMessage() {}
+
+func (x *JobRow) ProtoReflect() protoreflect.Message {
+	mi := &file_shoal_v1_control_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use JobRow.ProtoReflect.Descriptor instead.
+func (*JobRow) Descriptor() ([]byte, []int) {
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *JobRow) GetCompleted() int32 {
+	if x != nil {
+		return x.Completed
+	}
+	return 0
+}
+
+func (x *JobRow) GetFailed() int32 {
+	if x != nil {
+		return x.Failed
+	}
+	return 0
+}
+
+func (x *JobRow) GetRunning() int32 {
+	if x != nil {
+		return x.Running
+	}
+	return 0
+}
+
+func (x *JobRow) GetWhy() string {
+	if x != nil {
+		return x.Why
+	}
+	return ""
+}
+
+func (x *JobRow) GetAttempts() int32 {
+	if x != nil {
+		return x.Attempts
+	}
+	return 0
+}
+
 // AutoscaleRow says how a service is scaled by its load.
 type AutoscaleRow struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -440,7 +525,7 @@ type AutoscaleRow struct {
 
 func (x *AutoscaleRow) Reset() {
 	*x = AutoscaleRow{}
-	mi := &file_shoal_v1_control_proto_msgTypes[4]
+	mi := &file_shoal_v1_control_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -452,7 +537,7 @@ func (x *AutoscaleRow) String() string {
 func (*AutoscaleRow) ProtoMessage() {}
 
 func (x *AutoscaleRow) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[4]
+	mi := &file_shoal_v1_control_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -465,7 +550,7 @@ func (x *AutoscaleRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AutoscaleRow.ProtoReflect.Descriptor instead.
 func (*AutoscaleRow) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{4}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *AutoscaleRow) GetMin() int32 {
@@ -545,7 +630,7 @@ type ReplicaRow struct {
 
 func (x *ReplicaRow) Reset() {
 	*x = ReplicaRow{}
-	mi := &file_shoal_v1_control_proto_msgTypes[5]
+	mi := &file_shoal_v1_control_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -557,7 +642,7 @@ func (x *ReplicaRow) String() string {
 func (*ReplicaRow) ProtoMessage() {}
 
 func (x *ReplicaRow) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[5]
+	mi := &file_shoal_v1_control_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -570,7 +655,7 @@ func (x *ReplicaRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplicaRow.ProtoReflect.Descriptor instead.
 func (*ReplicaRow) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{5}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *ReplicaRow) GetService() string {
@@ -736,7 +821,7 @@ type PeerRow struct {
 
 func (x *PeerRow) Reset() {
 	*x = PeerRow{}
-	mi := &file_shoal_v1_control_proto_msgTypes[6]
+	mi := &file_shoal_v1_control_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -748,7 +833,7 @@ func (x *PeerRow) String() string {
 func (*PeerRow) ProtoMessage() {}
 
 func (x *PeerRow) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[6]
+	mi := &file_shoal_v1_control_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -761,7 +846,7 @@ func (x *PeerRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PeerRow.ProtoReflect.Descriptor instead.
 func (*PeerRow) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{6}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *PeerRow) GetId() string {
@@ -977,7 +1062,7 @@ type TokenRow struct {
 
 func (x *TokenRow) Reset() {
 	*x = TokenRow{}
-	mi := &file_shoal_v1_control_proto_msgTypes[7]
+	mi := &file_shoal_v1_control_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -989,7 +1074,7 @@ func (x *TokenRow) String() string {
 func (*TokenRow) ProtoMessage() {}
 
 func (x *TokenRow) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[7]
+	mi := &file_shoal_v1_control_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1002,7 +1087,7 @@ func (x *TokenRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TokenRow.ProtoReflect.Descriptor instead.
 func (*TokenRow) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{7}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *TokenRow) GetId() string {
@@ -1072,7 +1157,7 @@ type Place struct {
 
 func (x *Place) Reset() {
 	*x = Place{}
-	mi := &file_shoal_v1_control_proto_msgTypes[8]
+	mi := &file_shoal_v1_control_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1084,7 +1169,7 @@ func (x *Place) String() string {
 func (*Place) ProtoMessage() {}
 
 func (x *Place) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[8]
+	mi := &file_shoal_v1_control_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1097,7 +1182,7 @@ func (x *Place) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Place.ProtoReflect.Descriptor instead.
 func (*Place) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{8}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Place) GetPeer() string {
@@ -1134,7 +1219,7 @@ type PlanChange struct {
 
 func (x *PlanChange) Reset() {
 	*x = PlanChange{}
-	mi := &file_shoal_v1_control_proto_msgTypes[9]
+	mi := &file_shoal_v1_control_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1146,7 +1231,7 @@ func (x *PlanChange) String() string {
 func (*PlanChange) ProtoMessage() {}
 
 func (x *PlanChange) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[9]
+	mi := &file_shoal_v1_control_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1159,7 +1244,7 @@ func (x *PlanChange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PlanChange.ProtoReflect.Descriptor instead.
 func (*PlanChange) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{9}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *PlanChange) GetKind() string {
@@ -1252,7 +1337,7 @@ type WishOutcome struct {
 
 func (x *WishOutcome) Reset() {
 	*x = WishOutcome{}
-	mi := &file_shoal_v1_control_proto_msgTypes[10]
+	mi := &file_shoal_v1_control_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1264,7 +1349,7 @@ func (x *WishOutcome) String() string {
 func (*WishOutcome) ProtoMessage() {}
 
 func (x *WishOutcome) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[10]
+	mi := &file_shoal_v1_control_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1277,7 +1362,7 @@ func (x *WishOutcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WishOutcome.ProtoReflect.Descriptor instead.
 func (*WishOutcome) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{10}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *WishOutcome) GetChanges() []*PlanChange {
@@ -1332,7 +1417,7 @@ type DeployRequest struct {
 
 func (x *DeployRequest) Reset() {
 	*x = DeployRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[11]
+	mi := &file_shoal_v1_control_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1344,7 +1429,7 @@ func (x *DeployRequest) String() string {
 func (*DeployRequest) ProtoMessage() {}
 
 func (x *DeployRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[11]
+	mi := &file_shoal_v1_control_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1357,7 +1442,7 @@ func (x *DeployRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeployRequest.ProtoReflect.Descriptor instead.
 func (*DeployRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{11}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *DeployRequest) GetSpecs() []*Spec {
@@ -1455,7 +1540,7 @@ type DeployResponse struct {
 
 func (x *DeployResponse) Reset() {
 	*x = DeployResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[12]
+	mi := &file_shoal_v1_control_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1467,7 +1552,7 @@ func (x *DeployResponse) String() string {
 func (*DeployResponse) ProtoMessage() {}
 
 func (x *DeployResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[12]
+	mi := &file_shoal_v1_control_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1480,7 +1565,7 @@ func (x *DeployResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeployResponse.ProtoReflect.Descriptor instead.
 func (*DeployResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{12}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *DeployResponse) GetOutcome() *WishOutcome {
@@ -1509,7 +1594,7 @@ type ScaleTarget struct {
 
 func (x *ScaleTarget) Reset() {
 	*x = ScaleTarget{}
-	mi := &file_shoal_v1_control_proto_msgTypes[13]
+	mi := &file_shoal_v1_control_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1521,7 +1606,7 @@ func (x *ScaleTarget) String() string {
 func (*ScaleTarget) ProtoMessage() {}
 
 func (x *ScaleTarget) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[13]
+	mi := &file_shoal_v1_control_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1534,7 +1619,7 @@ func (x *ScaleTarget) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ScaleTarget.ProtoReflect.Descriptor instead.
 func (*ScaleTarget) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{13}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *ScaleTarget) GetService() string {
@@ -1571,7 +1656,7 @@ type ScaleRequest struct {
 
 func (x *ScaleRequest) Reset() {
 	*x = ScaleRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[14]
+	mi := &file_shoal_v1_control_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1583,7 +1668,7 @@ func (x *ScaleRequest) String() string {
 func (*ScaleRequest) ProtoMessage() {}
 
 func (x *ScaleRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[14]
+	mi := &file_shoal_v1_control_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1596,7 +1681,7 @@ func (x *ScaleRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ScaleRequest.ProtoReflect.Descriptor instead.
 func (*ScaleRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{14}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *ScaleRequest) GetTargets() []*ScaleTarget {
@@ -1638,7 +1723,7 @@ type ScaleResponse struct {
 
 func (x *ScaleResponse) Reset() {
 	*x = ScaleResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[15]
+	mi := &file_shoal_v1_control_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1650,7 +1735,7 @@ func (x *ScaleResponse) String() string {
 func (*ScaleResponse) ProtoMessage() {}
 
 func (x *ScaleResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[15]
+	mi := &file_shoal_v1_control_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1663,7 +1748,7 @@ func (x *ScaleResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ScaleResponse.ProtoReflect.Descriptor instead.
 func (*ScaleResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{15}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *ScaleResponse) GetOutcome() *WishOutcome {
@@ -1694,7 +1779,7 @@ type RemoveRequest struct {
 
 func (x *RemoveRequest) Reset() {
 	*x = RemoveRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[16]
+	mi := &file_shoal_v1_control_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1706,7 +1791,7 @@ func (x *RemoveRequest) String() string {
 func (*RemoveRequest) ProtoMessage() {}
 
 func (x *RemoveRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[16]
+	mi := &file_shoal_v1_control_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1719,7 +1804,7 @@ func (x *RemoveRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveRequest.ProtoReflect.Descriptor instead.
 func (*RemoveRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{16}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *RemoveRequest) GetServices() []string {
@@ -1768,7 +1853,7 @@ type RemoveResponse struct {
 
 func (x *RemoveResponse) Reset() {
 	*x = RemoveResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[17]
+	mi := &file_shoal_v1_control_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1780,7 +1865,7 @@ func (x *RemoveResponse) String() string {
 func (*RemoveResponse) ProtoMessage() {}
 
 func (x *RemoveResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[17]
+	mi := &file_shoal_v1_control_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1793,7 +1878,7 @@ func (x *RemoveResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveResponse.ProtoReflect.Descriptor instead.
 func (*RemoveResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{17}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *RemoveResponse) GetOutcome() *WishOutcome {
@@ -1824,7 +1909,7 @@ type OperateRequest struct {
 
 func (x *OperateRequest) Reset() {
 	*x = OperateRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[18]
+	mi := &file_shoal_v1_control_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1836,7 +1921,7 @@ func (x *OperateRequest) String() string {
 func (*OperateRequest) ProtoMessage() {}
 
 func (x *OperateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[18]
+	mi := &file_shoal_v1_control_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1849,7 +1934,7 @@ func (x *OperateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OperateRequest.ProtoReflect.Descriptor instead.
 func (*OperateRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{18}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *OperateRequest) GetServices() []string {
@@ -1898,7 +1983,7 @@ type OperateResponse struct {
 
 func (x *OperateResponse) Reset() {
 	*x = OperateResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[19]
+	mi := &file_shoal_v1_control_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1910,7 +1995,7 @@ func (x *OperateResponse) String() string {
 func (*OperateResponse) ProtoMessage() {}
 
 func (x *OperateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[19]
+	mi := &file_shoal_v1_control_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1923,7 +2008,7 @@ func (x *OperateResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OperateResponse.ProtoReflect.Descriptor instead.
 func (*OperateResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{19}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *OperateResponse) GetOutcome() *WishOutcome {
@@ -1956,7 +2041,7 @@ type SteerRolloutRequest struct {
 
 func (x *SteerRolloutRequest) Reset() {
 	*x = SteerRolloutRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[20]
+	mi := &file_shoal_v1_control_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1968,7 +2053,7 @@ func (x *SteerRolloutRequest) String() string {
 func (*SteerRolloutRequest) ProtoMessage() {}
 
 func (x *SteerRolloutRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[20]
+	mi := &file_shoal_v1_control_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1981,7 +2066,7 @@ func (x *SteerRolloutRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SteerRolloutRequest.ProtoReflect.Descriptor instead.
 func (*SteerRolloutRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{20}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *SteerRolloutRequest) GetService() string {
@@ -2044,7 +2129,7 @@ type SteerRolloutResponse struct {
 
 func (x *SteerRolloutResponse) Reset() {
 	*x = SteerRolloutResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[21]
+	mi := &file_shoal_v1_control_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2056,7 +2141,7 @@ func (x *SteerRolloutResponse) String() string {
 func (*SteerRolloutResponse) ProtoMessage() {}
 
 func (x *SteerRolloutResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[21]
+	mi := &file_shoal_v1_control_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2069,7 +2154,7 @@ func (x *SteerRolloutResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SteerRolloutResponse.ProtoReflect.Descriptor instead.
 func (*SteerRolloutResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{21}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *SteerRolloutResponse) GetOutcome() *WishOutcome {
@@ -2096,7 +2181,7 @@ type GetRolloutRequest struct {
 
 func (x *GetRolloutRequest) Reset() {
 	*x = GetRolloutRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[22]
+	mi := &file_shoal_v1_control_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2108,7 +2193,7 @@ func (x *GetRolloutRequest) String() string {
 func (*GetRolloutRequest) ProtoMessage() {}
 
 func (x *GetRolloutRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[22]
+	mi := &file_shoal_v1_control_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2121,7 +2206,7 @@ func (x *GetRolloutRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetRolloutRequest.ProtoReflect.Descriptor instead.
 func (*GetRolloutRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{22}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *GetRolloutRequest) GetService() string {
@@ -2143,7 +2228,7 @@ type GetRolloutResponse struct {
 
 func (x *GetRolloutResponse) Reset() {
 	*x = GetRolloutResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[23]
+	mi := &file_shoal_v1_control_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2155,7 +2240,7 @@ func (x *GetRolloutResponse) String() string {
 func (*GetRolloutResponse) ProtoMessage() {}
 
 func (x *GetRolloutResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[23]
+	mi := &file_shoal_v1_control_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2168,7 +2253,7 @@ func (x *GetRolloutResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetRolloutResponse.ProtoReflect.Descriptor instead.
 func (*GetRolloutResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{23}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *GetRolloutResponse) GetRollout() *RolloutStatus {
@@ -2199,7 +2284,7 @@ type RolloutStatus struct {
 	Revision *RevisionID            `protobuf:"bytes,2,opt,name=revision,proto3" json:"revision,omitempty"` // the current one
 	Image    string                 `protobuf:"bytes,3,opt,name=image,proto3" json:"image,omitempty"`
 	// complete, rolling, watching (all slots changed, not healthy for long enough yet),
-	// canary, paused, failing, blocked, stopped.
+	// canary, paused, failing, blocked, stopped; of a job running, complete, failed, stopped.
 	State            string                 `protobuf:"bytes,4,opt,name=state,proto3" json:"state,omitempty"`
 	Slots            int32                  `protobuf:"varint,5,opt,name=slots,proto3" json:"slots,omitempty"`
 	Current          int32                  `protobuf:"varint,6,opt,name=current,proto3" json:"current,omitempty"`                                               // at the current revision
@@ -2224,13 +2309,14 @@ type RolloutStatus struct {
 	PromoteAfterSeconds float64 `protobuf:"fixed64,23,opt,name=promote_after_seconds,json=promoteAfterSeconds,proto3" json:"promote_after_seconds,omitempty"`
 	// What failed first: at the current revision, else at the one that it goes back from.
 	Failure       *ReplicaFailure `protobuf:"bytes,24,opt,name=failure,proto3" json:"failure,omitempty"` // absent: nothing is known
+	Job           *JobRow         `protobuf:"bytes,25,opt,name=job,proto3" json:"job,omitempty"`         // absent: its replicas do not end by themselves
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *RolloutStatus) Reset() {
 	*x = RolloutStatus{}
-	mi := &file_shoal_v1_control_proto_msgTypes[24]
+	mi := &file_shoal_v1_control_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2242,7 +2328,7 @@ func (x *RolloutStatus) String() string {
 func (*RolloutStatus) ProtoMessage() {}
 
 func (x *RolloutStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[24]
+	mi := &file_shoal_v1_control_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2255,7 +2341,7 @@ func (x *RolloutStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RolloutStatus.ProtoReflect.Descriptor instead.
 func (*RolloutStatus) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{24}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *RolloutStatus) GetService() string {
@@ -2426,6 +2512,13 @@ func (x *RolloutStatus) GetFailure() *ReplicaFailure {
 	return nil
 }
 
+func (x *RolloutStatus) GetJob() *JobRow {
+	if x != nil {
+		return x.Job
+	}
+	return nil
+}
+
 // ReplicaFailure is the replica of a revision that failed first, and what it had said.
 type ReplicaFailure struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -2447,7 +2540,7 @@ type ReplicaFailure struct {
 
 func (x *ReplicaFailure) Reset() {
 	*x = ReplicaFailure{}
-	mi := &file_shoal_v1_control_proto_msgTypes[25]
+	mi := &file_shoal_v1_control_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2459,7 +2552,7 @@ func (x *ReplicaFailure) String() string {
 func (*ReplicaFailure) ProtoMessage() {}
 
 func (x *ReplicaFailure) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[25]
+	mi := &file_shoal_v1_control_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2472,7 +2565,7 @@ func (x *ReplicaFailure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplicaFailure.ProtoReflect.Descriptor instead.
 func (*ReplicaFailure) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{25}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *ReplicaFailure) GetService() string {
@@ -2577,7 +2670,7 @@ type RevisionRow struct {
 
 func (x *RevisionRow) Reset() {
 	*x = RevisionRow{}
-	mi := &file_shoal_v1_control_proto_msgTypes[26]
+	mi := &file_shoal_v1_control_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2589,7 +2682,7 @@ func (x *RevisionRow) String() string {
 func (*RevisionRow) ProtoMessage() {}
 
 func (x *RevisionRow) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[26]
+	mi := &file_shoal_v1_control_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2602,7 +2695,7 @@ func (x *RevisionRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevisionRow.ProtoReflect.Descriptor instead.
 func (*RevisionRow) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{26}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *RevisionRow) GetRevision() *RevisionID {
@@ -2686,7 +2779,7 @@ type ChangePeerRequest struct {
 
 func (x *ChangePeerRequest) Reset() {
 	*x = ChangePeerRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[27]
+	mi := &file_shoal_v1_control_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2698,7 +2791,7 @@ func (x *ChangePeerRequest) String() string {
 func (*ChangePeerRequest) ProtoMessage() {}
 
 func (x *ChangePeerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[27]
+	mi := &file_shoal_v1_control_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2711,7 +2804,7 @@ func (x *ChangePeerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChangePeerRequest.ProtoReflect.Descriptor instead.
 func (*ChangePeerRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{27}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *ChangePeerRequest) GetPeer() string {
@@ -2788,7 +2881,7 @@ type ChangePeerResponse struct {
 
 func (x *ChangePeerResponse) Reset() {
 	*x = ChangePeerResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[28]
+	mi := &file_shoal_v1_control_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2800,7 +2893,7 @@ func (x *ChangePeerResponse) String() string {
 func (*ChangePeerResponse) ProtoMessage() {}
 
 func (x *ChangePeerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[28]
+	mi := &file_shoal_v1_control_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2813,7 +2906,7 @@ func (x *ChangePeerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChangePeerResponse.ProtoReflect.Descriptor instead.
 func (*ChangePeerResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{28}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *ChangePeerResponse) GetOutcome() *WishOutcome {
@@ -2840,7 +2933,7 @@ type WatchPeerRequest struct {
 
 func (x *WatchPeerRequest) Reset() {
 	*x = WatchPeerRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[29]
+	mi := &file_shoal_v1_control_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2852,7 +2945,7 @@ func (x *WatchPeerRequest) String() string {
 func (*WatchPeerRequest) ProtoMessage() {}
 
 func (x *WatchPeerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[29]
+	mi := &file_shoal_v1_control_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2865,7 +2958,7 @@ func (x *WatchPeerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchPeerRequest.ProtoReflect.Descriptor instead.
 func (*WatchPeerRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{29}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *WatchPeerRequest) GetPeer() string {
@@ -2887,7 +2980,7 @@ type WatchPeerResponse struct {
 
 func (x *WatchPeerResponse) Reset() {
 	*x = WatchPeerResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[30]
+	mi := &file_shoal_v1_control_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2899,7 +2992,7 @@ func (x *WatchPeerResponse) String() string {
 func (*WatchPeerResponse) ProtoMessage() {}
 
 func (x *WatchPeerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[30]
+	mi := &file_shoal_v1_control_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2912,7 +3005,7 @@ func (x *WatchPeerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchPeerResponse.ProtoReflect.Descriptor instead.
 func (*WatchPeerResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{30}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *WatchPeerResponse) GetPeer() *PeerRow {
@@ -2949,7 +3042,7 @@ type HeldSlot struct {
 
 func (x *HeldSlot) Reset() {
 	*x = HeldSlot{}
-	mi := &file_shoal_v1_control_proto_msgTypes[31]
+	mi := &file_shoal_v1_control_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2961,7 +3054,7 @@ func (x *HeldSlot) String() string {
 func (*HeldSlot) ProtoMessage() {}
 
 func (x *HeldSlot) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[31]
+	mi := &file_shoal_v1_control_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2974,7 +3067,7 @@ func (x *HeldSlot) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HeldSlot.ProtoReflect.Descriptor instead.
 func (*HeldSlot) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{31}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *HeldSlot) GetReplica() *ReplicaRow {
@@ -3016,7 +3109,7 @@ type ExplainServiceRequest struct {
 
 func (x *ExplainServiceRequest) Reset() {
 	*x = ExplainServiceRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[32]
+	mi := &file_shoal_v1_control_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3028,7 +3121,7 @@ func (x *ExplainServiceRequest) String() string {
 func (*ExplainServiceRequest) ProtoMessage() {}
 
 func (x *ExplainServiceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[32]
+	mi := &file_shoal_v1_control_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3041,7 +3134,7 @@ func (x *ExplainServiceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainServiceRequest.ProtoReflect.Descriptor instead.
 func (*ExplainServiceRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{32}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *ExplainServiceRequest) GetService() string {
@@ -3073,7 +3166,7 @@ type ExplainServiceResponse struct {
 
 func (x *ExplainServiceResponse) Reset() {
 	*x = ExplainServiceResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[33]
+	mi := &file_shoal_v1_control_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3085,7 +3178,7 @@ func (x *ExplainServiceResponse) String() string {
 func (*ExplainServiceResponse) ProtoMessage() {}
 
 func (x *ExplainServiceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[33]
+	mi := &file_shoal_v1_control_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3098,7 +3191,7 @@ func (x *ExplainServiceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainServiceResponse.ProtoReflect.Descriptor instead.
 func (*ExplainServiceResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{33}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *ExplainServiceResponse) GetService() *ServiceRow {
@@ -3157,7 +3250,7 @@ type ExplainedSlot struct {
 
 func (x *ExplainedSlot) Reset() {
 	*x = ExplainedSlot{}
-	mi := &file_shoal_v1_control_proto_msgTypes[34]
+	mi := &file_shoal_v1_control_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3169,7 +3262,7 @@ func (x *ExplainedSlot) String() string {
 func (*ExplainedSlot) ProtoMessage() {}
 
 func (x *ExplainedSlot) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[34]
+	mi := &file_shoal_v1_control_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3182,7 +3275,7 @@ func (x *ExplainedSlot) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainedSlot.ProtoReflect.Descriptor instead.
 func (*ExplainedSlot) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{34}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *ExplainedSlot) GetSlot() int32 {
@@ -3231,7 +3324,7 @@ type CopyFromRequest struct {
 
 func (x *CopyFromRequest) Reset() {
 	*x = CopyFromRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[35]
+	mi := &file_shoal_v1_control_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3243,7 +3336,7 @@ func (x *CopyFromRequest) String() string {
 func (*CopyFromRequest) ProtoMessage() {}
 
 func (x *CopyFromRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[35]
+	mi := &file_shoal_v1_control_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3256,7 +3349,7 @@ func (x *CopyFromRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CopyFromRequest.ProtoReflect.Descriptor instead.
 func (*CopyFromRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{35}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *CopyFromRequest) GetTarget() *Target {
@@ -3283,7 +3376,7 @@ type CopyFromResponse struct {
 
 func (x *CopyFromResponse) Reset() {
 	*x = CopyFromResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[36]
+	mi := &file_shoal_v1_control_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3295,7 +3388,7 @@ func (x *CopyFromResponse) String() string {
 func (*CopyFromResponse) ProtoMessage() {}
 
 func (x *CopyFromResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[36]
+	mi := &file_shoal_v1_control_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3308,7 +3401,7 @@ func (x *CopyFromResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CopyFromResponse.ProtoReflect.Descriptor instead.
 func (*CopyFromResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{36}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *CopyFromResponse) GetChunk() *CopyChunk {
@@ -3332,7 +3425,7 @@ type CopyToRequest struct {
 
 func (x *CopyToRequest) Reset() {
 	*x = CopyToRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[37]
+	mi := &file_shoal_v1_control_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3344,7 +3437,7 @@ func (x *CopyToRequest) String() string {
 func (*CopyToRequest) ProtoMessage() {}
 
 func (x *CopyToRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[37]
+	mi := &file_shoal_v1_control_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3357,7 +3450,7 @@ func (x *CopyToRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CopyToRequest.ProtoReflect.Descriptor instead.
 func (*CopyToRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{37}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *CopyToRequest) GetWhat() isCopyToRequest_What {
@@ -3410,7 +3503,7 @@ type CopyToResponse struct {
 
 func (x *CopyToResponse) Reset() {
 	*x = CopyToResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[38]
+	mi := &file_shoal_v1_control_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3422,7 +3515,7 @@ func (x *CopyToResponse) String() string {
 func (*CopyToResponse) ProtoMessage() {}
 
 func (x *CopyToResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[38]
+	mi := &file_shoal_v1_control_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3435,7 +3528,7 @@ func (x *CopyToResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CopyToResponse.ProtoReflect.Descriptor instead.
 func (*CopyToResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{38}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{39}
 }
 
 // WatchUsageRequest asks for measurements.
@@ -3449,7 +3542,7 @@ type WatchUsageRequest struct {
 
 func (x *WatchUsageRequest) Reset() {
 	*x = WatchUsageRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[39]
+	mi := &file_shoal_v1_control_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3461,7 +3554,7 @@ func (x *WatchUsageRequest) String() string {
 func (*WatchUsageRequest) ProtoMessage() {}
 
 func (x *WatchUsageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[39]
+	mi := &file_shoal_v1_control_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3474,7 +3567,7 @@ func (x *WatchUsageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchUsageRequest.ProtoReflect.Descriptor instead.
 func (*WatchUsageRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{39}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *WatchUsageRequest) GetIntervalSeconds() float64 {
@@ -3503,7 +3596,7 @@ type WatchUsageResponse struct {
 
 func (x *WatchUsageResponse) Reset() {
 	*x = WatchUsageResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[40]
+	mi := &file_shoal_v1_control_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3515,7 +3608,7 @@ func (x *WatchUsageResponse) String() string {
 func (*WatchUsageResponse) ProtoMessage() {}
 
 func (x *WatchUsageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[40]
+	mi := &file_shoal_v1_control_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3528,7 +3621,7 @@ func (x *WatchUsageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchUsageResponse.ProtoReflect.Descriptor instead.
 func (*WatchUsageResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{40}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *WatchUsageResponse) GetPeers() []*PeerUsage {
@@ -3564,7 +3657,7 @@ type PeerUsage struct {
 
 func (x *PeerUsage) Reset() {
 	*x = PeerUsage{}
-	mi := &file_shoal_v1_control_proto_msgTypes[41]
+	mi := &file_shoal_v1_control_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3576,7 +3669,7 @@ func (x *PeerUsage) String() string {
 func (*PeerUsage) ProtoMessage() {}
 
 func (x *PeerUsage) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[41]
+	mi := &file_shoal_v1_control_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3589,7 +3682,7 @@ func (x *PeerUsage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PeerUsage.ProtoReflect.Descriptor instead.
 func (*PeerUsage) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{41}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *PeerUsage) GetPeer() *PeerRow {
@@ -3625,7 +3718,7 @@ type UsedReplica struct {
 
 func (x *UsedReplica) Reset() {
 	*x = UsedReplica{}
-	mi := &file_shoal_v1_control_proto_msgTypes[42]
+	mi := &file_shoal_v1_control_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3637,7 +3730,7 @@ func (x *UsedReplica) String() string {
 func (*UsedReplica) ProtoMessage() {}
 
 func (x *UsedReplica) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[42]
+	mi := &file_shoal_v1_control_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3650,7 +3743,7 @@ func (x *UsedReplica) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UsedReplica.ProtoReflect.Descriptor instead.
 func (*UsedReplica) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{42}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *UsedReplica) GetReplica() *ReplicaRow {
@@ -3685,7 +3778,7 @@ type RunDoctorRequest struct {
 
 func (x *RunDoctorRequest) Reset() {
 	*x = RunDoctorRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[43]
+	mi := &file_shoal_v1_control_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3697,7 +3790,7 @@ func (x *RunDoctorRequest) String() string {
 func (*RunDoctorRequest) ProtoMessage() {}
 
 func (x *RunDoctorRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[43]
+	mi := &file_shoal_v1_control_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3710,7 +3803,7 @@ func (x *RunDoctorRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunDoctorRequest.ProtoReflect.Descriptor instead.
 func (*RunDoctorRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{43}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *RunDoctorRequest) GetPeer() string {
@@ -3738,7 +3831,7 @@ type RunDoctorResponse struct {
 
 func (x *RunDoctorResponse) Reset() {
 	*x = RunDoctorResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[44]
+	mi := &file_shoal_v1_control_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3750,7 +3843,7 @@ func (x *RunDoctorResponse) String() string {
 func (*RunDoctorResponse) ProtoMessage() {}
 
 func (x *RunDoctorResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[44]
+	mi := &file_shoal_v1_control_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3763,7 +3856,7 @@ func (x *RunDoctorResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunDoctorResponse.ProtoReflect.Descriptor instead.
 func (*RunDoctorResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{44}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *RunDoctorResponse) GetCheck() *DoctorCheck {
@@ -3789,7 +3882,7 @@ type GetDebugRequest struct {
 
 func (x *GetDebugRequest) Reset() {
 	*x = GetDebugRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[45]
+	mi := &file_shoal_v1_control_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3801,7 +3894,7 @@ func (x *GetDebugRequest) String() string {
 func (*GetDebugRequest) ProtoMessage() {}
 
 func (x *GetDebugRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[45]
+	mi := &file_shoal_v1_control_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3814,7 +3907,7 @@ func (x *GetDebugRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetDebugRequest.ProtoReflect.Descriptor instead.
 func (*GetDebugRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{45}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{46}
 }
 
 // GetDebugResponse is a piece of one file of the report.
@@ -3828,7 +3921,7 @@ type GetDebugResponse struct {
 
 func (x *GetDebugResponse) Reset() {
 	*x = GetDebugResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[46]
+	mi := &file_shoal_v1_control_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3840,7 +3933,7 @@ func (x *GetDebugResponse) String() string {
 func (*GetDebugResponse) ProtoMessage() {}
 
 func (x *GetDebugResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[46]
+	mi := &file_shoal_v1_control_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3853,7 +3946,7 @@ func (x *GetDebugResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetDebugResponse.ProtoReflect.Descriptor instead.
 func (*GetDebugResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{46}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *GetDebugResponse) GetName() string {
@@ -3879,7 +3972,7 @@ type GetMetricsRequest struct {
 
 func (x *GetMetricsRequest) Reset() {
 	*x = GetMetricsRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[47]
+	mi := &file_shoal_v1_control_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3891,7 +3984,7 @@ func (x *GetMetricsRequest) String() string {
 func (*GetMetricsRequest) ProtoMessage() {}
 
 func (x *GetMetricsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[47]
+	mi := &file_shoal_v1_control_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3904,7 +3997,7 @@ func (x *GetMetricsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetMetricsRequest.ProtoReflect.Descriptor instead.
 func (*GetMetricsRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{47}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{48}
 }
 
 // GetMetricsResponse has all metrics.
@@ -3917,7 +4010,7 @@ type GetMetricsResponse struct {
 
 func (x *GetMetricsResponse) Reset() {
 	*x = GetMetricsResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[48]
+	mi := &file_shoal_v1_control_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3929,7 +4022,7 @@ func (x *GetMetricsResponse) String() string {
 func (*GetMetricsResponse) ProtoMessage() {}
 
 func (x *GetMetricsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[48]
+	mi := &file_shoal_v1_control_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3942,7 +4035,7 @@ func (x *GetMetricsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetMetricsResponse.ProtoReflect.Descriptor instead.
 func (*GetMetricsResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{48}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *GetMetricsResponse) GetText() []byte {
@@ -3961,7 +4054,7 @@ type ListServicesRequest struct {
 
 func (x *ListServicesRequest) Reset() {
 	*x = ListServicesRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[49]
+	mi := &file_shoal_v1_control_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3973,7 +4066,7 @@ func (x *ListServicesRequest) String() string {
 func (*ListServicesRequest) ProtoMessage() {}
 
 func (x *ListServicesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[49]
+	mi := &file_shoal_v1_control_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3986,7 +4079,7 @@ func (x *ListServicesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListServicesRequest.ProtoReflect.Descriptor instead.
 func (*ListServicesRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{49}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{50}
 }
 
 // ListServicesResponse answers ListServices.
@@ -4000,7 +4093,7 @@ type ListServicesResponse struct {
 
 func (x *ListServicesResponse) Reset() {
 	*x = ListServicesResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[50]
+	mi := &file_shoal_v1_control_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4012,7 +4105,7 @@ func (x *ListServicesResponse) String() string {
 func (*ListServicesResponse) ProtoMessage() {}
 
 func (x *ListServicesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[50]
+	mi := &file_shoal_v1_control_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4025,7 +4118,7 @@ func (x *ListServicesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListServicesResponse.ProtoReflect.Descriptor instead.
 func (*ListServicesResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{50}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *ListServicesResponse) GetServices() []*ServiceRow {
@@ -4052,7 +4145,7 @@ type ListReplicasRequest struct {
 
 func (x *ListReplicasRequest) Reset() {
 	*x = ListReplicasRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[51]
+	mi := &file_shoal_v1_control_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4064,7 +4157,7 @@ func (x *ListReplicasRequest) String() string {
 func (*ListReplicasRequest) ProtoMessage() {}
 
 func (x *ListReplicasRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[51]
+	mi := &file_shoal_v1_control_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4077,7 +4170,7 @@ func (x *ListReplicasRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListReplicasRequest.ProtoReflect.Descriptor instead.
 func (*ListReplicasRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{51}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *ListReplicasRequest) GetServices() []string {
@@ -4098,7 +4191,7 @@ type ListReplicasResponse struct {
 
 func (x *ListReplicasResponse) Reset() {
 	*x = ListReplicasResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[52]
+	mi := &file_shoal_v1_control_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4110,7 +4203,7 @@ func (x *ListReplicasResponse) String() string {
 func (*ListReplicasResponse) ProtoMessage() {}
 
 func (x *ListReplicasResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[52]
+	mi := &file_shoal_v1_control_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4123,7 +4216,7 @@ func (x *ListReplicasResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListReplicasResponse.ProtoReflect.Descriptor instead.
 func (*ListReplicasResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{52}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *ListReplicasResponse) GetReplicas() []*ReplicaRow {
@@ -4151,7 +4244,7 @@ type InspectServiceRequest struct {
 
 func (x *InspectServiceRequest) Reset() {
 	*x = InspectServiceRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[53]
+	mi := &file_shoal_v1_control_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4163,7 +4256,7 @@ func (x *InspectServiceRequest) String() string {
 func (*InspectServiceRequest) ProtoMessage() {}
 
 func (x *InspectServiceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[53]
+	mi := &file_shoal_v1_control_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4176,7 +4269,7 @@ func (x *InspectServiceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InspectServiceRequest.ProtoReflect.Descriptor instead.
 func (*InspectServiceRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{53}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *InspectServiceRequest) GetService() string {
@@ -4209,7 +4302,7 @@ type InspectServiceResponse struct {
 
 func (x *InspectServiceResponse) Reset() {
 	*x = InspectServiceResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[54]
+	mi := &file_shoal_v1_control_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4221,7 +4314,7 @@ func (x *InspectServiceResponse) String() string {
 func (*InspectServiceResponse) ProtoMessage() {}
 
 func (x *InspectServiceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[54]
+	mi := &file_shoal_v1_control_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4234,7 +4327,7 @@ func (x *InspectServiceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InspectServiceResponse.ProtoReflect.Descriptor instead.
 func (*InspectServiceResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{54}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *InspectServiceResponse) GetService() *ServiceRow {
@@ -4298,7 +4391,7 @@ type WishConflict struct {
 
 func (x *WishConflict) Reset() {
 	*x = WishConflict{}
-	mi := &file_shoal_v1_control_proto_msgTypes[55]
+	mi := &file_shoal_v1_control_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4310,7 +4403,7 @@ func (x *WishConflict) String() string {
 func (*WishConflict) ProtoMessage() {}
 
 func (x *WishConflict) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[55]
+	mi := &file_shoal_v1_control_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4323,7 +4416,7 @@ func (x *WishConflict) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WishConflict.ProtoReflect.Descriptor instead.
 func (*WishConflict) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{55}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *WishConflict) GetLoser() *RevisionID {
@@ -4362,7 +4455,7 @@ type Verdict struct {
 
 func (x *Verdict) Reset() {
 	*x = Verdict{}
-	mi := &file_shoal_v1_control_proto_msgTypes[56]
+	mi := &file_shoal_v1_control_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4374,7 +4467,7 @@ func (x *Verdict) String() string {
 func (*Verdict) ProtoMessage() {}
 
 func (x *Verdict) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[56]
+	mi := &file_shoal_v1_control_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4387,7 +4480,7 @@ func (x *Verdict) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Verdict.ProtoReflect.Descriptor instead.
 func (*Verdict) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{56}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *Verdict) GetSlot() int32 {
@@ -4442,7 +4535,7 @@ type ListPeersRequest struct {
 
 func (x *ListPeersRequest) Reset() {
 	*x = ListPeersRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[57]
+	mi := &file_shoal_v1_control_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4454,7 +4547,7 @@ func (x *ListPeersRequest) String() string {
 func (*ListPeersRequest) ProtoMessage() {}
 
 func (x *ListPeersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[57]
+	mi := &file_shoal_v1_control_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4467,7 +4560,7 @@ func (x *ListPeersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPeersRequest.ProtoReflect.Descriptor instead.
 func (*ListPeersRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{57}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *ListPeersRequest) GetIncludeRemoved() bool {
@@ -4488,7 +4581,7 @@ type ListPeersResponse struct {
 
 func (x *ListPeersResponse) Reset() {
 	*x = ListPeersResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[58]
+	mi := &file_shoal_v1_control_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4500,7 +4593,7 @@ func (x *ListPeersResponse) String() string {
 func (*ListPeersResponse) ProtoMessage() {}
 
 func (x *ListPeersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[58]
+	mi := &file_shoal_v1_control_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4513,7 +4606,7 @@ func (x *ListPeersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPeersResponse.ProtoReflect.Descriptor instead.
 func (*ListPeersResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{58}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *ListPeersResponse) GetPeers() []*PeerRow {
@@ -4540,7 +4633,7 @@ type InspectPeerRequest struct {
 
 func (x *InspectPeerRequest) Reset() {
 	*x = InspectPeerRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[59]
+	mi := &file_shoal_v1_control_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4552,7 +4645,7 @@ func (x *InspectPeerRequest) String() string {
 func (*InspectPeerRequest) ProtoMessage() {}
 
 func (x *InspectPeerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[59]
+	mi := &file_shoal_v1_control_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4565,7 +4658,7 @@ func (x *InspectPeerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InspectPeerRequest.ProtoReflect.Descriptor instead.
 func (*InspectPeerRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{59}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *InspectPeerRequest) GetPeer() string {
@@ -4591,7 +4684,7 @@ type InspectPeerResponse struct {
 
 func (x *InspectPeerResponse) Reset() {
 	*x = InspectPeerResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[60]
+	mi := &file_shoal_v1_control_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4603,7 +4696,7 @@ func (x *InspectPeerResponse) String() string {
 func (*InspectPeerResponse) ProtoMessage() {}
 
 func (x *InspectPeerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[60]
+	mi := &file_shoal_v1_control_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4616,7 +4709,7 @@ func (x *InspectPeerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InspectPeerResponse.ProtoReflect.Descriptor instead.
 func (*InspectPeerResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{60}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *InspectPeerResponse) GetPeer() *PeerRow {
@@ -4679,7 +4772,7 @@ type PeerMark struct {
 
 func (x *PeerMark) Reset() {
 	*x = PeerMark{}
-	mi := &file_shoal_v1_control_proto_msgTypes[61]
+	mi := &file_shoal_v1_control_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4691,7 +4784,7 @@ func (x *PeerMark) String() string {
 func (*PeerMark) ProtoMessage() {}
 
 func (x *PeerMark) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[61]
+	mi := &file_shoal_v1_control_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4704,7 +4797,7 @@ func (x *PeerMark) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PeerMark.ProtoReflect.Descriptor instead.
 func (*PeerMark) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{61}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *PeerMark) GetDrain() bool {
@@ -4735,7 +4828,7 @@ type PeerEdit struct {
 
 func (x *PeerEdit) Reset() {
 	*x = PeerEdit{}
-	mi := &file_shoal_v1_control_proto_msgTypes[62]
+	mi := &file_shoal_v1_control_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4747,7 +4840,7 @@ func (x *PeerEdit) String() string {
 func (*PeerEdit) ProtoMessage() {}
 
 func (x *PeerEdit) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[62]
+	mi := &file_shoal_v1_control_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4760,7 +4853,7 @@ func (x *PeerEdit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PeerEdit.ProtoReflect.Descriptor instead.
 func (*PeerEdit) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{62}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *PeerEdit) GetLabel() string {
@@ -4808,7 +4901,7 @@ type WatchRequest struct {
 
 func (x *WatchRequest) Reset() {
 	*x = WatchRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[63]
+	mi := &file_shoal_v1_control_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4820,7 +4913,7 @@ func (x *WatchRequest) String() string {
 func (*WatchRequest) ProtoMessage() {}
 
 func (x *WatchRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[63]
+	mi := &file_shoal_v1_control_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4833,7 +4926,7 @@ func (x *WatchRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchRequest.ProtoReflect.Descriptor instead.
 func (*WatchRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{63}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *WatchRequest) GetServices() []string {
@@ -4854,7 +4947,7 @@ type WatchResponse struct {
 
 func (x *WatchResponse) Reset() {
 	*x = WatchResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[64]
+	mi := &file_shoal_v1_control_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4866,7 +4959,7 @@ func (x *WatchResponse) String() string {
 func (*WatchResponse) ProtoMessage() {}
 
 func (x *WatchResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[64]
+	mi := &file_shoal_v1_control_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4879,7 +4972,7 @@ func (x *WatchResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchResponse.ProtoReflect.Descriptor instead.
 func (*WatchResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{64}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *WatchResponse) GetServices() []*ServiceProgress {
@@ -4914,7 +5007,7 @@ type ServiceProgress struct {
 
 func (x *ServiceProgress) Reset() {
 	*x = ServiceProgress{}
-	mi := &file_shoal_v1_control_proto_msgTypes[65]
+	mi := &file_shoal_v1_control_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4926,7 +5019,7 @@ func (x *ServiceProgress) String() string {
 func (*ServiceProgress) ProtoMessage() {}
 
 func (x *ServiceProgress) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[65]
+	mi := &file_shoal_v1_control_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4939,7 +5032,7 @@ func (x *ServiceProgress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ServiceProgress.ProtoReflect.Descriptor instead.
 func (*ServiceProgress) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{65}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *ServiceProgress) GetService() *ServiceRow {
@@ -5007,7 +5100,7 @@ type StreamLogsRequest struct {
 
 func (x *StreamLogsRequest) Reset() {
 	*x = StreamLogsRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[66]
+	mi := &file_shoal_v1_control_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5019,7 +5112,7 @@ func (x *StreamLogsRequest) String() string {
 func (*StreamLogsRequest) ProtoMessage() {}
 
 func (x *StreamLogsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[66]
+	mi := &file_shoal_v1_control_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5032,7 +5125,7 @@ func (x *StreamLogsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamLogsRequest.ProtoReflect.Descriptor instead.
 func (*StreamLogsRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{66}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *StreamLogsRequest) GetService() string {
@@ -5098,7 +5191,7 @@ type StreamLogsResponse struct {
 
 func (x *StreamLogsResponse) Reset() {
 	*x = StreamLogsResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[67]
+	mi := &file_shoal_v1_control_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5110,7 +5203,7 @@ func (x *StreamLogsResponse) String() string {
 func (*StreamLogsResponse) ProtoMessage() {}
 
 func (x *StreamLogsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[67]
+	mi := &file_shoal_v1_control_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5123,7 +5216,7 @@ func (x *StreamLogsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamLogsResponse.ProtoReflect.Descriptor instead.
 func (*StreamLogsResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{67}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *StreamLogsResponse) GetWhat() isStreamLogsResponse_What {
@@ -5184,7 +5277,7 @@ type LogRow struct {
 
 func (x *LogRow) Reset() {
 	*x = LogRow{}
-	mi := &file_shoal_v1_control_proto_msgTypes[68]
+	mi := &file_shoal_v1_control_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5196,7 +5289,7 @@ func (x *LogRow) String() string {
 func (*LogRow) ProtoMessage() {}
 
 func (x *LogRow) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[68]
+	mi := &file_shoal_v1_control_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5209,7 +5302,7 @@ func (x *LogRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogRow.ProtoReflect.Descriptor instead.
 func (*LogRow) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{68}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *LogRow) GetPeer() string {
@@ -5280,7 +5373,7 @@ type LostHolder struct {
 
 func (x *LostHolder) Reset() {
 	*x = LostHolder{}
-	mi := &file_shoal_v1_control_proto_msgTypes[69]
+	mi := &file_shoal_v1_control_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5292,7 +5385,7 @@ func (x *LostHolder) String() string {
 func (*LostHolder) ProtoMessage() {}
 
 func (x *LostHolder) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[69]
+	mi := &file_shoal_v1_control_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5305,7 +5398,7 @@ func (x *LostHolder) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LostHolder.ProtoReflect.Descriptor instead.
 func (*LostHolder) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{69}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *LostHolder) GetPeer() string {
@@ -5341,7 +5434,7 @@ type StreamEventsRequest struct {
 
 func (x *StreamEventsRequest) Reset() {
 	*x = StreamEventsRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[70]
+	mi := &file_shoal_v1_control_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5353,7 +5446,7 @@ func (x *StreamEventsRequest) String() string {
 func (*StreamEventsRequest) ProtoMessage() {}
 
 func (x *StreamEventsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[70]
+	mi := &file_shoal_v1_control_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5366,7 +5459,7 @@ func (x *StreamEventsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamEventsRequest.ProtoReflect.Descriptor instead.
 func (*StreamEventsRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{70}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *StreamEventsRequest) GetFollow() bool {
@@ -5400,7 +5493,7 @@ type StreamEventsResponse struct {
 
 func (x *StreamEventsResponse) Reset() {
 	*x = StreamEventsResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[71]
+	mi := &file_shoal_v1_control_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5412,7 +5505,7 @@ func (x *StreamEventsResponse) String() string {
 func (*StreamEventsResponse) ProtoMessage() {}
 
 func (x *StreamEventsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[71]
+	mi := &file_shoal_v1_control_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5425,7 +5518,7 @@ func (x *StreamEventsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamEventsResponse.ProtoReflect.Descriptor instead.
 func (*StreamEventsResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{71}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *StreamEventsResponse) GetEvent() *EventRow {
@@ -5451,7 +5544,7 @@ type EventRow struct {
 
 func (x *EventRow) Reset() {
 	*x = EventRow{}
-	mi := &file_shoal_v1_control_proto_msgTypes[72]
+	mi := &file_shoal_v1_control_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5463,7 +5556,7 @@ func (x *EventRow) String() string {
 func (*EventRow) ProtoMessage() {}
 
 func (x *EventRow) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[72]
+	mi := &file_shoal_v1_control_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5476,7 +5569,7 @@ func (x *EventRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventRow.ProtoReflect.Descriptor instead.
 func (*EventRow) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{72}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *EventRow) GetTime() *timestamppb.Timestamp {
@@ -5537,7 +5630,7 @@ type GetStatusRequest struct {
 
 func (x *GetStatusRequest) Reset() {
 	*x = GetStatusRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[73]
+	mi := &file_shoal_v1_control_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5549,7 +5642,7 @@ func (x *GetStatusRequest) String() string {
 func (*GetStatusRequest) ProtoMessage() {}
 
 func (x *GetStatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[73]
+	mi := &file_shoal_v1_control_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5562,7 +5655,7 @@ func (x *GetStatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStatusRequest.ProtoReflect.Descriptor instead.
 func (*GetStatusRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{73}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{74}
 }
 
 // GetStatusResponse answers GetStatus.
@@ -5583,7 +5676,7 @@ type GetStatusResponse struct {
 
 func (x *GetStatusResponse) Reset() {
 	*x = GetStatusResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[74]
+	mi := &file_shoal_v1_control_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5595,7 +5688,7 @@ func (x *GetStatusResponse) String() string {
 func (*GetStatusResponse) ProtoMessage() {}
 
 func (x *GetStatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[74]
+	mi := &file_shoal_v1_control_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5608,7 +5701,7 @@ func (x *GetStatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStatusResponse.ProtoReflect.Descriptor instead.
 func (*GetStatusResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{74}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{75}
 }
 
 func (x *GetStatusResponse) GetSelf() string {
@@ -5688,7 +5781,7 @@ type StoreStatus struct {
 
 func (x *StoreStatus) Reset() {
 	*x = StoreStatus{}
-	mi := &file_shoal_v1_control_proto_msgTypes[75]
+	mi := &file_shoal_v1_control_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5700,7 +5793,7 @@ func (x *StoreStatus) String() string {
 func (*StoreStatus) ProtoMessage() {}
 
 func (x *StoreStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[75]
+	mi := &file_shoal_v1_control_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5713,7 +5806,7 @@ func (x *StoreStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StoreStatus.ProtoReflect.Descriptor instead.
 func (*StoreStatus) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{75}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{76}
 }
 
 func (x *StoreStatus) GetDigest() string {
@@ -5762,7 +5855,7 @@ type InitRequest struct {
 
 func (x *InitRequest) Reset() {
 	*x = InitRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[76]
+	mi := &file_shoal_v1_control_proto_msgTypes[77]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5774,7 +5867,7 @@ func (x *InitRequest) String() string {
 func (*InitRequest) ProtoMessage() {}
 
 func (x *InitRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[76]
+	mi := &file_shoal_v1_control_proto_msgTypes[77]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5787,7 +5880,7 @@ func (x *InitRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InitRequest.ProtoReflect.Descriptor instead.
 func (*InitRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{76}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{77}
 }
 
 func (x *InitRequest) GetName() string {
@@ -5816,7 +5909,7 @@ type InitResponse struct {
 
 func (x *InitResponse) Reset() {
 	*x = InitResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[77]
+	mi := &file_shoal_v1_control_proto_msgTypes[78]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5828,7 +5921,7 @@ func (x *InitResponse) String() string {
 func (*InitResponse) ProtoMessage() {}
 
 func (x *InitResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[77]
+	mi := &file_shoal_v1_control_proto_msgTypes[78]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5841,7 +5934,7 @@ func (x *InitResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InitResponse.ProtoReflect.Descriptor instead.
 func (*InitResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{77}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{78}
 }
 
 func (x *InitResponse) GetToken() string {
@@ -5878,7 +5971,7 @@ type JoinRequest struct {
 
 func (x *JoinRequest) Reset() {
 	*x = JoinRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[78]
+	mi := &file_shoal_v1_control_proto_msgTypes[79]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5890,7 +5983,7 @@ func (x *JoinRequest) String() string {
 func (*JoinRequest) ProtoMessage() {}
 
 func (x *JoinRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[78]
+	mi := &file_shoal_v1_control_proto_msgTypes[79]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5903,7 +5996,7 @@ func (x *JoinRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinRequest.ProtoReflect.Descriptor instead.
 func (*JoinRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{78}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{79}
 }
 
 func (x *JoinRequest) GetToken() string {
@@ -5945,7 +6038,7 @@ type JoinResponse struct {
 
 func (x *JoinResponse) Reset() {
 	*x = JoinResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[79]
+	mi := &file_shoal_v1_control_proto_msgTypes[80]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5957,7 +6050,7 @@ func (x *JoinResponse) String() string {
 func (*JoinResponse) ProtoMessage() {}
 
 func (x *JoinResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[79]
+	mi := &file_shoal_v1_control_proto_msgTypes[80]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5970,7 +6063,7 @@ func (x *JoinResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinResponse.ProtoReflect.Descriptor instead.
 func (*JoinResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{79}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{80}
 }
 
 func (x *JoinResponse) GetSelf() string {
@@ -5998,7 +6091,7 @@ type LeaveRequest struct {
 
 func (x *LeaveRequest) Reset() {
 	*x = LeaveRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[80]
+	mi := &file_shoal_v1_control_proto_msgTypes[81]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6010,7 +6103,7 @@ func (x *LeaveRequest) String() string {
 func (*LeaveRequest) ProtoMessage() {}
 
 func (x *LeaveRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[80]
+	mi := &file_shoal_v1_control_proto_msgTypes[81]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6023,7 +6116,7 @@ func (x *LeaveRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeaveRequest.ProtoReflect.Descriptor instead.
 func (*LeaveRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{80}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{81}
 }
 
 func (x *LeaveRequest) GetTimeoutSeconds() float64 {
@@ -6049,7 +6142,7 @@ type LeaveResponse struct {
 
 func (x *LeaveResponse) Reset() {
 	*x = LeaveResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[81]
+	mi := &file_shoal_v1_control_proto_msgTypes[82]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6061,7 +6154,7 @@ func (x *LeaveResponse) String() string {
 func (*LeaveResponse) ProtoMessage() {}
 
 func (x *LeaveResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[81]
+	mi := &file_shoal_v1_control_proto_msgTypes[82]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6074,7 +6167,7 @@ func (x *LeaveResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeaveResponse.ProtoReflect.Descriptor instead.
 func (*LeaveResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{81}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{82}
 }
 
 // CreateTokenRequest asks for an invite.
@@ -6089,7 +6182,7 @@ type CreateTokenRequest struct {
 
 func (x *CreateTokenRequest) Reset() {
 	*x = CreateTokenRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[82]
+	mi := &file_shoal_v1_control_proto_msgTypes[83]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6101,7 +6194,7 @@ func (x *CreateTokenRequest) String() string {
 func (*CreateTokenRequest) ProtoMessage() {}
 
 func (x *CreateTokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[82]
+	mi := &file_shoal_v1_control_proto_msgTypes[83]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6114,7 +6207,7 @@ func (x *CreateTokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTokenRequest.ProtoReflect.Descriptor instead.
 func (*CreateTokenRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{82}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{83}
 }
 
 func (x *CreateTokenRequest) GetTtlSeconds() float64 {
@@ -6148,7 +6241,7 @@ type CreateTokenResponse struct {
 
 func (x *CreateTokenResponse) Reset() {
 	*x = CreateTokenResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[83]
+	mi := &file_shoal_v1_control_proto_msgTypes[84]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6160,7 +6253,7 @@ func (x *CreateTokenResponse) String() string {
 func (*CreateTokenResponse) ProtoMessage() {}
 
 func (x *CreateTokenResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[83]
+	mi := &file_shoal_v1_control_proto_msgTypes[84]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6173,7 +6266,7 @@ func (x *CreateTokenResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTokenResponse.ProtoReflect.Descriptor instead.
 func (*CreateTokenResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{83}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{84}
 }
 
 func (x *CreateTokenResponse) GetToken() string {
@@ -6192,7 +6285,7 @@ type ListTokensRequest struct {
 
 func (x *ListTokensRequest) Reset() {
 	*x = ListTokensRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[84]
+	mi := &file_shoal_v1_control_proto_msgTypes[85]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6204,7 +6297,7 @@ func (x *ListTokensRequest) String() string {
 func (*ListTokensRequest) ProtoMessage() {}
 
 func (x *ListTokensRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[84]
+	mi := &file_shoal_v1_control_proto_msgTypes[85]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6217,7 +6310,7 @@ func (x *ListTokensRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTokensRequest.ProtoReflect.Descriptor instead.
 func (*ListTokensRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{84}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{85}
 }
 
 // ListTokensResponse answers ListTokens.
@@ -6231,7 +6324,7 @@ type ListTokensResponse struct {
 
 func (x *ListTokensResponse) Reset() {
 	*x = ListTokensResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[85]
+	mi := &file_shoal_v1_control_proto_msgTypes[86]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6243,7 +6336,7 @@ func (x *ListTokensResponse) String() string {
 func (*ListTokensResponse) ProtoMessage() {}
 
 func (x *ListTokensResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[85]
+	mi := &file_shoal_v1_control_proto_msgTypes[86]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6256,7 +6349,7 @@ func (x *ListTokensResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTokensResponse.ProtoReflect.Descriptor instead.
 func (*ListTokensResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{85}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{86}
 }
 
 func (x *ListTokensResponse) GetTokens() []*TokenRow {
@@ -6283,7 +6376,7 @@ type RevokeTokenRequest struct {
 
 func (x *RevokeTokenRequest) Reset() {
 	*x = RevokeTokenRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[86]
+	mi := &file_shoal_v1_control_proto_msgTypes[87]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6295,7 +6388,7 @@ func (x *RevokeTokenRequest) String() string {
 func (*RevokeTokenRequest) ProtoMessage() {}
 
 func (x *RevokeTokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[86]
+	mi := &file_shoal_v1_control_proto_msgTypes[87]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6308,7 +6401,7 @@ func (x *RevokeTokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeTokenRequest.ProtoReflect.Descriptor instead.
 func (*RevokeTokenRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{86}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{87}
 }
 
 func (x *RevokeTokenRequest) GetId() string {
@@ -6327,7 +6420,7 @@ type RevokeTokenResponse struct {
 
 func (x *RevokeTokenResponse) Reset() {
 	*x = RevokeTokenResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[87]
+	mi := &file_shoal_v1_control_proto_msgTypes[88]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6339,7 +6432,7 @@ func (x *RevokeTokenResponse) String() string {
 func (*RevokeTokenResponse) ProtoMessage() {}
 
 func (x *RevokeTokenResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[87]
+	mi := &file_shoal_v1_control_proto_msgTypes[88]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6352,7 +6445,7 @@ func (x *RevokeTokenResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeTokenResponse.ProtoReflect.Descriptor instead.
 func (*RevokeTokenResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{87}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{88}
 }
 
 // ImageRow is one name of an image in a listing.
@@ -6376,7 +6469,7 @@ type ImageRow struct {
 
 func (x *ImageRow) Reset() {
 	*x = ImageRow{}
-	mi := &file_shoal_v1_control_proto_msgTypes[88]
+	mi := &file_shoal_v1_control_proto_msgTypes[89]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6388,7 +6481,7 @@ func (x *ImageRow) String() string {
 func (*ImageRow) ProtoMessage() {}
 
 func (x *ImageRow) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[88]
+	mi := &file_shoal_v1_control_proto_msgTypes[89]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6401,7 +6494,7 @@ func (x *ImageRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImageRow.ProtoReflect.Descriptor instead.
 func (*ImageRow) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{88}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{89}
 }
 
 func (x *ImageRow) GetName() string {
@@ -6504,7 +6597,7 @@ type ImageBlob struct {
 
 func (x *ImageBlob) Reset() {
 	*x = ImageBlob{}
-	mi := &file_shoal_v1_control_proto_msgTypes[89]
+	mi := &file_shoal_v1_control_proto_msgTypes[90]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6516,7 +6609,7 @@ func (x *ImageBlob) String() string {
 func (*ImageBlob) ProtoMessage() {}
 
 func (x *ImageBlob) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[89]
+	mi := &file_shoal_v1_control_proto_msgTypes[90]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6529,7 +6622,7 @@ func (x *ImageBlob) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImageBlob.ProtoReflect.Descriptor instead.
 func (*ImageBlob) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{89}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{90}
 }
 
 func (x *ImageBlob) GetDigest() string {
@@ -6596,7 +6689,7 @@ type MoveProgress struct {
 
 func (x *MoveProgress) Reset() {
 	*x = MoveProgress{}
-	mi := &file_shoal_v1_control_proto_msgTypes[90]
+	mi := &file_shoal_v1_control_proto_msgTypes[91]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6608,7 +6701,7 @@ func (x *MoveProgress) String() string {
 func (*MoveProgress) ProtoMessage() {}
 
 func (x *MoveProgress) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[90]
+	mi := &file_shoal_v1_control_proto_msgTypes[91]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6621,7 +6714,7 @@ func (x *MoveProgress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MoveProgress.ProtoReflect.Descriptor instead.
 func (*MoveProgress) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{90}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{91}
 }
 
 func (x *MoveProgress) GetWhat() string {
@@ -6676,7 +6769,7 @@ type MovedImages struct {
 
 func (x *MovedImages) Reset() {
 	*x = MovedImages{}
-	mi := &file_shoal_v1_control_proto_msgTypes[91]
+	mi := &file_shoal_v1_control_proto_msgTypes[92]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6688,7 +6781,7 @@ func (x *MovedImages) String() string {
 func (*MovedImages) ProtoMessage() {}
 
 func (x *MovedImages) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[91]
+	mi := &file_shoal_v1_control_proto_msgTypes[92]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6701,7 +6794,7 @@ func (x *MovedImages) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MovedImages.ProtoReflect.Descriptor instead.
 func (*MovedImages) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{91}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{92}
 }
 
 func (x *MovedImages) GetImages() []*ImageRow {
@@ -6720,7 +6813,7 @@ type ListImagesRequest struct {
 
 func (x *ListImagesRequest) Reset() {
 	*x = ListImagesRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[92]
+	mi := &file_shoal_v1_control_proto_msgTypes[93]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6732,7 +6825,7 @@ func (x *ListImagesRequest) String() string {
 func (*ListImagesRequest) ProtoMessage() {}
 
 func (x *ListImagesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[92]
+	mi := &file_shoal_v1_control_proto_msgTypes[93]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6745,7 +6838,7 @@ func (x *ListImagesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListImagesRequest.ProtoReflect.Descriptor instead.
 func (*ListImagesRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{92}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{93}
 }
 
 // ListImagesResponse answers ListImages.
@@ -6759,7 +6852,7 @@ type ListImagesResponse struct {
 
 func (x *ListImagesResponse) Reset() {
 	*x = ListImagesResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[93]
+	mi := &file_shoal_v1_control_proto_msgTypes[94]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6771,7 +6864,7 @@ func (x *ListImagesResponse) String() string {
 func (*ListImagesResponse) ProtoMessage() {}
 
 func (x *ListImagesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[93]
+	mi := &file_shoal_v1_control_proto_msgTypes[94]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6784,7 +6877,7 @@ func (x *ListImagesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListImagesResponse.ProtoReflect.Descriptor instead.
 func (*ListImagesResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{93}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{94}
 }
 
 func (x *ListImagesResponse) GetImages() []*ImageRow {
@@ -6811,7 +6904,7 @@ type InspectImageRequest struct {
 
 func (x *InspectImageRequest) Reset() {
 	*x = InspectImageRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[94]
+	mi := &file_shoal_v1_control_proto_msgTypes[95]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6823,7 +6916,7 @@ func (x *InspectImageRequest) String() string {
 func (*InspectImageRequest) ProtoMessage() {}
 
 func (x *InspectImageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[94]
+	mi := &file_shoal_v1_control_proto_msgTypes[95]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6836,7 +6929,7 @@ func (x *InspectImageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InspectImageRequest.ProtoReflect.Descriptor instead.
 func (*InspectImageRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{94}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{95}
 }
 
 func (x *InspectImageRequest) GetRef() string {
@@ -6860,7 +6953,7 @@ type InspectImageResponse struct {
 
 func (x *InspectImageResponse) Reset() {
 	*x = InspectImageResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[95]
+	mi := &file_shoal_v1_control_proto_msgTypes[96]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6872,7 +6965,7 @@ func (x *InspectImageResponse) String() string {
 func (*InspectImageResponse) ProtoMessage() {}
 
 func (x *InspectImageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[95]
+	mi := &file_shoal_v1_control_proto_msgTypes[96]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6885,7 +6978,7 @@ func (x *InspectImageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InspectImageResponse.ProtoReflect.Descriptor instead.
 func (*InspectImageResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{95}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{96}
 }
 
 func (x *InspectImageResponse) GetImage() *ImageRow {
@@ -6940,7 +7033,7 @@ type ChangeImageRequest struct {
 
 func (x *ChangeImageRequest) Reset() {
 	*x = ChangeImageRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[96]
+	mi := &file_shoal_v1_control_proto_msgTypes[97]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6952,7 +7045,7 @@ func (x *ChangeImageRequest) String() string {
 func (*ChangeImageRequest) ProtoMessage() {}
 
 func (x *ChangeImageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[96]
+	mi := &file_shoal_v1_control_proto_msgTypes[97]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6965,7 +7058,7 @@ func (x *ChangeImageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChangeImageRequest.ProtoReflect.Descriptor instead.
 func (*ChangeImageRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{96}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{97}
 }
 
 func (x *ChangeImageRequest) GetName() string {
@@ -7056,7 +7149,7 @@ type ChangeImageResponse struct {
 
 func (x *ChangeImageResponse) Reset() {
 	*x = ChangeImageResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[97]
+	mi := &file_shoal_v1_control_proto_msgTypes[98]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7068,7 +7161,7 @@ func (x *ChangeImageResponse) String() string {
 func (*ChangeImageResponse) ProtoMessage() {}
 
 func (x *ChangeImageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[97]
+	mi := &file_shoal_v1_control_proto_msgTypes[98]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7081,7 +7174,7 @@ func (x *ChangeImageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChangeImageResponse.ProtoReflect.Descriptor instead.
 func (*ChangeImageResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{97}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{98}
 }
 
 func (x *ChangeImageResponse) GetImage() *ImageRow {
@@ -7103,7 +7196,7 @@ type CollectImagesRequest struct {
 
 func (x *CollectImagesRequest) Reset() {
 	*x = CollectImagesRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[98]
+	mi := &file_shoal_v1_control_proto_msgTypes[99]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7115,7 +7208,7 @@ func (x *CollectImagesRequest) String() string {
 func (*CollectImagesRequest) ProtoMessage() {}
 
 func (x *CollectImagesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[98]
+	mi := &file_shoal_v1_control_proto_msgTypes[99]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7128,7 +7221,7 @@ func (x *CollectImagesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CollectImagesRequest.ProtoReflect.Descriptor instead.
 func (*CollectImagesRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{98}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{99}
 }
 
 func (x *CollectImagesRequest) GetAll() bool {
@@ -7165,7 +7258,7 @@ type CollectImagesResponse struct {
 
 func (x *CollectImagesResponse) Reset() {
 	*x = CollectImagesResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[99]
+	mi := &file_shoal_v1_control_proto_msgTypes[100]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7177,7 +7270,7 @@ func (x *CollectImagesResponse) String() string {
 func (*CollectImagesResponse) ProtoMessage() {}
 
 func (x *CollectImagesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[99]
+	mi := &file_shoal_v1_control_proto_msgTypes[100]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7190,7 +7283,7 @@ func (x *CollectImagesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CollectImagesResponse.ProtoReflect.Descriptor instead.
 func (*CollectImagesResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{99}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{100}
 }
 
 func (x *CollectImagesResponse) GetBlobs() int32 {
@@ -7233,7 +7326,7 @@ type ImagePolicy struct {
 
 func (x *ImagePolicy) Reset() {
 	*x = ImagePolicy{}
-	mi := &file_shoal_v1_control_proto_msgTypes[100]
+	mi := &file_shoal_v1_control_proto_msgTypes[101]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7245,7 +7338,7 @@ func (x *ImagePolicy) String() string {
 func (*ImagePolicy) ProtoMessage() {}
 
 func (x *ImagePolicy) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[100]
+	mi := &file_shoal_v1_control_proto_msgTypes[101]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7258,7 +7351,7 @@ func (x *ImagePolicy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImagePolicy.ProtoReflect.Descriptor instead.
 func (*ImagePolicy) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{100}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{101}
 }
 
 func (x *ImagePolicy) GetUpstream() string {
@@ -7291,7 +7384,7 @@ type GetImagePolicyRequest struct {
 
 func (x *GetImagePolicyRequest) Reset() {
 	*x = GetImagePolicyRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[101]
+	mi := &file_shoal_v1_control_proto_msgTypes[102]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7303,7 +7396,7 @@ func (x *GetImagePolicyRequest) String() string {
 func (*GetImagePolicyRequest) ProtoMessage() {}
 
 func (x *GetImagePolicyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[101]
+	mi := &file_shoal_v1_control_proto_msgTypes[102]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7316,7 +7409,7 @@ func (x *GetImagePolicyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetImagePolicyRequest.ProtoReflect.Descriptor instead.
 func (*GetImagePolicyRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{101}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{102}
 }
 
 // GetImagePolicyResponse answers GetImagePolicy.
@@ -7330,7 +7423,7 @@ type GetImagePolicyResponse struct {
 
 func (x *GetImagePolicyResponse) Reset() {
 	*x = GetImagePolicyResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[102]
+	mi := &file_shoal_v1_control_proto_msgTypes[103]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7342,7 +7435,7 @@ func (x *GetImagePolicyResponse) String() string {
 func (*GetImagePolicyResponse) ProtoMessage() {}
 
 func (x *GetImagePolicyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[102]
+	mi := &file_shoal_v1_control_proto_msgTypes[103]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7355,7 +7448,7 @@ func (x *GetImagePolicyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetImagePolicyResponse.ProtoReflect.Descriptor instead.
 func (*GetImagePolicyResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{102}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{103}
 }
 
 func (x *GetImagePolicyResponse) GetPolicy() *ImagePolicy {
@@ -7382,7 +7475,7 @@ type SetImagePolicyRequest struct {
 
 func (x *SetImagePolicyRequest) Reset() {
 	*x = SetImagePolicyRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[103]
+	mi := &file_shoal_v1_control_proto_msgTypes[104]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7394,7 +7487,7 @@ func (x *SetImagePolicyRequest) String() string {
 func (*SetImagePolicyRequest) ProtoMessage() {}
 
 func (x *SetImagePolicyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[103]
+	mi := &file_shoal_v1_control_proto_msgTypes[104]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7407,7 +7500,7 @@ func (x *SetImagePolicyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetImagePolicyRequest.ProtoReflect.Descriptor instead.
 func (*SetImagePolicyRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{103}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{104}
 }
 
 func (x *SetImagePolicyRequest) GetUpstream() string {
@@ -7427,7 +7520,7 @@ type SetImagePolicyResponse struct {
 
 func (x *SetImagePolicyResponse) Reset() {
 	*x = SetImagePolicyResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[104]
+	mi := &file_shoal_v1_control_proto_msgTypes[105]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7439,7 +7532,7 @@ func (x *SetImagePolicyResponse) String() string {
 func (*SetImagePolicyResponse) ProtoMessage() {}
 
 func (x *SetImagePolicyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[104]
+	mi := &file_shoal_v1_control_proto_msgTypes[105]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7452,7 +7545,7 @@ func (x *SetImagePolicyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetImagePolicyResponse.ProtoReflect.Descriptor instead.
 func (*SetImagePolicyResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{104}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{105}
 }
 
 func (x *SetImagePolicyResponse) GetPolicy() *ImagePolicy {
@@ -7471,7 +7564,7 @@ type GetRegistryLoginRequest struct {
 
 func (x *GetRegistryLoginRequest) Reset() {
 	*x = GetRegistryLoginRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[105]
+	mi := &file_shoal_v1_control_proto_msgTypes[106]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7483,7 +7576,7 @@ func (x *GetRegistryLoginRequest) String() string {
 func (*GetRegistryLoginRequest) ProtoMessage() {}
 
 func (x *GetRegistryLoginRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[105]
+	mi := &file_shoal_v1_control_proto_msgTypes[106]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7496,7 +7589,7 @@ func (x *GetRegistryLoginRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetRegistryLoginRequest.ProtoReflect.Descriptor instead.
 func (*GetRegistryLoginRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{105}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{106}
 }
 
 // GetRegistryLoginResponse answers GetRegistryLogin.
@@ -7511,7 +7604,7 @@ type GetRegistryLoginResponse struct {
 
 func (x *GetRegistryLoginResponse) Reset() {
 	*x = GetRegistryLoginResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[106]
+	mi := &file_shoal_v1_control_proto_msgTypes[107]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7523,7 +7616,7 @@ func (x *GetRegistryLoginResponse) String() string {
 func (*GetRegistryLoginResponse) ProtoMessage() {}
 
 func (x *GetRegistryLoginResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[106]
+	mi := &file_shoal_v1_control_proto_msgTypes[107]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7536,7 +7629,7 @@ func (x *GetRegistryLoginResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetRegistryLoginResponse.ProtoReflect.Descriptor instead.
 func (*GetRegistryLoginResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{106}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{107}
 }
 
 func (x *GetRegistryLoginResponse) GetAddress() string {
@@ -7571,7 +7664,7 @@ type PushImageRequest struct {
 
 func (x *PushImageRequest) Reset() {
 	*x = PushImageRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[107]
+	mi := &file_shoal_v1_control_proto_msgTypes[108]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7583,7 +7676,7 @@ func (x *PushImageRequest) String() string {
 func (*PushImageRequest) ProtoMessage() {}
 
 func (x *PushImageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[107]
+	mi := &file_shoal_v1_control_proto_msgTypes[108]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7596,7 +7689,7 @@ func (x *PushImageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PushImageRequest.ProtoReflect.Descriptor instead.
 func (*PushImageRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{107}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{108}
 }
 
 func (x *PushImageRequest) GetRef() string {
@@ -7627,7 +7720,7 @@ type PushImageResponse struct {
 
 func (x *PushImageResponse) Reset() {
 	*x = PushImageResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[108]
+	mi := &file_shoal_v1_control_proto_msgTypes[109]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7639,7 +7732,7 @@ func (x *PushImageResponse) String() string {
 func (*PushImageResponse) ProtoMessage() {}
 
 func (x *PushImageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[108]
+	mi := &file_shoal_v1_control_proto_msgTypes[109]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7652,7 +7745,7 @@ func (x *PushImageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PushImageResponse.ProtoReflect.Descriptor instead.
 func (*PushImageResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{108}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{109}
 }
 
 func (x *PushImageResponse) GetWhat() isPushImageResponse_What {
@@ -7706,7 +7799,7 @@ type PullImageRequest struct {
 
 func (x *PullImageRequest) Reset() {
 	*x = PullImageRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[109]
+	mi := &file_shoal_v1_control_proto_msgTypes[110]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7718,7 +7811,7 @@ func (x *PullImageRequest) String() string {
 func (*PullImageRequest) ProtoMessage() {}
 
 func (x *PullImageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[109]
+	mi := &file_shoal_v1_control_proto_msgTypes[110]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7731,7 +7824,7 @@ func (x *PullImageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PullImageRequest.ProtoReflect.Descriptor instead.
 func (*PullImageRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{109}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{110}
 }
 
 func (x *PullImageRequest) GetRef() string {
@@ -7755,7 +7848,7 @@ type PullImageResponse struct {
 
 func (x *PullImageResponse) Reset() {
 	*x = PullImageResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[110]
+	mi := &file_shoal_v1_control_proto_msgTypes[111]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7767,7 +7860,7 @@ func (x *PullImageResponse) String() string {
 func (*PullImageResponse) ProtoMessage() {}
 
 func (x *PullImageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[110]
+	mi := &file_shoal_v1_control_proto_msgTypes[111]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7780,7 +7873,7 @@ func (x *PullImageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PullImageResponse.ProtoReflect.Descriptor instead.
 func (*PullImageResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{110}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{111}
 }
 
 func (x *PullImageResponse) GetWhat() isPullImageResponse_What {
@@ -7840,7 +7933,7 @@ type ImportImageRequest struct {
 
 func (x *ImportImageRequest) Reset() {
 	*x = ImportImageRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[111]
+	mi := &file_shoal_v1_control_proto_msgTypes[112]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7852,7 +7945,7 @@ func (x *ImportImageRequest) String() string {
 func (*ImportImageRequest) ProtoMessage() {}
 
 func (x *ImportImageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[111]
+	mi := &file_shoal_v1_control_proto_msgTypes[112]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7865,7 +7958,7 @@ func (x *ImportImageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImportImageRequest.ProtoReflect.Descriptor instead.
 func (*ImportImageRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{111}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{112}
 }
 
 func (x *ImportImageRequest) GetWhat() isImportImageRequest_What {
@@ -7934,7 +8027,7 @@ type ImportStart struct {
 
 func (x *ImportStart) Reset() {
 	*x = ImportStart{}
-	mi := &file_shoal_v1_control_proto_msgTypes[112]
+	mi := &file_shoal_v1_control_proto_msgTypes[113]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7946,7 +8039,7 @@ func (x *ImportStart) String() string {
 func (*ImportStart) ProtoMessage() {}
 
 func (x *ImportStart) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[112]
+	mi := &file_shoal_v1_control_proto_msgTypes[113]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7959,7 +8052,7 @@ func (x *ImportStart) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImportStart.ProtoReflect.Descriptor instead.
 func (*ImportStart) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{112}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{113}
 }
 
 func (x *ImportStart) GetAs() string {
@@ -7983,7 +8076,7 @@ type ImportImageResponse struct {
 
 func (x *ImportImageResponse) Reset() {
 	*x = ImportImageResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[113]
+	mi := &file_shoal_v1_control_proto_msgTypes[114]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7995,7 +8088,7 @@ func (x *ImportImageResponse) String() string {
 func (*ImportImageResponse) ProtoMessage() {}
 
 func (x *ImportImageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[113]
+	mi := &file_shoal_v1_control_proto_msgTypes[114]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8008,7 +8101,7 @@ func (x *ImportImageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImportImageResponse.ProtoReflect.Descriptor instead.
 func (*ImportImageResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{113}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{114}
 }
 
 func (x *ImportImageResponse) GetWhat() isImportImageResponse_What {
@@ -8064,7 +8157,7 @@ type ExportImageRequest struct {
 
 func (x *ExportImageRequest) Reset() {
 	*x = ExportImageRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[114]
+	mi := &file_shoal_v1_control_proto_msgTypes[115]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8076,7 +8169,7 @@ func (x *ExportImageRequest) String() string {
 func (*ExportImageRequest) ProtoMessage() {}
 
 func (x *ExportImageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[114]
+	mi := &file_shoal_v1_control_proto_msgTypes[115]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8089,7 +8182,7 @@ func (x *ExportImageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExportImageRequest.ProtoReflect.Descriptor instead.
 func (*ExportImageRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{114}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{115}
 }
 
 func (x *ExportImageRequest) GetRef() string {
@@ -8128,7 +8221,7 @@ type ExportImageResponse struct {
 
 func (x *ExportImageResponse) Reset() {
 	*x = ExportImageResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[115]
+	mi := &file_shoal_v1_control_proto_msgTypes[116]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8140,7 +8233,7 @@ func (x *ExportImageResponse) String() string {
 func (*ExportImageResponse) ProtoMessage() {}
 
 func (x *ExportImageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[115]
+	mi := &file_shoal_v1_control_proto_msgTypes[116]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8153,7 +8246,7 @@ func (x *ExportImageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExportImageResponse.ProtoReflect.Descriptor instead.
 func (*ExportImageResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{115}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{116}
 }
 
 func (x *ExportImageResponse) GetWhat() isExportImageResponse_What {
@@ -8234,7 +8327,7 @@ type PortRow struct {
 
 func (x *PortRow) Reset() {
 	*x = PortRow{}
-	mi := &file_shoal_v1_control_proto_msgTypes[116]
+	mi := &file_shoal_v1_control_proto_msgTypes[117]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8246,7 +8339,7 @@ func (x *PortRow) String() string {
 func (*PortRow) ProtoMessage() {}
 
 func (x *PortRow) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[116]
+	mi := &file_shoal_v1_control_proto_msgTypes[117]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8259,7 +8352,7 @@ func (x *PortRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PortRow.ProtoReflect.Descriptor instead.
 func (*PortRow) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{116}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{117}
 }
 
 func (x *PortRow) GetPort() uint32 {
@@ -8362,7 +8455,7 @@ type ListPortsRequest struct {
 
 func (x *ListPortsRequest) Reset() {
 	*x = ListPortsRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[117]
+	mi := &file_shoal_v1_control_proto_msgTypes[118]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8374,7 +8467,7 @@ func (x *ListPortsRequest) String() string {
 func (*ListPortsRequest) ProtoMessage() {}
 
 func (x *ListPortsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[117]
+	mi := &file_shoal_v1_control_proto_msgTypes[118]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8387,7 +8480,7 @@ func (x *ListPortsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPortsRequest.ProtoReflect.Descriptor instead.
 func (*ListPortsRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{117}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{118}
 }
 
 // ListPortsResponse answers ListPorts.
@@ -8401,7 +8494,7 @@ type ListPortsResponse struct {
 
 func (x *ListPortsResponse) Reset() {
 	*x = ListPortsResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[118]
+	mi := &file_shoal_v1_control_proto_msgTypes[119]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8413,7 +8506,7 @@ func (x *ListPortsResponse) String() string {
 func (*ListPortsResponse) ProtoMessage() {}
 
 func (x *ListPortsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[118]
+	mi := &file_shoal_v1_control_proto_msgTypes[119]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8426,7 +8519,7 @@ func (x *ListPortsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPortsResponse.ProtoReflect.Descriptor instead.
 func (*ListPortsResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{118}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{119}
 }
 
 func (x *ListPortsResponse) GetPorts() []*PortRow {
@@ -8462,7 +8555,7 @@ type ReachRow struct {
 
 func (x *ReachRow) Reset() {
 	*x = ReachRow{}
-	mi := &file_shoal_v1_control_proto_msgTypes[119]
+	mi := &file_shoal_v1_control_proto_msgTypes[120]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8474,7 +8567,7 @@ func (x *ReachRow) String() string {
 func (*ReachRow) ProtoMessage() {}
 
 func (x *ReachRow) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[119]
+	mi := &file_shoal_v1_control_proto_msgTypes[120]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8487,7 +8580,7 @@ func (x *ReachRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReachRow.ProtoReflect.Descriptor instead.
 func (*ReachRow) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{119}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{120}
 }
 
 func (x *ReachRow) GetReplica() string {
@@ -8570,7 +8663,7 @@ type ListReachRequest struct {
 
 func (x *ListReachRequest) Reset() {
 	*x = ListReachRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[120]
+	mi := &file_shoal_v1_control_proto_msgTypes[121]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8582,7 +8675,7 @@ func (x *ListReachRequest) String() string {
 func (*ListReachRequest) ProtoMessage() {}
 
 func (x *ListReachRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[120]
+	mi := &file_shoal_v1_control_proto_msgTypes[121]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8595,7 +8688,7 @@ func (x *ListReachRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListReachRequest.ProtoReflect.Descriptor instead.
 func (*ListReachRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{120}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{121}
 }
 
 func (x *ListReachRequest) GetService() string {
@@ -8616,7 +8709,7 @@ type ListReachResponse struct {
 
 func (x *ListReachResponse) Reset() {
 	*x = ListReachResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[121]
+	mi := &file_shoal_v1_control_proto_msgTypes[122]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8628,7 +8721,7 @@ func (x *ListReachResponse) String() string {
 func (*ListReachResponse) ProtoMessage() {}
 
 func (x *ListReachResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[121]
+	mi := &file_shoal_v1_control_proto_msgTypes[122]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8641,7 +8734,7 @@ func (x *ListReachResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListReachResponse.ProtoReflect.Descriptor instead.
 func (*ListReachResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{121}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{122}
 }
 
 func (x *ListReachResponse) GetReplicas() []*ReachRow {
@@ -8672,7 +8765,7 @@ type NetworkRow struct {
 
 func (x *NetworkRow) Reset() {
 	*x = NetworkRow{}
-	mi := &file_shoal_v1_control_proto_msgTypes[122]
+	mi := &file_shoal_v1_control_proto_msgTypes[123]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8684,7 +8777,7 @@ func (x *NetworkRow) String() string {
 func (*NetworkRow) ProtoMessage() {}
 
 func (x *NetworkRow) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[122]
+	mi := &file_shoal_v1_control_proto_msgTypes[123]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8697,7 +8790,7 @@ func (x *NetworkRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NetworkRow.ProtoReflect.Descriptor instead.
 func (*NetworkRow) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{122}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{123}
 }
 
 func (x *NetworkRow) GetName() string {
@@ -8744,7 +8837,7 @@ type NetworkService struct {
 
 func (x *NetworkService) Reset() {
 	*x = NetworkService{}
-	mi := &file_shoal_v1_control_proto_msgTypes[123]
+	mi := &file_shoal_v1_control_proto_msgTypes[124]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8756,7 +8849,7 @@ func (x *NetworkService) String() string {
 func (*NetworkService) ProtoMessage() {}
 
 func (x *NetworkService) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[123]
+	mi := &file_shoal_v1_control_proto_msgTypes[124]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8769,7 +8862,7 @@ func (x *NetworkService) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NetworkService.ProtoReflect.Descriptor instead.
 func (*NetworkService) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{123}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{124}
 }
 
 func (x *NetworkService) GetService() string {
@@ -8831,7 +8924,7 @@ type ListNetworksRequest struct {
 
 func (x *ListNetworksRequest) Reset() {
 	*x = ListNetworksRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[124]
+	mi := &file_shoal_v1_control_proto_msgTypes[125]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8843,7 +8936,7 @@ func (x *ListNetworksRequest) String() string {
 func (*ListNetworksRequest) ProtoMessage() {}
 
 func (x *ListNetworksRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[124]
+	mi := &file_shoal_v1_control_proto_msgTypes[125]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8856,7 +8949,7 @@ func (x *ListNetworksRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListNetworksRequest.ProtoReflect.Descriptor instead.
 func (*ListNetworksRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{124}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{125}
 }
 
 func (x *ListNetworksRequest) GetNetwork() string {
@@ -8877,7 +8970,7 @@ type ListNetworksResponse struct {
 
 func (x *ListNetworksResponse) Reset() {
 	*x = ListNetworksResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[125]
+	mi := &file_shoal_v1_control_proto_msgTypes[126]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8889,7 +8982,7 @@ func (x *ListNetworksResponse) String() string {
 func (*ListNetworksResponse) ProtoMessage() {}
 
 func (x *ListNetworksResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[125]
+	mi := &file_shoal_v1_control_proto_msgTypes[126]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8902,7 +8995,7 @@ func (x *ListNetworksResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListNetworksResponse.ProtoReflect.Descriptor instead.
 func (*ListNetworksResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{125}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{126}
 }
 
 func (x *ListNetworksResponse) GetNetworks() []*NetworkRow {
@@ -8934,7 +9027,7 @@ type ForwardRequest struct {
 
 func (x *ForwardRequest) Reset() {
 	*x = ForwardRequest{}
-	mi := &file_shoal_v1_control_proto_msgTypes[126]
+	mi := &file_shoal_v1_control_proto_msgTypes[127]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8946,7 +9039,7 @@ func (x *ForwardRequest) String() string {
 func (*ForwardRequest) ProtoMessage() {}
 
 func (x *ForwardRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[126]
+	mi := &file_shoal_v1_control_proto_msgTypes[127]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8959,7 +9052,7 @@ func (x *ForwardRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForwardRequest.ProtoReflect.Descriptor instead.
 func (*ForwardRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{126}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{127}
 }
 
 func (x *ForwardRequest) GetWhat() isForwardRequest_What {
@@ -9030,7 +9123,7 @@ type ForwardStart struct {
 
 func (x *ForwardStart) Reset() {
 	*x = ForwardStart{}
-	mi := &file_shoal_v1_control_proto_msgTypes[127]
+	mi := &file_shoal_v1_control_proto_msgTypes[128]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9042,7 +9135,7 @@ func (x *ForwardStart) String() string {
 func (*ForwardStart) ProtoMessage() {}
 
 func (x *ForwardStart) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[127]
+	mi := &file_shoal_v1_control_proto_msgTypes[128]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9055,7 +9148,7 @@ func (x *ForwardStart) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForwardStart.ProtoReflect.Descriptor instead.
 func (*ForwardStart) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{127}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{128}
 }
 
 func (x *ForwardStart) GetService() string {
@@ -9093,7 +9186,7 @@ type ForwardResponse struct {
 
 func (x *ForwardResponse) Reset() {
 	*x = ForwardResponse{}
-	mi := &file_shoal_v1_control_proto_msgTypes[128]
+	mi := &file_shoal_v1_control_proto_msgTypes[129]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9105,7 +9198,7 @@ func (x *ForwardResponse) String() string {
 func (*ForwardResponse) ProtoMessage() {}
 
 func (x *ForwardResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[128]
+	mi := &file_shoal_v1_control_proto_msgTypes[129]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9118,7 +9211,7 @@ func (x *ForwardResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForwardResponse.ProtoReflect.Descriptor instead.
 func (*ForwardResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{128}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{129}
 }
 
 func (x *ForwardResponse) GetWhat() isForwardResponse_What {
@@ -9176,7 +9269,7 @@ type AutoscaleRow_Metric struct {
 
 func (x *AutoscaleRow_Metric) Reset() {
 	*x = AutoscaleRow_Metric{}
-	mi := &file_shoal_v1_control_proto_msgTypes[130]
+	mi := &file_shoal_v1_control_proto_msgTypes[131]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9188,7 +9281,7 @@ func (x *AutoscaleRow_Metric) String() string {
 func (*AutoscaleRow_Metric) ProtoMessage() {}
 
 func (x *AutoscaleRow_Metric) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_control_proto_msgTypes[130]
+	mi := &file_shoal_v1_control_proto_msgTypes[131]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9201,7 +9294,7 @@ func (x *AutoscaleRow_Metric) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AutoscaleRow_Metric.ProtoReflect.Descriptor instead.
 func (*AutoscaleRow_Metric) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_control_proto_rawDescGZIP(), []int{4, 0}
+	return file_shoal_v1_control_proto_rawDescGZIP(), []int{5, 0}
 }
 
 func (x *AutoscaleRow_Metric) GetMetric() string {
@@ -9264,7 +9357,7 @@ const file_shoal_v1_control_proto_rawDesc = "" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x14\n" +
 	"\x05state\x18\x03 \x01(\tR\x05state\x12\x1f\n" +
 	"\vage_seconds\x18\x04 \x01(\x01R\n" +
-	"ageSeconds\"\xa2\x04\n" +
+	"ageSeconds\"\xc6\x04\n" +
 	"\n" +
 	"ServiceRow\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
@@ -9282,10 +9375,17 @@ const file_shoal_v1_control_proto_rawDesc = "" +
 	"\tconflicts\x18\f \x01(\x05R\tconflicts\x12\x1d\n" +
 	"\n" +
 	"is_stopped\x18\r \x01(\bR\tisStopped\x124\n" +
-	"\tautoscale\x18\x1e \x01(\v2\x16.shoal.v1.AutoscaleRowR\tautoscale\x1a9\n" +
+	"\tautoscale\x18\x1e \x01(\v2\x16.shoal.v1.AutoscaleRowR\tautoscale\x12\"\n" +
+	"\x03job\x18\x1f \x01(\v2\x10.shoal.v1.JobRowR\x03job\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xdc\x02\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x86\x01\n" +
+	"\x06JobRow\x12\x1c\n" +
+	"\tcompleted\x18\x01 \x01(\x05R\tcompleted\x12\x16\n" +
+	"\x06failed\x18\x02 \x01(\x05R\x06failed\x12\x18\n" +
+	"\arunning\x18\x03 \x01(\x05R\arunning\x12\x10\n" +
+	"\x03why\x18\x04 \x01(\tR\x03why\x12\x1a\n" +
+	"\battempts\x18\x05 \x01(\x05R\battempts\"\xdc\x02\n" +
 	"\fAutoscaleRow\x12\x10\n" +
 	"\x03min\x18\x01 \x01(\x05R\x03min\x12\x10\n" +
 	"\x03max\x18\x02 \x01(\x05R\x03max\x12\x18\n" +
@@ -9469,7 +9569,7 @@ const file_shoal_v1_control_proto_rawDesc = "" +
 	"\x12GetRolloutResponse\x121\n" +
 	"\arollout\x18\x01 \x01(\v2\x17.shoal.v1.RolloutStatusR\arollout\x12/\n" +
 	"\ahistory\x18\x02 \x03(\v2\x15.shoal.v1.RevisionRowR\ahistory\x121\n" +
-	"\tfreshness\x18\x03 \x01(\v2\x13.shoal.v1.FreshnessR\tfreshness\"\xbc\x06\n" +
+	"\tfreshness\x18\x03 \x01(\v2\x13.shoal.v1.FreshnessR\tfreshness\"\xe0\x06\n" +
 	"\rRolloutStatus\x12\x18\n" +
 	"\aservice\x18\x01 \x01(\tR\aservice\x120\n" +
 	"\brevision\x18\x02 \x01(\v2\x14.shoal.v1.RevisionIDR\brevision\x12\x14\n" +
@@ -9497,7 +9597,8 @@ const file_shoal_v1_control_proto_rawDesc = "" +
 	"\brestores\x18\x15 \x01(\v2\x14.shoal.v1.RevisionIDR\brestores\x126\n" +
 	"\baccepted\x18\x16 \x01(\v2\x1a.google.protobuf.TimestampR\baccepted\x122\n" +
 	"\x15promote_after_seconds\x18\x17 \x01(\x01R\x13promoteAfterSeconds\x122\n" +
-	"\afailure\x18\x18 \x01(\v2\x18.shoal.v1.ReplicaFailureR\afailure\"\xff\x02\n" +
+	"\afailure\x18\x18 \x01(\v2\x18.shoal.v1.ReplicaFailureR\afailure\x12\"\n" +
+	"\x03job\x18\x19 \x01(\v2\x10.shoal.v1.JobRowR\x03job\"\xff\x02\n" +
 	"\x0eReplicaFailure\x12\x18\n" +
 	"\aservice\x18\x01 \x01(\tR\aservice\x12\x12\n" +
 	"\x04slot\x18\x02 \x01(\x05R\x04slot\x12#\n" +
@@ -10041,412 +10142,415 @@ func file_shoal_v1_control_proto_rawDescGZIP() []byte {
 	return file_shoal_v1_control_proto_rawDescData
 }
 
-var file_shoal_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 139)
+var file_shoal_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 140)
 var file_shoal_v1_control_proto_goTypes = []any{
 	(*ErrorDetail)(nil),              // 0: shoal.v1.ErrorDetail
 	(*Freshness)(nil),                // 1: shoal.v1.Freshness
 	(*SilentPeer)(nil),               // 2: shoal.v1.SilentPeer
 	(*ServiceRow)(nil),               // 3: shoal.v1.ServiceRow
-	(*AutoscaleRow)(nil),             // 4: shoal.v1.AutoscaleRow
-	(*ReplicaRow)(nil),               // 5: shoal.v1.ReplicaRow
-	(*PeerRow)(nil),                  // 6: shoal.v1.PeerRow
-	(*TokenRow)(nil),                 // 7: shoal.v1.TokenRow
-	(*Place)(nil),                    // 8: shoal.v1.Place
-	(*PlanChange)(nil),               // 9: shoal.v1.PlanChange
-	(*WishOutcome)(nil),              // 10: shoal.v1.WishOutcome
-	(*DeployRequest)(nil),            // 11: shoal.v1.DeployRequest
-	(*DeployResponse)(nil),           // 12: shoal.v1.DeployResponse
-	(*ScaleTarget)(nil),              // 13: shoal.v1.ScaleTarget
-	(*ScaleRequest)(nil),             // 14: shoal.v1.ScaleRequest
-	(*ScaleResponse)(nil),            // 15: shoal.v1.ScaleResponse
-	(*RemoveRequest)(nil),            // 16: shoal.v1.RemoveRequest
-	(*RemoveResponse)(nil),           // 17: shoal.v1.RemoveResponse
-	(*OperateRequest)(nil),           // 18: shoal.v1.OperateRequest
-	(*OperateResponse)(nil),          // 19: shoal.v1.OperateResponse
-	(*SteerRolloutRequest)(nil),      // 20: shoal.v1.SteerRolloutRequest
-	(*SteerRolloutResponse)(nil),     // 21: shoal.v1.SteerRolloutResponse
-	(*GetRolloutRequest)(nil),        // 22: shoal.v1.GetRolloutRequest
-	(*GetRolloutResponse)(nil),       // 23: shoal.v1.GetRolloutResponse
-	(*RolloutStatus)(nil),            // 24: shoal.v1.RolloutStatus
-	(*ReplicaFailure)(nil),           // 25: shoal.v1.ReplicaFailure
-	(*RevisionRow)(nil),              // 26: shoal.v1.RevisionRow
-	(*ChangePeerRequest)(nil),        // 27: shoal.v1.ChangePeerRequest
-	(*ChangePeerResponse)(nil),       // 28: shoal.v1.ChangePeerResponse
-	(*WatchPeerRequest)(nil),         // 29: shoal.v1.WatchPeerRequest
-	(*WatchPeerResponse)(nil),        // 30: shoal.v1.WatchPeerResponse
-	(*HeldSlot)(nil),                 // 31: shoal.v1.HeldSlot
-	(*ExplainServiceRequest)(nil),    // 32: shoal.v1.ExplainServiceRequest
-	(*ExplainServiceResponse)(nil),   // 33: shoal.v1.ExplainServiceResponse
-	(*ExplainedSlot)(nil),            // 34: shoal.v1.ExplainedSlot
-	(*CopyFromRequest)(nil),          // 35: shoal.v1.CopyFromRequest
-	(*CopyFromResponse)(nil),         // 36: shoal.v1.CopyFromResponse
-	(*CopyToRequest)(nil),            // 37: shoal.v1.CopyToRequest
-	(*CopyToResponse)(nil),           // 38: shoal.v1.CopyToResponse
-	(*WatchUsageRequest)(nil),        // 39: shoal.v1.WatchUsageRequest
-	(*WatchUsageResponse)(nil),       // 40: shoal.v1.WatchUsageResponse
-	(*PeerUsage)(nil),                // 41: shoal.v1.PeerUsage
-	(*UsedReplica)(nil),              // 42: shoal.v1.UsedReplica
-	(*RunDoctorRequest)(nil),         // 43: shoal.v1.RunDoctorRequest
-	(*RunDoctorResponse)(nil),        // 44: shoal.v1.RunDoctorResponse
-	(*GetDebugRequest)(nil),          // 45: shoal.v1.GetDebugRequest
-	(*GetDebugResponse)(nil),         // 46: shoal.v1.GetDebugResponse
-	(*GetMetricsRequest)(nil),        // 47: shoal.v1.GetMetricsRequest
-	(*GetMetricsResponse)(nil),       // 48: shoal.v1.GetMetricsResponse
-	(*ListServicesRequest)(nil),      // 49: shoal.v1.ListServicesRequest
-	(*ListServicesResponse)(nil),     // 50: shoal.v1.ListServicesResponse
-	(*ListReplicasRequest)(nil),      // 51: shoal.v1.ListReplicasRequest
-	(*ListReplicasResponse)(nil),     // 52: shoal.v1.ListReplicasResponse
-	(*InspectServiceRequest)(nil),    // 53: shoal.v1.InspectServiceRequest
-	(*InspectServiceResponse)(nil),   // 54: shoal.v1.InspectServiceResponse
-	(*WishConflict)(nil),             // 55: shoal.v1.WishConflict
-	(*Verdict)(nil),                  // 56: shoal.v1.Verdict
-	(*ListPeersRequest)(nil),         // 57: shoal.v1.ListPeersRequest
-	(*ListPeersResponse)(nil),        // 58: shoal.v1.ListPeersResponse
-	(*InspectPeerRequest)(nil),       // 59: shoal.v1.InspectPeerRequest
-	(*InspectPeerResponse)(nil),      // 60: shoal.v1.InspectPeerResponse
-	(*PeerMark)(nil),                 // 61: shoal.v1.PeerMark
-	(*PeerEdit)(nil),                 // 62: shoal.v1.PeerEdit
-	(*WatchRequest)(nil),             // 63: shoal.v1.WatchRequest
-	(*WatchResponse)(nil),            // 64: shoal.v1.WatchResponse
-	(*ServiceProgress)(nil),          // 65: shoal.v1.ServiceProgress
-	(*StreamLogsRequest)(nil),        // 66: shoal.v1.StreamLogsRequest
-	(*StreamLogsResponse)(nil),       // 67: shoal.v1.StreamLogsResponse
-	(*LogRow)(nil),                   // 68: shoal.v1.LogRow
-	(*LostHolder)(nil),               // 69: shoal.v1.LostHolder
-	(*StreamEventsRequest)(nil),      // 70: shoal.v1.StreamEventsRequest
-	(*StreamEventsResponse)(nil),     // 71: shoal.v1.StreamEventsResponse
-	(*EventRow)(nil),                 // 72: shoal.v1.EventRow
-	(*GetStatusRequest)(nil),         // 73: shoal.v1.GetStatusRequest
-	(*GetStatusResponse)(nil),        // 74: shoal.v1.GetStatusResponse
-	(*StoreStatus)(nil),              // 75: shoal.v1.StoreStatus
-	(*InitRequest)(nil),              // 76: shoal.v1.InitRequest
-	(*InitResponse)(nil),             // 77: shoal.v1.InitResponse
-	(*JoinRequest)(nil),              // 78: shoal.v1.JoinRequest
-	(*JoinResponse)(nil),             // 79: shoal.v1.JoinResponse
-	(*LeaveRequest)(nil),             // 80: shoal.v1.LeaveRequest
-	(*LeaveResponse)(nil),            // 81: shoal.v1.LeaveResponse
-	(*CreateTokenRequest)(nil),       // 82: shoal.v1.CreateTokenRequest
-	(*CreateTokenResponse)(nil),      // 83: shoal.v1.CreateTokenResponse
-	(*ListTokensRequest)(nil),        // 84: shoal.v1.ListTokensRequest
-	(*ListTokensResponse)(nil),       // 85: shoal.v1.ListTokensResponse
-	(*RevokeTokenRequest)(nil),       // 86: shoal.v1.RevokeTokenRequest
-	(*RevokeTokenResponse)(nil),      // 87: shoal.v1.RevokeTokenResponse
-	(*ImageRow)(nil),                 // 88: shoal.v1.ImageRow
-	(*ImageBlob)(nil),                // 89: shoal.v1.ImageBlob
-	(*MoveProgress)(nil),             // 90: shoal.v1.MoveProgress
-	(*MovedImages)(nil),              // 91: shoal.v1.MovedImages
-	(*ListImagesRequest)(nil),        // 92: shoal.v1.ListImagesRequest
-	(*ListImagesResponse)(nil),       // 93: shoal.v1.ListImagesResponse
-	(*InspectImageRequest)(nil),      // 94: shoal.v1.InspectImageRequest
-	(*InspectImageResponse)(nil),     // 95: shoal.v1.InspectImageResponse
-	(*ChangeImageRequest)(nil),       // 96: shoal.v1.ChangeImageRequest
-	(*ChangeImageResponse)(nil),      // 97: shoal.v1.ChangeImageResponse
-	(*CollectImagesRequest)(nil),     // 98: shoal.v1.CollectImagesRequest
-	(*CollectImagesResponse)(nil),    // 99: shoal.v1.CollectImagesResponse
-	(*ImagePolicy)(nil),              // 100: shoal.v1.ImagePolicy
-	(*GetImagePolicyRequest)(nil),    // 101: shoal.v1.GetImagePolicyRequest
-	(*GetImagePolicyResponse)(nil),   // 102: shoal.v1.GetImagePolicyResponse
-	(*SetImagePolicyRequest)(nil),    // 103: shoal.v1.SetImagePolicyRequest
-	(*SetImagePolicyResponse)(nil),   // 104: shoal.v1.SetImagePolicyResponse
-	(*GetRegistryLoginRequest)(nil),  // 105: shoal.v1.GetRegistryLoginRequest
-	(*GetRegistryLoginResponse)(nil), // 106: shoal.v1.GetRegistryLoginResponse
-	(*PushImageRequest)(nil),         // 107: shoal.v1.PushImageRequest
-	(*PushImageResponse)(nil),        // 108: shoal.v1.PushImageResponse
-	(*PullImageRequest)(nil),         // 109: shoal.v1.PullImageRequest
-	(*PullImageResponse)(nil),        // 110: shoal.v1.PullImageResponse
-	(*ImportImageRequest)(nil),       // 111: shoal.v1.ImportImageRequest
-	(*ImportStart)(nil),              // 112: shoal.v1.ImportStart
-	(*ImportImageResponse)(nil),      // 113: shoal.v1.ImportImageResponse
-	(*ExportImageRequest)(nil),       // 114: shoal.v1.ExportImageRequest
-	(*ExportImageResponse)(nil),      // 115: shoal.v1.ExportImageResponse
-	(*PortRow)(nil),                  // 116: shoal.v1.PortRow
-	(*ListPortsRequest)(nil),         // 117: shoal.v1.ListPortsRequest
-	(*ListPortsResponse)(nil),        // 118: shoal.v1.ListPortsResponse
-	(*ReachRow)(nil),                 // 119: shoal.v1.ReachRow
-	(*ListReachRequest)(nil),         // 120: shoal.v1.ListReachRequest
-	(*ListReachResponse)(nil),        // 121: shoal.v1.ListReachResponse
-	(*NetworkRow)(nil),               // 122: shoal.v1.NetworkRow
-	(*NetworkService)(nil),           // 123: shoal.v1.NetworkService
-	(*ListNetworksRequest)(nil),      // 124: shoal.v1.ListNetworksRequest
-	(*ListNetworksResponse)(nil),     // 125: shoal.v1.ListNetworksResponse
-	(*ForwardRequest)(nil),           // 126: shoal.v1.ForwardRequest
-	(*ForwardStart)(nil),             // 127: shoal.v1.ForwardStart
-	(*ForwardResponse)(nil),          // 128: shoal.v1.ForwardResponse
-	nil,                              // 129: shoal.v1.ServiceRow.LabelsEntry
-	(*AutoscaleRow_Metric)(nil),      // 130: shoal.v1.AutoscaleRow.Metric
-	nil,                              // 131: shoal.v1.PeerRow.LabelsEntry
-	nil,                              // 132: shoal.v1.DeployRequest.IfRevisionEntry
-	nil,                              // 133: shoal.v1.DeployRequest.RemoveEntry
-	nil,                              // 134: shoal.v1.ChangePeerRequest.SetLabelsEntry
-	nil,                              // 135: shoal.v1.StoreStatus.RefusedEntry
-	nil,                              // 136: shoal.v1.InitRequest.LabelsEntry
-	nil,                              // 137: shoal.v1.JoinRequest.LabelsEntry
-	nil,                              // 138: shoal.v1.PortRow.RefusedEntry
-	(*RevisionID)(nil),               // 139: shoal.v1.RevisionID
-	(*Port)(nil),                     // 140: shoal.v1.Port
-	(*timestamppb.Timestamp)(nil),    // 141: google.protobuf.Timestamp
-	(*PortBinding)(nil),              // 142: shoal.v1.PortBinding
-	(*Resources)(nil),                // 143: shoal.v1.Resources
-	(*Spec)(nil),                     // 144: shoal.v1.Spec
-	(*Target)(nil),                   // 145: shoal.v1.Target
-	(*CopyChunk)(nil),                // 146: shoal.v1.CopyChunk
-	(*CopyStart)(nil),                // 147: shoal.v1.CopyStart
-	(*DoctorCheck)(nil),              // 148: shoal.v1.DoctorCheck
-	(*ExecRequest)(nil),              // 149: shoal.v1.ExecRequest
-	(*ExecResponse)(nil),             // 150: shoal.v1.ExecResponse
+	(*JobRow)(nil),                   // 4: shoal.v1.JobRow
+	(*AutoscaleRow)(nil),             // 5: shoal.v1.AutoscaleRow
+	(*ReplicaRow)(nil),               // 6: shoal.v1.ReplicaRow
+	(*PeerRow)(nil),                  // 7: shoal.v1.PeerRow
+	(*TokenRow)(nil),                 // 8: shoal.v1.TokenRow
+	(*Place)(nil),                    // 9: shoal.v1.Place
+	(*PlanChange)(nil),               // 10: shoal.v1.PlanChange
+	(*WishOutcome)(nil),              // 11: shoal.v1.WishOutcome
+	(*DeployRequest)(nil),            // 12: shoal.v1.DeployRequest
+	(*DeployResponse)(nil),           // 13: shoal.v1.DeployResponse
+	(*ScaleTarget)(nil),              // 14: shoal.v1.ScaleTarget
+	(*ScaleRequest)(nil),             // 15: shoal.v1.ScaleRequest
+	(*ScaleResponse)(nil),            // 16: shoal.v1.ScaleResponse
+	(*RemoveRequest)(nil),            // 17: shoal.v1.RemoveRequest
+	(*RemoveResponse)(nil),           // 18: shoal.v1.RemoveResponse
+	(*OperateRequest)(nil),           // 19: shoal.v1.OperateRequest
+	(*OperateResponse)(nil),          // 20: shoal.v1.OperateResponse
+	(*SteerRolloutRequest)(nil),      // 21: shoal.v1.SteerRolloutRequest
+	(*SteerRolloutResponse)(nil),     // 22: shoal.v1.SteerRolloutResponse
+	(*GetRolloutRequest)(nil),        // 23: shoal.v1.GetRolloutRequest
+	(*GetRolloutResponse)(nil),       // 24: shoal.v1.GetRolloutResponse
+	(*RolloutStatus)(nil),            // 25: shoal.v1.RolloutStatus
+	(*ReplicaFailure)(nil),           // 26: shoal.v1.ReplicaFailure
+	(*RevisionRow)(nil),              // 27: shoal.v1.RevisionRow
+	(*ChangePeerRequest)(nil),        // 28: shoal.v1.ChangePeerRequest
+	(*ChangePeerResponse)(nil),       // 29: shoal.v1.ChangePeerResponse
+	(*WatchPeerRequest)(nil),         // 30: shoal.v1.WatchPeerRequest
+	(*WatchPeerResponse)(nil),        // 31: shoal.v1.WatchPeerResponse
+	(*HeldSlot)(nil),                 // 32: shoal.v1.HeldSlot
+	(*ExplainServiceRequest)(nil),    // 33: shoal.v1.ExplainServiceRequest
+	(*ExplainServiceResponse)(nil),   // 34: shoal.v1.ExplainServiceResponse
+	(*ExplainedSlot)(nil),            // 35: shoal.v1.ExplainedSlot
+	(*CopyFromRequest)(nil),          // 36: shoal.v1.CopyFromRequest
+	(*CopyFromResponse)(nil),         // 37: shoal.v1.CopyFromResponse
+	(*CopyToRequest)(nil),            // 38: shoal.v1.CopyToRequest
+	(*CopyToResponse)(nil),           // 39: shoal.v1.CopyToResponse
+	(*WatchUsageRequest)(nil),        // 40: shoal.v1.WatchUsageRequest
+	(*WatchUsageResponse)(nil),       // 41: shoal.v1.WatchUsageResponse
+	(*PeerUsage)(nil),                // 42: shoal.v1.PeerUsage
+	(*UsedReplica)(nil),              // 43: shoal.v1.UsedReplica
+	(*RunDoctorRequest)(nil),         // 44: shoal.v1.RunDoctorRequest
+	(*RunDoctorResponse)(nil),        // 45: shoal.v1.RunDoctorResponse
+	(*GetDebugRequest)(nil),          // 46: shoal.v1.GetDebugRequest
+	(*GetDebugResponse)(nil),         // 47: shoal.v1.GetDebugResponse
+	(*GetMetricsRequest)(nil),        // 48: shoal.v1.GetMetricsRequest
+	(*GetMetricsResponse)(nil),       // 49: shoal.v1.GetMetricsResponse
+	(*ListServicesRequest)(nil),      // 50: shoal.v1.ListServicesRequest
+	(*ListServicesResponse)(nil),     // 51: shoal.v1.ListServicesResponse
+	(*ListReplicasRequest)(nil),      // 52: shoal.v1.ListReplicasRequest
+	(*ListReplicasResponse)(nil),     // 53: shoal.v1.ListReplicasResponse
+	(*InspectServiceRequest)(nil),    // 54: shoal.v1.InspectServiceRequest
+	(*InspectServiceResponse)(nil),   // 55: shoal.v1.InspectServiceResponse
+	(*WishConflict)(nil),             // 56: shoal.v1.WishConflict
+	(*Verdict)(nil),                  // 57: shoal.v1.Verdict
+	(*ListPeersRequest)(nil),         // 58: shoal.v1.ListPeersRequest
+	(*ListPeersResponse)(nil),        // 59: shoal.v1.ListPeersResponse
+	(*InspectPeerRequest)(nil),       // 60: shoal.v1.InspectPeerRequest
+	(*InspectPeerResponse)(nil),      // 61: shoal.v1.InspectPeerResponse
+	(*PeerMark)(nil),                 // 62: shoal.v1.PeerMark
+	(*PeerEdit)(nil),                 // 63: shoal.v1.PeerEdit
+	(*WatchRequest)(nil),             // 64: shoal.v1.WatchRequest
+	(*WatchResponse)(nil),            // 65: shoal.v1.WatchResponse
+	(*ServiceProgress)(nil),          // 66: shoal.v1.ServiceProgress
+	(*StreamLogsRequest)(nil),        // 67: shoal.v1.StreamLogsRequest
+	(*StreamLogsResponse)(nil),       // 68: shoal.v1.StreamLogsResponse
+	(*LogRow)(nil),                   // 69: shoal.v1.LogRow
+	(*LostHolder)(nil),               // 70: shoal.v1.LostHolder
+	(*StreamEventsRequest)(nil),      // 71: shoal.v1.StreamEventsRequest
+	(*StreamEventsResponse)(nil),     // 72: shoal.v1.StreamEventsResponse
+	(*EventRow)(nil),                 // 73: shoal.v1.EventRow
+	(*GetStatusRequest)(nil),         // 74: shoal.v1.GetStatusRequest
+	(*GetStatusResponse)(nil),        // 75: shoal.v1.GetStatusResponse
+	(*StoreStatus)(nil),              // 76: shoal.v1.StoreStatus
+	(*InitRequest)(nil),              // 77: shoal.v1.InitRequest
+	(*InitResponse)(nil),             // 78: shoal.v1.InitResponse
+	(*JoinRequest)(nil),              // 79: shoal.v1.JoinRequest
+	(*JoinResponse)(nil),             // 80: shoal.v1.JoinResponse
+	(*LeaveRequest)(nil),             // 81: shoal.v1.LeaveRequest
+	(*LeaveResponse)(nil),            // 82: shoal.v1.LeaveResponse
+	(*CreateTokenRequest)(nil),       // 83: shoal.v1.CreateTokenRequest
+	(*CreateTokenResponse)(nil),      // 84: shoal.v1.CreateTokenResponse
+	(*ListTokensRequest)(nil),        // 85: shoal.v1.ListTokensRequest
+	(*ListTokensResponse)(nil),       // 86: shoal.v1.ListTokensResponse
+	(*RevokeTokenRequest)(nil),       // 87: shoal.v1.RevokeTokenRequest
+	(*RevokeTokenResponse)(nil),      // 88: shoal.v1.RevokeTokenResponse
+	(*ImageRow)(nil),                 // 89: shoal.v1.ImageRow
+	(*ImageBlob)(nil),                // 90: shoal.v1.ImageBlob
+	(*MoveProgress)(nil),             // 91: shoal.v1.MoveProgress
+	(*MovedImages)(nil),              // 92: shoal.v1.MovedImages
+	(*ListImagesRequest)(nil),        // 93: shoal.v1.ListImagesRequest
+	(*ListImagesResponse)(nil),       // 94: shoal.v1.ListImagesResponse
+	(*InspectImageRequest)(nil),      // 95: shoal.v1.InspectImageRequest
+	(*InspectImageResponse)(nil),     // 96: shoal.v1.InspectImageResponse
+	(*ChangeImageRequest)(nil),       // 97: shoal.v1.ChangeImageRequest
+	(*ChangeImageResponse)(nil),      // 98: shoal.v1.ChangeImageResponse
+	(*CollectImagesRequest)(nil),     // 99: shoal.v1.CollectImagesRequest
+	(*CollectImagesResponse)(nil),    // 100: shoal.v1.CollectImagesResponse
+	(*ImagePolicy)(nil),              // 101: shoal.v1.ImagePolicy
+	(*GetImagePolicyRequest)(nil),    // 102: shoal.v1.GetImagePolicyRequest
+	(*GetImagePolicyResponse)(nil),   // 103: shoal.v1.GetImagePolicyResponse
+	(*SetImagePolicyRequest)(nil),    // 104: shoal.v1.SetImagePolicyRequest
+	(*SetImagePolicyResponse)(nil),   // 105: shoal.v1.SetImagePolicyResponse
+	(*GetRegistryLoginRequest)(nil),  // 106: shoal.v1.GetRegistryLoginRequest
+	(*GetRegistryLoginResponse)(nil), // 107: shoal.v1.GetRegistryLoginResponse
+	(*PushImageRequest)(nil),         // 108: shoal.v1.PushImageRequest
+	(*PushImageResponse)(nil),        // 109: shoal.v1.PushImageResponse
+	(*PullImageRequest)(nil),         // 110: shoal.v1.PullImageRequest
+	(*PullImageResponse)(nil),        // 111: shoal.v1.PullImageResponse
+	(*ImportImageRequest)(nil),       // 112: shoal.v1.ImportImageRequest
+	(*ImportStart)(nil),              // 113: shoal.v1.ImportStart
+	(*ImportImageResponse)(nil),      // 114: shoal.v1.ImportImageResponse
+	(*ExportImageRequest)(nil),       // 115: shoal.v1.ExportImageRequest
+	(*ExportImageResponse)(nil),      // 116: shoal.v1.ExportImageResponse
+	(*PortRow)(nil),                  // 117: shoal.v1.PortRow
+	(*ListPortsRequest)(nil),         // 118: shoal.v1.ListPortsRequest
+	(*ListPortsResponse)(nil),        // 119: shoal.v1.ListPortsResponse
+	(*ReachRow)(nil),                 // 120: shoal.v1.ReachRow
+	(*ListReachRequest)(nil),         // 121: shoal.v1.ListReachRequest
+	(*ListReachResponse)(nil),        // 122: shoal.v1.ListReachResponse
+	(*NetworkRow)(nil),               // 123: shoal.v1.NetworkRow
+	(*NetworkService)(nil),           // 124: shoal.v1.NetworkService
+	(*ListNetworksRequest)(nil),      // 125: shoal.v1.ListNetworksRequest
+	(*ListNetworksResponse)(nil),     // 126: shoal.v1.ListNetworksResponse
+	(*ForwardRequest)(nil),           // 127: shoal.v1.ForwardRequest
+	(*ForwardStart)(nil),             // 128: shoal.v1.ForwardStart
+	(*ForwardResponse)(nil),          // 129: shoal.v1.ForwardResponse
+	nil,                              // 130: shoal.v1.ServiceRow.LabelsEntry
+	(*AutoscaleRow_Metric)(nil),      // 131: shoal.v1.AutoscaleRow.Metric
+	nil,                              // 132: shoal.v1.PeerRow.LabelsEntry
+	nil,                              // 133: shoal.v1.DeployRequest.IfRevisionEntry
+	nil,                              // 134: shoal.v1.DeployRequest.RemoveEntry
+	nil,                              // 135: shoal.v1.ChangePeerRequest.SetLabelsEntry
+	nil,                              // 136: shoal.v1.StoreStatus.RefusedEntry
+	nil,                              // 137: shoal.v1.InitRequest.LabelsEntry
+	nil,                              // 138: shoal.v1.JoinRequest.LabelsEntry
+	nil,                              // 139: shoal.v1.PortRow.RefusedEntry
+	(*RevisionID)(nil),               // 140: shoal.v1.RevisionID
+	(*Port)(nil),                     // 141: shoal.v1.Port
+	(*timestamppb.Timestamp)(nil),    // 142: google.protobuf.Timestamp
+	(*PortBinding)(nil),              // 143: shoal.v1.PortBinding
+	(*Resources)(nil),                // 144: shoal.v1.Resources
+	(*Spec)(nil),                     // 145: shoal.v1.Spec
+	(*Target)(nil),                   // 146: shoal.v1.Target
+	(*CopyChunk)(nil),                // 147: shoal.v1.CopyChunk
+	(*CopyStart)(nil),                // 148: shoal.v1.CopyStart
+	(*DoctorCheck)(nil),              // 149: shoal.v1.DoctorCheck
+	(*ExecRequest)(nil),              // 150: shoal.v1.ExecRequest
+	(*ExecResponse)(nil),             // 151: shoal.v1.ExecResponse
 }
 var file_shoal_v1_control_proto_depIdxs = []int32{
 	2,   // 0: shoal.v1.Freshness.silent:type_name -> shoal.v1.SilentPeer
-	139, // 1: shoal.v1.ServiceRow.revision:type_name -> shoal.v1.RevisionID
-	140, // 2: shoal.v1.ServiceRow.ports:type_name -> shoal.v1.Port
-	129, // 3: shoal.v1.ServiceRow.labels:type_name -> shoal.v1.ServiceRow.LabelsEntry
-	141, // 4: shoal.v1.ServiceRow.accepted:type_name -> google.protobuf.Timestamp
-	4,   // 5: shoal.v1.ServiceRow.autoscale:type_name -> shoal.v1.AutoscaleRow
-	130, // 6: shoal.v1.AutoscaleRow.metrics:type_name -> shoal.v1.AutoscaleRow.Metric
-	142, // 7: shoal.v1.ReplicaRow.ports:type_name -> shoal.v1.PortBinding
-	139, // 8: shoal.v1.ReplicaRow.revision:type_name -> shoal.v1.RevisionID
-	141, // 9: shoal.v1.ReplicaRow.started:type_name -> google.protobuf.Timestamp
-	131, // 10: shoal.v1.PeerRow.labels:type_name -> shoal.v1.PeerRow.LabelsEntry
-	143, // 11: shoal.v1.PeerRow.capacity:type_name -> shoal.v1.Resources
-	143, // 12: shoal.v1.PeerRow.allocatable:type_name -> shoal.v1.Resources
-	143, // 13: shoal.v1.PeerRow.free:type_name -> shoal.v1.Resources
-	143, // 14: shoal.v1.PeerRow.used:type_name -> shoal.v1.Resources
-	141, // 15: shoal.v1.TokenRow.expires:type_name -> google.protobuf.Timestamp
-	139, // 16: shoal.v1.PlanChange.revision:type_name -> shoal.v1.RevisionID
-	8,   // 17: shoal.v1.PlanChange.places:type_name -> shoal.v1.Place
-	9,   // 18: shoal.v1.WishOutcome.changes:type_name -> shoal.v1.PlanChange
-	144, // 19: shoal.v1.DeployRequest.specs:type_name -> shoal.v1.Spec
-	132, // 20: shoal.v1.DeployRequest.if_revision:type_name -> shoal.v1.DeployRequest.IfRevisionEntry
-	133, // 21: shoal.v1.DeployRequest.remove:type_name -> shoal.v1.DeployRequest.RemoveEntry
-	10,  // 22: shoal.v1.DeployResponse.outcome:type_name -> shoal.v1.WishOutcome
-	1,   // 23: shoal.v1.DeployResponse.freshness:type_name -> shoal.v1.Freshness
-	13,  // 24: shoal.v1.ScaleRequest.targets:type_name -> shoal.v1.ScaleTarget
-	10,  // 25: shoal.v1.ScaleResponse.outcome:type_name -> shoal.v1.WishOutcome
-	1,   // 26: shoal.v1.ScaleResponse.freshness:type_name -> shoal.v1.Freshness
-	10,  // 27: shoal.v1.RemoveResponse.outcome:type_name -> shoal.v1.WishOutcome
-	1,   // 28: shoal.v1.RemoveResponse.freshness:type_name -> shoal.v1.Freshness
-	10,  // 29: shoal.v1.OperateResponse.outcome:type_name -> shoal.v1.WishOutcome
-	1,   // 30: shoal.v1.OperateResponse.freshness:type_name -> shoal.v1.Freshness
-	10,  // 31: shoal.v1.SteerRolloutResponse.outcome:type_name -> shoal.v1.WishOutcome
-	1,   // 32: shoal.v1.SteerRolloutResponse.freshness:type_name -> shoal.v1.Freshness
-	24,  // 33: shoal.v1.GetRolloutResponse.rollout:type_name -> shoal.v1.RolloutStatus
-	26,  // 34: shoal.v1.GetRolloutResponse.history:type_name -> shoal.v1.RevisionRow
-	1,   // 35: shoal.v1.GetRolloutResponse.freshness:type_name -> shoal.v1.Freshness
-	139, // 36: shoal.v1.RolloutStatus.revision:type_name -> shoal.v1.RevisionID
-	8,   // 37: shoal.v1.RolloutStatus.actor:type_name -> shoal.v1.Place
-	139, // 38: shoal.v1.RolloutStatus.undoes:type_name -> shoal.v1.RevisionID
-	139, // 39: shoal.v1.RolloutStatus.restores:type_name -> shoal.v1.RevisionID
-	141, // 40: shoal.v1.RolloutStatus.accepted:type_name -> google.protobuf.Timestamp
-	25,  // 41: shoal.v1.RolloutStatus.failure:type_name -> shoal.v1.ReplicaFailure
-	8,   // 42: shoal.v1.ReplicaFailure.peer:type_name -> shoal.v1.Place
-	139, // 43: shoal.v1.ReplicaFailure.revision:type_name -> shoal.v1.RevisionID
-	141, // 44: shoal.v1.ReplicaFailure.time:type_name -> google.protobuf.Timestamp
-	139, // 45: shoal.v1.RevisionRow.revision:type_name -> shoal.v1.RevisionID
-	141, // 46: shoal.v1.RevisionRow.accepted:type_name -> google.protobuf.Timestamp
-	8,   // 47: shoal.v1.RevisionRow.by:type_name -> shoal.v1.Place
-	139, // 48: shoal.v1.RevisionRow.undone_by:type_name -> shoal.v1.RevisionID
-	25,  // 49: shoal.v1.RevisionRow.failure:type_name -> shoal.v1.ReplicaFailure
-	134, // 50: shoal.v1.ChangePeerRequest.set_labels:type_name -> shoal.v1.ChangePeerRequest.SetLabelsEntry
-	10,  // 51: shoal.v1.ChangePeerResponse.outcome:type_name -> shoal.v1.WishOutcome
-	1,   // 52: shoal.v1.ChangePeerResponse.freshness:type_name -> shoal.v1.Freshness
-	6,   // 53: shoal.v1.WatchPeerResponse.peer:type_name -> shoal.v1.PeerRow
-	31,  // 54: shoal.v1.WatchPeerResponse.held:type_name -> shoal.v1.HeldSlot
-	1,   // 55: shoal.v1.WatchPeerResponse.freshness:type_name -> shoal.v1.Freshness
-	5,   // 56: shoal.v1.HeldSlot.replica:type_name -> shoal.v1.ReplicaRow
-	3,   // 57: shoal.v1.ExplainServiceResponse.service:type_name -> shoal.v1.ServiceRow
-	34,  // 58: shoal.v1.ExplainServiceResponse.slots:type_name -> shoal.v1.ExplainedSlot
-	56,  // 59: shoal.v1.ExplainServiceResponse.verdicts:type_name -> shoal.v1.Verdict
-	1,   // 60: shoal.v1.ExplainServiceResponse.freshness:type_name -> shoal.v1.Freshness
-	24,  // 61: shoal.v1.ExplainServiceResponse.rollout:type_name -> shoal.v1.RolloutStatus
-	8,   // 62: shoal.v1.ExplainedSlot.proposed:type_name -> shoal.v1.Place
-	5,   // 63: shoal.v1.ExplainedSlot.holders:type_name -> shoal.v1.ReplicaRow
-	8,   // 64: shoal.v1.ExplainedSlot.home:type_name -> shoal.v1.Place
-	145, // 65: shoal.v1.CopyFromRequest.target:type_name -> shoal.v1.Target
-	146, // 66: shoal.v1.CopyFromResponse.chunk:type_name -> shoal.v1.CopyChunk
-	147, // 67: shoal.v1.CopyToRequest.start:type_name -> shoal.v1.CopyStart
-	41,  // 68: shoal.v1.WatchUsageResponse.peers:type_name -> shoal.v1.PeerUsage
-	3,   // 69: shoal.v1.WatchUsageResponse.services:type_name -> shoal.v1.ServiceRow
-	1,   // 70: shoal.v1.WatchUsageResponse.freshness:type_name -> shoal.v1.Freshness
-	6,   // 71: shoal.v1.PeerUsage.peer:type_name -> shoal.v1.PeerRow
-	42,  // 72: shoal.v1.PeerUsage.replicas:type_name -> shoal.v1.UsedReplica
-	5,   // 73: shoal.v1.UsedReplica.replica:type_name -> shoal.v1.ReplicaRow
-	148, // 74: shoal.v1.RunDoctorResponse.check:type_name -> shoal.v1.DoctorCheck
-	3,   // 75: shoal.v1.ListServicesResponse.services:type_name -> shoal.v1.ServiceRow
-	1,   // 76: shoal.v1.ListServicesResponse.freshness:type_name -> shoal.v1.Freshness
-	5,   // 77: shoal.v1.ListReplicasResponse.replicas:type_name -> shoal.v1.ReplicaRow
-	1,   // 78: shoal.v1.ListReplicasResponse.freshness:type_name -> shoal.v1.Freshness
-	3,   // 79: shoal.v1.InspectServiceResponse.service:type_name -> shoal.v1.ServiceRow
-	144, // 80: shoal.v1.InspectServiceResponse.spec:type_name -> shoal.v1.Spec
-	5,   // 81: shoal.v1.InspectServiceResponse.replicas:type_name -> shoal.v1.ReplicaRow
-	139, // 82: shoal.v1.InspectServiceResponse.heads:type_name -> shoal.v1.RevisionID
-	55,  // 83: shoal.v1.InspectServiceResponse.conflicts:type_name -> shoal.v1.WishConflict
-	56,  // 84: shoal.v1.InspectServiceResponse.verdicts:type_name -> shoal.v1.Verdict
-	1,   // 85: shoal.v1.InspectServiceResponse.freshness:type_name -> shoal.v1.Freshness
-	139, // 86: shoal.v1.WishConflict.loser:type_name -> shoal.v1.RevisionID
-	139, // 87: shoal.v1.WishConflict.winner:type_name -> shoal.v1.RevisionID
-	6,   // 88: shoal.v1.ListPeersResponse.peers:type_name -> shoal.v1.PeerRow
-	1,   // 89: shoal.v1.ListPeersResponse.freshness:type_name -> shoal.v1.Freshness
-	6,   // 90: shoal.v1.InspectPeerResponse.peer:type_name -> shoal.v1.PeerRow
-	5,   // 91: shoal.v1.InspectPeerResponse.replicas:type_name -> shoal.v1.ReplicaRow
-	1,   // 92: shoal.v1.InspectPeerResponse.freshness:type_name -> shoal.v1.Freshness
-	61,  // 93: shoal.v1.InspectPeerResponse.marks:type_name -> shoal.v1.PeerMark
-	62,  // 94: shoal.v1.InspectPeerResponse.edits:type_name -> shoal.v1.PeerEdit
-	8,   // 95: shoal.v1.PeerMark.by:type_name -> shoal.v1.Place
-	8,   // 96: shoal.v1.PeerEdit.by:type_name -> shoal.v1.Place
-	65,  // 97: shoal.v1.WatchResponse.services:type_name -> shoal.v1.ServiceProgress
-	1,   // 98: shoal.v1.WatchResponse.freshness:type_name -> shoal.v1.Freshness
-	3,   // 99: shoal.v1.ServiceProgress.service:type_name -> shoal.v1.ServiceRow
-	5,   // 100: shoal.v1.ServiceProgress.replicas:type_name -> shoal.v1.ReplicaRow
-	24,  // 101: shoal.v1.ServiceProgress.rollout:type_name -> shoal.v1.RolloutStatus
-	141, // 102: shoal.v1.StreamLogsRequest.since:type_name -> google.protobuf.Timestamp
-	141, // 103: shoal.v1.StreamLogsRequest.until:type_name -> google.protobuf.Timestamp
-	68,  // 104: shoal.v1.StreamLogsResponse.line:type_name -> shoal.v1.LogRow
-	69,  // 105: shoal.v1.StreamLogsResponse.lost:type_name -> shoal.v1.LostHolder
-	141, // 106: shoal.v1.LogRow.time:type_name -> google.protobuf.Timestamp
-	141, // 107: shoal.v1.StreamEventsRequest.since:type_name -> google.protobuf.Timestamp
-	72,  // 108: shoal.v1.StreamEventsResponse.event:type_name -> shoal.v1.EventRow
-	141, // 109: shoal.v1.EventRow.time:type_name -> google.protobuf.Timestamp
-	1,   // 110: shoal.v1.GetStatusResponse.freshness:type_name -> shoal.v1.Freshness
-	75,  // 111: shoal.v1.GetStatusResponse.store:type_name -> shoal.v1.StoreStatus
-	135, // 112: shoal.v1.StoreStatus.refused:type_name -> shoal.v1.StoreStatus.RefusedEntry
-	136, // 113: shoal.v1.InitRequest.labels:type_name -> shoal.v1.InitRequest.LabelsEntry
-	137, // 114: shoal.v1.JoinRequest.labels:type_name -> shoal.v1.JoinRequest.LabelsEntry
-	7,   // 115: shoal.v1.ListTokensResponse.tokens:type_name -> shoal.v1.TokenRow
-	1,   // 116: shoal.v1.ListTokensResponse.freshness:type_name -> shoal.v1.Freshness
-	8,   // 117: shoal.v1.ImageRow.author:type_name -> shoal.v1.Place
-	141, // 118: shoal.v1.ImageRow.since:type_name -> google.protobuf.Timestamp
-	8,   // 119: shoal.v1.ImageBlob.holders:type_name -> shoal.v1.Place
-	8,   // 120: shoal.v1.ImageBlob.partial:type_name -> shoal.v1.Place
-	88,  // 121: shoal.v1.MovedImages.images:type_name -> shoal.v1.ImageRow
-	88,  // 122: shoal.v1.ListImagesResponse.images:type_name -> shoal.v1.ImageRow
-	1,   // 123: shoal.v1.ListImagesResponse.freshness:type_name -> shoal.v1.Freshness
-	88,  // 124: shoal.v1.InspectImageResponse.image:type_name -> shoal.v1.ImageRow
-	89,  // 125: shoal.v1.InspectImageResponse.blobs:type_name -> shoal.v1.ImageBlob
-	8,   // 126: shoal.v1.InspectImageResponse.silent:type_name -> shoal.v1.Place
-	1,   // 127: shoal.v1.InspectImageResponse.freshness:type_name -> shoal.v1.Freshness
-	88,  // 128: shoal.v1.ChangeImageResponse.image:type_name -> shoal.v1.ImageRow
-	8,   // 129: shoal.v1.ImagePolicy.author:type_name -> shoal.v1.Place
-	141, // 130: shoal.v1.ImagePolicy.since:type_name -> google.protobuf.Timestamp
-	100, // 131: shoal.v1.GetImagePolicyResponse.policy:type_name -> shoal.v1.ImagePolicy
-	1,   // 132: shoal.v1.GetImagePolicyResponse.freshness:type_name -> shoal.v1.Freshness
-	100, // 133: shoal.v1.SetImagePolicyResponse.policy:type_name -> shoal.v1.ImagePolicy
-	90,  // 134: shoal.v1.PushImageResponse.progress:type_name -> shoal.v1.MoveProgress
-	91,  // 135: shoal.v1.PushImageResponse.end:type_name -> shoal.v1.MovedImages
-	90,  // 136: shoal.v1.PullImageResponse.progress:type_name -> shoal.v1.MoveProgress
-	91,  // 137: shoal.v1.PullImageResponse.end:type_name -> shoal.v1.MovedImages
-	112, // 138: shoal.v1.ImportImageRequest.start:type_name -> shoal.v1.ImportStart
-	90,  // 139: shoal.v1.ImportImageResponse.progress:type_name -> shoal.v1.MoveProgress
-	91,  // 140: shoal.v1.ImportImageResponse.end:type_name -> shoal.v1.MovedImages
-	90,  // 141: shoal.v1.ExportImageResponse.progress:type_name -> shoal.v1.MoveProgress
-	138, // 142: shoal.v1.PortRow.refused:type_name -> shoal.v1.PortRow.RefusedEntry
-	116, // 143: shoal.v1.ListPortsResponse.ports:type_name -> shoal.v1.PortRow
-	1,   // 144: shoal.v1.ListPortsResponse.freshness:type_name -> shoal.v1.Freshness
-	8,   // 145: shoal.v1.ReachRow.holder:type_name -> shoal.v1.Place
-	119, // 146: shoal.v1.ListReachResponse.replicas:type_name -> shoal.v1.ReachRow
-	1,   // 147: shoal.v1.ListReachResponse.freshness:type_name -> shoal.v1.Freshness
-	123, // 148: shoal.v1.NetworkRow.services:type_name -> shoal.v1.NetworkService
-	8,   // 149: shoal.v1.NetworkRow.peers:type_name -> shoal.v1.Place
-	8,   // 150: shoal.v1.NetworkService.peers:type_name -> shoal.v1.Place
-	122, // 151: shoal.v1.ListNetworksResponse.networks:type_name -> shoal.v1.NetworkRow
-	1,   // 152: shoal.v1.ListNetworksResponse.freshness:type_name -> shoal.v1.Freshness
-	127, // 153: shoal.v1.ForwardRequest.start:type_name -> shoal.v1.ForwardStart
-	11,  // 154: shoal.v1.ControlService.Deploy:input_type -> shoal.v1.DeployRequest
-	14,  // 155: shoal.v1.ControlService.Scale:input_type -> shoal.v1.ScaleRequest
-	16,  // 156: shoal.v1.ControlService.Remove:input_type -> shoal.v1.RemoveRequest
-	18,  // 157: shoal.v1.ControlService.Operate:input_type -> shoal.v1.OperateRequest
-	20,  // 158: shoal.v1.ControlService.SteerRollout:input_type -> shoal.v1.SteerRolloutRequest
-	22,  // 159: shoal.v1.ControlService.GetRollout:input_type -> shoal.v1.GetRolloutRequest
-	27,  // 160: shoal.v1.ControlService.ChangePeer:input_type -> shoal.v1.ChangePeerRequest
-	29,  // 161: shoal.v1.ControlService.WatchPeer:input_type -> shoal.v1.WatchPeerRequest
-	49,  // 162: shoal.v1.ControlService.ListServices:input_type -> shoal.v1.ListServicesRequest
-	51,  // 163: shoal.v1.ControlService.ListReplicas:input_type -> shoal.v1.ListReplicasRequest
-	53,  // 164: shoal.v1.ControlService.InspectService:input_type -> shoal.v1.InspectServiceRequest
-	32,  // 165: shoal.v1.ControlService.ExplainService:input_type -> shoal.v1.ExplainServiceRequest
-	57,  // 166: shoal.v1.ControlService.ListPeers:input_type -> shoal.v1.ListPeersRequest
-	59,  // 167: shoal.v1.ControlService.InspectPeer:input_type -> shoal.v1.InspectPeerRequest
-	63,  // 168: shoal.v1.ControlService.Watch:input_type -> shoal.v1.WatchRequest
-	66,  // 169: shoal.v1.ControlService.StreamLogs:input_type -> shoal.v1.StreamLogsRequest
-	70,  // 170: shoal.v1.ControlService.StreamEvents:input_type -> shoal.v1.StreamEventsRequest
-	149, // 171: shoal.v1.ControlService.Exec:input_type -> shoal.v1.ExecRequest
-	35,  // 172: shoal.v1.ControlService.CopyFrom:input_type -> shoal.v1.CopyFromRequest
-	37,  // 173: shoal.v1.ControlService.CopyTo:input_type -> shoal.v1.CopyToRequest
-	39,  // 174: shoal.v1.ControlService.WatchUsage:input_type -> shoal.v1.WatchUsageRequest
-	43,  // 175: shoal.v1.ControlService.RunDoctor:input_type -> shoal.v1.RunDoctorRequest
-	45,  // 176: shoal.v1.ControlService.GetDebug:input_type -> shoal.v1.GetDebugRequest
-	47,  // 177: shoal.v1.ControlService.GetMetrics:input_type -> shoal.v1.GetMetricsRequest
-	92,  // 178: shoal.v1.ControlService.ListImages:input_type -> shoal.v1.ListImagesRequest
-	94,  // 179: shoal.v1.ControlService.InspectImage:input_type -> shoal.v1.InspectImageRequest
-	96,  // 180: shoal.v1.ControlService.ChangeImage:input_type -> shoal.v1.ChangeImageRequest
-	98,  // 181: shoal.v1.ControlService.CollectImages:input_type -> shoal.v1.CollectImagesRequest
-	101, // 182: shoal.v1.ControlService.GetImagePolicy:input_type -> shoal.v1.GetImagePolicyRequest
-	103, // 183: shoal.v1.ControlService.SetImagePolicy:input_type -> shoal.v1.SetImagePolicyRequest
-	105, // 184: shoal.v1.ControlService.GetRegistryLogin:input_type -> shoal.v1.GetRegistryLoginRequest
-	107, // 185: shoal.v1.ControlService.PushImage:input_type -> shoal.v1.PushImageRequest
-	109, // 186: shoal.v1.ControlService.PullImage:input_type -> shoal.v1.PullImageRequest
-	111, // 187: shoal.v1.ControlService.ImportImage:input_type -> shoal.v1.ImportImageRequest
-	114, // 188: shoal.v1.ControlService.ExportImage:input_type -> shoal.v1.ExportImageRequest
-	117, // 189: shoal.v1.ControlService.ListPorts:input_type -> shoal.v1.ListPortsRequest
-	120, // 190: shoal.v1.ControlService.ListReach:input_type -> shoal.v1.ListReachRequest
-	124, // 191: shoal.v1.ControlService.ListNetworks:input_type -> shoal.v1.ListNetworksRequest
-	126, // 192: shoal.v1.ControlService.Forward:input_type -> shoal.v1.ForwardRequest
-	73,  // 193: shoal.v1.ControlService.GetStatus:input_type -> shoal.v1.GetStatusRequest
-	76,  // 194: shoal.v1.ControlService.Init:input_type -> shoal.v1.InitRequest
-	78,  // 195: shoal.v1.ControlService.Join:input_type -> shoal.v1.JoinRequest
-	80,  // 196: shoal.v1.ControlService.Leave:input_type -> shoal.v1.LeaveRequest
-	82,  // 197: shoal.v1.ControlService.CreateToken:input_type -> shoal.v1.CreateTokenRequest
-	84,  // 198: shoal.v1.ControlService.ListTokens:input_type -> shoal.v1.ListTokensRequest
-	86,  // 199: shoal.v1.ControlService.RevokeToken:input_type -> shoal.v1.RevokeTokenRequest
-	12,  // 200: shoal.v1.ControlService.Deploy:output_type -> shoal.v1.DeployResponse
-	15,  // 201: shoal.v1.ControlService.Scale:output_type -> shoal.v1.ScaleResponse
-	17,  // 202: shoal.v1.ControlService.Remove:output_type -> shoal.v1.RemoveResponse
-	19,  // 203: shoal.v1.ControlService.Operate:output_type -> shoal.v1.OperateResponse
-	21,  // 204: shoal.v1.ControlService.SteerRollout:output_type -> shoal.v1.SteerRolloutResponse
-	23,  // 205: shoal.v1.ControlService.GetRollout:output_type -> shoal.v1.GetRolloutResponse
-	28,  // 206: shoal.v1.ControlService.ChangePeer:output_type -> shoal.v1.ChangePeerResponse
-	30,  // 207: shoal.v1.ControlService.WatchPeer:output_type -> shoal.v1.WatchPeerResponse
-	50,  // 208: shoal.v1.ControlService.ListServices:output_type -> shoal.v1.ListServicesResponse
-	52,  // 209: shoal.v1.ControlService.ListReplicas:output_type -> shoal.v1.ListReplicasResponse
-	54,  // 210: shoal.v1.ControlService.InspectService:output_type -> shoal.v1.InspectServiceResponse
-	33,  // 211: shoal.v1.ControlService.ExplainService:output_type -> shoal.v1.ExplainServiceResponse
-	58,  // 212: shoal.v1.ControlService.ListPeers:output_type -> shoal.v1.ListPeersResponse
-	60,  // 213: shoal.v1.ControlService.InspectPeer:output_type -> shoal.v1.InspectPeerResponse
-	64,  // 214: shoal.v1.ControlService.Watch:output_type -> shoal.v1.WatchResponse
-	67,  // 215: shoal.v1.ControlService.StreamLogs:output_type -> shoal.v1.StreamLogsResponse
-	71,  // 216: shoal.v1.ControlService.StreamEvents:output_type -> shoal.v1.StreamEventsResponse
-	150, // 217: shoal.v1.ControlService.Exec:output_type -> shoal.v1.ExecResponse
-	36,  // 218: shoal.v1.ControlService.CopyFrom:output_type -> shoal.v1.CopyFromResponse
-	38,  // 219: shoal.v1.ControlService.CopyTo:output_type -> shoal.v1.CopyToResponse
-	40,  // 220: shoal.v1.ControlService.WatchUsage:output_type -> shoal.v1.WatchUsageResponse
-	44,  // 221: shoal.v1.ControlService.RunDoctor:output_type -> shoal.v1.RunDoctorResponse
-	46,  // 222: shoal.v1.ControlService.GetDebug:output_type -> shoal.v1.GetDebugResponse
-	48,  // 223: shoal.v1.ControlService.GetMetrics:output_type -> shoal.v1.GetMetricsResponse
-	93,  // 224: shoal.v1.ControlService.ListImages:output_type -> shoal.v1.ListImagesResponse
-	95,  // 225: shoal.v1.ControlService.InspectImage:output_type -> shoal.v1.InspectImageResponse
-	97,  // 226: shoal.v1.ControlService.ChangeImage:output_type -> shoal.v1.ChangeImageResponse
-	99,  // 227: shoal.v1.ControlService.CollectImages:output_type -> shoal.v1.CollectImagesResponse
-	102, // 228: shoal.v1.ControlService.GetImagePolicy:output_type -> shoal.v1.GetImagePolicyResponse
-	104, // 229: shoal.v1.ControlService.SetImagePolicy:output_type -> shoal.v1.SetImagePolicyResponse
-	106, // 230: shoal.v1.ControlService.GetRegistryLogin:output_type -> shoal.v1.GetRegistryLoginResponse
-	108, // 231: shoal.v1.ControlService.PushImage:output_type -> shoal.v1.PushImageResponse
-	110, // 232: shoal.v1.ControlService.PullImage:output_type -> shoal.v1.PullImageResponse
-	113, // 233: shoal.v1.ControlService.ImportImage:output_type -> shoal.v1.ImportImageResponse
-	115, // 234: shoal.v1.ControlService.ExportImage:output_type -> shoal.v1.ExportImageResponse
-	118, // 235: shoal.v1.ControlService.ListPorts:output_type -> shoal.v1.ListPortsResponse
-	121, // 236: shoal.v1.ControlService.ListReach:output_type -> shoal.v1.ListReachResponse
-	125, // 237: shoal.v1.ControlService.ListNetworks:output_type -> shoal.v1.ListNetworksResponse
-	128, // 238: shoal.v1.ControlService.Forward:output_type -> shoal.v1.ForwardResponse
-	74,  // 239: shoal.v1.ControlService.GetStatus:output_type -> shoal.v1.GetStatusResponse
-	77,  // 240: shoal.v1.ControlService.Init:output_type -> shoal.v1.InitResponse
-	79,  // 241: shoal.v1.ControlService.Join:output_type -> shoal.v1.JoinResponse
-	81,  // 242: shoal.v1.ControlService.Leave:output_type -> shoal.v1.LeaveResponse
-	83,  // 243: shoal.v1.ControlService.CreateToken:output_type -> shoal.v1.CreateTokenResponse
-	85,  // 244: shoal.v1.ControlService.ListTokens:output_type -> shoal.v1.ListTokensResponse
-	87,  // 245: shoal.v1.ControlService.RevokeToken:output_type -> shoal.v1.RevokeTokenResponse
-	200, // [200:246] is the sub-list for method output_type
-	154, // [154:200] is the sub-list for method input_type
-	154, // [154:154] is the sub-list for extension type_name
-	154, // [154:154] is the sub-list for extension extendee
-	0,   // [0:154] is the sub-list for field type_name
+	140, // 1: shoal.v1.ServiceRow.revision:type_name -> shoal.v1.RevisionID
+	141, // 2: shoal.v1.ServiceRow.ports:type_name -> shoal.v1.Port
+	130, // 3: shoal.v1.ServiceRow.labels:type_name -> shoal.v1.ServiceRow.LabelsEntry
+	142, // 4: shoal.v1.ServiceRow.accepted:type_name -> google.protobuf.Timestamp
+	5,   // 5: shoal.v1.ServiceRow.autoscale:type_name -> shoal.v1.AutoscaleRow
+	4,   // 6: shoal.v1.ServiceRow.job:type_name -> shoal.v1.JobRow
+	131, // 7: shoal.v1.AutoscaleRow.metrics:type_name -> shoal.v1.AutoscaleRow.Metric
+	143, // 8: shoal.v1.ReplicaRow.ports:type_name -> shoal.v1.PortBinding
+	140, // 9: shoal.v1.ReplicaRow.revision:type_name -> shoal.v1.RevisionID
+	142, // 10: shoal.v1.ReplicaRow.started:type_name -> google.protobuf.Timestamp
+	132, // 11: shoal.v1.PeerRow.labels:type_name -> shoal.v1.PeerRow.LabelsEntry
+	144, // 12: shoal.v1.PeerRow.capacity:type_name -> shoal.v1.Resources
+	144, // 13: shoal.v1.PeerRow.allocatable:type_name -> shoal.v1.Resources
+	144, // 14: shoal.v1.PeerRow.free:type_name -> shoal.v1.Resources
+	144, // 15: shoal.v1.PeerRow.used:type_name -> shoal.v1.Resources
+	142, // 16: shoal.v1.TokenRow.expires:type_name -> google.protobuf.Timestamp
+	140, // 17: shoal.v1.PlanChange.revision:type_name -> shoal.v1.RevisionID
+	9,   // 18: shoal.v1.PlanChange.places:type_name -> shoal.v1.Place
+	10,  // 19: shoal.v1.WishOutcome.changes:type_name -> shoal.v1.PlanChange
+	145, // 20: shoal.v1.DeployRequest.specs:type_name -> shoal.v1.Spec
+	133, // 21: shoal.v1.DeployRequest.if_revision:type_name -> shoal.v1.DeployRequest.IfRevisionEntry
+	134, // 22: shoal.v1.DeployRequest.remove:type_name -> shoal.v1.DeployRequest.RemoveEntry
+	11,  // 23: shoal.v1.DeployResponse.outcome:type_name -> shoal.v1.WishOutcome
+	1,   // 24: shoal.v1.DeployResponse.freshness:type_name -> shoal.v1.Freshness
+	14,  // 25: shoal.v1.ScaleRequest.targets:type_name -> shoal.v1.ScaleTarget
+	11,  // 26: shoal.v1.ScaleResponse.outcome:type_name -> shoal.v1.WishOutcome
+	1,   // 27: shoal.v1.ScaleResponse.freshness:type_name -> shoal.v1.Freshness
+	11,  // 28: shoal.v1.RemoveResponse.outcome:type_name -> shoal.v1.WishOutcome
+	1,   // 29: shoal.v1.RemoveResponse.freshness:type_name -> shoal.v1.Freshness
+	11,  // 30: shoal.v1.OperateResponse.outcome:type_name -> shoal.v1.WishOutcome
+	1,   // 31: shoal.v1.OperateResponse.freshness:type_name -> shoal.v1.Freshness
+	11,  // 32: shoal.v1.SteerRolloutResponse.outcome:type_name -> shoal.v1.WishOutcome
+	1,   // 33: shoal.v1.SteerRolloutResponse.freshness:type_name -> shoal.v1.Freshness
+	25,  // 34: shoal.v1.GetRolloutResponse.rollout:type_name -> shoal.v1.RolloutStatus
+	27,  // 35: shoal.v1.GetRolloutResponse.history:type_name -> shoal.v1.RevisionRow
+	1,   // 36: shoal.v1.GetRolloutResponse.freshness:type_name -> shoal.v1.Freshness
+	140, // 37: shoal.v1.RolloutStatus.revision:type_name -> shoal.v1.RevisionID
+	9,   // 38: shoal.v1.RolloutStatus.actor:type_name -> shoal.v1.Place
+	140, // 39: shoal.v1.RolloutStatus.undoes:type_name -> shoal.v1.RevisionID
+	140, // 40: shoal.v1.RolloutStatus.restores:type_name -> shoal.v1.RevisionID
+	142, // 41: shoal.v1.RolloutStatus.accepted:type_name -> google.protobuf.Timestamp
+	26,  // 42: shoal.v1.RolloutStatus.failure:type_name -> shoal.v1.ReplicaFailure
+	4,   // 43: shoal.v1.RolloutStatus.job:type_name -> shoal.v1.JobRow
+	9,   // 44: shoal.v1.ReplicaFailure.peer:type_name -> shoal.v1.Place
+	140, // 45: shoal.v1.ReplicaFailure.revision:type_name -> shoal.v1.RevisionID
+	142, // 46: shoal.v1.ReplicaFailure.time:type_name -> google.protobuf.Timestamp
+	140, // 47: shoal.v1.RevisionRow.revision:type_name -> shoal.v1.RevisionID
+	142, // 48: shoal.v1.RevisionRow.accepted:type_name -> google.protobuf.Timestamp
+	9,   // 49: shoal.v1.RevisionRow.by:type_name -> shoal.v1.Place
+	140, // 50: shoal.v1.RevisionRow.undone_by:type_name -> shoal.v1.RevisionID
+	26,  // 51: shoal.v1.RevisionRow.failure:type_name -> shoal.v1.ReplicaFailure
+	135, // 52: shoal.v1.ChangePeerRequest.set_labels:type_name -> shoal.v1.ChangePeerRequest.SetLabelsEntry
+	11,  // 53: shoal.v1.ChangePeerResponse.outcome:type_name -> shoal.v1.WishOutcome
+	1,   // 54: shoal.v1.ChangePeerResponse.freshness:type_name -> shoal.v1.Freshness
+	7,   // 55: shoal.v1.WatchPeerResponse.peer:type_name -> shoal.v1.PeerRow
+	32,  // 56: shoal.v1.WatchPeerResponse.held:type_name -> shoal.v1.HeldSlot
+	1,   // 57: shoal.v1.WatchPeerResponse.freshness:type_name -> shoal.v1.Freshness
+	6,   // 58: shoal.v1.HeldSlot.replica:type_name -> shoal.v1.ReplicaRow
+	3,   // 59: shoal.v1.ExplainServiceResponse.service:type_name -> shoal.v1.ServiceRow
+	35,  // 60: shoal.v1.ExplainServiceResponse.slots:type_name -> shoal.v1.ExplainedSlot
+	57,  // 61: shoal.v1.ExplainServiceResponse.verdicts:type_name -> shoal.v1.Verdict
+	1,   // 62: shoal.v1.ExplainServiceResponse.freshness:type_name -> shoal.v1.Freshness
+	25,  // 63: shoal.v1.ExplainServiceResponse.rollout:type_name -> shoal.v1.RolloutStatus
+	9,   // 64: shoal.v1.ExplainedSlot.proposed:type_name -> shoal.v1.Place
+	6,   // 65: shoal.v1.ExplainedSlot.holders:type_name -> shoal.v1.ReplicaRow
+	9,   // 66: shoal.v1.ExplainedSlot.home:type_name -> shoal.v1.Place
+	146, // 67: shoal.v1.CopyFromRequest.target:type_name -> shoal.v1.Target
+	147, // 68: shoal.v1.CopyFromResponse.chunk:type_name -> shoal.v1.CopyChunk
+	148, // 69: shoal.v1.CopyToRequest.start:type_name -> shoal.v1.CopyStart
+	42,  // 70: shoal.v1.WatchUsageResponse.peers:type_name -> shoal.v1.PeerUsage
+	3,   // 71: shoal.v1.WatchUsageResponse.services:type_name -> shoal.v1.ServiceRow
+	1,   // 72: shoal.v1.WatchUsageResponse.freshness:type_name -> shoal.v1.Freshness
+	7,   // 73: shoal.v1.PeerUsage.peer:type_name -> shoal.v1.PeerRow
+	43,  // 74: shoal.v1.PeerUsage.replicas:type_name -> shoal.v1.UsedReplica
+	6,   // 75: shoal.v1.UsedReplica.replica:type_name -> shoal.v1.ReplicaRow
+	149, // 76: shoal.v1.RunDoctorResponse.check:type_name -> shoal.v1.DoctorCheck
+	3,   // 77: shoal.v1.ListServicesResponse.services:type_name -> shoal.v1.ServiceRow
+	1,   // 78: shoal.v1.ListServicesResponse.freshness:type_name -> shoal.v1.Freshness
+	6,   // 79: shoal.v1.ListReplicasResponse.replicas:type_name -> shoal.v1.ReplicaRow
+	1,   // 80: shoal.v1.ListReplicasResponse.freshness:type_name -> shoal.v1.Freshness
+	3,   // 81: shoal.v1.InspectServiceResponse.service:type_name -> shoal.v1.ServiceRow
+	145, // 82: shoal.v1.InspectServiceResponse.spec:type_name -> shoal.v1.Spec
+	6,   // 83: shoal.v1.InspectServiceResponse.replicas:type_name -> shoal.v1.ReplicaRow
+	140, // 84: shoal.v1.InspectServiceResponse.heads:type_name -> shoal.v1.RevisionID
+	56,  // 85: shoal.v1.InspectServiceResponse.conflicts:type_name -> shoal.v1.WishConflict
+	57,  // 86: shoal.v1.InspectServiceResponse.verdicts:type_name -> shoal.v1.Verdict
+	1,   // 87: shoal.v1.InspectServiceResponse.freshness:type_name -> shoal.v1.Freshness
+	140, // 88: shoal.v1.WishConflict.loser:type_name -> shoal.v1.RevisionID
+	140, // 89: shoal.v1.WishConflict.winner:type_name -> shoal.v1.RevisionID
+	7,   // 90: shoal.v1.ListPeersResponse.peers:type_name -> shoal.v1.PeerRow
+	1,   // 91: shoal.v1.ListPeersResponse.freshness:type_name -> shoal.v1.Freshness
+	7,   // 92: shoal.v1.InspectPeerResponse.peer:type_name -> shoal.v1.PeerRow
+	6,   // 93: shoal.v1.InspectPeerResponse.replicas:type_name -> shoal.v1.ReplicaRow
+	1,   // 94: shoal.v1.InspectPeerResponse.freshness:type_name -> shoal.v1.Freshness
+	62,  // 95: shoal.v1.InspectPeerResponse.marks:type_name -> shoal.v1.PeerMark
+	63,  // 96: shoal.v1.InspectPeerResponse.edits:type_name -> shoal.v1.PeerEdit
+	9,   // 97: shoal.v1.PeerMark.by:type_name -> shoal.v1.Place
+	9,   // 98: shoal.v1.PeerEdit.by:type_name -> shoal.v1.Place
+	66,  // 99: shoal.v1.WatchResponse.services:type_name -> shoal.v1.ServiceProgress
+	1,   // 100: shoal.v1.WatchResponse.freshness:type_name -> shoal.v1.Freshness
+	3,   // 101: shoal.v1.ServiceProgress.service:type_name -> shoal.v1.ServiceRow
+	6,   // 102: shoal.v1.ServiceProgress.replicas:type_name -> shoal.v1.ReplicaRow
+	25,  // 103: shoal.v1.ServiceProgress.rollout:type_name -> shoal.v1.RolloutStatus
+	142, // 104: shoal.v1.StreamLogsRequest.since:type_name -> google.protobuf.Timestamp
+	142, // 105: shoal.v1.StreamLogsRequest.until:type_name -> google.protobuf.Timestamp
+	69,  // 106: shoal.v1.StreamLogsResponse.line:type_name -> shoal.v1.LogRow
+	70,  // 107: shoal.v1.StreamLogsResponse.lost:type_name -> shoal.v1.LostHolder
+	142, // 108: shoal.v1.LogRow.time:type_name -> google.protobuf.Timestamp
+	142, // 109: shoal.v1.StreamEventsRequest.since:type_name -> google.protobuf.Timestamp
+	73,  // 110: shoal.v1.StreamEventsResponse.event:type_name -> shoal.v1.EventRow
+	142, // 111: shoal.v1.EventRow.time:type_name -> google.protobuf.Timestamp
+	1,   // 112: shoal.v1.GetStatusResponse.freshness:type_name -> shoal.v1.Freshness
+	76,  // 113: shoal.v1.GetStatusResponse.store:type_name -> shoal.v1.StoreStatus
+	136, // 114: shoal.v1.StoreStatus.refused:type_name -> shoal.v1.StoreStatus.RefusedEntry
+	137, // 115: shoal.v1.InitRequest.labels:type_name -> shoal.v1.InitRequest.LabelsEntry
+	138, // 116: shoal.v1.JoinRequest.labels:type_name -> shoal.v1.JoinRequest.LabelsEntry
+	8,   // 117: shoal.v1.ListTokensResponse.tokens:type_name -> shoal.v1.TokenRow
+	1,   // 118: shoal.v1.ListTokensResponse.freshness:type_name -> shoal.v1.Freshness
+	9,   // 119: shoal.v1.ImageRow.author:type_name -> shoal.v1.Place
+	142, // 120: shoal.v1.ImageRow.since:type_name -> google.protobuf.Timestamp
+	9,   // 121: shoal.v1.ImageBlob.holders:type_name -> shoal.v1.Place
+	9,   // 122: shoal.v1.ImageBlob.partial:type_name -> shoal.v1.Place
+	89,  // 123: shoal.v1.MovedImages.images:type_name -> shoal.v1.ImageRow
+	89,  // 124: shoal.v1.ListImagesResponse.images:type_name -> shoal.v1.ImageRow
+	1,   // 125: shoal.v1.ListImagesResponse.freshness:type_name -> shoal.v1.Freshness
+	89,  // 126: shoal.v1.InspectImageResponse.image:type_name -> shoal.v1.ImageRow
+	90,  // 127: shoal.v1.InspectImageResponse.blobs:type_name -> shoal.v1.ImageBlob
+	9,   // 128: shoal.v1.InspectImageResponse.silent:type_name -> shoal.v1.Place
+	1,   // 129: shoal.v1.InspectImageResponse.freshness:type_name -> shoal.v1.Freshness
+	89,  // 130: shoal.v1.ChangeImageResponse.image:type_name -> shoal.v1.ImageRow
+	9,   // 131: shoal.v1.ImagePolicy.author:type_name -> shoal.v1.Place
+	142, // 132: shoal.v1.ImagePolicy.since:type_name -> google.protobuf.Timestamp
+	101, // 133: shoal.v1.GetImagePolicyResponse.policy:type_name -> shoal.v1.ImagePolicy
+	1,   // 134: shoal.v1.GetImagePolicyResponse.freshness:type_name -> shoal.v1.Freshness
+	101, // 135: shoal.v1.SetImagePolicyResponse.policy:type_name -> shoal.v1.ImagePolicy
+	91,  // 136: shoal.v1.PushImageResponse.progress:type_name -> shoal.v1.MoveProgress
+	92,  // 137: shoal.v1.PushImageResponse.end:type_name -> shoal.v1.MovedImages
+	91,  // 138: shoal.v1.PullImageResponse.progress:type_name -> shoal.v1.MoveProgress
+	92,  // 139: shoal.v1.PullImageResponse.end:type_name -> shoal.v1.MovedImages
+	113, // 140: shoal.v1.ImportImageRequest.start:type_name -> shoal.v1.ImportStart
+	91,  // 141: shoal.v1.ImportImageResponse.progress:type_name -> shoal.v1.MoveProgress
+	92,  // 142: shoal.v1.ImportImageResponse.end:type_name -> shoal.v1.MovedImages
+	91,  // 143: shoal.v1.ExportImageResponse.progress:type_name -> shoal.v1.MoveProgress
+	139, // 144: shoal.v1.PortRow.refused:type_name -> shoal.v1.PortRow.RefusedEntry
+	117, // 145: shoal.v1.ListPortsResponse.ports:type_name -> shoal.v1.PortRow
+	1,   // 146: shoal.v1.ListPortsResponse.freshness:type_name -> shoal.v1.Freshness
+	9,   // 147: shoal.v1.ReachRow.holder:type_name -> shoal.v1.Place
+	120, // 148: shoal.v1.ListReachResponse.replicas:type_name -> shoal.v1.ReachRow
+	1,   // 149: shoal.v1.ListReachResponse.freshness:type_name -> shoal.v1.Freshness
+	124, // 150: shoal.v1.NetworkRow.services:type_name -> shoal.v1.NetworkService
+	9,   // 151: shoal.v1.NetworkRow.peers:type_name -> shoal.v1.Place
+	9,   // 152: shoal.v1.NetworkService.peers:type_name -> shoal.v1.Place
+	123, // 153: shoal.v1.ListNetworksResponse.networks:type_name -> shoal.v1.NetworkRow
+	1,   // 154: shoal.v1.ListNetworksResponse.freshness:type_name -> shoal.v1.Freshness
+	128, // 155: shoal.v1.ForwardRequest.start:type_name -> shoal.v1.ForwardStart
+	12,  // 156: shoal.v1.ControlService.Deploy:input_type -> shoal.v1.DeployRequest
+	15,  // 157: shoal.v1.ControlService.Scale:input_type -> shoal.v1.ScaleRequest
+	17,  // 158: shoal.v1.ControlService.Remove:input_type -> shoal.v1.RemoveRequest
+	19,  // 159: shoal.v1.ControlService.Operate:input_type -> shoal.v1.OperateRequest
+	21,  // 160: shoal.v1.ControlService.SteerRollout:input_type -> shoal.v1.SteerRolloutRequest
+	23,  // 161: shoal.v1.ControlService.GetRollout:input_type -> shoal.v1.GetRolloutRequest
+	28,  // 162: shoal.v1.ControlService.ChangePeer:input_type -> shoal.v1.ChangePeerRequest
+	30,  // 163: shoal.v1.ControlService.WatchPeer:input_type -> shoal.v1.WatchPeerRequest
+	50,  // 164: shoal.v1.ControlService.ListServices:input_type -> shoal.v1.ListServicesRequest
+	52,  // 165: shoal.v1.ControlService.ListReplicas:input_type -> shoal.v1.ListReplicasRequest
+	54,  // 166: shoal.v1.ControlService.InspectService:input_type -> shoal.v1.InspectServiceRequest
+	33,  // 167: shoal.v1.ControlService.ExplainService:input_type -> shoal.v1.ExplainServiceRequest
+	58,  // 168: shoal.v1.ControlService.ListPeers:input_type -> shoal.v1.ListPeersRequest
+	60,  // 169: shoal.v1.ControlService.InspectPeer:input_type -> shoal.v1.InspectPeerRequest
+	64,  // 170: shoal.v1.ControlService.Watch:input_type -> shoal.v1.WatchRequest
+	67,  // 171: shoal.v1.ControlService.StreamLogs:input_type -> shoal.v1.StreamLogsRequest
+	71,  // 172: shoal.v1.ControlService.StreamEvents:input_type -> shoal.v1.StreamEventsRequest
+	150, // 173: shoal.v1.ControlService.Exec:input_type -> shoal.v1.ExecRequest
+	36,  // 174: shoal.v1.ControlService.CopyFrom:input_type -> shoal.v1.CopyFromRequest
+	38,  // 175: shoal.v1.ControlService.CopyTo:input_type -> shoal.v1.CopyToRequest
+	40,  // 176: shoal.v1.ControlService.WatchUsage:input_type -> shoal.v1.WatchUsageRequest
+	44,  // 177: shoal.v1.ControlService.RunDoctor:input_type -> shoal.v1.RunDoctorRequest
+	46,  // 178: shoal.v1.ControlService.GetDebug:input_type -> shoal.v1.GetDebugRequest
+	48,  // 179: shoal.v1.ControlService.GetMetrics:input_type -> shoal.v1.GetMetricsRequest
+	93,  // 180: shoal.v1.ControlService.ListImages:input_type -> shoal.v1.ListImagesRequest
+	95,  // 181: shoal.v1.ControlService.InspectImage:input_type -> shoal.v1.InspectImageRequest
+	97,  // 182: shoal.v1.ControlService.ChangeImage:input_type -> shoal.v1.ChangeImageRequest
+	99,  // 183: shoal.v1.ControlService.CollectImages:input_type -> shoal.v1.CollectImagesRequest
+	102, // 184: shoal.v1.ControlService.GetImagePolicy:input_type -> shoal.v1.GetImagePolicyRequest
+	104, // 185: shoal.v1.ControlService.SetImagePolicy:input_type -> shoal.v1.SetImagePolicyRequest
+	106, // 186: shoal.v1.ControlService.GetRegistryLogin:input_type -> shoal.v1.GetRegistryLoginRequest
+	108, // 187: shoal.v1.ControlService.PushImage:input_type -> shoal.v1.PushImageRequest
+	110, // 188: shoal.v1.ControlService.PullImage:input_type -> shoal.v1.PullImageRequest
+	112, // 189: shoal.v1.ControlService.ImportImage:input_type -> shoal.v1.ImportImageRequest
+	115, // 190: shoal.v1.ControlService.ExportImage:input_type -> shoal.v1.ExportImageRequest
+	118, // 191: shoal.v1.ControlService.ListPorts:input_type -> shoal.v1.ListPortsRequest
+	121, // 192: shoal.v1.ControlService.ListReach:input_type -> shoal.v1.ListReachRequest
+	125, // 193: shoal.v1.ControlService.ListNetworks:input_type -> shoal.v1.ListNetworksRequest
+	127, // 194: shoal.v1.ControlService.Forward:input_type -> shoal.v1.ForwardRequest
+	74,  // 195: shoal.v1.ControlService.GetStatus:input_type -> shoal.v1.GetStatusRequest
+	77,  // 196: shoal.v1.ControlService.Init:input_type -> shoal.v1.InitRequest
+	79,  // 197: shoal.v1.ControlService.Join:input_type -> shoal.v1.JoinRequest
+	81,  // 198: shoal.v1.ControlService.Leave:input_type -> shoal.v1.LeaveRequest
+	83,  // 199: shoal.v1.ControlService.CreateToken:input_type -> shoal.v1.CreateTokenRequest
+	85,  // 200: shoal.v1.ControlService.ListTokens:input_type -> shoal.v1.ListTokensRequest
+	87,  // 201: shoal.v1.ControlService.RevokeToken:input_type -> shoal.v1.RevokeTokenRequest
+	13,  // 202: shoal.v1.ControlService.Deploy:output_type -> shoal.v1.DeployResponse
+	16,  // 203: shoal.v1.ControlService.Scale:output_type -> shoal.v1.ScaleResponse
+	18,  // 204: shoal.v1.ControlService.Remove:output_type -> shoal.v1.RemoveResponse
+	20,  // 205: shoal.v1.ControlService.Operate:output_type -> shoal.v1.OperateResponse
+	22,  // 206: shoal.v1.ControlService.SteerRollout:output_type -> shoal.v1.SteerRolloutResponse
+	24,  // 207: shoal.v1.ControlService.GetRollout:output_type -> shoal.v1.GetRolloutResponse
+	29,  // 208: shoal.v1.ControlService.ChangePeer:output_type -> shoal.v1.ChangePeerResponse
+	31,  // 209: shoal.v1.ControlService.WatchPeer:output_type -> shoal.v1.WatchPeerResponse
+	51,  // 210: shoal.v1.ControlService.ListServices:output_type -> shoal.v1.ListServicesResponse
+	53,  // 211: shoal.v1.ControlService.ListReplicas:output_type -> shoal.v1.ListReplicasResponse
+	55,  // 212: shoal.v1.ControlService.InspectService:output_type -> shoal.v1.InspectServiceResponse
+	34,  // 213: shoal.v1.ControlService.ExplainService:output_type -> shoal.v1.ExplainServiceResponse
+	59,  // 214: shoal.v1.ControlService.ListPeers:output_type -> shoal.v1.ListPeersResponse
+	61,  // 215: shoal.v1.ControlService.InspectPeer:output_type -> shoal.v1.InspectPeerResponse
+	65,  // 216: shoal.v1.ControlService.Watch:output_type -> shoal.v1.WatchResponse
+	68,  // 217: shoal.v1.ControlService.StreamLogs:output_type -> shoal.v1.StreamLogsResponse
+	72,  // 218: shoal.v1.ControlService.StreamEvents:output_type -> shoal.v1.StreamEventsResponse
+	151, // 219: shoal.v1.ControlService.Exec:output_type -> shoal.v1.ExecResponse
+	37,  // 220: shoal.v1.ControlService.CopyFrom:output_type -> shoal.v1.CopyFromResponse
+	39,  // 221: shoal.v1.ControlService.CopyTo:output_type -> shoal.v1.CopyToResponse
+	41,  // 222: shoal.v1.ControlService.WatchUsage:output_type -> shoal.v1.WatchUsageResponse
+	45,  // 223: shoal.v1.ControlService.RunDoctor:output_type -> shoal.v1.RunDoctorResponse
+	47,  // 224: shoal.v1.ControlService.GetDebug:output_type -> shoal.v1.GetDebugResponse
+	49,  // 225: shoal.v1.ControlService.GetMetrics:output_type -> shoal.v1.GetMetricsResponse
+	94,  // 226: shoal.v1.ControlService.ListImages:output_type -> shoal.v1.ListImagesResponse
+	96,  // 227: shoal.v1.ControlService.InspectImage:output_type -> shoal.v1.InspectImageResponse
+	98,  // 228: shoal.v1.ControlService.ChangeImage:output_type -> shoal.v1.ChangeImageResponse
+	100, // 229: shoal.v1.ControlService.CollectImages:output_type -> shoal.v1.CollectImagesResponse
+	103, // 230: shoal.v1.ControlService.GetImagePolicy:output_type -> shoal.v1.GetImagePolicyResponse
+	105, // 231: shoal.v1.ControlService.SetImagePolicy:output_type -> shoal.v1.SetImagePolicyResponse
+	107, // 232: shoal.v1.ControlService.GetRegistryLogin:output_type -> shoal.v1.GetRegistryLoginResponse
+	109, // 233: shoal.v1.ControlService.PushImage:output_type -> shoal.v1.PushImageResponse
+	111, // 234: shoal.v1.ControlService.PullImage:output_type -> shoal.v1.PullImageResponse
+	114, // 235: shoal.v1.ControlService.ImportImage:output_type -> shoal.v1.ImportImageResponse
+	116, // 236: shoal.v1.ControlService.ExportImage:output_type -> shoal.v1.ExportImageResponse
+	119, // 237: shoal.v1.ControlService.ListPorts:output_type -> shoal.v1.ListPortsResponse
+	122, // 238: shoal.v1.ControlService.ListReach:output_type -> shoal.v1.ListReachResponse
+	126, // 239: shoal.v1.ControlService.ListNetworks:output_type -> shoal.v1.ListNetworksResponse
+	129, // 240: shoal.v1.ControlService.Forward:output_type -> shoal.v1.ForwardResponse
+	75,  // 241: shoal.v1.ControlService.GetStatus:output_type -> shoal.v1.GetStatusResponse
+	78,  // 242: shoal.v1.ControlService.Init:output_type -> shoal.v1.InitResponse
+	80,  // 243: shoal.v1.ControlService.Join:output_type -> shoal.v1.JoinResponse
+	82,  // 244: shoal.v1.ControlService.Leave:output_type -> shoal.v1.LeaveResponse
+	84,  // 245: shoal.v1.ControlService.CreateToken:output_type -> shoal.v1.CreateTokenResponse
+	86,  // 246: shoal.v1.ControlService.ListTokens:output_type -> shoal.v1.ListTokensResponse
+	88,  // 247: shoal.v1.ControlService.RevokeToken:output_type -> shoal.v1.RevokeTokenResponse
+	202, // [202:248] is the sub-list for method output_type
+	156, // [156:202] is the sub-list for method input_type
+	156, // [156:156] is the sub-list for extension type_name
+	156, // [156:156] is the sub-list for extension extendee
+	0,   // [0:156] is the sub-list for field type_name
 }
 
 func init() { file_shoal_v1_control_proto_init() }
@@ -10457,62 +10561,62 @@ func file_shoal_v1_control_proto_init() {
 	file_shoal_v1_beat_proto_init()
 	file_shoal_v1_state_proto_init()
 	file_shoal_v1_stream_proto_init()
-	file_shoal_v1_control_proto_msgTypes[32].OneofWrappers = []any{}
-	file_shoal_v1_control_proto_msgTypes[37].OneofWrappers = []any{
+	file_shoal_v1_control_proto_msgTypes[33].OneofWrappers = []any{}
+	file_shoal_v1_control_proto_msgTypes[38].OneofWrappers = []any{
 		(*CopyToRequest_Start)(nil),
 		(*CopyToRequest_Data)(nil),
 	}
-	file_shoal_v1_control_proto_msgTypes[66].OneofWrappers = []any{}
-	file_shoal_v1_control_proto_msgTypes[67].OneofWrappers = []any{
+	file_shoal_v1_control_proto_msgTypes[67].OneofWrappers = []any{}
+	file_shoal_v1_control_proto_msgTypes[68].OneofWrappers = []any{
 		(*StreamLogsResponse_Line)(nil),
 		(*StreamLogsResponse_Lost)(nil),
 	}
-	file_shoal_v1_control_proto_msgTypes[70].OneofWrappers = []any{}
-	file_shoal_v1_control_proto_msgTypes[96].OneofWrappers = []any{
+	file_shoal_v1_control_proto_msgTypes[71].OneofWrappers = []any{}
+	file_shoal_v1_control_proto_msgTypes[97].OneofWrappers = []any{
 		(*ChangeImageRequest_To)(nil),
 		(*ChangeImageRequest_Remove)(nil),
 		(*ChangeImageRequest_Pin)(nil),
 		(*ChangeImageRequest_MinCopies)(nil),
 	}
-	file_shoal_v1_control_proto_msgTypes[108].OneofWrappers = []any{
+	file_shoal_v1_control_proto_msgTypes[109].OneofWrappers = []any{
 		(*PushImageResponse_Progress)(nil),
 		(*PushImageResponse_End)(nil),
 	}
-	file_shoal_v1_control_proto_msgTypes[110].OneofWrappers = []any{
+	file_shoal_v1_control_proto_msgTypes[111].OneofWrappers = []any{
 		(*PullImageResponse_Progress)(nil),
 		(*PullImageResponse_End)(nil),
 	}
-	file_shoal_v1_control_proto_msgTypes[111].OneofWrappers = []any{
+	file_shoal_v1_control_proto_msgTypes[112].OneofWrappers = []any{
 		(*ImportImageRequest_Start)(nil),
 		(*ImportImageRequest_Data)(nil),
 		(*ImportImageRequest_End)(nil),
 	}
-	file_shoal_v1_control_proto_msgTypes[113].OneofWrappers = []any{
+	file_shoal_v1_control_proto_msgTypes[114].OneofWrappers = []any{
 		(*ImportImageResponse_Progress)(nil),
 		(*ImportImageResponse_End)(nil),
 	}
-	file_shoal_v1_control_proto_msgTypes[115].OneofWrappers = []any{
+	file_shoal_v1_control_proto_msgTypes[116].OneofWrappers = []any{
 		(*ExportImageResponse_Progress)(nil),
 		(*ExportImageResponse_Data)(nil),
 		(*ExportImageResponse_End)(nil),
 	}
-	file_shoal_v1_control_proto_msgTypes[126].OneofWrappers = []any{
+	file_shoal_v1_control_proto_msgTypes[127].OneofWrappers = []any{
 		(*ForwardRequest_Start)(nil),
 		(*ForwardRequest_Data)(nil),
 		(*ForwardRequest_End)(nil),
 	}
-	file_shoal_v1_control_proto_msgTypes[128].OneofWrappers = []any{
+	file_shoal_v1_control_proto_msgTypes[129].OneofWrappers = []any{
 		(*ForwardResponse_Data)(nil),
 		(*ForwardResponse_End)(nil),
 	}
-	file_shoal_v1_control_proto_msgTypes[130].OneofWrappers = []any{}
+	file_shoal_v1_control_proto_msgTypes[131].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_shoal_v1_control_proto_rawDesc), len(file_shoal_v1_control_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   139,
+			NumMessages:   140,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -22,10 +22,10 @@ func (c *converter) deploy() {
 	}
 	switch d.Mode {
 	case "", "replicated":
-	case "global":
-		c.out.Mode = shoal.ModeGlobal
+	case "global", "replicated-job", "global-job":
+		c.out.Mode = shoal.Mode(d.Mode)
 	default:
-		c.bad("deploy.mode", "must be replicated or global, got %q", d.Mode)
+		c.bad("deploy.mode", "must be replicated, global, replicated-job or global-job, got %q", d.Mode)
 	}
 	if why := isEndpoint(d.EndpointMode); why != "" {
 		c.bad("deploy.endpoint_mode", "%s", why)

@@ -140,7 +140,7 @@ func TestLoadRefuses(t *testing.T) {
 		"host address":        {"services: {web: {image: hello, ports: ['127.0.0.1:80:80']}}", "ports[0]: names the host address"},
 		"port twice":          {"services: {web: {image: hello, ports: ['80:80','80:81']}}", "ports[1]: publishes 80/tcp twice"},
 		"port out of range":   {"services:\n  web:\n    image: hello\n    ports:\n      - '80:80'\n      - {target: 70000}", "stdin:6: services.web.ports[1]: must be 1-65535, got 70000"},
-		"unknown mode":        {"services: {web: {image: hello, deploy: {mode: job}}}", "deploy.mode: must be"},
+		"unknown mode":        {"services: {web: {image: hello, deploy: {mode: daily}}}", "deploy.mode: must be"},
 		"fixed":               {"services: {web: {image: hello, x-shoal: {on_partition: fixed}}}", "x-shoal.on_partition: fixed needs a guard"},
 		"parallelism 0":       {"services: {web: {image: hello, deploy: {update_config: {parallelism: 0}}}}", "parallelism: must be 1"},
 		"unknown restart":     {"services: {web: {image: hello, restart: sometimes}}", "restart: must be"},

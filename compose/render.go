@@ -136,6 +136,7 @@ type (
 		Proxy       bool           `yaml:"proxy_protocol,omitempty"`
 		Rollout     map[string]any `yaml:"rollout,omitempty"`
 		Autoscale   map[string]any `yaml:"autoscale,omitempty"`
+		Job         map[string]any `yaml:"job,omitempty"`
 		Canary      any            `yaml:"canary,omitempty"`
 	}
 )
@@ -228,8 +229,11 @@ func serviceOf(s *shoal.Spec, mask bool) serviceYAML {
 			LB: string(s.LB), Prefer: string(s.Prefer), Proxy: s.ProxyProtocol,
 		},
 	}
-	out.Deploy.Update, out.Deploy.Rollback, out.Shoal.Rollout = rolloutOf(s)
+	if s.Job == nil {
+		out.Deploy.Update, out.Deploy.Rollback, out.Shoal.Rollout = rolloutOf(s)
+	}
 	out.Shoal.Autoscale = autoscaleOf(s.Autoscale)
+	out.Shoal.Job = jobOf(s.Job)
 	out.Shoal.Canary = canaryOf(s.Rollout.Canary)
 	if s.VolumesAnywhere {
 		out.Shoal.Volumes = "anywhere"

@@ -77,6 +77,7 @@ func (c *converter) spec() shoal.Spec {
 	c.rollouts()
 	c.autoscale()
 	c.dependencies()
+	c.job()
 	c.validate()
 	return c.out
 }

@@ -111,7 +111,7 @@ func (d *decision) turnGlobal(s *serviceRow, mine int) bool {
 	case d.w.unableToChange(s, d.w.self) != "":
 		return false
 	case s.job:
-		return true
+		return d.w.v.Waits(s.svc) == ""
 	}
 	slots, rules := d.w.globalSlots(s, d.readyFor(s))
 	rules.Hold(d.plan.Brakes, s.svc)

@@ -86,6 +86,9 @@ func (w *world) shut(s *serviceRow, slots []slotState) {
 func (d *decision) jobTurns(s *serviceRow, slots []slotState) []bool {
 	d.w.shut(s, slots)
 	turns := make([]bool, len(slots))
+	if d.w.v.Waits(s.svc) != "" { // until then what runs the older revision goes on
+		return turns
+	}
 	for i, st := range slots {
 		if st.kind == held && !st.shut && behind(s, s.claims[st.claim]) {
 			turns[i] = d.adopts(s, st.claim) || d.w.unableToChange(s, int(s.holders[st.claim])) == ""

@@ -46,7 +46,7 @@ func (d *decision) own(s *serviceRow, slots []slotState, i int, c shoal.Claim, o
 		d.drop(c, other, "%s runs it already, and it never started here", d.name(other))
 	case d.declines(c):
 		d.decline(c)
-	case s.job && behind(s, c) && (oc.turns == nil || !oc.turns[c.Slot]):
+	case s.job && behind(s, c) && (oc.turns == nil || !oc.turns[c.Slot]) && d.w.v.Waits(s.svc) == "":
 		d.drop(c, "", "%s", d.superseded(s, st))
 	case st.kind == held && oc.turns != nil && oc.turns[c.Slot] && winner.Replica == c.Replica:
 		d.change(s, i)

@@ -168,20 +168,23 @@ type runFlags struct {
 	lb, prefer                             string
 	publish, env, constraints, labels      []string
 	volumes, networks, aliases             []string
+	job                                    jobFlags
 }
 
 func (a *app) runCmd() *cobra.Command {
 	var r runFlags
 	cmd := &cobra.Command{
 		Use: "run IMAGE [COMMAND [ARG...]]", Short: "Run a new service without a file", Args: someArgs(0),
-		Long: `Create one service and wait until its replicas are healthy. Flags go before the
-image; what follows it is the command, after -- also if it begins with -.
-A service of that name must not exist.`,
+		Long: `Create one service and wait until its replicas are healthy, or with --job until each has
+ended well: exit 5 if one of them is given up. Flags go before the image; what follows it
+is the command, after -- also if it begins with -. A service of that name must not exist.`,
 		Example: `  shoal run --replicas 3 -p 80 hello:1
   shoal run --name web -p 8080:80 -e MODE=fast --cpus 0.5 --memory 64m hello:1
   shoal run --name db -v dbdata:/data -v /etc/db.conf:/etc/db.conf:ro db:1
   shoal run --name cache --network back --network-alias redis cache:1
-  shoal run --constraint zone=a --label tier=back worker:2 -- --queue mail`,
+  shoal run --constraint zone=a --label tier=back worker:2 -- --queue mail
+  shoal run --job --name migrate --attempts 3 --deadline 10m app:2 migrate
+  shoal run --job --global scan:1`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if r.global && cmd.Flags().Changed("replicas") {
 				return usage("--replicas and --global exclude each other: --global is one on every peer")
@@ -201,6 +204,7 @@ A service of that name must not exist.`,
 	f.StringVar(&r.name, "name", "", "name of the service (default: the image's)")
 	f.IntVar(&r.replicas, "replicas", 1, "how many")
 	f.BoolVar(&r.global, "global", false, "one on every peer that can")
+	r.job.add(f)
 	f.StringArrayVarP(&r.publish, "publish", "p", nil, "[PUBLISHED:]CONTAINER[/udp]: PUBLISHED answers on every peer; without it the engine of the holder picks one. published=8080,target=80,mode=host: on the holder only")
 	f.StringVar(&r.lb, "lb", "", "which replica serves a connection: p2c (the default), rr, weighted, least-conn, least-time, hash or random")
 	f.StringVar(&r.prefer, "prefer", "", "which replicas go first: any (the default), zone or local")
@@ -256,6 +260,9 @@ func (a *app) specOfRun(f *pflag.FlagSet, r *runFlags, args []string) (shoal.Spe
 		return spec, err
 	}
 	if spec.Restart, err = parseRestart(r.restart); err != nil {
+		return spec, err
+	}
+	if err = r.job.apply(f, &spec); err != nil {
 		return spec, err
 	}
 	if spec.Constraints, err = parseSelectors(r.constraints); err != nil {

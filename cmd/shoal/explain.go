@@ -58,7 +58,7 @@ from here, and how long it took lately to connect and to the first byte.`,
 
 func (a *app) describeExplanation(x api.Explanation) error {
 	err := a.fields([][2]string{
-		{"Service", fmt.Sprintf("%s, %s, %d of %d ready", x.Name, x.Mode, x.Ready, x.Replicas)},
+		{"Service", fmt.Sprintf("%s, %s, %s", x.Name, x.Mode, howMany(x.Service))},
 		{"Image", x.Image},
 		{"Revision", a.revision(x.Revision)},
 		{"Autoscale", autoscaleText(x.Autoscale)},

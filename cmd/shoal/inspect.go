@@ -124,7 +124,8 @@ func (a *app) describeService(s serviceJSON) error {
 		{"On partition", s.Spec.OnPartition},
 		{"Health", s.Spec.Health.text()},
 		{"Restart", s.Spec.Restart.text()},
-		{"Rollout", s.Spec.Rollout.text()},
+		{"Job", s.Spec.Job.text()},
+		{"Rollout", unlessJob(s.Spec.Job, s.Spec.Rollout.text())},
 		{"Rollback", s.Spec.Rollback.text()},
 		{"Stop", s.Spec.stopText()},
 	})
@@ -209,5 +210,5 @@ func readyText(s api.Service) string {
 	if s.Stopped {
 		return fmt.Sprintf("stopped, %d left; shoal start %s runs it again", s.Ready, s.Name)
 	}
-	return fmt.Sprintf("%d of %d ready", s.Ready, s.Replicas)
+	return howMany(s)
 }

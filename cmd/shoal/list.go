@@ -177,6 +177,9 @@ func (a *app) serviceTable() table[api.Service] {
 // readiness is "2/3", with the bounds of one that is autoscaled; it says so of a service that
 // is stopped.
 func readiness(s api.Service) string {
+	if s.Job != nil && !s.Stopped {
+		return jobProgress(s)
+	}
 	text := fmt.Sprintf("%d/%d", s.Ready, s.Replicas)
 	if s.Autoscale != nil {
 		text += fmt.Sprintf(" (%d-%d)", s.Autoscale.Min, s.Autoscale.Max)

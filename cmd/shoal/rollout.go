@@ -132,6 +132,7 @@ of replicas stays. "shoal rollout history" lists the revisions that are remember
 const (
 	stateComplete = "complete"
 	stateStopped  = "stopped"
+	stateFailed   = "failed" // a job
 	stateCanary   = "canary"
 )
 
@@ -196,6 +197,8 @@ func rolloutEnd(r api.Rollout) (over bool, err error) {
 		return true, &coded{code: exitUnhealthy, name: "paused", err: fmt.Errorf("the rollout of %s is paused: %s; see shoal rollout status %s", r.Service, r.Why, r.Service)}
 	case r.State == stateStopped:
 		return true, nil
+	case r.Job != nil && r.State == stateFailed:
+		return true, &coded{exitUnhealthy, "failed", fmt.Errorf("the job %s has failed: %s; see shoal logs %s", r.Service, r.FirstFailure, r.Service)}
 	case r.State != stateComplete:
 		return false, nil
 	case r.Undoes != "" && r.UndoWhy != "":
@@ -269,6 +272,9 @@ func (a *app) rolloutStep(r api.Rollout, text string) error {
 // rolloutLine is a rollout in a line.
 func rolloutLine(r api.Rollout) string {
 	parts := []string{fmt.Sprintf("%s: revision %s %s", r.Service, seqOf(r.Revision), r.State)}
+	if r.Job != nil {
+		return jobRolloutLine(parts[0], r)
+	}
 	if r.State != stateStopped {
 		parts[0] += fmt.Sprintf(", %d of %s changed, %d healthy", r.Current, count(r.Slots, "slot"), r.Healthy)
 	}
@@ -315,10 +321,13 @@ func nextText(r api.Rollout) string {
 
 func (a *app) describeRollout(r api.Rollout) error {
 	state := r.State
-	if r.State != stateComplete && r.State != stateStopped && r.Since > 0 {
+	if r.State != stateComplete && r.State != stateStopped && r.Since > 0 && r.Job == nil {
 		state += ", no slot became healthy for " + ago(r.Since)
 	}
 	slots := fmt.Sprintf("%d of %d changed, %d healthy, %d failed", r.Current, r.Slots, r.Healthy, r.Failed)
+	if r.Job != nil {
+		slots = slotsText(r.Job, r.Slots)
+	}
 	if r.State == stateStopped {
 		slots = ""
 	}

@@ -50,6 +50,7 @@ func newSnapshot(services []api.Progress, wrote map[string]string) snapshot {
 		for _, r := range p.Replicas {
 			s.unproven = s.unproven || r.State == "ready" && r.Health == ""
 		}
+		s.over = cmp.Or(s.over, jobFailed(p))
 		of := wrote[p.Service.Name]
 		if p.Rollout != nil && of != "" {
 			s.over = cmp.Or(s.over, undone(p.Rollout, of))
@@ -105,6 +106,9 @@ func (e *ending) with(trouble string) error {
 // moves reports whether anything of a service is on its way.
 func moves(p api.Progress) bool {
 	return !p.Exists || slices.ContainsFunc(p.Replicas, func(r api.Replica) bool {
+		if p.Service.Job != nil {
+			return r.State != "unplaced" && r.State != "waiting" && r.State != "completed" && r.State != "failed"
+		}
 		if r.State == "unplaced" || keeps(r) {
 			return false
 		}
@@ -235,6 +239,9 @@ func progressLine(p api.Progress) string {
 			return p.Service.Name + " stopped"
 		}
 		return stopping(p)
+	}
+	if p.Service.Job != nil {
+		return clean(jobLine(p))
 	}
 	n := map[string]int{}
 	for _, r := range p.Replicas {

@@ -8,7 +8,7 @@
 // New makes it, Serve puts a server in front of it. Wishes take effect at once; the
 // image's name says how replicas fare: "crash:..." fails, "slow:..." never gets
 // ready, "sick:..." is unhealthy, "absent:..." finds no peer, "data:..." has a
-// volume, everything else is ready. Images are really read, kept and written, in memory;
+// volume, everything else is ready; the slots of jobs are over at once. Images are really read, kept and written, in memory;
 // other peers hold what Hold says. It refuses to stand for the real thing: replicas are
 // where it puts them, nothing moves between peers, and only Explain asks package
 // placement.
@@ -252,12 +252,15 @@ func (c *Cluster) run(d *shoal.Desired, s *shoal.Service, states map[shoal.PeerI
 		}
 		id := shoal.ReplicaID{byte(s.Revision.Seq), byte(slot)}
 		copy(id[2:], s.Spec.Name)
-		d.Claims = append(d.Claims, shoal.Claim{Holder: holder, Service: s.Spec.Name, Slot: slot, Replica: id, Revision: s.Revision})
+		d.Claims = append(d.Claims, shoal.Claim{Holder: holder, Service: s.Spec.Name, Slot: slot, Replica: id, Revision: s.Revision, Outcome: outcome(&s.Spec)})
 		st := shoal.ReplicaStatus{
 			ID: id, Service: s.Spec.Name, Slot: slot, Revision: s.Revision, Phase: shoal.PhaseReady,
 			Image: "sha256:" + strings.Repeat("ab", 32), StartedAt: c.clock.Wall().Add(-started).Unix(), Container: "c0ffee",
 		}
 		fate(&st, s.Spec.Image)
+		if outcome(&s.Spec).IsCompleted() {
+			st.Phase = shoal.PhaseStopped
+		}
 		for i, p := range s.Spec.Ports {
 			if p.IsIngress() {
 				continue
@@ -276,6 +279,21 @@ func (c *Cluster) run(d *shoal.Desired, s *shoal.Service, states map[shoal.PeerI
 		}
 		states[holder].Replicas = append(states[holder].Replicas, st)
 	}
+}
+
+// outcome is what the runs of a job came to: that of a replica which is not ready for good
+// is not over.
+func outcome(s *shoal.Spec) *shoal.JobOutcome {
+	if !s.Mode.IsJob() {
+		return nil
+	}
+	switch name, _, _ := strings.Cut(s.Image, ":"); name {
+	case "crash":
+		return &shoal.JobOutcome{Attempts: s.Job.Attempts, Failed: true, Code: 1, Why: "exited with code 1"}
+	case "slow", "sick":
+		return nil
+	}
+	return &shoal.JobOutcome{Attempts: 1, Completed: true}
 }
 
 func fate(st *shoal.ReplicaStatus, image string) {

@@ -4,7 +4,6 @@
 package main
 
 import (
-	"cmp"
 	"fmt"
 	"strings"
 	"time"
@@ -92,7 +91,7 @@ func jobFailed(p api.Progress) *ending {
 	if j == nil || j.Failed == 0 || p.Service.Stopped {
 		return nil
 	}
-	return &ending{"failed", fmt.Sprintf("the job %s has failed, %s", p.Service.Name, cmp.Or(p.Trouble, failureText(j))), "shoal logs " + p.Service.Name}
+	return &ending{"failed", "the job " + p.Service.Name + " has failed", "shoal logs " + p.Service.Name} // with the slot's trouble
 }
 
 // jobRolloutLine is how far a job is at its current revision.

@@ -3,7 +3,11 @@
 
 package metrics
 
-import "github.com/shoalnet/shoal"
+import (
+	"slices"
+
+	"github.com/shoalnet/shoal"
+)
 
 var aboutServices = []family{
 	{
@@ -112,5 +116,5 @@ func ofMetrics(read func(*shoal.Measured, adder)) func(*Snapshot, adder) {
 
 // first adds values whose first labels are these.
 func first(add adder, labels ...string) adder {
-	return func(value float64, more ...string) { add(value, append(labels[:len(labels):len(labels)], more...)...) }
+	return func(value float64, more ...string) { add(value, append(slices.Clip(labels), more...)...) }
 }

@@ -86,8 +86,8 @@ func (m *Metric) nobody(current int) bool { return m.Used && current > 0 && m.Mi
 
 // measured is the metric as others may read it.
 func (m *Metric) measured(current int) shoal.Measured {
-	out := shoal.Measured{Metric: m.Name, Unit: m.Unit, Target: m.Shown, Missing: m.Missing, Known: !m.nobody(current) && !(m.Used && current == 0)}
-	if out.Known {
+	out := shoal.Measured{Metric: m.Name, Unit: m.Unit, Target: m.Shown, Missing: m.Missing}
+	if out.Known = !m.Used || m.Missing < current; out.Known {
 		out.Observed = m.Load / m.Target * m.Shown / float64(max(current-m.Missing, 1))
 	}
 	return out

@@ -198,7 +198,7 @@ func rolloutEnd(r api.Rollout) (over bool, err error) {
 	case r.State == stateStopped:
 		return true, nil
 	case r.Job != nil && r.State == stateFailed:
-		return true, &coded{exitUnhealthy, "failed", fmt.Errorf("the job %s has failed: %s; see shoal logs %s", r.Service, r.FirstFailure, r.Service)}
+		return true, &coded{code: exitUnhealthy, name: "failed", err: fmt.Errorf("the job %s has failed: %s; see shoal logs %s", r.Service, r.FirstFailure, r.Service)}
 	case r.State != stateComplete:
 		return false, nil
 	case r.Undoes != "" && r.UndoWhy != "":

@@ -235,7 +235,7 @@ func (p *step) fail(f Fault, why string) {
 		p.refuse(why, p.Rules.Image) // who makes images available knows best why not
 	case f == FaultMissing:
 		p.refuse(fmt.Sprintf("image %s is not there (shoal image push it where docker has it)", p.Rules.Image), p.Rules.Image)
-	case f == FaultRefused && !(p.Rules.Job && op == EffectStart): // what a run's command lacks is the job's own fault
+	case f == FaultRefused && (!p.Rules.Job || op != EffectStart): // what a run's command lacks is the job's own fault
 		p.refuse(why, "")
 	default:
 		p.Tries++

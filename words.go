@@ -78,7 +78,9 @@ func (w *LastWords) Bound() {
 		kept[first] = plain(lines[first], left)
 		left -= len(kept[first])
 	}
-	w.Lines = kept[first:]
+	if w.Lines = kept[first:]; len(w.Lines) == 0 {
+		w.Lines = nil
+	}
 }
 
 // plain keeps at most n bytes of a text, without control characters and without what is

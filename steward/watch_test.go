@@ -153,7 +153,7 @@ func TestGoesBack(t *testing.T) {
 	is(t, "nothing failed", w.pass(4*time.Second))
 	w.phases[0], w.fails[0] = shoal.PhasePending, 1
 	is(t, "one failed", w.pass(5*time.Second),
-		"rollback at 4s: 1 of 3 slots failed; first failure 4s after revision 2 by peer-a: web/0 at peer-a: exited with code 1")
+		"rollback at 4s: 1 of 3 slots failed; first failure 4s after revision 2 by the operator at peer-a: web/0 at peer-a: exited with code 1")
 	is(t, "it had no effect", w.pass(10*time.Second), "rollback at 14s: 1 of 3 slots failed; first failure 4s")
 
 	w.service.Revision, w.service.Undoes = rev(3), rev(2)

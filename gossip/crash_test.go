@@ -46,7 +46,7 @@ type wrecker struct {
 	files *vfs.MemFS
 	only  string // "": every point
 	keep  []int  // percentages of what was not synced
-	every int    // 0: the first hits of a point; else every so many, up to 60
+	every int    // 0: the first hits of a point; else every so many, up to 40 times
 
 	mu     sync.Mutex // guards the rest
 	hits   map[string]int
@@ -62,12 +62,15 @@ func (w *wrecker) moment(point string) {
 	n := w.hits[point]
 	wanted := n == 1 || n == 12
 	if w.every > 0 {
-		wanted = n%w.every == 0 && n/w.every <= 60
+		wanted = n%w.every == 0 && n/w.every <= 40
 	}
 	if !wanted || w.only != "" && w.only != point {
 		return
 	}
 	for _, percent := range w.keep {
+		if n == 1 && percent > 0 && w.every == 0 {
+			continue // little was written by then: only what must be there
+		}
 		cfg := vfs.CrashCloneCfg{UnsyncedDataPercent: percent, RNG: rand.New(rand.NewPCG(uint64(n), uint64(percent)))} //nolint:gosec // seeds, and small
 		w.wrecks = append(w.wrecks, &wreckage{
 			name:  fmt.Sprintf("%s, hit %d, %d%% of what was not synced", point, w.hits[point], percent),

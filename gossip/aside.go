@@ -133,7 +133,7 @@ func setAside(dir string, cause error, h *hooks, log *slog.Logger) (*disk, error
 func (s *Store) recover(ctx context.Context, a *aside) error {
 	var found []*block
 	if a != nil {
-		left, err := readRows(a)
+		left, err := readRows(ctx, a)
 		if err != nil {
 			s.deps.Log.Warn("not all of the store set aside can be read", "store", a.dir, logkey.Err, err)
 		}

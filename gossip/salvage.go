@@ -33,7 +33,7 @@ type remains struct {
 // readRows reads every table and log of a damaged database by itself, as far as each
 // can be read. Which of several values of a row is newer does not matter: a block's
 // key is its hash, and chains are only added. The error says what could not be read.
-func readRows(a *aside) (remains, error) {
+func readRows(ctx context.Context, a *aside) (remains, error) {
 	db := a.files.PathJoin(a.dir, databaseDir)
 	left := remains{seen: map[string]bool{}}
 	names, err := a.files.List(db)
@@ -43,7 +43,7 @@ func readRows(a *aside) (remains, error) {
 	var errs []error
 	for _, name := range names {
 		if strings.HasSuffix(name, ".sst") {
-			if err := left.readTable(a.files, a.files.PathJoin(db, name)); err != nil {
+			if err := left.readTable(ctx, a.files, a.files.PathJoin(db, name)); err != nil {
 				errs = append(errs, fmt.Errorf("%s: %w", name, err))
 			}
 		}
@@ -62,7 +62,7 @@ func readRows(a *aside) (remains, error) {
 
 // readTable reads a table from both ends: one bad place hides what lies between its
 // neighbours only.
-func (m *remains) readTable(files vfs.FS, name string) (err error) {
+func (m *remains) readTable(ctx context.Context, files vfs.FS, name string) (err error) {
 	f, err := files.Open(name)
 	if err != nil {
 		return err
@@ -73,7 +73,7 @@ func (m *remains) readTable(files vfs.FS, name string) (err error) {
 	}
 	var opts pebble.Options
 	opts.EnsureDefaults()
-	r, err := sstable.NewReader(context.Background(), src, opts.MakeReaderOptions())
+	r, err := sstable.NewReader(ctx, src, opts.MakeReaderOptions())
 	if err != nil {
 		return errors.Join(err, src.Close())
 	}

@@ -30,7 +30,7 @@ func fill(t testing.TB, dir string, leave uint64) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer f.Close() //nolint:errcheck // what it holds does not matter
+	defer func() { _ = f.Close() }() // what it holds does not matter
 	chunk := make([]byte, 64<<10)
 	for free := st.Bavail * uint64(st.Bsize); free > leave; free -= min(free, uint64(len(chunk))) { //nolint:gosec // a block size
 		if _, err := f.Write(chunk); err != nil {

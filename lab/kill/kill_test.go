@@ -104,7 +104,7 @@ func (d *daemon) start(failpoint string) {
 		d.t.Fatal(err)
 	}
 	defer func() { _ = log.Close() }()                                                             // the process has its own
-	d.cmd = exec.Command(d.binary, "--config", "/dev/null", "--data", d.dir, "--socket", d.sock(), //nolint:noctx // it is killed, not cancelled
+	d.cmd = exec.Command(d.binary, "--config", "/dev/null", "--data", d.dir, "--socket", d.sock(),
 		"--listen", d.addr, "--publish", d.addr, "--docker", "unix:///nonexistent.sock")
 	d.cmd.Env = append(os.Environ(), "SHOAL_FAILPOINT="+failpoint)
 	d.cmd.Stdout, d.cmd.Stderr = log, log
@@ -138,7 +138,7 @@ func (d *daemon) tail() string {
 	if err != nil {
 		return err.Error()
 	}
-	defer f.Close() //nolint:errcheck // only read
+	defer func() { _ = f.Close() }() // only read
 	var lines []string
 	for s := bufio.NewScanner(f); s.Scan(); {
 		lines = append(lines, s.Text())

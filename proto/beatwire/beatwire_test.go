@@ -49,3 +49,29 @@ func TestErrors(t *testing.T) {
 		}
 	}
 }
+
+// FuzzDecode: what decodes encodes again.
+func FuzzDecode(f *testing.F) {
+	payload, err := beatwire.EncodePayload(&shoalv1.BeatPayload{Peer: "a", Seq: 1, Digest: make([]byte, 32)})
+	if err != nil {
+		f.Fatal(err)
+	}
+	packet, err := beatwire.EncodePacket(&shoalv1.BeatPacket{Payload: payload, Signature: make([]byte, 64)})
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(payload)
+	f.Add(packet)
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		if m, err := beatwire.DecodePacket(raw); err == nil {
+			if _, err := beatwire.EncodePacket(m); err != nil {
+				t.Fatalf("encode a packet that was decoded: %v", err)
+			}
+		}
+		if m, err := beatwire.DecodePayload(raw); err == nil {
+			if _, err := beatwire.EncodePayload(m); err != nil {
+				t.Fatalf("encode a payload that was decoded: %v", err)
+			}
+		}
+	})
+}

@@ -169,11 +169,15 @@ func Write(w io.Writer, m Message, limit int) error {
 }
 
 // Read receives one frame of at most limit bytes into m. frame.ErrTooLarge
-// (wrapped): it is longer, and was not read.
+// (wrapped): it is longer, and was not read. frame.ErrMalformed (wrapped): it is no
+// such message, or beyond a limit of this package.
 func Read(r io.Reader, m Message, limit int) error {
 	w := m.blank()
 	if err := frame.Read(r, w, limit); err != nil {
 		return err
 	}
-	return m.fromWire(w)
+	if err := m.fromWire(w); err != nil {
+		return fmt.Errorf("%w: %w", frame.ErrMalformed, err)
+	}
+	return nil
 }

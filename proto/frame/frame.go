@@ -23,6 +23,9 @@ const headerSize = 4
 // ErrTooLarge says that a message is longer than the protocol allows.
 var ErrTooLarge = errors.New("message too large")
 
+// ErrMalformed says that bytes came that are no such message.
+var ErrMalformed = errors.New("message malformed")
+
 // Message is what can be put on a stream.
 type Message = proto.Message
 
@@ -45,7 +48,7 @@ func Write(w io.Writer, m Message, limit int) error {
 
 // Read fills m with the next message of at most limit bytes. io.EOF: the stream
 // ended between messages; io.ErrUnexpectedEOF: within one. ErrTooLarge (wrapped):
-// the stream is unusable from here.
+// the stream is unusable from here. ErrMalformed (wrapped): the bytes are not m's.
 func Read(r io.Reader, m Message, limit int) error {
 	var header [headerSize]byte
 	if _, err := io.ReadFull(r, header[:]); err != nil {
@@ -63,7 +66,7 @@ func Read(r io.Reader, m Message, limit int) error {
 		return err
 	}
 	if err := proto.Unmarshal(buf, m); err != nil {
-		return fmt.Errorf("decode message: %w", err)
+		return fmt.Errorf("%w: %w", ErrMalformed, err)
 	}
 	return nil
 }

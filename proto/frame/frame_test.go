@@ -54,3 +54,31 @@ func TestLimits(t *testing.T) {
 		}
 	}
 }
+
+// FuzzRead: what is read is within the limit and reads the same when written again.
+func FuzzRead(f *testing.F) {
+	var buf bytes.Buffer
+	if err := frame.Write(&buf, &shoalv1.Ping{Nonce: []byte("x")}, 100); err != nil {
+		f.Fatal(err)
+	}
+	f.Add(buf.Bytes())
+	f.Add([]byte{0xff, 0xff, 0xff, 0xff})
+	f.Add([]byte{0, 0, 0, 2, 0xff, 0xff})
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		var m, again shoalv1.Ping
+		err := frame.Read(bytes.NewReader(raw), &m, 100)
+		if err != nil {
+			if len(raw) >= 104 && !errors.Is(err, frame.ErrTooLarge) && !errors.Is(err, frame.ErrMalformed) {
+				t.Fatalf("Read of all there is = %v", err)
+			}
+			return
+		}
+		var out bytes.Buffer
+		if err := frame.Write(&out, &m, 200); err != nil {
+			t.Fatalf("Write of what was read = %v", err)
+		}
+		if err := frame.Read(&out, &again, 200); err != nil || !bytes.Equal(again.GetNonce(), m.GetNonce()) {
+			t.Fatalf("read again = %v, %v", &again, err)
+		}
+	})
+}

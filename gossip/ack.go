@@ -101,9 +101,9 @@ func (s *Store) answerAck(ctx context.Context, c *conn) error {
 	if err := c.read(&req, maxAsk); err != nil {
 		return err
 	}
-	want, err := cid.Cast(req.CID)
+	want, err := c.cids([][]byte{req.CID})
 	if err != nil {
-		return fmt.Errorf("read CID: %w", err)
+		return err
 	}
 	if req.Cluster != s.cfg.Cluster {
 		return c.write(&blocks.AckReply{})
@@ -114,11 +114,11 @@ func (s *Store) answerAck(ctx context.Context, c *conn) error {
 	defer pull.Stop()
 	for {
 		grown := s.grown.wait()
-		here, err := s.rows.has(ctx, want)
+		lacks, err := s.lacks(ctx, want)
 		if err != nil {
 			return err
 		}
-		if here {
+		if !lacks {
 			return c.write(&blocks.AckReply{Durable: true})
 		}
 		select {

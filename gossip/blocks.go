@@ -200,15 +200,18 @@ func (r *blockRows) block(ctx context.Context, c cid.Cid) (*block, error) {
 }
 
 // all returns every block, parents before children.
-func (r *blockRows) all(ctx context.Context) ([]cid.Cid, error) { return r.ordered(ctx, orderSpace) }
+func (r *blockRows) all(ctx context.Context) ([]cid.Cid, error) { return r.ordered(ctx, orderSpace, 0) }
 
-// at returns the blocks of one height.
-func (r *blockRows) at(ctx context.Context, height uint64) ([]cid.Cid, error) {
-	return r.ordered(ctx, heightSpace(height))
+// at returns the first few blocks of one height.
+func (r *blockRows) at(ctx context.Context, height uint64, limit int) ([]cid.Cid, error) {
+	return r.ordered(ctx, heightSpace(height), limit)
 }
 
-func (r *blockRows) ordered(ctx context.Context, space ds.Key) ([]cid.Cid, error) {
-	res, err := r.rows.Query(ctx, query.Query{Prefix: space.String(), KeysOnly: true, Orders: []query.Order{query.OrderByKey{}}})
+// ordered lists the blocks of rows under a key, at most limit of them; 0: all.
+func (r *blockRows) ordered(ctx context.Context, space ds.Key, limit int) ([]cid.Cid, error) {
+	res, err := r.rows.Query(ctx, query.Query{
+		Prefix: space.String(), KeysOnly: true, Limit: limit, Orders: []query.Order{query.OrderByKey{}},
+	})
 	if err != nil {
 		return nil, fmt.Errorf("list blocks: %w", err)
 	}

@@ -4,9 +4,11 @@
 package gossip
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"fmt"
+	"regexp"
 
 	pubsub "github.com/libp2p/go-libp2p-pubsub"
 	pubsubpb "github.com/libp2p/go-libp2p-pubsub/pb"
@@ -24,7 +26,13 @@ const (
 	queueSize = 4096
 	// maxMessage bounds a pubsub message: a block, and chains beside it.
 	maxMessage = 1 << 20
+	// maxTopics bounds the topics that one message of a peer names: of records and of
+	// beats, of this epoch and the next.
+	maxTopics = 16
 )
+
+// ownTopics are those that Shoal has; what peers say of others is not kept.
+var ownTopics = regexp.MustCompile("^/shoal/")
 
 // NewPubSub makes the gossipsub that a Store and the beats share, with the queues
 // and the flood-publishing that small clusters need (FACTS section 3). Its messages
@@ -40,6 +48,8 @@ func NewPubSub(ctx context.Context, h host.Host) (*pubsub.PubSub, error) {
 		pubsub.WithPeerOutboundQueueSize(queueSize),
 		pubsub.WithValidateQueueSize(queueSize),
 		pubsub.WithMaxMessageSize(maxMessage),
+		pubsub.WithSubscriptionFilter(pubsub.WrapLimitSubscriptionFilter(
+			pubsub.NewRegexpSubscriptionFilter(ownTopics), maxTopics)),
 	)
 	if err != nil {
 		return nil, fmt.Errorf("start pubsub: %w", err)
@@ -127,8 +137,9 @@ func (s *Store) takePushes(ctx context.Context, sub *pubsub.Subscription) error 
 	}
 }
 
-// validate judges a pushed message before it is passed on: a bad one stops here. It
-// looks at nothing that depends on what else this peer holds.
+// validate judges a pushed message before it is passed on: a bad one stops here, and so
+// does one that is not looked at because of how its sender behaves. The verdict depends
+// on nothing that this peer holds.
 func (s *Store) validate(ctx context.Context, _ peer.ID, msg *pubsub.Message) pubsub.ValidationResult {
 	from := idOf(msg.ReceivedFrom) // who passes on what it must have refused is to blame
 	if from == s.self {
@@ -138,26 +149,44 @@ func (s *Store) validate(ctx context.Context, _ peer.ID, msg *pubsub.Message) pu
 		return pubsub.ValidationIgnore // perhaps we do not know it yet, or are going
 	}
 	defer s.readers.leave()
+	if s.isMuted(from) {
+		return pubsub.ValidationIgnore
+	}
+	if !s.conduct.mayPush(s.deps.Clock.Mono(), from, len(msg.GetData())) {
+		return s.putOff(from)
+	}
 	var push blocks.Push
 	if err := blocks.Unmarshal(msg.GetData(), &push); err != nil {
 		s.refuse(from, refuse(reasonForm, "%w", err))
 		return pubsub.ValidationReject
 	}
-	came := offered(push.Chains)
-	found := make([]*block, 0, len(push.Blocks))
-	for _, in := range push.Blocks {
-		if s.knows(ctx, in.CID) {
-			continue
-		}
-		b, no := s.chains.judge(in, came)
-		if no != nil {
-			s.refuse(from, no)
-			return pubsub.ValidationReject
-		}
-		found = append(found, b)
+	found, no := s.chains.judgePush(&push, func(in blocks.Block) bool { return s.holds(ctx, in) })
+	if no != nil {
+		s.refuse(from, no)
+		return pubsub.ValidationReject
+	}
+	if !s.conduct.mayWrite(s.deps.Clock.Mono(), from, ownOf(from, found)) {
+		return s.putOff(from)
 	}
 	msg.ValidatorData = found
 	return pubsub.ValidationAccept
+}
+
+// putOff does not take a push now, nor passes it on: a sync brings what is in it.
+func (s *Store) putOff(from shoal.PeerID) pubsub.ValidationResult {
+	s.count.slowed.Add(1)
+	s.wantSync(from)
+	return pubsub.ValidationIgnore
+}
+
+// holds reports whether a block is on disk here with just these bytes.
+func (s *Store) holds(ctx context.Context, in blocks.Block) bool {
+	c, err := readCID(in.CID)
+	if err != nil {
+		return false
+	}
+	data, err := s.rows.data(ctx, c)
+	return err == nil && bytes.Equal(data, in.Data)
 }
 
 // push tells a block of ours to everybody.

@@ -24,14 +24,15 @@ import (
 type chains struct {
 	cluster shoal.PeerID
 	verify  func(cluster, peer shoal.PeerID, chain [][]byte) (shoal.Role, error)
+	checks  *checks
 
 	mu    sync.RWMutex
 	known map[shoal.PeerID][][]byte // guarded by mu
 	fresh []blocks.Chain            // guarded by mu; learned and not yet on disk
 }
 
-func newChains(cfg *Config, deps *Deps) *chains {
-	return &chains{cluster: cfg.Cluster, verify: deps.VerifyChain, known: map[shoal.PeerID][][]byte{}}
+func newChains(cfg *Config, deps *Deps, checks *checks) *chains {
+	return &chains{cluster: cfg.Cluster, verify: deps.VerifyChain, checks: checks, known: map[shoal.PeerID][][]byte{}}
 }
 
 // admits reports whether the peer's blocks may come in.

@@ -5,15 +5,18 @@ package gossip
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
+	"github.com/ipfs/go-cid"
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/protocol"
 
 	"github.com/shoalnet/shoal"
 	"github.com/shoalnet/shoal/proto/blocks"
+	"github.com/shoalnet/shoal/proto/frame"
 )
 
 // Protocols between stores.
@@ -63,7 +66,20 @@ func (c *conn) read(m blocks.Message, limit int) error {
 	if err := c.stream.SetReadDeadline(c.deadline()); err != nil {
 		return err
 	}
-	return blocks.Read(c, m, limit)
+	err := blocks.Read(c, m, limit)
+	if errors.Is(err, frame.ErrTooLarge) || errors.Is(err, frame.ErrMalformed) {
+		c.store.refuse(c.peer, refuse(reasonForm, "%w", err))
+	}
+	return err
+}
+
+// cids reads names of blocks that came in a message.
+func (c *conn) cids(raw [][]byte) ([]cid.Cid, error) {
+	out, err := cidsOf(raw)
+	if err != nil {
+		c.store.refuse(c.peer, refuse(reasonForm, "%w", err))
+	}
+	return out, err
 }
 
 func (c *conn) write(m blocks.Message) error {

@@ -12,7 +12,7 @@
 // gossip/gossiptest. gossip/beats tells who is alive.
 //
 // It refuses to let a block in that is not complete and signed by admitted authors,
-// to decide by time or order of arrival whose record counts, to delete anything, to
+// to decide by time or order of arrival whose record counts or what a block is, to delete anything, to
 // send commands over a topic, and to write to disk while nothing changes. DESIGN.md
 // beside this file says why it is built this way.
 package gossip

@@ -4,15 +4,19 @@
 package gossip
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
+	"github.com/ipfs/boxo/ipld/merkledag"
 	"github.com/ipfs/go-cid"
 	ds "github.com/ipfs/go-datastore"
 	crdt "github.com/ipfs/go-ds-crdt"
+	ipld "github.com/ipfs/go-ipld-format"
 
 	"github.com/shoalnet/shoal/proto/blocks"
 )
@@ -88,6 +92,9 @@ func (e *engine) commit(ctx context.Context, elems []blocks.Element) (*block, er
 	if len(elems) == 0 {
 		return nil, errors.New("commit of an empty block") // go-ds-crdt would publish what others left
 	}
+	if heads, _ := e.heads(ctx); len(heads) > maxLinks {
+		return e.gather(ctx, heads, elems)
+	}
 	b, err := e.crdt.Batch(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("begin block: %w", err)
@@ -113,6 +120,39 @@ func (e *engine) commit(ctx context.Context, elems []blocks.Element) (*block, er
 		err = fmt.Errorf("%w: block of height %d on parents of height %d", errTorn, made.delta.Priority, above)
 	}
 	return made, err
+}
+
+// gather writes elements as a block on top of as many heads as a block may link, the
+// highest. go-ds-crdt links all there are; a member that writes block after block on
+// nothing could make those more than anybody takes, and everybody would be unable to
+// write.
+func (e *engine) gather(ctx context.Context, heads []cid.Cid, elems []blocks.Element) (*block, error) {
+	at := make([]placed, len(heads))
+	for i, c := range heads {
+		r, err := e.rows.ref(ctx, c)
+		if err != nil {
+			return nil, err
+		}
+		at[i] = placed{c, r}
+	}
+	slices.SortFunc(at, func(a, b placed) int { return cmp.Compare(b.height, a.height) })
+	nd := merkledag.NodeWithData(blocks.Marshal(&blocks.Delta{Elements: elems, Priority: at[0].height + 1}))
+	if err := nd.SetCidBuilder(merkledag.V1CidPrefix()); err != nil {
+		return nil, fmt.Errorf("make block: %w", err)
+	}
+	for _, p := range at[:maxLinks] {
+		if err := nd.AddRawLink("", &ipld.Link{Cid: p.cid}); err != nil {
+			return nil, fmt.Errorf("make block: %w", err)
+		}
+	}
+	b, err := decodeBlock(nd.RawData())
+	if err != nil {
+		return nil, fmt.Errorf("make block: %w", err)
+	}
+	if err := e.take(ctx, b); err != nil {
+		return nil, err
+	}
+	return b, e.absorb(ctx, []*block{b})
 }
 
 // highest returns the greatest height of these blocks, 0 for none.

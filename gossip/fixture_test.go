@@ -162,10 +162,17 @@ type running struct {
 // start runs a store until the test ends or stop is called.
 func start(t testing.TB, cfg Config, deps Deps) *running {
 	t.Helper()
+	return startWith(t, cfg, deps, allChecks())
+}
+
+// startWith runs a store that stands on these checks.
+func startWith(t testing.TB, cfg Config, deps Deps, on checks) *running {
+	t.Helper()
 	s, err := New(cfg, deps)
 	if err != nil {
 		t.Fatal(err)
 	}
+	s.checks = on
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- s.Run(ctx) }()

@@ -77,7 +77,7 @@ func (e *engine) reorder(ctx context.Context) (int, error) {
 	for _, c := range all {
 		placed[c] = true
 	}
-	here, err := e.rows.ordered(ctx, blockSpace)
+	here, err := e.rows.ordered(ctx, blockSpace, 0)
 	if err != nil {
 		return 0, err
 	}

@@ -30,15 +30,17 @@ const (
 	batchBytes  = 256 << 10
 	batchBlocks = 128
 	answerBytes = 32 << 20
-	// serveSlots bounds the streams answered at a time, of each protocol.
-	serveSlots = 32
+	// Streams answered at a time, of all peers and of one: who opens many and says
+	// nothing keeps nobody else out. An ack is waited for, so there may be more of those.
+	syncSlots, syncSlotsEach = 64, 8
+	ackSlots, ackSlotsEach   = 1024, 128
 )
 
 // serve begins to answer syncs and asks for confirmation. The function it returns
 // ends that, and returns when the last answer has ended; ctx must have ended by then.
 func (s *Store) serve(ctx context.Context) (end func()) {
-	syncs := desk{store: s, door: door{limit: serveSlots}, answer: s.answerSync}
-	acks := desk{store: s, door: door{limit: serveSlots}, answer: s.answerAck}
+	syncs := desk{store: s, door: door{limit: syncSlots}, each: syncSlotsEach, answer: s.answerSync}
+	acks := desk{store: s, door: door{limit: ackSlots}, each: ackSlotsEach, answer: s.answerAck}
 	s.deps.Host.SetStreamHandler(SyncProtocol, func(st network.Stream) { syncs.handle(ctx, st) })
 	s.deps.Host.SetStreamHandler(AckProtocol, func(st network.Stream) { acks.handle(ctx, st) })
 	return func() {
@@ -53,16 +55,43 @@ func (s *Store) serve(ctx context.Context) (end func()) {
 type desk struct {
 	store  *Store
 	door   door
+	each   int // streams of one peer
 	answer func(context.Context, *conn) error
+
+	mu   sync.Mutex
+	busy map[shoal.PeerID]int // guarded by mu; streams being answered
+}
+
+// enter takes a place for a stream of a peer.
+func (d *desk) enter(p shoal.PeerID) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.busy[p] >= d.each || !d.door.enter() {
+		return false
+	}
+	if d.busy == nil {
+		d.busy = map[shoal.PeerID]int{}
+	}
+	d.busy[p]++
+	return true
+}
+
+func (d *desk) leave(p shoal.PeerID) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.busy[p]--; d.busy[p] == 0 {
+		delete(d.busy, p)
+	}
+	d.door.leave()
 }
 
 func (d *desk) handle(ctx context.Context, st network.Stream) {
 	from := idOf(st.Conn().RemotePeer())
-	if !d.store.allowed(from) || !d.door.enter() {
+	if !d.store.allowed(from) || !d.enter(from) {
 		_ = st.Reset() // it is refused; there is nobody to tell
 		return
 	}
-	defer d.door.leave()
+	defer d.leave(from)
 	c := d.store.wrap(ctx, st)
 	err := d.answer(ctx, c)
 	c.end(&err)
@@ -113,15 +142,15 @@ func (s *Store) answerSync(ctx context.Context, c *conn) error {
 	if err := c.read(&req, maxAsk); err != nil {
 		return err
 	}
-	if req.Cluster != s.cfg.Cluster || req.Epoch != epoch {
+	if req.Cluster != s.cfg.Cluster || req.Epoch != epoch || !s.conduct.mayAsk(s.deps.Clock.Mono(), c.peer) {
 		return c.write(&blocks.Reply{State: blocks.StateRefused})
 	}
 	own := s.committed()
-	mine := bytesOf(own.heads)
-	if slices.EqualFunc(req.Heads, mine, slices.Equal[[]byte]) {
+	mine := told(own.heads)
+	if len(mine) == len(own.heads) && slices.EqualFunc(req.Heads, mine, slices.Equal[[]byte]) {
 		return c.write(&blocks.Reply{State: blocks.StateEqual})
 	}
-	have, all, err := s.known(ctx, req.Heads)
+	have, all, err := s.known(ctx, c, req.Heads)
 	if err != nil {
 		return err
 	}
@@ -137,7 +166,7 @@ func (s *Store) answerSync(ctx context.Context, c *conn) error {
 		if err != nil {
 			return err
 		}
-		if have, _, err = s.known(ctx, slices.Concat(again.Heads, again.Samples)); err != nil {
+		if have, _, err = s.known(ctx, c, slices.Concat(again.Heads, again.Samples)); err != nil {
 			return err
 		}
 	}
@@ -152,8 +181,8 @@ func (s *Store) answerSync(ctx context.Context, c *conn) error {
 }
 
 // known returns those of the named blocks that are on disk here, and whether all are.
-func (s *Store) known(ctx context.Context, raw [][]byte) ([]cid.Cid, bool, error) {
-	cids, err := cidsOf(raw)
+func (s *Store) known(ctx context.Context, c *conn, raw [][]byte) ([]cid.Cid, bool, error) {
+	cids, err := c.cids(raw)
 	if err != nil {
 		return nil, false, err
 	}

@@ -8,6 +8,7 @@ import (
 	"maps"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"golang.org/x/time/rate"
 
@@ -18,8 +19,8 @@ import (
 // maxRefusals bounds the refusals counted apart; more go under From "".
 const maxRefusals = 1024
 
-// Refusal says why blocks were refused and who sent them: who passed on the push, or
-// the other end of the sync stream. The authors a refused block names are not
+// Refusal says why blocks, or messages that should hold some, were refused and who sent
+// them: who passed on the push, or the other end of the stream. The authors a refused block names are not
 // proven, so they are not blamed.
 type Refusal struct {
 	Reason string // form, cid, tombstone, key, record, signature, chain, height
@@ -42,14 +43,17 @@ type Stats struct {
 	SyncIn     uint64 // bytes read from sync streams, either side
 	SyncOut    uint64 // bytes written to sync streams, either side
 	PushesLost uint64 // own blocks not pushed because the queue was full
-	Mended     int    // blocks merged again at start
-	Aside      string // where the damaged store was moved that was found here
-	Saved      int    // records that were read from it, and were missing here
+	Slowed     uint64 // pushes put off because their sender or author sends too much
+	// Muted are the peers nothing is taken from for now, and for how much longer.
+	Muted  map[shoal.PeerID]time.Duration
+	Mended int    // blocks merged again at start
+	Aside  string // where the damaged store was moved that was found here
+	Saved  int    // records that were read from it, and were missing here
 }
 
 // counters are the parts of Stats that grow. Safe for concurrent use.
 type counters struct {
-	flushes, wrote, pushed, pulled, syncs, syncEqual, syncIn, syncOut, pushesLost atomic.Uint64
+	flushes, wrote, pushed, pulled, syncs, syncEqual, syncIn, syncOut, pushesLost, slowed atomic.Uint64
 
 	mu      sync.Mutex
 	refused map[Refusal]uint64 // guarded by mu

@@ -15,6 +15,7 @@ import (
 
 	"github.com/shoalnet/shoal"
 	"github.com/shoalnet/shoal/gossip/fold"
+	"github.com/shoalnet/shoal/internal/logkey"
 	codec "github.com/shoalnet/shoal/proto"
 	"github.com/shoalnet/shoal/proto/blocks"
 )
@@ -29,12 +30,14 @@ var errStopped = errors.New("store is stopped")
 // Store is the replicated [shoal.Store]. New allocates it, Run works; Update and
 // Inject wait until Run is ready.
 type Store struct {
-	cfg    Config
-	deps   Deps
-	self   shoal.PeerID
-	count  *counters
-	chains *chains
-	wants  *wants // peers to sync with
+	cfg     Config
+	deps    Deps
+	checks  checks
+	self    shoal.PeerID
+	count   *counters
+	chains  *chains
+	conduct *conduct
+	wants   *wants // peers to sync with
 
 	updates  chan *update
 	arrivals chan *arrival
@@ -87,14 +90,16 @@ func New(cfg Config, deps Deps) (*Store, error) {
 	if cfg.Dir == "" && cfg.Memory == nil {
 		cfg.Memory = NewMemoryDisk()
 	}
-	return &Store{
-		cfg: cfg, deps: deps, self: deps.Signer.PeerID(),
-		count: newCounters(), chains: newChains(&cfg, &deps), wants: newWants(),
+	s := &Store{
+		cfg: cfg, deps: deps, checks: allChecks(), self: deps.Signer.PeerID(),
+		count: newCounters(), conduct: newConduct(), wants: newWants(),
 		updates: make(chan *update), arrivals: make(chan *arrival, turnArrivals),
 		pulling: make(chan struct{}, 1), outbox: make(chan func(context.Context), outboxSize),
 		opened: make(chan struct{}), ready: make(chan struct{}), stopping: make(chan struct{}), stopped: make(chan struct{}), filled: make(chan struct{}),
 		now: committed{desired: fold.NewResolver(cfg.Cluster).Desired()},
-	}, nil
+	}
+	s.chains = newChains(&s.cfg, &s.deps, &s.checks)
+	return s, nil
 }
 
 // Run opens the store and works until ctx ends; everything is closed when it
@@ -295,6 +300,7 @@ func (s *Store) Stats() Stats {
 		Refused: n.refusals(), Flushes: n.flushes.Load(), Wrote: n.wrote.Load(), Pushed: n.pushed.Load(), Pulled: n.pulled.Load(),
 		Syncs: n.syncs.Load(), SyncEqual: n.syncEqual.Load(), SyncIn: n.syncIn.Load(), SyncOut: n.syncOut.Load(),
 		PushesLost: n.pushesLost.Load(), Mended: mended, Aside: aside, Saved: saved,
+		Slowed: n.slowed.Load(), Muted: s.conduct.muted(s.deps.Clock.Mono()),
 	}
 }
 
@@ -318,8 +324,27 @@ func (s *Store) publish(c committed) {
 	}
 }
 
-// refuse counts a block that is not taken.
-func (s *Store) refuse(from shoal.PeerID, no *refused) { s.count.refuse(s.deps.Log, from, no) }
+// refuse counts a block that is not taken, and mutes its sender for a while if it
+// keeps sending such: everybody verifies before passing on, so it is at fault.
+func (s *Store) refuse(from shoal.PeerID, no *refused) {
+	s.count.refuse(s.deps.Log, from, no)
+	if d := s.conduct.fault(s.deps.Clock.Mono(), from); d > 0 {
+		s.deps.Log.Warn("peer muted: it keeps sending blocks that are refused", logkey.Peer, string(from), logkey.Reason, no.reason, "for", d)
+	}
+}
+
+// misplaced counts a block that is not one above its parents. Who pushed it is not to
+// blame: it may have passed the block on before it had the parents.
+func (s *Store) misplaced(in incoming, above uint64) {
+	no := refuse(reasonHeight, "block %s says %d, its parents %d", in.cid, in.delta.Priority, above)
+	if in.pushed {
+		s.count.refuse(s.deps.Log, in.from, no)
+		return
+	}
+	s.refuse(in.from, no)
+}
+
+func (s *Store) isMuted(p shoal.PeerID) bool { return s.conduct.isMuted(s.deps.Clock.Mono(), p) }
 
 // post queues what is to be told to others; it never waits.
 func (s *Store) post(f func(context.Context)) {

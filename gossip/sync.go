@@ -12,7 +12,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/ipfs/boxo/ipld/merkledag"
 	"github.com/ipfs/go-cid"
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -24,9 +23,9 @@ import (
 )
 
 const (
-	// syncWorkers is how many peers we pull from at a time on our own account; two, as
-	// one may hang.
-	syncWorkers = 2
+	// syncWorkers is how many peers we pull from at a time on our own account; several,
+	// as some may hang.
+	syncWorkers = 4
 	// maxWants bounds the peers waiting to be synced with.
 	maxWants = 1024
 	// turnWait is how long one pull waits for another.
@@ -41,6 +40,7 @@ const (
 var (
 	errSyncRefused    = errors.New("peer refused to sync: other cluster, not a member of its, or busy")
 	errSyncIncomplete = errors.New("peer sent blocks that were refused, or not all of them")
+	errMuted          = errors.New("peer is muted: it keeps sending blocks that are refused")
 )
 
 // SyncWith pulls from a peer what it has and we lack, on one stream; nil means that
@@ -123,18 +123,18 @@ func (s *Store) pull(ctx context.Context, id peer.ID) (more bool, err error) {
 	}
 	defer conn.end(&err)
 	own := s.committed()
-	req := blocks.Request{Cluster: s.cfg.Cluster, Epoch: epoch, Heads: bytesOf(own.heads)}
+	req := blocks.Request{Cluster: s.cfg.Cluster, Epoch: epoch, Heads: told(own.heads)}
 	var reply blocks.Reply
 	if err := conn.ask(&req, &reply); err != nil {
 		return false, err
 	}
-	theirs, err := cidsOf(reply.Heads)
+	theirs, err := conn.cids(reply.Heads)
 	if err != nil {
 		return false, err
 	}
 	if reply.State == blocks.StateSamples {
 		lacks, err := s.lacks(ctx, theirs)
-		if !lacks || err != nil {
+		if err != nil || !lacks && len(theirs) < blocks.MaxHeads {
 			return false, err // we are ahead: nothing to pull
 		}
 		samples, err := s.rows.samples(ctx, own.height)
@@ -145,7 +145,7 @@ func (s *Store) pull(ctx context.Context, id peer.ID) (more bool, err error) {
 		if err := conn.ask(&req, &reply); err != nil {
 			return false, err
 		}
-		if theirs, err = cidsOf(reply.Heads); err != nil {
+		if theirs, err = conn.cids(reply.Heads); err != nil {
 			return false, err
 		}
 	}
@@ -168,21 +168,62 @@ func (s *Store) pull(ctx context.Context, id peer.ID) (more bool, err error) {
 }
 
 // receive reads batches to the end, each judged and merged before the next is read.
+// What a peer wrote faster than it may waits a little, batch by batch, unless this store was never in
+// step with anybody and has all of history to fetch. What others took of it, and may
+// have built on, comes as fast as they send.
 func (s *Store) receive(ctx context.Context, conn *conn) (more bool, err error) {
+	inStep := s.isFilled()
 	for {
 		var batch blocks.Batch
 		if err := conn.read(&batch, maxFrame); err != nil {
 			return false, err
 		}
 		good := s.judgeAll(ctx, conn.peer, batch.Blocks, offered(batch.Chains))
+		if inStep {
+			if err := s.rest(ctx, s.conduct.wrote(s.deps.Clock.Mono(), conn.peer, ownOf(conn.peer, good))); err != nil {
+				return false, err
+			}
+		}
 		if len(good) > 0 {
 			if err := s.merge(ctx, &arrival{blocks: good, from: conn.peer, done: make(chan error, 1)}); err != nil {
 				return false, err
 			}
 		}
-		if batch.End {
+		switch {
+		case s.isMuted(conn.peer):
+			return false, errMuted
+		case batch.End:
 			return batch.More && len(good) > 0, nil // a cut answer without news would never end
+		case len(batch.Blocks) == 0:
+			no := refuse(reasonForm, "empty batch that is not the last")
+			s.refuse(conn.peer, no)
+			return false, no
 		}
+	}
+}
+
+// isFilled reports whether a sync ended well once.
+func (s *Store) isFilled() bool {
+	select {
+	case <-s.filled:
+		return true
+	default:
+		return false
+	}
+}
+
+// rest waits.
+func (s *Store) rest(ctx context.Context, d time.Duration) error {
+	if d <= 0 {
+		return nil
+	}
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
 	}
 }
 
@@ -213,8 +254,8 @@ func (s *Store) judgeAll(ctx context.Context, from shoal.PeerID, in []blocks.Blo
 // knows reports whether a block of this name is on disk here, so that it need not be
 // judged again.
 func (s *Store) knows(ctx context.Context, raw []byte) bool {
-	c, err := cid.Cast(raw)
-	if err != nil || c.Prefix() != merkledag.V1CidPrefix() {
+	c, err := readCID(raw)
+	if err != nil {
 		return false
 	}
 	here, err := s.rows.has(ctx, c)
@@ -332,10 +373,14 @@ func (s *Store) runSync(ctx context.Context) error {
 }
 
 func (s *Store) trySync(ctx context.Context, p shoal.PeerID) {
-	if !s.allowed(p) || !s.isConnected(p) {
+	if !s.allowed(p) || !s.isConnected(p) || s.isMuted(p) {
 		return
 	}
-	if err := s.SyncWith(ctx, p); err != nil && ctx.Err() == nil {
+	err := s.rest(ctx, s.conduct.pulled(s.deps.Clock.Mono(), p))
+	if err == nil {
+		err = s.SyncWith(ctx, p)
+	}
+	if err != nil && ctx.Err() == nil {
 		s.deps.Log.Debug("records not synced", logkey.Peer, string(p), logkey.Err, err)
 	}
 }
@@ -357,6 +402,10 @@ func (s *Store) isConnected(p shoal.PeerID) bool {
 	return err == nil && s.deps.Host.Network().Connectedness(id) == network.Connected
 }
 
+// told returns the names of heads, as many as a message holds. A store with more never
+// passes for equal, and sends again what it did not name.
+func told(heads []cid.Cid) [][]byte { return bytesOf(heads[:min(len(heads), blocks.MaxHeads)]) }
+
 func bytesOf(cids []cid.Cid) [][]byte {
 	out := make([][]byte, len(cids))
 	for i, c := range cids {
@@ -368,9 +417,9 @@ func bytesOf(cids []cid.Cid) [][]byte {
 func cidsOf(raw [][]byte) ([]cid.Cid, error) {
 	out := make([]cid.Cid, len(raw))
 	for i, r := range raw {
-		c, err := cid.Cast(r)
+		c, err := readCID(r)
 		if err != nil {
-			return nil, fmt.Errorf("read CID: %w", err)
+			return nil, err
 		}
 		out[i] = c
 	}

@@ -74,11 +74,11 @@ func (r *blockRows) samples(ctx context.Context, height uint64) ([]cid.Cid, erro
 		if d >= height {
 			break
 		}
-		level, err := r.at(ctx, height-d)
+		level, err := r.at(ctx, height-d, samplesPerLevel)
 		if err != nil {
 			return nil, err
 		}
-		out = append(out, level[:min(len(level), samplesPerLevel)]...)
+		out = append(out, level...)
 	}
 	return out, nil
 }

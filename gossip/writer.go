@@ -7,6 +7,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"syscall"
 	"time"
 
@@ -43,6 +45,9 @@ type writer struct {
 	blocks   int
 	records  int
 	mended   int // blocks merged again at start
+
+	held    map[shoal.PeerID]written // by author, all that ever came
+	weighed time.Duration            // when the authors of most were last weighed
 }
 
 // turn is what one round of the writer does. It counts as a whole or not at all.
@@ -78,6 +83,7 @@ func openWriter(ctx context.Context, s *Store, d *disk) (*writer, error) {
 		store: s, disk: d, engine: eng, orphans: newOrphans(),
 		stamper:  NewStamper(s.cfg.Cluster, s.deps.Clock, s.deps.Signer, s.deps.Sequence),
 		resolver: fold.NewResolver(s.cfg.Cluster),
+		held:     map[shoal.PeerID]written{},
 	}
 	err = w.load(ctx)
 	if err == nil {
@@ -133,10 +139,11 @@ func (w *writer) load(ctx context.Context) error {
 				return err
 			}
 			entries = append(entries, fold.Entry{Record: rec, Envelope: el.Value})
+			w.hold(rec.Author, el.Value)
 			w.records++
 		}
 		if (i+1)%loadChunk == 0 || i == len(all)-1 {
-			w.state, _ = w.state.Add(entries...)
+			w.state, _ = w.store.checks.merge(w.state, entries...)
 			entries = entries[:0]
 		}
 	}
@@ -288,6 +295,7 @@ func (w *writer) takeArrivals(ctx context.Context, t *turn) error {
 				return err
 			}
 			entries = append(entries, fold.Entry{Record: rec, Envelope: in.delta.Elements[i].Value, Pushed: pushed})
+			w.hold(rec.Author, in.delta.Elements[i].Value)
 		}
 		queue = append(w.orphans.waitingFor(in.cid), queue...)
 	}
@@ -303,7 +311,7 @@ func (w *writer) takeArrivals(ctx context.Context, t *turn) error {
 
 // fold adds records to the turn's state.
 func (w *writer) fold(t *turn, entries []fold.Entry) {
-	if next, changed := t.state.Add(entries...); changed {
+	if next, changed := w.store.checks.merge(t.state, entries...); changed {
 		t.state = next
 		t.desired = w.resolver.Resolve(next)
 	}
@@ -324,8 +332,8 @@ func (w *writer) fit(ctx context.Context, in incoming) (bool, error) {
 			return false, err
 		}
 		if !here {
-			if in.pushed {
-				w.orphans.add(in, l, w.store.deps.Clock.Mono())
+			if in.pushed && !w.orphans.add(in, l, w.store.deps.Clock.Mono()) {
+				w.store.wantSync(in.from)
 			}
 			return false, nil
 		}
@@ -335,8 +343,8 @@ func (w *writer) fit(ctx context.Context, in incoming) (bool, error) {
 		}
 		above = max(above, parent.height)
 	}
-	if in.delta.Priority != above+1 {
-		w.store.refuse(in.from, refuse(reasonHeight, "block %s says %d, its parents %d", in.cid, in.delta.Priority, above))
+	if !w.store.checks.placed(in.delta.Priority, above) {
+		w.store.misplaced(in, above)
 		return false, nil
 	}
 	return true, nil
@@ -353,6 +361,7 @@ func (w *writer) publish(ctx context.Context, t *turn) {
 	w.disk.hooks.at("before publish")
 	w.store.publish(committed{desired: t.desired, heads: heads, height: height, blocks: w.blocks, records: w.records})
 	w.disk.hooks.at("after publish")
+	w.weigh()
 	w.store.chains.saved(len(t.chains))
 	for _, c := range t.chains {
 		w.store.post(func(context.Context) { w.store.tellChain(c) })
@@ -369,6 +378,32 @@ func (w *writer) publish(ctx context.Context, t *turn) {
 		u.end(nil)
 	}
 	w.disk.hooks.at("after answer")
+}
+
+// hold counts a record that came.
+func (w *writer) hold(author shoal.PeerID, envelope []byte) {
+	h := w.held[author]
+	w.held[author] = written{h.records + 1, h.bytes + len(envelope)}
+}
+
+// weigh finds the authors that hold more than their share of what the fold keeps, now
+// and then and only if any may.
+func (w *writer) weigh() {
+	now := w.store.deps.Clock.Mono()
+	if !slices.ContainsFunc(slices.Collect(maps.Values(w.held)), written.heavy) || now-w.weighed < weighEvery {
+		return
+	}
+	w.weighed = now
+	kept := map[shoal.PeerID]written{}
+	for _, e := range w.state.Entries() {
+		h := kept[e.Record.Author]
+		kept[e.Record.Author] = written{h.records + 1, h.bytes + len(e.Envelope)}
+	}
+	for author, all := range w.held {
+		if author != w.store.self && all.heavy() {
+			w.store.conduct.weigh(now, author, kept[author].heavy())
+		}
+	}
 }
 
 func (a *arrival) finish(err error) {

@@ -40,7 +40,7 @@ var _ shoal.Doctor = (*Peer)(nil)
 func (p *Peer) Machine(ctx context.Context, fn func(shoal.Check) error) error {
 	self := p.parts.Identity.Self()
 	for _, look := range []func(context.Context) []shoal.Check{
-		p.engineChecks, p.diskChecks, clockChecks, limitChecks, p.memberChecks, p.relayChecks, p.imageChecks, p.portChecks, p.nameChecks,
+		p.engineChecks, p.diskChecks, clockChecks, limitChecks, p.memberChecks, p.relayChecks, p.recordChecks, p.imageChecks, p.portChecks, p.nameChecks,
 	} {
 		for _, c := range look(ctx) {
 			c.Peer = self

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/shoalnet/shoal"
+	"github.com/shoalnet/shoal/gossip"
 	"github.com/shoalnet/shoal/links"
 	"github.com/shoalnet/shoal/placement/brake"
 )
@@ -150,5 +151,25 @@ func TestDoctorOnDamagedRecords(t *testing.T) {
 	}
 	if err := stop(); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// Who sends refused blocks is named, with why, and for how long nothing is taken.
+func TestDoctorNamesWhoSendsRefusedBlocks(t *testing.T) {
+	name := func(id shoal.PeerID) string { return "name of " + string(id) }
+	if got := refusalChecks(gossip.Stats{Slowed: 3}, name); len(got) != 1 || got[0].State != shoal.CheckOK || !strings.Contains(got[0].Detail, "3 came too fast") {
+		t.Errorf("checks of a store that refused nothing = %+v", got)
+	}
+	got := refusalChecks(gossip.Stats{
+		Refused: map[gossip.Refusal]uint64{{Reason: "form", From: "a"}: 1, {Reason: "signature", From: "a"}: 16, {Reason: "height", From: "b"}: 1},
+		Muted:   map[shoal.PeerID]time.Duration{"a": 40 * time.Second},
+	}, name)
+	if len(got) != 2 {
+		t.Fatalf("checks = %+v, want one for each sender", got)
+	}
+	for i, want := range []string{"17 in all: signature 16, form 1; nothing is taken from it for 40s", "1 in all: height 1"} {
+		if got[i].Detail != want || got[i].State != shoal.CheckWarn || got[i].Remedy == "" || got[i].Name != "refused of name of "+string('a'+rune(i)) {
+			t.Errorf("check %d = %+v, want %q", i, got[i], want)
+		}
 	}
 }

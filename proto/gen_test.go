@@ -121,7 +121,7 @@ var genSpec = rapid.Custom(func(t *rapid.T) shoal.Spec {
 		Rollout: genRollout.Draw(t, "rollout"), Rollback: genRollback.Draw(t, "rollback"),
 		Autoscale: genAutoscale.Draw(t, "autoscale"), Job: genJob.Draw(t, "job"),
 		DependsOn: sliceOf(dependency, 3).Draw(t, "depends on"),
-		Setup: genSetup.Draw(t, "setup"), SpreadBy: genText.Draw(t, "spread by"), VolumesAnywhere: rapid.Bool().Draw(t, "anywhere"),
+		Setup:     genSetup.Draw(t, "setup"), SpreadBy: genText.Draw(t, "spread by"), VolumesAnywhere: rapid.Bool().Draw(t, "anywhere"),
 		Restarts: genCount.Draw(t, "restarts asked"),
 		LB:       shoal.LB(genText.Draw(t, "lb")), Prefer: shoal.Prefer(genText.Draw(t, "prefer")), ProxyProtocol: rapid.Bool().Draw(t, "proxy"),
 		Digest: rapid.OneOf(rapid.Just(""), genDigest).Draw(t, "digest"), Platforms: genPlatforms.Draw(t, "platforms"),

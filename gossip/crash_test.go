@@ -46,7 +46,7 @@ type wrecker struct {
 	files *vfs.MemFS
 	only  string // "": every point
 	keep  []int  // percentages of what was not synced
-	every int    // 0: the first hits of a point; else every so many, up to 40 times
+	every int    // 0: the first hits of a point; else every so many, up to 30 times
 
 	mu     sync.Mutex // guards the rest
 	hits   map[string]int
@@ -62,7 +62,7 @@ func (w *wrecker) moment(point string) {
 	n := w.hits[point]
 	wanted := n == 1 || n == 12
 	if w.every > 0 {
-		wanted = n%w.every == 0 && n/w.every <= 40
+		wanted = n%w.every == 0 && n/w.every <= 30
 	}
 	if !wanted || w.only != "" && w.only != point {
 		return
@@ -100,7 +100,7 @@ func crash(t testing.TB, w *wrecker, around func(ds.Batching) ds.Batching) *cras
 	t.Helper()
 	c := newCluster(t, 2)
 	w.files, w.hits = crashDisk(t), map[string]int{}
-	s := start(t, onMemory(c, hooks{files: w.files, rows: around, moment: w.moment}), c.deps(t, c.members[0]))
+	s := start(t, onMemory(c, hooks{files: w.files, rows: around, moment: w.moment, memory: 128 << 10}), c.deps(t, c.members[0]))
 	if err := s.Inject(t.Context(), c.admissions()); err != nil {
 		t.Fatal(err)
 	}
@@ -109,7 +109,7 @@ func crash(t testing.TB, w *wrecker, around func(ds.Batching) ds.Batching) *cras
 	var wg sync.WaitGroup
 	for u := range 3 {
 		wg.Go(func() {
-			for i := range 25 {
+			for i := range 12 {
 				name := fmt.Sprintf("web%d-%d", u, i)
 				s.deploy(t, name)
 				w.ack(name)
@@ -117,12 +117,12 @@ func crash(t testing.TB, w *wrecker, around func(ds.Batching) ds.Batching) *cras
 		})
 	}
 	wg.Go(func() { // large enough for logs to be changed and tables to be written meanwhile
-		for i := range 30 {
+		for i := range 8 {
 			s.large(t, fmt.Sprintf("big%d", i))
 		}
 	})
 	wg.Go(func() {
-		for i := range 15 {
+		for i := range 8 {
 			other.mark(t, c.members[1].id, fmt.Sprintf("o%d", i))
 			carry(t, other, s)
 		}
@@ -301,6 +301,9 @@ func (b *looseRows) Commit(ctx context.Context) error {
 	for _, op := range b.ops {
 		b.to.moment("between rows")
 		if err := op(ctx); err != nil {
+			return err
+		}
+		if err := b.to.Sync(ctx, ds.NewKey("/")); err != nil { // or pebble holds it back in memory
 			return err
 		}
 	}

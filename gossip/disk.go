@@ -4,6 +4,7 @@
 package gossip
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -143,7 +144,7 @@ func (d *disk) options(db string, lock *pebble.Lock, log *slog.Logger) (*pebble.
 	return &pebble.Options{
 		FS:                 d.files,
 		Lock:               lock,
-		MemTableSize:       memtableBytes,
+		MemTableSize:       cmp.Or(d.hooks.memory, memtableBytes),
 		FormatMajorVersion: pebble.FormatNewest,
 		Logger:             pebbleLog{log},
 		// Without its marker pebble takes a database for a new one, and removes what is there.

@@ -16,6 +16,7 @@ type hooks struct {
 	files  vfs.FS                        // nil: the machine's
 	rows   func(ds.Batching) ds.Batching // put around the rows; nil: nothing
 	moment func(point string)            // told of every point that is passed; nil: nobody
+	memory uint64                        // of a memtable, in bytes; 0: as much as everybody's
 }
 
 func (h *hooks) isZero() bool { return h.files == nil && h.rows == nil && h.moment == nil }

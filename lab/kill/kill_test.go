@@ -103,7 +103,7 @@ func (d *daemon) start(failpoint string) {
 	if err != nil {
 		d.t.Fatal(err)
 	}
-	defer func() { _ = log.Close() }()                                                             // the process has its own
+	defer func() { _ = log.Close() }() // the process has its own
 	d.cmd = exec.Command(d.binary, "--config", "/dev/null", "--data", d.dir, "--socket", d.sock(),
 		"--listen", d.addr, "--publish", d.addr, "--docker", "unix:///nonexistent.sock")
 	d.cmd.Env = append(os.Environ(), "SHOAL_FAILPOINT="+failpoint)

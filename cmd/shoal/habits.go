@@ -98,8 +98,7 @@ var flagHabits = map[string]map[string]string{
 	"run": {
 		"cpu": "--cpus does that", "m": "--memory does that",
 		"i": inExec, "t": inExec, "interactive": inExec, "tty": inExec,
-		"job":   "--restart no runs a command once",
-		"rm":    "a service is there until \"shoal rm\"; --restart no runs a command once",
+		"rm":    "a service is there until \"shoal rm\"; --job runs a command to its end",
 		"mount": inFile, "net": "--network does that", "privileged": inFile, "u": inFile, "user": inFile,
 		"w": inFile, "workdir": inFile, "entrypoint": inFile, "hostname": inFile, "cap-add": inFile, "device": inFile, "tmpfs": inFile,
 		"env-file": inFile, "health-cmd": inFile, "init": inFile, "read-only": inFile, "l": "--label does that", "mode": "--global is one on every peer",

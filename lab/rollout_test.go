@@ -123,7 +123,7 @@ func TestRollouts(t *testing.T) {
 	}{
 		{"one that crashes", crashing, time.Minute, `  hello: .*lookup tcp/none: unknown port`},
 		{"one that is never healthy", sick, 90 * time.Second, `Health check of web/[0-9]+ at h[123]: .*dance`}, // its deadline is 20 s
-		{"one that dies after 30 s", latent, 90 * time.Second, ""}, // its deadline may be first
+		{"one that dies after 30 s", latent, 90 * time.Second, ""},                                             // its deadline may be first
 	} {
 		own := regexp.MustCompile(c.last)
 		least := leastReady(t, client(t, l, "h3"))

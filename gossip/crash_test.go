@@ -4,6 +4,7 @@
 package gossip
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"math/rand/v2"
@@ -43,10 +44,11 @@ type wreckage struct {
 // wrecker takes a copy of the disk at failpoints, as a crash at that moment would leave
 // it: with none, half or all of what was not synced.
 type wrecker struct {
-	files *vfs.MemFS
-	only  string // "": every point
-	keep  []int  // percentages of what was not synced
-	every int    // 0: the first hits of a point; else every so many, up to 30 times
+	files  *vfs.MemFS
+	only   string // "": every point
+	keep   []int  // percentages of what was not synced
+	memory uint64 // of a memtable; 0: so little that logs and tables change all the time
+	every  int    // 0: the first hits of a point; else every so many, up to 30 times
 
 	mu     sync.Mutex // guards the rest
 	hits   map[string]int
@@ -100,7 +102,7 @@ func crash(t testing.TB, w *wrecker, around func(ds.Batching) ds.Batching) *cras
 	t.Helper()
 	c := newCluster(t, 2)
 	w.files, w.hits = crashDisk(t), map[string]int{}
-	s := start(t, onMemory(c, hooks{files: w.files, rows: around, moment: w.moment, memory: 128 << 10}), c.deps(t, c.members[0]))
+	s := start(t, onMemory(c, hooks{files: w.files, rows: around, moment: w.moment, memory: cmp.Or(w.memory, 128<<10)}), c.deps(t, c.members[0]))
 	if err := s.Inject(t.Context(), c.admissions()); err != nil {
 		t.Fatal(err)
 	}
@@ -313,7 +315,7 @@ func (b *looseRows) Commit(ctx context.Context) error {
 // The checks of these tests can fail: without disk syncs a power cut loses what was
 // acknowledged.
 func TestPowerCutWithoutSyncIsSeen(t *testing.T) {
-	c := crash(t, &wrecker{keep: []int{0}, only: "after answer"}, func(rows ds.Batching) ds.Batching { return noSync{rows} })
+	c := crash(t, &wrecker{keep: []int{0}, only: "after answer", every: 2, memory: 8 << 20}, func(rows ds.Batching) ds.Batching { return noSync{rows} })
 	found := 0
 	for _, w := range c.wrecks {
 		for _, fault := range c.faults(t, w) {

@@ -66,7 +66,7 @@ conformance: ## OCI.s conformance program against our registry, or REGISTRY=live
 
 .PHONY: lab-test
 lab-test: cc ## the tests of the lab that need root and dockerd: whole hosts in namespaces of their own
-	go test -race -tags lab -timeout 15m -skip '^TestSmoke$$' ./lab ./lab/wire/... ./lab/host/... ./ingress/bridge ./cmd/shoal-lab
+	go test -race -tags lab -timeout 25m -skip '^TestSmoke$$' ./lab ./lab/wire/... ./lab/host/... ./ingress/bridge ./cmd/shoal-lab
 
 .PHONY: lab-smoke
 lab-smoke: ## the lab's figures on this machine: three hosts, a power cut, a cut link, distance and loss (root)

@@ -191,11 +191,12 @@ func rttCheck(rtt time.Duration, answered int) shoal.Check {
 	return c
 }
 
-// clockCheck judges the difference of two wall clocks, known to half a round trip.
+// clockCheck judges the difference of two wall clocks, known to half a round trip; to the
+// hundredth of a second, for nobody acts on less.
 func clockCheck(offset, rtt time.Duration) shoal.Check {
 	c := shoal.Check{
 		Area: clockArea, Name: "offset", State: shoal.CheckOK,
-		Detail: fmt.Sprintf("its clock is %s %s ours, give or take %s", offset.Abs().Round(time.Millisecond), aheadOrBehind(offset), (rtt / 2).Round(100*time.Microsecond)),
+		Detail: fmt.Sprintf("its clock is %s %s ours, give or take %s", offset.Abs().Round(10*time.Millisecond), aheadOrBehind(offset), (rtt / 2).Round(100*time.Microsecond)),
 	}
 	doubt := offset.Abs() - rtt/2
 	switch {

@@ -5,6 +5,7 @@ package main
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -22,17 +23,52 @@ type jobFlags struct {
 }
 
 func (j *jobFlags) add(f *pflag.FlagSet) {
-	usual := shoal.DefaultJob()
 	f.BoolVar(&j.is, "job", false, "it ends by itself: run each replica until it has ended well, and wait for that")
-	f.IntVar(&j.attempts, "attempts", usual.Attempts, "with --job: how often a replica is tried before it is given up")
-	f.IntVar(&j.parallelism, "parallelism", 0, "with --job: so many at once (default: all)")
-	f.Var(&j.deadline, "deadline", "with --job: how long all attempts of a replica may take, like 1h (default: without end)")
+	j.addTerms(f, "with --job")
+}
+
+// jobTerms are the flags that say how a job runs.
+var jobTerms = []string{"attempts", "parallelism", "deadline"}
+
+// addTerms adds them; of is said before what each does.
+func (j *jobFlags) addTerms(f *pflag.FlagSet, of string) {
+	f.IntVar(&j.attempts, "attempts", shoal.DefaultJob().Attempts, of+": how often a replica is tried before it is given up")
+	f.IntVar(&j.parallelism, "parallelism", 0, of+": so many at once (default: all)")
+	f.Var(&j.deadline, "deadline", of+": how long all attempts of a replica may take, like 1h (default: without end)")
+}
+
+// edit changes the terms that the flags name, of what must be a job.
+func (j *jobFlags) edit(f *pflag.FlagSet, spec *shoal.Spec) error {
+	given := slices.DeleteFunc(slices.Clone(jobTerms), func(name string) bool { return !f.Changed(name) })
+	if len(given) == 0 {
+		return nil
+	}
+	switch {
+	case spec.Job != nil:
+	case given[0] == "parallelism":
+		return usage("--parallelism: %s is no job; --update-parallelism says how many of its replicas change at once", spec.Name)
+	default:
+		return usage("--%s: %s is no job", given[0], spec.Name)
+	}
+	job := *spec.Job
+	for _, name := range given {
+		switch name {
+		case "attempts":
+			job.Attempts = j.attempts
+		case "parallelism":
+			job.Parallelism = j.parallelism
+		case "deadline":
+			job.Deadline = time.Duration(j.deadline)
+		}
+	}
+	spec.Job = &job
+	return nil
 }
 
 // apply makes a job of a spec. What --restart says of failures is its attempts.
 func (j *jobFlags) apply(f *pflag.FlagSet, spec *shoal.Spec) error {
 	if !j.is {
-		for _, name := range []string{"attempts", "parallelism", "deadline"} {
+		for _, name := range jobTerms {
 			if f.Changed(name) {
 				return usage("--%s: goes with --job", name)
 			}

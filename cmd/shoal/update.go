@@ -27,11 +27,13 @@ type updateFlags struct {
 	env, envGone                []string
 	labels, labelsGone          []string
 	constraints, constraintGone []string
+	job                         jobFlags
 }
 
 // updateFields are the flags that change something.
 var updateFields = []string{
 	"image", "env", "env-rm", "label", "label-rm", "cpus", "memory", "constraint", "constraint-rm", "restart", "stop-grace",
+	"attempts", "parallelism", "deadline",
 }
 
 func (a *app) updateCmd() *cobra.Command {
@@ -48,7 +50,8 @@ file's settings again.`,
   shoal update web -e MODE=slow --env-rm DEBUG --memory 128m
   shoal update web --constraint zone=a --plan
   shoal update web --image hello:2 --canary 1 --update-failure-action rollback
-  shoal update worker -- work --queue mail`,
+  shoal update worker -- work --queue mail
+  shoal update backup --attempts 3 --deadline 1h`,
 		RunE: func(cmd *cobra.Command, args []string) error { return a.update(cmd, &u, args[0], args[1:]) },
 	}
 	f := cmd.Flags()
@@ -63,6 +66,7 @@ file's settings again.`,
 	f.StringArrayVar(&u.constraintGone, "constraint-rm", nil, "constraint to take away, as inspect shows it")
 	f.StringVar(&u.restart, "restart", "", "no, on-failure[:N] or always")
 	f.Var(&u.stopGrace, "stop-grace", "how long a replica may take to stop, like 30s")
+	u.job.addTerms(f, "of a job")
 	addRolloutFlags(f)
 	unplacedFlag(f, &u.allowUnplaced)
 	u.add(f)
@@ -141,6 +145,9 @@ func (a *app) edit(cmd *cobra.Command, u *updateFlags, spec *shoal.Spec) (err er
 	}
 	if given("stop-grace") {
 		spec.StopGrace = time.Duration(u.stopGrace)
+	}
+	if err := u.job.edit(cmd.Flags(), spec); err != nil {
+		return err
 	}
 	if err := editRollouts(cmd.Flags(), spec); err != nil {
 		return err

@@ -109,7 +109,7 @@ var flagHabits = map[string]map[string]string{
 	"update": {
 		"args": "write -- COMMAND", "env-add": "--env sets one", "label-add": "--label sets one", "constraint-add": "--constraint adds one",
 		"force": `"shoal restart" does that`, "limit-cpu": "--cpus does that", "limit-memory": "--memory does that",
-		"rollback": `"shoal rollback SERVICE" does that`,
+		"rollback":    `"shoal rollback SERVICE" does that`,
 		"publish-add": inFile, "mount-add": inFile, "network-add": inFile, "network-rm": inFile, "replicas": `"shoal scale SERVICE=N" does that`,
 	},
 }

@@ -25,7 +25,7 @@ type Service struct {
 
 // Wanted returns how many slots a replicated service wants now.
 func (s *Service) Wanted() int {
-	if s.Stopped {
+	if s.Stopped || s.IsAsleep() {
 		return 0
 	}
 	return s.Replicas

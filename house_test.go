@@ -95,6 +95,7 @@ var outside = []struct {
 	{"github.com/prometheus", []string{"node/metrics"}, "one table of metrics"},
 	{"google.golang.org/protobuf", []string{"proto", "api"}, "messages end at the codec"},
 	{"connectrpc.com/connect", []string{"proto", "api"}, "one control surface"},
+	{"github.com/robfig/cron", []string{""}, "one reader of schedules"},
 	{"github.com/spf13/cobra", []string{"cmd"}, "flags end at the command"},
 }
 

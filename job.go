@@ -65,6 +65,8 @@ type JobStatus struct {
 	// Stopped: a user stopped it, or there is no such job. What completed before counts
 	// again when it is started.
 	Stopped bool
+	// Asleep: the time of its first run has not come.
+	Asleep bool
 	// Why says how the first failed slot failed, else how the last attempt of a slot did
 	// that is not over; "": nothing failed.
 	Why      string
@@ -72,13 +74,14 @@ type JobStatus struct {
 }
 
 // IsComplete reports whether the job's work is done.
-func (s JobStatus) IsComplete() bool { return !s.Stopped && s.Completed >= s.Wanted }
+func (s JobStatus) IsComplete() bool { return !s.Stopped && !s.Asleep && s.Completed >= s.Wanted }
 
 // IsFailed reports whether the job cannot complete any more: a slot of it is given up.
 func (s JobStatus) IsFailed() bool { return !s.Stopped && s.Failed > 0 }
 
-// IsOver reports whether nothing runs any more or will: every slot is completed or failed.
-func (s JobStatus) IsOver() bool { return !s.Stopped && s.Completed+s.Failed >= s.Wanted }
+// IsOver reports whether nothing runs any more, or will before its next time comes: every
+// slot is completed or failed.
+func (s JobStatus) IsOver() bool { return !s.Stopped && !s.Asleep && s.Completed+s.Failed >= s.Wanted }
 
 // Progress says how far the job is, in a few words: "3/5 completed, 1 failed, 1 running".
 func (s JobStatus) Progress() string {
@@ -122,9 +125,9 @@ func (v *View) Job(service string) (JobStatus, bool) {
 	if !ok || !svc.Spec.Mode.IsJob() {
 		return JobStatus{Stopped: true}, false
 	}
-	st := JobStatus{Wanted: svc.Wanted(), Stopped: svc.Stopped}
+	st := JobStatus{Wanted: svc.Wanted(), Stopped: svc.Stopped, Asleep: svc.IsAsleep()}
 	claims := v.ClaimsOf(service)
-	if svc.Spec.Mode == ModeGlobalJob && !svc.Stopped {
+	if svc.Spec.Mode == ModeGlobalJob && !svc.Stopped && !st.Asleep {
 		return v.globalJob(svc, claims, st), true
 	}
 	for len(claims) > 0 {

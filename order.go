@@ -148,6 +148,8 @@ func (v *View) trouble(s *Service) string {
 func (v *View) uncompleted(s *Service) string {
 	st, _ := v.Job(s.Spec.Name)
 	switch {
+	case st.Asleep:
+		return s.Spec.Name + " has not run yet: its time has not come"
 	case st.IsComplete():
 		return ""
 	case st.IsFailed() && st.Why != "":

@@ -124,7 +124,8 @@ type RolloutReport struct {
 	Service  string
 	Revision RevisionID // the current one
 	// State is a word of package placement/rollout: complete, rolling, watching, canary,
-	// paused, failing, blocked; of a job running, complete, failed; or stopped.
+	// paused, failing, blocked; of a job running, complete, failed or
+	// scheduled; or stopped.
 	State                           string
 	Slots, Current, Healthy, Failed int
 	Next                            []int         // slots that may change now
@@ -179,8 +180,11 @@ func (s *Service) Runs(r RevisionID) bool {
 // one need not be replaced to become one of the other: what differs is where replicas go
 // and how many, who reaches them, how they are restarted and replaced, or labels.
 func (s *Spec) SameContainer(o *Spec) bool {
-	return reflect.DeepEqual(s.container(), o.container())
+	a, b := s.container(), o.container()
+	return same(&a, &b)
 }
+
+func same[T any](a, b *T) bool { return reflect.DeepEqual(a, b) }
 
 // container returns the part of a spec that its containers are made of, in one form.
 func (s *Spec) container() Spec {
@@ -189,7 +193,7 @@ func (s *Spec) container() Spec {
 		Limits: s.Limits, PidsLimit: s.PidsLimit, Setup: s.Setup, Restarts: s.Restarts,
 	}
 	if s.Mode.IsJob() { // what ran to its end is not what stays
-		c.Mode = ModeReplicatedJob
+		c.Mode, c.Run = ModeReplicatedJob, s.Run
 	}
 	if len(s.Env) > 0 {
 		c.Env = s.Env

@@ -174,6 +174,11 @@ type Spec struct {
 	Job *Job
 	// DependsOn are the services that a revision waits for before it begins, by name.
 	DependsOn []Dependency
+	// Schedule begins a job anew at its times; nil: it runs once.
+	Schedule *Schedule
+	// Run is the time of the run that this revision is, Unix seconds; 0: there was none yet.
+	// Only with Schedule. No user says it.
+	Run int64
 }
 
 // Size is what placement counts for one replica: the reservation, or the limit

@@ -15,6 +15,7 @@ type Wish struct {
 	Remove  *RemoveWish
 	Operate *OperateWish
 	Rollout *RolloutWish
+	Run     *RunWish
 	Peer    *PeerWish
 }
 
@@ -106,6 +107,15 @@ type RolloutWish struct {
 	Why string // one line; "": a user said so
 	// Failure of RolloutBack is what failed first, where that is why; zero: not known.
 	Failure Failure
+}
+
+// RunWish asks for a run of a job with a schedule whose time has come. Peers ask for it;
+// users restart the job.
+type RunWish struct {
+	Service string
+	// Of is the revision that it was due by; another one is current: ErrConflict.
+	Of RevisionID
+	At int64 // its time, Unix seconds; one that is not after the last run's changes nothing
 }
 
 // PeerChange is what a user asks of a peer.

@@ -162,6 +162,7 @@ const (
 	jobComplete = "complete"
 	jobFailed   = "failed"
 	jobRunning  = "running"
+	jobAsleep   = "scheduled" // the time of its first run has not come
 )
 
 // jobReport is [Report] of a job: every slot runs the current revision, or is to.
@@ -169,6 +170,8 @@ func jobReport(v *shoal.View, out shoal.RolloutReport) shoal.RolloutReport {
 	st, _ := v.Job(out.Service)
 	out.State, out.FirstFailure = jobRunning, st.Failure()
 	switch {
+	case st.Asleep:
+		out.State = jobAsleep
 	case st.IsComplete():
 		out.State = jobComplete
 	case st.IsFailed():

@@ -66,7 +66,9 @@ type serviceRow struct {
 
 // global reports whether one replica on every peer is wanted. Of a stopped service
 // none is, whatever its mode.
-func (s *serviceRow) global() bool { return s.spec.Mode.IsGlobal() && !s.svc.Stopped }
+func (s *serviceRow) global() bool {
+	return s.spec.Mode.IsGlobal() && !s.svc.Stopped && !s.svc.IsAsleep()
+}
 
 type portKey struct {
 	peer     int

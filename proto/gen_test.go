@@ -120,6 +120,7 @@ var genSpec = rapid.Custom(func(t *rapid.T) shoal.Spec {
 		StopSignal: genText.Draw(t, "signal"), StopGrace: genDuration.Draw(t, "grace"),
 		Rollout: genRollout.Draw(t, "rollout"), Rollback: genRollback.Draw(t, "rollback"),
 		Autoscale: genAutoscale.Draw(t, "autoscale"), Job: genJob.Draw(t, "job"),
+		Schedule: genSchedule.Draw(t, "schedule"), Run: int64(genCount.Draw(t, "run")),
 		DependsOn: sliceOf(dependency, 3).Draw(t, "depends on"),
 		Setup:     genSetup.Draw(t, "setup"), SpreadBy: genText.Draw(t, "spread by"), VolumesAnywhere: rapid.Bool().Draw(t, "anywhere"),
 		Restarts: genCount.Draw(t, "restarts asked"),
@@ -338,6 +339,16 @@ var genJob = rapid.Custom(func(t *rapid.T) *shoal.Job {
 		return nil
 	}
 	return &shoal.Job{Attempts: genCount.Draw(t, "attempts"), Parallelism: genCount.Draw(t, "parallelism"), Deadline: genDuration.Draw(t, "deadline")}
+})
+
+var genSchedule = rapid.Custom(func(t *rapid.T) *shoal.Schedule {
+	if !rapid.Bool().Draw(t, "schedule?") {
+		return nil
+	}
+	return &shoal.Schedule{
+		Cron: genText.Draw(t, "cron"), Zone: genText.Draw(t, "zone"), Missed: shoal.MissedRun(genText.Draw(t, "missed")),
+		Overlap: shoal.Overlap(genText.Draw(t, "overlap")), From: int64(genCount.Draw(t, "from")),
+	}
 })
 
 var genOutcome = rapid.Custom(func(t *rapid.T) *shoal.JobOutcome {

@@ -5,6 +5,7 @@
 // the rollouts of this peer's view, and where one has gone wrong it pauses it or goes back;
 // where one has come to all slots, and they stay healthy, it says that it has settled. It
 // watches the load of autoscaled services, and asks for as many replicas as that calls for.
+// It begins the runs of jobs whose time has come.
 //
 //	s := steward.New(steward.Config{}, steward.Deps{Self: id, Views: views, Wishes: desk, Clock: clock, Log: log})
 //	err := s.Run(ctx)

@@ -52,6 +52,7 @@ type Steward struct {
 	mu       sync.Mutex // guards all below
 	memory   memory
 	scales   scales
+	begins   begins
 	brake    brake.Memory
 	verdicts brake.Verdicts // of the last look
 	held     string         // why remedies wait, as logged last; "": they do not
@@ -104,21 +105,31 @@ func (s *Steward) look(ctx context.Context, from time.Duration) time.Duration {
 	loads, targets, later := lookLoads(v, s.scales, s.memory, now, from, &s.cfg)
 	s.tellSilent(s.scales, loads)
 	s.scales = loads
+	due, runs, then := lookSchedules(v, s.begins, now, from, s.deps.Clock.Wall(), &s.cfg)
+	s.begins = due
 	s.tell(verdicts)
 	s.mu.Unlock()
 	for _, t := range targets {
 		s.askScale(ctx, t)
 	}
-	if later > 0 && (again == 0 || later < again) {
-		again = later
-	}
-	if again > 0 && (wake == 0 || again < wake) {
-		wake = again
-	}
 	for i := range acts {
 		s.ask(ctx, &acts[i])
 	}
-	return wake
+	for i := range runs {
+		s.askRun(ctx, &runs[i])
+	}
+	return soonest(wake, again, later, then)
+}
+
+// soonest returns the earliest of some times, of which 0 is none.
+func soonest(at ...time.Duration) time.Duration {
+	var out time.Duration
+	for _, t := range at {
+		if t > 0 && (out == 0 || t < out) {
+			out = t
+		}
+	}
+	return out
 }
 
 // tell says when remedies begin to wait, and when they do no more. The caller holds mu.

@@ -49,8 +49,8 @@ func (k *Desk) Submit(ctx context.Context, w shoal.Wish, opts shoal.UpdateOption
 	if err != nil {
 		return out, fmt.Errorf("accept wish: %w", err)
 	}
-	ack, err := k.store.Update(ctx, func(d *shoal.Desired, _ shoal.Stamp) ([]shoal.Body, error) {
-		steps, err := k.prepare(d, w, images)
+	ack, err := k.store.Update(ctx, func(d *shoal.Desired, as shoal.Stamp) ([]shoal.Body, error) {
+		steps, err := k.prepare(d, w, images, as.HLC.WallMilli/1000)
 		if err != nil {
 			return nil, err
 		}
@@ -78,7 +78,7 @@ func (k *Desk) Plan(ctx context.Context, w shoal.Wish) (shoal.Outcome, error) {
 		return shoal.Outcome{}, fmt.Errorf("plan wish: %w", err)
 	}
 	d := k.store.Desired()
-	steps, err := k.prepare(d, w, images)
+	steps, err := k.prepare(d, w, images, 0)
 	if err != nil {
 		return shoal.Outcome{}, fmt.Errorf("plan wish: %w", err)
 	}
@@ -91,7 +91,7 @@ func (k *Desk) Plan(ctx context.Context, w shoal.Wish) (shoal.Outcome, error) {
 }
 
 // prepare checks who asks, stamps the wish, and proposes places for what it wants.
-func (k *Desk) prepare(d *shoal.Desired, w shoal.Wish, images findings) ([]*step, error) {
+func (k *Desk) prepare(d *shoal.Desired, w shoal.Wish, images findings, now int64) ([]*step, error) {
 	if err := shoal.MayWish(k.views.View().With(d)); err != nil {
 		return nil, err
 	}
@@ -103,7 +103,7 @@ func (k *Desk) prepare(d *shoal.Desired, w shoal.Wish, images findings) ([]*step
 		}
 		return []*step{s}, nil
 	}
-	steps, err := stamp(d, k.self, w, images)
+	steps, err := stamp(d, k.self, w, images, now)
 	if err != nil {
 		return nil, err
 	}

@@ -12,8 +12,9 @@ import (
 )
 
 // operate stops, starts or restarts one service. A restart is a new revision that
-// differs in nothing but a count, so that replicas are replaced as by any other.
-func operate(d *shoal.Desired, author shoal.PeerID, name string, what shoal.Operation) (*step, error) {
+// differs in nothing but a count, so that replicas are replaced as by any other; of a job
+// with a schedule it is a run.
+func operate(d *shoal.Desired, author shoal.PeerID, name string, what shoal.Operation, now int64) (*step, error) {
 	old, ok := d.Service(name)
 	if !ok {
 		return nil, noService(d, name)
@@ -37,6 +38,10 @@ func operate(d *shoal.Desired, author shoal.PeerID, name string, what shoal.Oper
 		}
 		s.start(old)
 	case shoal.OpRestart:
+		if old.Spec.Schedule != nil {
+			s.runNow(d, author, old, now)
+			break
+		}
 		spec := old.Spec
 		spec.Restarts++
 		s.spec = &spec

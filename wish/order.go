@@ -68,6 +68,8 @@ func neverMet(of *shoal.Spec, d shoal.Dependency) (why, advice string) {
 		return "", ""
 	case of == nil:
 		return "there is no such service", "deploy it first, or in the same file, or say required: false"
+	case of.Schedule != nil:
+		return d.Service + " is a job with a schedule, which begins and ends again and again", "wait for a service that stays, or for a job without one"
 	case d.Condition == shoal.ConditionCompleted && !of.Mode.IsJob() && of.Restart.Condition == shoal.RestartAny:
 		return d.Service + " never completes: it is started again whenever it ends", "give it restart: on-failure or restart: \"no\", or make it a job"
 	case d.Condition == shoal.ConditionHealthy && of.Mode.IsJob():

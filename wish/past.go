@@ -55,6 +55,9 @@ func judgePast(v *shoal.View, steps []*step) {
 		if s.rev == nil || len(s.rev.Past) == 0 || s.rev.Past[0].Good {
 			continue
 		}
+		if now, ok := v.Service(s.change.Service); !ok || now.Revision != s.rev.Past[0].Revision { // a run replaces none
+			continue
+		}
 		slots, rules := placement.Rollout(v, s.change.Service, func(shoal.ReplicaID) time.Duration { return math.MaxInt64 })
 		st := rules.StatusOf(slots)
 		s.rev.Past[0].Good = len(slots) > 0 && st.State == rollout.Complete && st.Failed == 0

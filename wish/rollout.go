@@ -13,7 +13,7 @@ import (
 )
 
 // changeRollout pauses, resumes or promotes a rollout, or goes back to an earlier revision.
-func changeRollout(d *shoal.Desired, author shoal.PeerID, w *shoal.RolloutWish) (*step, error) {
+func changeRollout(d *shoal.Desired, author shoal.PeerID, w *shoal.RolloutWish, now int64) (*step, error) {
 	old, ok := d.Service(w.Service)
 	if !ok {
 		return nil, noService(d, w.Service)
@@ -66,7 +66,7 @@ func changeRollout(d *shoal.Desired, author shoal.PeerID, w *shoal.RolloutWish) 
 		}
 		word.Settled = true
 	case shoal.RolloutBack:
-		return s.back(d, author, old, w)
+		return s.back(d, author, old, w, now)
 	default:
 		return nil, &shoal.InvalidError{Field: "rollout", Why: fmt.Sprintf("must be pause, resume, promote or rollback, got %q", w.Change)}
 	}
@@ -79,12 +79,13 @@ func changeRollout(d *shoal.Desired, author shoal.PeerID, w *shoal.RolloutWish) 
 }
 
 // back writes an earlier revision anew.
-func (s *step) back(d *shoal.Desired, author shoal.PeerID, old *shoal.Service, w *shoal.RolloutWish) (*step, error) {
+func (s *step) back(d *shoal.Desired, author shoal.PeerID, old *shoal.Service, w *shoal.RolloutWish, now int64) (*step, error) {
 	to, err := earlier(old, w.To)
 	if err != nil {
 		return nil, err
 	}
 	spec := to.Spec
+	carryRun(&spec, old, now)
 	s.spec = &spec
 	s.revise(d, author, old)
 	s.rev.Undoes, s.rev.Why = old.Revision, w.Why

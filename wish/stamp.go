@@ -59,11 +59,12 @@ func (s *step) bodies() []shoal.Body {
 }
 
 // stamp turns a wish into steps against the folded state. It is pure: the same
-// state, author, wish and images give the same steps. Any error refuses the wish whole.
-func stamp(d *shoal.Desired, author shoal.PeerID, w shoal.Wish, images findings) ([]*step, error) {
+// state, author, wish and images give the same steps at the same Unix second. Any error
+// refuses the wish whole.
+func stamp(d *shoal.Desired, author shoal.PeerID, w shoal.Wish, images findings, now int64) ([]*step, error) {
 	switch {
 	case w.Deploy != nil:
-		steps, err := each(w.Deploy.Specs, func(s shoal.Spec) (*step, error) { return deploy(d, author, s, w.Deploy, images) })
+		steps, err := each(w.Deploy.Specs, func(s shoal.Spec) (*step, error) { return deploy(d, author, s, w.Deploy, images, now) })
 		if err != nil {
 			return nil, err
 		}
@@ -74,9 +75,15 @@ func stamp(d *shoal.Desired, author shoal.PeerID, w shoal.Wish, images findings)
 	case w.Scale != nil:
 		return each(w.Scale.Targets, func(t shoal.ScaleTarget) (*step, error) { return scale(d, author, t) })
 	case w.Operate != nil:
-		return each(w.Operate.Services, func(name string) (*step, error) { return operate(d, author, name, w.Operate.Op) })
+		return each(w.Operate.Services, func(name string) (*step, error) { return operate(d, author, name, w.Operate.Op, now) })
 	case w.Rollout != nil:
-		s, err := changeRollout(d, author, w.Rollout)
+		s, err := changeRollout(d, author, w.Rollout, now)
+		if err != nil {
+			return nil, err
+		}
+		return []*step{s}, nil
+	case w.Run != nil:
+		s, err := run(d, author, w.Run)
 		if err != nil {
 			return nil, err
 		}
@@ -108,11 +115,12 @@ func each[T any](in []T, fn func(T) (*step, error)) ([]*step, error) {
 	return out, nil
 }
 
-func deploy(d *shoal.Desired, author shoal.PeerID, spec shoal.Spec, w *shoal.DeployWish, images findings) (*step, error) {
+func deploy(d *shoal.Desired, author shoal.PeerID, spec shoal.Spec, w *shoal.DeployWish, images findings, now int64) (*step, error) {
 	old, exists := d.Service(spec.Name)
 	if !returned(&spec, old) {
 		spec.Digest, spec.Platforms = "", nil // that is not for users to say
 	}
+	spec.Run = 0 // nor is that
 	running := 0
 	if exists {
 		running = old.Replicas
@@ -141,6 +149,7 @@ func deploy(d *shoal.Desired, author shoal.PeerID, spec shoal.Spec, w *shoal.Dep
 	if err != nil {
 		return nil, err
 	}
+	carryRun(&spec, old, now)
 	s := &step{spec: &spec, change: shoal.Change{Kind: shoal.ChangeNone, Service: spec.Name, Replicas: spec.Replicas}}
 	if !exists {
 		s.change.Kind = shoal.ChangeCreate
@@ -366,7 +375,7 @@ func differences(old, now *shoal.Spec) []string {
 	for i := range a.NumField() {
 		name := a.Type().Field(i).Name
 		x, y := a.Field(i), b.Field(i)
-		if name == "Replicas" || name == "Digest" || name == "Platforms" || same(x, y) && name != "Image" {
+		if name == "Replicas" || name == "Digest" || name == "Platforms" || name == "Run" || same(x, y) && name != "Image" {
 			continue
 		}
 		switch {
@@ -376,6 +385,8 @@ func differences(old, now *shoal.Spec) []string {
 			}
 		case name == "Autoscale":
 			out = append(out, autoscaleChange(old.Autoscale, now.Autoscale))
+		case name == "Schedule":
+			out = append(out, scheduleChange(old.Schedule, now.Schedule))
 		case name == "Env":
 			out = append(out, "environment changed") // its values are nobody's business here
 		case x.Kind() == reflect.String || x.Kind() == reflect.Int:

@@ -199,6 +199,9 @@ func (c *Cluster) deploy(services *[]shoal.Service, spec shoal.Spec, w *shoal.De
 	}
 	s.Stopped = false
 	s.Spec, s.Proposed = spec, c.place(spec, s.Replicas)
+	if s.IsAsleep() { // no time comes here
+		s.Proposed = nil
+	}
 	ch.Revision, ch.Replicas, ch.Slots = s.Revision, s.Replicas, s.Proposed
 	for range s.Proposed {
 		if absent(spec.Image) {
@@ -221,6 +224,9 @@ func (c *Cluster) operate(s *shoal.Service, op shoal.Operation) shoal.Change {
 	case op == shoal.OpRestart:
 		c.supersede(s)
 		s.Spec.Restarts++
+		if s.Spec.Schedule != nil {
+			s.Spec.Run = c.clock.Wall().Unix()
+		}
 		s.Stopped = false
 	case s.Stopped == (op == shoal.OpStop):
 		ch.Kind = shoal.ChangeNone

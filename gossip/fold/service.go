@@ -231,7 +231,7 @@ func (s *serviceVerdict) stand(heads, revs []*revision, scales, ops []*item) {
 		if h != cur { // what runs it may go on if it is the same container; and a user may bring it back
 			svc.Past = append(svc.Past, shoal.PastRevision{Revision: h.body.Revision, Spec: h.body.Spec, Accepted: h.Record.HLC})
 		}
-		if h != cur && !sameRemedy(h.body, cur.body) {
+		if h != cur && !sameRemedy(h.body, cur.body) && !h.body.Spec.SameRun(&cur.body.Spec) {
 			s.conflicts = append(s.conflicts, shoal.Conflict{
 				Service: s.name, Loser: h.body.Revision, Winner: svc.Revision, Rule: rule(h.body.Revision, svc.Revision),
 			})

@@ -440,6 +440,9 @@ type JobRow struct {
 	Running       int32                  `protobuf:"varint,3,opt,name=running,proto3" json:"running,omitempty"`
 	Why           string                 `protobuf:"bytes,4,opt,name=why,proto3" json:"why,omitempty"`            // how the first of those failed, else how the last attempt of a slot did; "": none
 	Attempts      int32                  `protobuf:"varint,5,opt,name=attempts,proto3" json:"attempts,omitempty"` // of that slot
+	Schedule      string                 `protobuf:"bytes,6,opt,name=schedule,proto3" json:"schedule,omitempty"`  // "0 3 * * * Europe/Vienna"; "": it runs once
+	Next          *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=next,proto3" json:"next,omitempty"`          // when it runs next by that, by the clock of the asked peer; absent: not known
+	Run           *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=run,proto3" json:"run,omitempty"`            // the time of the run that all of this is about; absent: there was none yet
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -507,6 +510,27 @@ func (x *JobRow) GetAttempts() int32 {
 		return x.Attempts
 	}
 	return 0
+}
+
+func (x *JobRow) GetSchedule() string {
+	if x != nil {
+		return x.Schedule
+	}
+	return ""
+}
+
+func (x *JobRow) GetNext() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Next
+	}
+	return nil
+}
+
+func (x *JobRow) GetRun() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Run
+	}
+	return nil
 }
 
 // AutoscaleRow says how a service is scaled by its load.
@@ -9379,13 +9403,16 @@ const file_shoal_v1_control_proto_rawDesc = "" +
 	"\x03job\x18\x1f \x01(\v2\x10.shoal.v1.JobRowR\x03job\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x86\x01\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x80\x02\n" +
 	"\x06JobRow\x12\x1c\n" +
 	"\tcompleted\x18\x01 \x01(\x05R\tcompleted\x12\x16\n" +
 	"\x06failed\x18\x02 \x01(\x05R\x06failed\x12\x18\n" +
 	"\arunning\x18\x03 \x01(\x05R\arunning\x12\x10\n" +
 	"\x03why\x18\x04 \x01(\tR\x03why\x12\x1a\n" +
-	"\battempts\x18\x05 \x01(\x05R\battempts\"\xdc\x02\n" +
+	"\battempts\x18\x05 \x01(\x05R\battempts\x12\x1a\n" +
+	"\bschedule\x18\x06 \x01(\tR\bschedule\x12.\n" +
+	"\x04next\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\x04next\x12,\n" +
+	"\x03run\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\x03run\"\xdc\x02\n" +
 	"\fAutoscaleRow\x12\x10\n" +
 	"\x03min\x18\x01 \x01(\x05R\x03min\x12\x10\n" +
 	"\x03max\x18\x02 \x01(\x05R\x03max\x12\x18\n" +
@@ -10305,252 +10332,254 @@ var file_shoal_v1_control_proto_depIdxs = []int32{
 	142, // 4: shoal.v1.ServiceRow.accepted:type_name -> google.protobuf.Timestamp
 	5,   // 5: shoal.v1.ServiceRow.autoscale:type_name -> shoal.v1.AutoscaleRow
 	4,   // 6: shoal.v1.ServiceRow.job:type_name -> shoal.v1.JobRow
-	131, // 7: shoal.v1.AutoscaleRow.metrics:type_name -> shoal.v1.AutoscaleRow.Metric
-	143, // 8: shoal.v1.ReplicaRow.ports:type_name -> shoal.v1.PortBinding
-	140, // 9: shoal.v1.ReplicaRow.revision:type_name -> shoal.v1.RevisionID
-	142, // 10: shoal.v1.ReplicaRow.started:type_name -> google.protobuf.Timestamp
-	132, // 11: shoal.v1.PeerRow.labels:type_name -> shoal.v1.PeerRow.LabelsEntry
-	144, // 12: shoal.v1.PeerRow.capacity:type_name -> shoal.v1.Resources
-	144, // 13: shoal.v1.PeerRow.allocatable:type_name -> shoal.v1.Resources
-	144, // 14: shoal.v1.PeerRow.free:type_name -> shoal.v1.Resources
-	144, // 15: shoal.v1.PeerRow.used:type_name -> shoal.v1.Resources
-	142, // 16: shoal.v1.TokenRow.expires:type_name -> google.protobuf.Timestamp
-	140, // 17: shoal.v1.PlanChange.revision:type_name -> shoal.v1.RevisionID
-	9,   // 18: shoal.v1.PlanChange.places:type_name -> shoal.v1.Place
-	10,  // 19: shoal.v1.WishOutcome.changes:type_name -> shoal.v1.PlanChange
-	145, // 20: shoal.v1.DeployRequest.specs:type_name -> shoal.v1.Spec
-	133, // 21: shoal.v1.DeployRequest.if_revision:type_name -> shoal.v1.DeployRequest.IfRevisionEntry
-	134, // 22: shoal.v1.DeployRequest.remove:type_name -> shoal.v1.DeployRequest.RemoveEntry
-	11,  // 23: shoal.v1.DeployResponse.outcome:type_name -> shoal.v1.WishOutcome
-	1,   // 24: shoal.v1.DeployResponse.freshness:type_name -> shoal.v1.Freshness
-	14,  // 25: shoal.v1.ScaleRequest.targets:type_name -> shoal.v1.ScaleTarget
-	11,  // 26: shoal.v1.ScaleResponse.outcome:type_name -> shoal.v1.WishOutcome
-	1,   // 27: shoal.v1.ScaleResponse.freshness:type_name -> shoal.v1.Freshness
-	11,  // 28: shoal.v1.RemoveResponse.outcome:type_name -> shoal.v1.WishOutcome
-	1,   // 29: shoal.v1.RemoveResponse.freshness:type_name -> shoal.v1.Freshness
-	11,  // 30: shoal.v1.OperateResponse.outcome:type_name -> shoal.v1.WishOutcome
-	1,   // 31: shoal.v1.OperateResponse.freshness:type_name -> shoal.v1.Freshness
-	11,  // 32: shoal.v1.SteerRolloutResponse.outcome:type_name -> shoal.v1.WishOutcome
-	1,   // 33: shoal.v1.SteerRolloutResponse.freshness:type_name -> shoal.v1.Freshness
-	25,  // 34: shoal.v1.GetRolloutResponse.rollout:type_name -> shoal.v1.RolloutStatus
-	27,  // 35: shoal.v1.GetRolloutResponse.history:type_name -> shoal.v1.RevisionRow
-	1,   // 36: shoal.v1.GetRolloutResponse.freshness:type_name -> shoal.v1.Freshness
-	140, // 37: shoal.v1.RolloutStatus.revision:type_name -> shoal.v1.RevisionID
-	9,   // 38: shoal.v1.RolloutStatus.actor:type_name -> shoal.v1.Place
-	140, // 39: shoal.v1.RolloutStatus.undoes:type_name -> shoal.v1.RevisionID
-	140, // 40: shoal.v1.RolloutStatus.restores:type_name -> shoal.v1.RevisionID
-	142, // 41: shoal.v1.RolloutStatus.accepted:type_name -> google.protobuf.Timestamp
-	26,  // 42: shoal.v1.RolloutStatus.failure:type_name -> shoal.v1.ReplicaFailure
-	4,   // 43: shoal.v1.RolloutStatus.job:type_name -> shoal.v1.JobRow
-	9,   // 44: shoal.v1.ReplicaFailure.peer:type_name -> shoal.v1.Place
-	140, // 45: shoal.v1.ReplicaFailure.revision:type_name -> shoal.v1.RevisionID
-	142, // 46: shoal.v1.ReplicaFailure.time:type_name -> google.protobuf.Timestamp
-	140, // 47: shoal.v1.RevisionRow.revision:type_name -> shoal.v1.RevisionID
-	142, // 48: shoal.v1.RevisionRow.accepted:type_name -> google.protobuf.Timestamp
-	9,   // 49: shoal.v1.RevisionRow.by:type_name -> shoal.v1.Place
-	140, // 50: shoal.v1.RevisionRow.undone_by:type_name -> shoal.v1.RevisionID
-	26,  // 51: shoal.v1.RevisionRow.failure:type_name -> shoal.v1.ReplicaFailure
-	135, // 52: shoal.v1.ChangePeerRequest.set_labels:type_name -> shoal.v1.ChangePeerRequest.SetLabelsEntry
-	11,  // 53: shoal.v1.ChangePeerResponse.outcome:type_name -> shoal.v1.WishOutcome
-	1,   // 54: shoal.v1.ChangePeerResponse.freshness:type_name -> shoal.v1.Freshness
-	7,   // 55: shoal.v1.WatchPeerResponse.peer:type_name -> shoal.v1.PeerRow
-	32,  // 56: shoal.v1.WatchPeerResponse.held:type_name -> shoal.v1.HeldSlot
-	1,   // 57: shoal.v1.WatchPeerResponse.freshness:type_name -> shoal.v1.Freshness
-	6,   // 58: shoal.v1.HeldSlot.replica:type_name -> shoal.v1.ReplicaRow
-	3,   // 59: shoal.v1.ExplainServiceResponse.service:type_name -> shoal.v1.ServiceRow
-	35,  // 60: shoal.v1.ExplainServiceResponse.slots:type_name -> shoal.v1.ExplainedSlot
-	57,  // 61: shoal.v1.ExplainServiceResponse.verdicts:type_name -> shoal.v1.Verdict
-	1,   // 62: shoal.v1.ExplainServiceResponse.freshness:type_name -> shoal.v1.Freshness
-	25,  // 63: shoal.v1.ExplainServiceResponse.rollout:type_name -> shoal.v1.RolloutStatus
-	9,   // 64: shoal.v1.ExplainedSlot.proposed:type_name -> shoal.v1.Place
-	6,   // 65: shoal.v1.ExplainedSlot.holders:type_name -> shoal.v1.ReplicaRow
-	9,   // 66: shoal.v1.ExplainedSlot.home:type_name -> shoal.v1.Place
-	146, // 67: shoal.v1.CopyFromRequest.target:type_name -> shoal.v1.Target
-	147, // 68: shoal.v1.CopyFromResponse.chunk:type_name -> shoal.v1.CopyChunk
-	148, // 69: shoal.v1.CopyToRequest.start:type_name -> shoal.v1.CopyStart
-	42,  // 70: shoal.v1.WatchUsageResponse.peers:type_name -> shoal.v1.PeerUsage
-	3,   // 71: shoal.v1.WatchUsageResponse.services:type_name -> shoal.v1.ServiceRow
-	1,   // 72: shoal.v1.WatchUsageResponse.freshness:type_name -> shoal.v1.Freshness
-	7,   // 73: shoal.v1.PeerUsage.peer:type_name -> shoal.v1.PeerRow
-	43,  // 74: shoal.v1.PeerUsage.replicas:type_name -> shoal.v1.UsedReplica
-	6,   // 75: shoal.v1.UsedReplica.replica:type_name -> shoal.v1.ReplicaRow
-	149, // 76: shoal.v1.RunDoctorResponse.check:type_name -> shoal.v1.DoctorCheck
-	3,   // 77: shoal.v1.ListServicesResponse.services:type_name -> shoal.v1.ServiceRow
-	1,   // 78: shoal.v1.ListServicesResponse.freshness:type_name -> shoal.v1.Freshness
-	6,   // 79: shoal.v1.ListReplicasResponse.replicas:type_name -> shoal.v1.ReplicaRow
-	1,   // 80: shoal.v1.ListReplicasResponse.freshness:type_name -> shoal.v1.Freshness
-	3,   // 81: shoal.v1.InspectServiceResponse.service:type_name -> shoal.v1.ServiceRow
-	145, // 82: shoal.v1.InspectServiceResponse.spec:type_name -> shoal.v1.Spec
-	6,   // 83: shoal.v1.InspectServiceResponse.replicas:type_name -> shoal.v1.ReplicaRow
-	140, // 84: shoal.v1.InspectServiceResponse.heads:type_name -> shoal.v1.RevisionID
-	56,  // 85: shoal.v1.InspectServiceResponse.conflicts:type_name -> shoal.v1.WishConflict
-	57,  // 86: shoal.v1.InspectServiceResponse.verdicts:type_name -> shoal.v1.Verdict
-	1,   // 87: shoal.v1.InspectServiceResponse.freshness:type_name -> shoal.v1.Freshness
-	140, // 88: shoal.v1.WishConflict.loser:type_name -> shoal.v1.RevisionID
-	140, // 89: shoal.v1.WishConflict.winner:type_name -> shoal.v1.RevisionID
-	7,   // 90: shoal.v1.ListPeersResponse.peers:type_name -> shoal.v1.PeerRow
-	1,   // 91: shoal.v1.ListPeersResponse.freshness:type_name -> shoal.v1.Freshness
-	7,   // 92: shoal.v1.InspectPeerResponse.peer:type_name -> shoal.v1.PeerRow
-	6,   // 93: shoal.v1.InspectPeerResponse.replicas:type_name -> shoal.v1.ReplicaRow
-	1,   // 94: shoal.v1.InspectPeerResponse.freshness:type_name -> shoal.v1.Freshness
-	62,  // 95: shoal.v1.InspectPeerResponse.marks:type_name -> shoal.v1.PeerMark
-	63,  // 96: shoal.v1.InspectPeerResponse.edits:type_name -> shoal.v1.PeerEdit
-	9,   // 97: shoal.v1.PeerMark.by:type_name -> shoal.v1.Place
-	9,   // 98: shoal.v1.PeerEdit.by:type_name -> shoal.v1.Place
-	66,  // 99: shoal.v1.WatchResponse.services:type_name -> shoal.v1.ServiceProgress
-	1,   // 100: shoal.v1.WatchResponse.freshness:type_name -> shoal.v1.Freshness
-	3,   // 101: shoal.v1.ServiceProgress.service:type_name -> shoal.v1.ServiceRow
-	6,   // 102: shoal.v1.ServiceProgress.replicas:type_name -> shoal.v1.ReplicaRow
-	25,  // 103: shoal.v1.ServiceProgress.rollout:type_name -> shoal.v1.RolloutStatus
-	142, // 104: shoal.v1.StreamLogsRequest.since:type_name -> google.protobuf.Timestamp
-	142, // 105: shoal.v1.StreamLogsRequest.until:type_name -> google.protobuf.Timestamp
-	69,  // 106: shoal.v1.StreamLogsResponse.line:type_name -> shoal.v1.LogRow
-	70,  // 107: shoal.v1.StreamLogsResponse.lost:type_name -> shoal.v1.LostHolder
-	142, // 108: shoal.v1.LogRow.time:type_name -> google.protobuf.Timestamp
-	142, // 109: shoal.v1.StreamEventsRequest.since:type_name -> google.protobuf.Timestamp
-	73,  // 110: shoal.v1.StreamEventsResponse.event:type_name -> shoal.v1.EventRow
-	142, // 111: shoal.v1.EventRow.time:type_name -> google.protobuf.Timestamp
-	1,   // 112: shoal.v1.GetStatusResponse.freshness:type_name -> shoal.v1.Freshness
-	76,  // 113: shoal.v1.GetStatusResponse.store:type_name -> shoal.v1.StoreStatus
-	136, // 114: shoal.v1.StoreStatus.refused:type_name -> shoal.v1.StoreStatus.RefusedEntry
-	137, // 115: shoal.v1.InitRequest.labels:type_name -> shoal.v1.InitRequest.LabelsEntry
-	138, // 116: shoal.v1.JoinRequest.labels:type_name -> shoal.v1.JoinRequest.LabelsEntry
-	8,   // 117: shoal.v1.ListTokensResponse.tokens:type_name -> shoal.v1.TokenRow
-	1,   // 118: shoal.v1.ListTokensResponse.freshness:type_name -> shoal.v1.Freshness
-	9,   // 119: shoal.v1.ImageRow.author:type_name -> shoal.v1.Place
-	142, // 120: shoal.v1.ImageRow.since:type_name -> google.protobuf.Timestamp
-	9,   // 121: shoal.v1.ImageBlob.holders:type_name -> shoal.v1.Place
-	9,   // 122: shoal.v1.ImageBlob.partial:type_name -> shoal.v1.Place
-	89,  // 123: shoal.v1.MovedImages.images:type_name -> shoal.v1.ImageRow
-	89,  // 124: shoal.v1.ListImagesResponse.images:type_name -> shoal.v1.ImageRow
-	1,   // 125: shoal.v1.ListImagesResponse.freshness:type_name -> shoal.v1.Freshness
-	89,  // 126: shoal.v1.InspectImageResponse.image:type_name -> shoal.v1.ImageRow
-	90,  // 127: shoal.v1.InspectImageResponse.blobs:type_name -> shoal.v1.ImageBlob
-	9,   // 128: shoal.v1.InspectImageResponse.silent:type_name -> shoal.v1.Place
-	1,   // 129: shoal.v1.InspectImageResponse.freshness:type_name -> shoal.v1.Freshness
-	89,  // 130: shoal.v1.ChangeImageResponse.image:type_name -> shoal.v1.ImageRow
-	9,   // 131: shoal.v1.ImagePolicy.author:type_name -> shoal.v1.Place
-	142, // 132: shoal.v1.ImagePolicy.since:type_name -> google.protobuf.Timestamp
-	101, // 133: shoal.v1.GetImagePolicyResponse.policy:type_name -> shoal.v1.ImagePolicy
-	1,   // 134: shoal.v1.GetImagePolicyResponse.freshness:type_name -> shoal.v1.Freshness
-	101, // 135: shoal.v1.SetImagePolicyResponse.policy:type_name -> shoal.v1.ImagePolicy
-	91,  // 136: shoal.v1.PushImageResponse.progress:type_name -> shoal.v1.MoveProgress
-	92,  // 137: shoal.v1.PushImageResponse.end:type_name -> shoal.v1.MovedImages
-	91,  // 138: shoal.v1.PullImageResponse.progress:type_name -> shoal.v1.MoveProgress
-	92,  // 139: shoal.v1.PullImageResponse.end:type_name -> shoal.v1.MovedImages
-	113, // 140: shoal.v1.ImportImageRequest.start:type_name -> shoal.v1.ImportStart
-	91,  // 141: shoal.v1.ImportImageResponse.progress:type_name -> shoal.v1.MoveProgress
-	92,  // 142: shoal.v1.ImportImageResponse.end:type_name -> shoal.v1.MovedImages
-	91,  // 143: shoal.v1.ExportImageResponse.progress:type_name -> shoal.v1.MoveProgress
-	139, // 144: shoal.v1.PortRow.refused:type_name -> shoal.v1.PortRow.RefusedEntry
-	117, // 145: shoal.v1.ListPortsResponse.ports:type_name -> shoal.v1.PortRow
-	1,   // 146: shoal.v1.ListPortsResponse.freshness:type_name -> shoal.v1.Freshness
-	9,   // 147: shoal.v1.ReachRow.holder:type_name -> shoal.v1.Place
-	120, // 148: shoal.v1.ListReachResponse.replicas:type_name -> shoal.v1.ReachRow
-	1,   // 149: shoal.v1.ListReachResponse.freshness:type_name -> shoal.v1.Freshness
-	124, // 150: shoal.v1.NetworkRow.services:type_name -> shoal.v1.NetworkService
-	9,   // 151: shoal.v1.NetworkRow.peers:type_name -> shoal.v1.Place
-	9,   // 152: shoal.v1.NetworkService.peers:type_name -> shoal.v1.Place
-	123, // 153: shoal.v1.ListNetworksResponse.networks:type_name -> shoal.v1.NetworkRow
-	1,   // 154: shoal.v1.ListNetworksResponse.freshness:type_name -> shoal.v1.Freshness
-	128, // 155: shoal.v1.ForwardRequest.start:type_name -> shoal.v1.ForwardStart
-	12,  // 156: shoal.v1.ControlService.Deploy:input_type -> shoal.v1.DeployRequest
-	15,  // 157: shoal.v1.ControlService.Scale:input_type -> shoal.v1.ScaleRequest
-	17,  // 158: shoal.v1.ControlService.Remove:input_type -> shoal.v1.RemoveRequest
-	19,  // 159: shoal.v1.ControlService.Operate:input_type -> shoal.v1.OperateRequest
-	21,  // 160: shoal.v1.ControlService.SteerRollout:input_type -> shoal.v1.SteerRolloutRequest
-	23,  // 161: shoal.v1.ControlService.GetRollout:input_type -> shoal.v1.GetRolloutRequest
-	28,  // 162: shoal.v1.ControlService.ChangePeer:input_type -> shoal.v1.ChangePeerRequest
-	30,  // 163: shoal.v1.ControlService.WatchPeer:input_type -> shoal.v1.WatchPeerRequest
-	50,  // 164: shoal.v1.ControlService.ListServices:input_type -> shoal.v1.ListServicesRequest
-	52,  // 165: shoal.v1.ControlService.ListReplicas:input_type -> shoal.v1.ListReplicasRequest
-	54,  // 166: shoal.v1.ControlService.InspectService:input_type -> shoal.v1.InspectServiceRequest
-	33,  // 167: shoal.v1.ControlService.ExplainService:input_type -> shoal.v1.ExplainServiceRequest
-	58,  // 168: shoal.v1.ControlService.ListPeers:input_type -> shoal.v1.ListPeersRequest
-	60,  // 169: shoal.v1.ControlService.InspectPeer:input_type -> shoal.v1.InspectPeerRequest
-	64,  // 170: shoal.v1.ControlService.Watch:input_type -> shoal.v1.WatchRequest
-	67,  // 171: shoal.v1.ControlService.StreamLogs:input_type -> shoal.v1.StreamLogsRequest
-	71,  // 172: shoal.v1.ControlService.StreamEvents:input_type -> shoal.v1.StreamEventsRequest
-	150, // 173: shoal.v1.ControlService.Exec:input_type -> shoal.v1.ExecRequest
-	36,  // 174: shoal.v1.ControlService.CopyFrom:input_type -> shoal.v1.CopyFromRequest
-	38,  // 175: shoal.v1.ControlService.CopyTo:input_type -> shoal.v1.CopyToRequest
-	40,  // 176: shoal.v1.ControlService.WatchUsage:input_type -> shoal.v1.WatchUsageRequest
-	44,  // 177: shoal.v1.ControlService.RunDoctor:input_type -> shoal.v1.RunDoctorRequest
-	46,  // 178: shoal.v1.ControlService.GetDebug:input_type -> shoal.v1.GetDebugRequest
-	48,  // 179: shoal.v1.ControlService.GetMetrics:input_type -> shoal.v1.GetMetricsRequest
-	93,  // 180: shoal.v1.ControlService.ListImages:input_type -> shoal.v1.ListImagesRequest
-	95,  // 181: shoal.v1.ControlService.InspectImage:input_type -> shoal.v1.InspectImageRequest
-	97,  // 182: shoal.v1.ControlService.ChangeImage:input_type -> shoal.v1.ChangeImageRequest
-	99,  // 183: shoal.v1.ControlService.CollectImages:input_type -> shoal.v1.CollectImagesRequest
-	102, // 184: shoal.v1.ControlService.GetImagePolicy:input_type -> shoal.v1.GetImagePolicyRequest
-	104, // 185: shoal.v1.ControlService.SetImagePolicy:input_type -> shoal.v1.SetImagePolicyRequest
-	106, // 186: shoal.v1.ControlService.GetRegistryLogin:input_type -> shoal.v1.GetRegistryLoginRequest
-	108, // 187: shoal.v1.ControlService.PushImage:input_type -> shoal.v1.PushImageRequest
-	110, // 188: shoal.v1.ControlService.PullImage:input_type -> shoal.v1.PullImageRequest
-	112, // 189: shoal.v1.ControlService.ImportImage:input_type -> shoal.v1.ImportImageRequest
-	115, // 190: shoal.v1.ControlService.ExportImage:input_type -> shoal.v1.ExportImageRequest
-	118, // 191: shoal.v1.ControlService.ListPorts:input_type -> shoal.v1.ListPortsRequest
-	121, // 192: shoal.v1.ControlService.ListReach:input_type -> shoal.v1.ListReachRequest
-	125, // 193: shoal.v1.ControlService.ListNetworks:input_type -> shoal.v1.ListNetworksRequest
-	127, // 194: shoal.v1.ControlService.Forward:input_type -> shoal.v1.ForwardRequest
-	74,  // 195: shoal.v1.ControlService.GetStatus:input_type -> shoal.v1.GetStatusRequest
-	77,  // 196: shoal.v1.ControlService.Init:input_type -> shoal.v1.InitRequest
-	79,  // 197: shoal.v1.ControlService.Join:input_type -> shoal.v1.JoinRequest
-	81,  // 198: shoal.v1.ControlService.Leave:input_type -> shoal.v1.LeaveRequest
-	83,  // 199: shoal.v1.ControlService.CreateToken:input_type -> shoal.v1.CreateTokenRequest
-	85,  // 200: shoal.v1.ControlService.ListTokens:input_type -> shoal.v1.ListTokensRequest
-	87,  // 201: shoal.v1.ControlService.RevokeToken:input_type -> shoal.v1.RevokeTokenRequest
-	13,  // 202: shoal.v1.ControlService.Deploy:output_type -> shoal.v1.DeployResponse
-	16,  // 203: shoal.v1.ControlService.Scale:output_type -> shoal.v1.ScaleResponse
-	18,  // 204: shoal.v1.ControlService.Remove:output_type -> shoal.v1.RemoveResponse
-	20,  // 205: shoal.v1.ControlService.Operate:output_type -> shoal.v1.OperateResponse
-	22,  // 206: shoal.v1.ControlService.SteerRollout:output_type -> shoal.v1.SteerRolloutResponse
-	24,  // 207: shoal.v1.ControlService.GetRollout:output_type -> shoal.v1.GetRolloutResponse
-	29,  // 208: shoal.v1.ControlService.ChangePeer:output_type -> shoal.v1.ChangePeerResponse
-	31,  // 209: shoal.v1.ControlService.WatchPeer:output_type -> shoal.v1.WatchPeerResponse
-	51,  // 210: shoal.v1.ControlService.ListServices:output_type -> shoal.v1.ListServicesResponse
-	53,  // 211: shoal.v1.ControlService.ListReplicas:output_type -> shoal.v1.ListReplicasResponse
-	55,  // 212: shoal.v1.ControlService.InspectService:output_type -> shoal.v1.InspectServiceResponse
-	34,  // 213: shoal.v1.ControlService.ExplainService:output_type -> shoal.v1.ExplainServiceResponse
-	59,  // 214: shoal.v1.ControlService.ListPeers:output_type -> shoal.v1.ListPeersResponse
-	61,  // 215: shoal.v1.ControlService.InspectPeer:output_type -> shoal.v1.InspectPeerResponse
-	65,  // 216: shoal.v1.ControlService.Watch:output_type -> shoal.v1.WatchResponse
-	68,  // 217: shoal.v1.ControlService.StreamLogs:output_type -> shoal.v1.StreamLogsResponse
-	72,  // 218: shoal.v1.ControlService.StreamEvents:output_type -> shoal.v1.StreamEventsResponse
-	151, // 219: shoal.v1.ControlService.Exec:output_type -> shoal.v1.ExecResponse
-	37,  // 220: shoal.v1.ControlService.CopyFrom:output_type -> shoal.v1.CopyFromResponse
-	39,  // 221: shoal.v1.ControlService.CopyTo:output_type -> shoal.v1.CopyToResponse
-	41,  // 222: shoal.v1.ControlService.WatchUsage:output_type -> shoal.v1.WatchUsageResponse
-	45,  // 223: shoal.v1.ControlService.RunDoctor:output_type -> shoal.v1.RunDoctorResponse
-	47,  // 224: shoal.v1.ControlService.GetDebug:output_type -> shoal.v1.GetDebugResponse
-	49,  // 225: shoal.v1.ControlService.GetMetrics:output_type -> shoal.v1.GetMetricsResponse
-	94,  // 226: shoal.v1.ControlService.ListImages:output_type -> shoal.v1.ListImagesResponse
-	96,  // 227: shoal.v1.ControlService.InspectImage:output_type -> shoal.v1.InspectImageResponse
-	98,  // 228: shoal.v1.ControlService.ChangeImage:output_type -> shoal.v1.ChangeImageResponse
-	100, // 229: shoal.v1.ControlService.CollectImages:output_type -> shoal.v1.CollectImagesResponse
-	103, // 230: shoal.v1.ControlService.GetImagePolicy:output_type -> shoal.v1.GetImagePolicyResponse
-	105, // 231: shoal.v1.ControlService.SetImagePolicy:output_type -> shoal.v1.SetImagePolicyResponse
-	107, // 232: shoal.v1.ControlService.GetRegistryLogin:output_type -> shoal.v1.GetRegistryLoginResponse
-	109, // 233: shoal.v1.ControlService.PushImage:output_type -> shoal.v1.PushImageResponse
-	111, // 234: shoal.v1.ControlService.PullImage:output_type -> shoal.v1.PullImageResponse
-	114, // 235: shoal.v1.ControlService.ImportImage:output_type -> shoal.v1.ImportImageResponse
-	116, // 236: shoal.v1.ControlService.ExportImage:output_type -> shoal.v1.ExportImageResponse
-	119, // 237: shoal.v1.ControlService.ListPorts:output_type -> shoal.v1.ListPortsResponse
-	122, // 238: shoal.v1.ControlService.ListReach:output_type -> shoal.v1.ListReachResponse
-	126, // 239: shoal.v1.ControlService.ListNetworks:output_type -> shoal.v1.ListNetworksResponse
-	129, // 240: shoal.v1.ControlService.Forward:output_type -> shoal.v1.ForwardResponse
-	75,  // 241: shoal.v1.ControlService.GetStatus:output_type -> shoal.v1.GetStatusResponse
-	78,  // 242: shoal.v1.ControlService.Init:output_type -> shoal.v1.InitResponse
-	80,  // 243: shoal.v1.ControlService.Join:output_type -> shoal.v1.JoinResponse
-	82,  // 244: shoal.v1.ControlService.Leave:output_type -> shoal.v1.LeaveResponse
-	84,  // 245: shoal.v1.ControlService.CreateToken:output_type -> shoal.v1.CreateTokenResponse
-	86,  // 246: shoal.v1.ControlService.ListTokens:output_type -> shoal.v1.ListTokensResponse
-	88,  // 247: shoal.v1.ControlService.RevokeToken:output_type -> shoal.v1.RevokeTokenResponse
-	202, // [202:248] is the sub-list for method output_type
-	156, // [156:202] is the sub-list for method input_type
-	156, // [156:156] is the sub-list for extension type_name
-	156, // [156:156] is the sub-list for extension extendee
-	0,   // [0:156] is the sub-list for field type_name
+	142, // 7: shoal.v1.JobRow.next:type_name -> google.protobuf.Timestamp
+	142, // 8: shoal.v1.JobRow.run:type_name -> google.protobuf.Timestamp
+	131, // 9: shoal.v1.AutoscaleRow.metrics:type_name -> shoal.v1.AutoscaleRow.Metric
+	143, // 10: shoal.v1.ReplicaRow.ports:type_name -> shoal.v1.PortBinding
+	140, // 11: shoal.v1.ReplicaRow.revision:type_name -> shoal.v1.RevisionID
+	142, // 12: shoal.v1.ReplicaRow.started:type_name -> google.protobuf.Timestamp
+	132, // 13: shoal.v1.PeerRow.labels:type_name -> shoal.v1.PeerRow.LabelsEntry
+	144, // 14: shoal.v1.PeerRow.capacity:type_name -> shoal.v1.Resources
+	144, // 15: shoal.v1.PeerRow.allocatable:type_name -> shoal.v1.Resources
+	144, // 16: shoal.v1.PeerRow.free:type_name -> shoal.v1.Resources
+	144, // 17: shoal.v1.PeerRow.used:type_name -> shoal.v1.Resources
+	142, // 18: shoal.v1.TokenRow.expires:type_name -> google.protobuf.Timestamp
+	140, // 19: shoal.v1.PlanChange.revision:type_name -> shoal.v1.RevisionID
+	9,   // 20: shoal.v1.PlanChange.places:type_name -> shoal.v1.Place
+	10,  // 21: shoal.v1.WishOutcome.changes:type_name -> shoal.v1.PlanChange
+	145, // 22: shoal.v1.DeployRequest.specs:type_name -> shoal.v1.Spec
+	133, // 23: shoal.v1.DeployRequest.if_revision:type_name -> shoal.v1.DeployRequest.IfRevisionEntry
+	134, // 24: shoal.v1.DeployRequest.remove:type_name -> shoal.v1.DeployRequest.RemoveEntry
+	11,  // 25: shoal.v1.DeployResponse.outcome:type_name -> shoal.v1.WishOutcome
+	1,   // 26: shoal.v1.DeployResponse.freshness:type_name -> shoal.v1.Freshness
+	14,  // 27: shoal.v1.ScaleRequest.targets:type_name -> shoal.v1.ScaleTarget
+	11,  // 28: shoal.v1.ScaleResponse.outcome:type_name -> shoal.v1.WishOutcome
+	1,   // 29: shoal.v1.ScaleResponse.freshness:type_name -> shoal.v1.Freshness
+	11,  // 30: shoal.v1.RemoveResponse.outcome:type_name -> shoal.v1.WishOutcome
+	1,   // 31: shoal.v1.RemoveResponse.freshness:type_name -> shoal.v1.Freshness
+	11,  // 32: shoal.v1.OperateResponse.outcome:type_name -> shoal.v1.WishOutcome
+	1,   // 33: shoal.v1.OperateResponse.freshness:type_name -> shoal.v1.Freshness
+	11,  // 34: shoal.v1.SteerRolloutResponse.outcome:type_name -> shoal.v1.WishOutcome
+	1,   // 35: shoal.v1.SteerRolloutResponse.freshness:type_name -> shoal.v1.Freshness
+	25,  // 36: shoal.v1.GetRolloutResponse.rollout:type_name -> shoal.v1.RolloutStatus
+	27,  // 37: shoal.v1.GetRolloutResponse.history:type_name -> shoal.v1.RevisionRow
+	1,   // 38: shoal.v1.GetRolloutResponse.freshness:type_name -> shoal.v1.Freshness
+	140, // 39: shoal.v1.RolloutStatus.revision:type_name -> shoal.v1.RevisionID
+	9,   // 40: shoal.v1.RolloutStatus.actor:type_name -> shoal.v1.Place
+	140, // 41: shoal.v1.RolloutStatus.undoes:type_name -> shoal.v1.RevisionID
+	140, // 42: shoal.v1.RolloutStatus.restores:type_name -> shoal.v1.RevisionID
+	142, // 43: shoal.v1.RolloutStatus.accepted:type_name -> google.protobuf.Timestamp
+	26,  // 44: shoal.v1.RolloutStatus.failure:type_name -> shoal.v1.ReplicaFailure
+	4,   // 45: shoal.v1.RolloutStatus.job:type_name -> shoal.v1.JobRow
+	9,   // 46: shoal.v1.ReplicaFailure.peer:type_name -> shoal.v1.Place
+	140, // 47: shoal.v1.ReplicaFailure.revision:type_name -> shoal.v1.RevisionID
+	142, // 48: shoal.v1.ReplicaFailure.time:type_name -> google.protobuf.Timestamp
+	140, // 49: shoal.v1.RevisionRow.revision:type_name -> shoal.v1.RevisionID
+	142, // 50: shoal.v1.RevisionRow.accepted:type_name -> google.protobuf.Timestamp
+	9,   // 51: shoal.v1.RevisionRow.by:type_name -> shoal.v1.Place
+	140, // 52: shoal.v1.RevisionRow.undone_by:type_name -> shoal.v1.RevisionID
+	26,  // 53: shoal.v1.RevisionRow.failure:type_name -> shoal.v1.ReplicaFailure
+	135, // 54: shoal.v1.ChangePeerRequest.set_labels:type_name -> shoal.v1.ChangePeerRequest.SetLabelsEntry
+	11,  // 55: shoal.v1.ChangePeerResponse.outcome:type_name -> shoal.v1.WishOutcome
+	1,   // 56: shoal.v1.ChangePeerResponse.freshness:type_name -> shoal.v1.Freshness
+	7,   // 57: shoal.v1.WatchPeerResponse.peer:type_name -> shoal.v1.PeerRow
+	32,  // 58: shoal.v1.WatchPeerResponse.held:type_name -> shoal.v1.HeldSlot
+	1,   // 59: shoal.v1.WatchPeerResponse.freshness:type_name -> shoal.v1.Freshness
+	6,   // 60: shoal.v1.HeldSlot.replica:type_name -> shoal.v1.ReplicaRow
+	3,   // 61: shoal.v1.ExplainServiceResponse.service:type_name -> shoal.v1.ServiceRow
+	35,  // 62: shoal.v1.ExplainServiceResponse.slots:type_name -> shoal.v1.ExplainedSlot
+	57,  // 63: shoal.v1.ExplainServiceResponse.verdicts:type_name -> shoal.v1.Verdict
+	1,   // 64: shoal.v1.ExplainServiceResponse.freshness:type_name -> shoal.v1.Freshness
+	25,  // 65: shoal.v1.ExplainServiceResponse.rollout:type_name -> shoal.v1.RolloutStatus
+	9,   // 66: shoal.v1.ExplainedSlot.proposed:type_name -> shoal.v1.Place
+	6,   // 67: shoal.v1.ExplainedSlot.holders:type_name -> shoal.v1.ReplicaRow
+	9,   // 68: shoal.v1.ExplainedSlot.home:type_name -> shoal.v1.Place
+	146, // 69: shoal.v1.CopyFromRequest.target:type_name -> shoal.v1.Target
+	147, // 70: shoal.v1.CopyFromResponse.chunk:type_name -> shoal.v1.CopyChunk
+	148, // 71: shoal.v1.CopyToRequest.start:type_name -> shoal.v1.CopyStart
+	42,  // 72: shoal.v1.WatchUsageResponse.peers:type_name -> shoal.v1.PeerUsage
+	3,   // 73: shoal.v1.WatchUsageResponse.services:type_name -> shoal.v1.ServiceRow
+	1,   // 74: shoal.v1.WatchUsageResponse.freshness:type_name -> shoal.v1.Freshness
+	7,   // 75: shoal.v1.PeerUsage.peer:type_name -> shoal.v1.PeerRow
+	43,  // 76: shoal.v1.PeerUsage.replicas:type_name -> shoal.v1.UsedReplica
+	6,   // 77: shoal.v1.UsedReplica.replica:type_name -> shoal.v1.ReplicaRow
+	149, // 78: shoal.v1.RunDoctorResponse.check:type_name -> shoal.v1.DoctorCheck
+	3,   // 79: shoal.v1.ListServicesResponse.services:type_name -> shoal.v1.ServiceRow
+	1,   // 80: shoal.v1.ListServicesResponse.freshness:type_name -> shoal.v1.Freshness
+	6,   // 81: shoal.v1.ListReplicasResponse.replicas:type_name -> shoal.v1.ReplicaRow
+	1,   // 82: shoal.v1.ListReplicasResponse.freshness:type_name -> shoal.v1.Freshness
+	3,   // 83: shoal.v1.InspectServiceResponse.service:type_name -> shoal.v1.ServiceRow
+	145, // 84: shoal.v1.InspectServiceResponse.spec:type_name -> shoal.v1.Spec
+	6,   // 85: shoal.v1.InspectServiceResponse.replicas:type_name -> shoal.v1.ReplicaRow
+	140, // 86: shoal.v1.InspectServiceResponse.heads:type_name -> shoal.v1.RevisionID
+	56,  // 87: shoal.v1.InspectServiceResponse.conflicts:type_name -> shoal.v1.WishConflict
+	57,  // 88: shoal.v1.InspectServiceResponse.verdicts:type_name -> shoal.v1.Verdict
+	1,   // 89: shoal.v1.InspectServiceResponse.freshness:type_name -> shoal.v1.Freshness
+	140, // 90: shoal.v1.WishConflict.loser:type_name -> shoal.v1.RevisionID
+	140, // 91: shoal.v1.WishConflict.winner:type_name -> shoal.v1.RevisionID
+	7,   // 92: shoal.v1.ListPeersResponse.peers:type_name -> shoal.v1.PeerRow
+	1,   // 93: shoal.v1.ListPeersResponse.freshness:type_name -> shoal.v1.Freshness
+	7,   // 94: shoal.v1.InspectPeerResponse.peer:type_name -> shoal.v1.PeerRow
+	6,   // 95: shoal.v1.InspectPeerResponse.replicas:type_name -> shoal.v1.ReplicaRow
+	1,   // 96: shoal.v1.InspectPeerResponse.freshness:type_name -> shoal.v1.Freshness
+	62,  // 97: shoal.v1.InspectPeerResponse.marks:type_name -> shoal.v1.PeerMark
+	63,  // 98: shoal.v1.InspectPeerResponse.edits:type_name -> shoal.v1.PeerEdit
+	9,   // 99: shoal.v1.PeerMark.by:type_name -> shoal.v1.Place
+	9,   // 100: shoal.v1.PeerEdit.by:type_name -> shoal.v1.Place
+	66,  // 101: shoal.v1.WatchResponse.services:type_name -> shoal.v1.ServiceProgress
+	1,   // 102: shoal.v1.WatchResponse.freshness:type_name -> shoal.v1.Freshness
+	3,   // 103: shoal.v1.ServiceProgress.service:type_name -> shoal.v1.ServiceRow
+	6,   // 104: shoal.v1.ServiceProgress.replicas:type_name -> shoal.v1.ReplicaRow
+	25,  // 105: shoal.v1.ServiceProgress.rollout:type_name -> shoal.v1.RolloutStatus
+	142, // 106: shoal.v1.StreamLogsRequest.since:type_name -> google.protobuf.Timestamp
+	142, // 107: shoal.v1.StreamLogsRequest.until:type_name -> google.protobuf.Timestamp
+	69,  // 108: shoal.v1.StreamLogsResponse.line:type_name -> shoal.v1.LogRow
+	70,  // 109: shoal.v1.StreamLogsResponse.lost:type_name -> shoal.v1.LostHolder
+	142, // 110: shoal.v1.LogRow.time:type_name -> google.protobuf.Timestamp
+	142, // 111: shoal.v1.StreamEventsRequest.since:type_name -> google.protobuf.Timestamp
+	73,  // 112: shoal.v1.StreamEventsResponse.event:type_name -> shoal.v1.EventRow
+	142, // 113: shoal.v1.EventRow.time:type_name -> google.protobuf.Timestamp
+	1,   // 114: shoal.v1.GetStatusResponse.freshness:type_name -> shoal.v1.Freshness
+	76,  // 115: shoal.v1.GetStatusResponse.store:type_name -> shoal.v1.StoreStatus
+	136, // 116: shoal.v1.StoreStatus.refused:type_name -> shoal.v1.StoreStatus.RefusedEntry
+	137, // 117: shoal.v1.InitRequest.labels:type_name -> shoal.v1.InitRequest.LabelsEntry
+	138, // 118: shoal.v1.JoinRequest.labels:type_name -> shoal.v1.JoinRequest.LabelsEntry
+	8,   // 119: shoal.v1.ListTokensResponse.tokens:type_name -> shoal.v1.TokenRow
+	1,   // 120: shoal.v1.ListTokensResponse.freshness:type_name -> shoal.v1.Freshness
+	9,   // 121: shoal.v1.ImageRow.author:type_name -> shoal.v1.Place
+	142, // 122: shoal.v1.ImageRow.since:type_name -> google.protobuf.Timestamp
+	9,   // 123: shoal.v1.ImageBlob.holders:type_name -> shoal.v1.Place
+	9,   // 124: shoal.v1.ImageBlob.partial:type_name -> shoal.v1.Place
+	89,  // 125: shoal.v1.MovedImages.images:type_name -> shoal.v1.ImageRow
+	89,  // 126: shoal.v1.ListImagesResponse.images:type_name -> shoal.v1.ImageRow
+	1,   // 127: shoal.v1.ListImagesResponse.freshness:type_name -> shoal.v1.Freshness
+	89,  // 128: shoal.v1.InspectImageResponse.image:type_name -> shoal.v1.ImageRow
+	90,  // 129: shoal.v1.InspectImageResponse.blobs:type_name -> shoal.v1.ImageBlob
+	9,   // 130: shoal.v1.InspectImageResponse.silent:type_name -> shoal.v1.Place
+	1,   // 131: shoal.v1.InspectImageResponse.freshness:type_name -> shoal.v1.Freshness
+	89,  // 132: shoal.v1.ChangeImageResponse.image:type_name -> shoal.v1.ImageRow
+	9,   // 133: shoal.v1.ImagePolicy.author:type_name -> shoal.v1.Place
+	142, // 134: shoal.v1.ImagePolicy.since:type_name -> google.protobuf.Timestamp
+	101, // 135: shoal.v1.GetImagePolicyResponse.policy:type_name -> shoal.v1.ImagePolicy
+	1,   // 136: shoal.v1.GetImagePolicyResponse.freshness:type_name -> shoal.v1.Freshness
+	101, // 137: shoal.v1.SetImagePolicyResponse.policy:type_name -> shoal.v1.ImagePolicy
+	91,  // 138: shoal.v1.PushImageResponse.progress:type_name -> shoal.v1.MoveProgress
+	92,  // 139: shoal.v1.PushImageResponse.end:type_name -> shoal.v1.MovedImages
+	91,  // 140: shoal.v1.PullImageResponse.progress:type_name -> shoal.v1.MoveProgress
+	92,  // 141: shoal.v1.PullImageResponse.end:type_name -> shoal.v1.MovedImages
+	113, // 142: shoal.v1.ImportImageRequest.start:type_name -> shoal.v1.ImportStart
+	91,  // 143: shoal.v1.ImportImageResponse.progress:type_name -> shoal.v1.MoveProgress
+	92,  // 144: shoal.v1.ImportImageResponse.end:type_name -> shoal.v1.MovedImages
+	91,  // 145: shoal.v1.ExportImageResponse.progress:type_name -> shoal.v1.MoveProgress
+	139, // 146: shoal.v1.PortRow.refused:type_name -> shoal.v1.PortRow.RefusedEntry
+	117, // 147: shoal.v1.ListPortsResponse.ports:type_name -> shoal.v1.PortRow
+	1,   // 148: shoal.v1.ListPortsResponse.freshness:type_name -> shoal.v1.Freshness
+	9,   // 149: shoal.v1.ReachRow.holder:type_name -> shoal.v1.Place
+	120, // 150: shoal.v1.ListReachResponse.replicas:type_name -> shoal.v1.ReachRow
+	1,   // 151: shoal.v1.ListReachResponse.freshness:type_name -> shoal.v1.Freshness
+	124, // 152: shoal.v1.NetworkRow.services:type_name -> shoal.v1.NetworkService
+	9,   // 153: shoal.v1.NetworkRow.peers:type_name -> shoal.v1.Place
+	9,   // 154: shoal.v1.NetworkService.peers:type_name -> shoal.v1.Place
+	123, // 155: shoal.v1.ListNetworksResponse.networks:type_name -> shoal.v1.NetworkRow
+	1,   // 156: shoal.v1.ListNetworksResponse.freshness:type_name -> shoal.v1.Freshness
+	128, // 157: shoal.v1.ForwardRequest.start:type_name -> shoal.v1.ForwardStart
+	12,  // 158: shoal.v1.ControlService.Deploy:input_type -> shoal.v1.DeployRequest
+	15,  // 159: shoal.v1.ControlService.Scale:input_type -> shoal.v1.ScaleRequest
+	17,  // 160: shoal.v1.ControlService.Remove:input_type -> shoal.v1.RemoveRequest
+	19,  // 161: shoal.v1.ControlService.Operate:input_type -> shoal.v1.OperateRequest
+	21,  // 162: shoal.v1.ControlService.SteerRollout:input_type -> shoal.v1.SteerRolloutRequest
+	23,  // 163: shoal.v1.ControlService.GetRollout:input_type -> shoal.v1.GetRolloutRequest
+	28,  // 164: shoal.v1.ControlService.ChangePeer:input_type -> shoal.v1.ChangePeerRequest
+	30,  // 165: shoal.v1.ControlService.WatchPeer:input_type -> shoal.v1.WatchPeerRequest
+	50,  // 166: shoal.v1.ControlService.ListServices:input_type -> shoal.v1.ListServicesRequest
+	52,  // 167: shoal.v1.ControlService.ListReplicas:input_type -> shoal.v1.ListReplicasRequest
+	54,  // 168: shoal.v1.ControlService.InspectService:input_type -> shoal.v1.InspectServiceRequest
+	33,  // 169: shoal.v1.ControlService.ExplainService:input_type -> shoal.v1.ExplainServiceRequest
+	58,  // 170: shoal.v1.ControlService.ListPeers:input_type -> shoal.v1.ListPeersRequest
+	60,  // 171: shoal.v1.ControlService.InspectPeer:input_type -> shoal.v1.InspectPeerRequest
+	64,  // 172: shoal.v1.ControlService.Watch:input_type -> shoal.v1.WatchRequest
+	67,  // 173: shoal.v1.ControlService.StreamLogs:input_type -> shoal.v1.StreamLogsRequest
+	71,  // 174: shoal.v1.ControlService.StreamEvents:input_type -> shoal.v1.StreamEventsRequest
+	150, // 175: shoal.v1.ControlService.Exec:input_type -> shoal.v1.ExecRequest
+	36,  // 176: shoal.v1.ControlService.CopyFrom:input_type -> shoal.v1.CopyFromRequest
+	38,  // 177: shoal.v1.ControlService.CopyTo:input_type -> shoal.v1.CopyToRequest
+	40,  // 178: shoal.v1.ControlService.WatchUsage:input_type -> shoal.v1.WatchUsageRequest
+	44,  // 179: shoal.v1.ControlService.RunDoctor:input_type -> shoal.v1.RunDoctorRequest
+	46,  // 180: shoal.v1.ControlService.GetDebug:input_type -> shoal.v1.GetDebugRequest
+	48,  // 181: shoal.v1.ControlService.GetMetrics:input_type -> shoal.v1.GetMetricsRequest
+	93,  // 182: shoal.v1.ControlService.ListImages:input_type -> shoal.v1.ListImagesRequest
+	95,  // 183: shoal.v1.ControlService.InspectImage:input_type -> shoal.v1.InspectImageRequest
+	97,  // 184: shoal.v1.ControlService.ChangeImage:input_type -> shoal.v1.ChangeImageRequest
+	99,  // 185: shoal.v1.ControlService.CollectImages:input_type -> shoal.v1.CollectImagesRequest
+	102, // 186: shoal.v1.ControlService.GetImagePolicy:input_type -> shoal.v1.GetImagePolicyRequest
+	104, // 187: shoal.v1.ControlService.SetImagePolicy:input_type -> shoal.v1.SetImagePolicyRequest
+	106, // 188: shoal.v1.ControlService.GetRegistryLogin:input_type -> shoal.v1.GetRegistryLoginRequest
+	108, // 189: shoal.v1.ControlService.PushImage:input_type -> shoal.v1.PushImageRequest
+	110, // 190: shoal.v1.ControlService.PullImage:input_type -> shoal.v1.PullImageRequest
+	112, // 191: shoal.v1.ControlService.ImportImage:input_type -> shoal.v1.ImportImageRequest
+	115, // 192: shoal.v1.ControlService.ExportImage:input_type -> shoal.v1.ExportImageRequest
+	118, // 193: shoal.v1.ControlService.ListPorts:input_type -> shoal.v1.ListPortsRequest
+	121, // 194: shoal.v1.ControlService.ListReach:input_type -> shoal.v1.ListReachRequest
+	125, // 195: shoal.v1.ControlService.ListNetworks:input_type -> shoal.v1.ListNetworksRequest
+	127, // 196: shoal.v1.ControlService.Forward:input_type -> shoal.v1.ForwardRequest
+	74,  // 197: shoal.v1.ControlService.GetStatus:input_type -> shoal.v1.GetStatusRequest
+	77,  // 198: shoal.v1.ControlService.Init:input_type -> shoal.v1.InitRequest
+	79,  // 199: shoal.v1.ControlService.Join:input_type -> shoal.v1.JoinRequest
+	81,  // 200: shoal.v1.ControlService.Leave:input_type -> shoal.v1.LeaveRequest
+	83,  // 201: shoal.v1.ControlService.CreateToken:input_type -> shoal.v1.CreateTokenRequest
+	85,  // 202: shoal.v1.ControlService.ListTokens:input_type -> shoal.v1.ListTokensRequest
+	87,  // 203: shoal.v1.ControlService.RevokeToken:input_type -> shoal.v1.RevokeTokenRequest
+	13,  // 204: shoal.v1.ControlService.Deploy:output_type -> shoal.v1.DeployResponse
+	16,  // 205: shoal.v1.ControlService.Scale:output_type -> shoal.v1.ScaleResponse
+	18,  // 206: shoal.v1.ControlService.Remove:output_type -> shoal.v1.RemoveResponse
+	20,  // 207: shoal.v1.ControlService.Operate:output_type -> shoal.v1.OperateResponse
+	22,  // 208: shoal.v1.ControlService.SteerRollout:output_type -> shoal.v1.SteerRolloutResponse
+	24,  // 209: shoal.v1.ControlService.GetRollout:output_type -> shoal.v1.GetRolloutResponse
+	29,  // 210: shoal.v1.ControlService.ChangePeer:output_type -> shoal.v1.ChangePeerResponse
+	31,  // 211: shoal.v1.ControlService.WatchPeer:output_type -> shoal.v1.WatchPeerResponse
+	51,  // 212: shoal.v1.ControlService.ListServices:output_type -> shoal.v1.ListServicesResponse
+	53,  // 213: shoal.v1.ControlService.ListReplicas:output_type -> shoal.v1.ListReplicasResponse
+	55,  // 214: shoal.v1.ControlService.InspectService:output_type -> shoal.v1.InspectServiceResponse
+	34,  // 215: shoal.v1.ControlService.ExplainService:output_type -> shoal.v1.ExplainServiceResponse
+	59,  // 216: shoal.v1.ControlService.ListPeers:output_type -> shoal.v1.ListPeersResponse
+	61,  // 217: shoal.v1.ControlService.InspectPeer:output_type -> shoal.v1.InspectPeerResponse
+	65,  // 218: shoal.v1.ControlService.Watch:output_type -> shoal.v1.WatchResponse
+	68,  // 219: shoal.v1.ControlService.StreamLogs:output_type -> shoal.v1.StreamLogsResponse
+	72,  // 220: shoal.v1.ControlService.StreamEvents:output_type -> shoal.v1.StreamEventsResponse
+	151, // 221: shoal.v1.ControlService.Exec:output_type -> shoal.v1.ExecResponse
+	37,  // 222: shoal.v1.ControlService.CopyFrom:output_type -> shoal.v1.CopyFromResponse
+	39,  // 223: shoal.v1.ControlService.CopyTo:output_type -> shoal.v1.CopyToResponse
+	41,  // 224: shoal.v1.ControlService.WatchUsage:output_type -> shoal.v1.WatchUsageResponse
+	45,  // 225: shoal.v1.ControlService.RunDoctor:output_type -> shoal.v1.RunDoctorResponse
+	47,  // 226: shoal.v1.ControlService.GetDebug:output_type -> shoal.v1.GetDebugResponse
+	49,  // 227: shoal.v1.ControlService.GetMetrics:output_type -> shoal.v1.GetMetricsResponse
+	94,  // 228: shoal.v1.ControlService.ListImages:output_type -> shoal.v1.ListImagesResponse
+	96,  // 229: shoal.v1.ControlService.InspectImage:output_type -> shoal.v1.InspectImageResponse
+	98,  // 230: shoal.v1.ControlService.ChangeImage:output_type -> shoal.v1.ChangeImageResponse
+	100, // 231: shoal.v1.ControlService.CollectImages:output_type -> shoal.v1.CollectImagesResponse
+	103, // 232: shoal.v1.ControlService.GetImagePolicy:output_type -> shoal.v1.GetImagePolicyResponse
+	105, // 233: shoal.v1.ControlService.SetImagePolicy:output_type -> shoal.v1.SetImagePolicyResponse
+	107, // 234: shoal.v1.ControlService.GetRegistryLogin:output_type -> shoal.v1.GetRegistryLoginResponse
+	109, // 235: shoal.v1.ControlService.PushImage:output_type -> shoal.v1.PushImageResponse
+	111, // 236: shoal.v1.ControlService.PullImage:output_type -> shoal.v1.PullImageResponse
+	114, // 237: shoal.v1.ControlService.ImportImage:output_type -> shoal.v1.ImportImageResponse
+	116, // 238: shoal.v1.ControlService.ExportImage:output_type -> shoal.v1.ExportImageResponse
+	119, // 239: shoal.v1.ControlService.ListPorts:output_type -> shoal.v1.ListPortsResponse
+	122, // 240: shoal.v1.ControlService.ListReach:output_type -> shoal.v1.ListReachResponse
+	126, // 241: shoal.v1.ControlService.ListNetworks:output_type -> shoal.v1.ListNetworksResponse
+	129, // 242: shoal.v1.ControlService.Forward:output_type -> shoal.v1.ForwardResponse
+	75,  // 243: shoal.v1.ControlService.GetStatus:output_type -> shoal.v1.GetStatusResponse
+	78,  // 244: shoal.v1.ControlService.Init:output_type -> shoal.v1.InitResponse
+	80,  // 245: shoal.v1.ControlService.Join:output_type -> shoal.v1.JoinResponse
+	82,  // 246: shoal.v1.ControlService.Leave:output_type -> shoal.v1.LeaveResponse
+	84,  // 247: shoal.v1.ControlService.CreateToken:output_type -> shoal.v1.CreateTokenResponse
+	86,  // 248: shoal.v1.ControlService.ListTokens:output_type -> shoal.v1.ListTokensResponse
+	88,  // 249: shoal.v1.ControlService.RevokeToken:output_type -> shoal.v1.RevokeTokenResponse
+	204, // [204:250] is the sub-list for method output_type
+	158, // [158:204] is the sub-list for method input_type
+	158, // [158:158] is the sub-list for extension type_name
+	158, // [158:158] is the sub-list for extension extendee
+	0,   // [0:158] is the sub-list for field type_name
 }
 
 func init() { file_shoal_v1_control_proto_init() }

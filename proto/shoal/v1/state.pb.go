@@ -2199,6 +2199,8 @@ type Spec struct {
 	Autoscale       *Autoscale             `protobuf:"bytes,50,opt,name=autoscale,proto3" json:"autoscale,omitempty"`                  // absent: users say how many replicas there are
 	Job             *Job                   `protobuf:"bytes,60,opt,name=job,proto3" json:"job,omitempty"`                              // absent: it is no job
 	DependsOn       []*Dependency          `protobuf:"bytes,61,rep,name=depends_on,json=dependsOn,proto3" json:"depends_on,omitempty"` // by service
+	Schedule        *Schedule              `protobuf:"bytes,63,opt,name=schedule,proto3" json:"schedule,omitempty"`                    // absent: a job runs once
+	Run             int64                  `protobuf:"varint,64,opt,name=run,proto3" json:"run,omitempty"`                             // the time of the run that this revision is, Unix seconds; 0: there was none yet
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
@@ -2492,6 +2494,97 @@ func (x *Spec) GetDependsOn() []*Dependency {
 	return nil
 }
 
+func (x *Spec) GetSchedule() *Schedule {
+	if x != nil {
+		return x.Schedule
+	}
+	return nil
+}
+
+func (x *Spec) GetRun() int64 {
+	if x != nil {
+		return x.Run
+	}
+	return 0
+}
+
+// Schedule begins a job anew at certain times.
+type Schedule struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Cron          string                 `protobuf:"bytes,1,opt,name=cron,proto3" json:"cron,omitempty"` // five fields of crontab(5)
+	Zone          string                 `protobuf:"bytes,2,opt,name=zone,proto3" json:"zone,omitempty"` // of the IANA time zone database; "": UTC
+	Missed        string                 `protobuf:"bytes,3,opt,name=missed,proto3" json:"missed,omitempty"`
+	Overlap       string                 `protobuf:"bytes,4,opt,name=overlap,proto3" json:"overlap,omitempty"`
+	From          int64                  `protobuf:"varint,5,opt,name=from,proto3" json:"from,omitempty"` // a run is due after it, Unix seconds
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Schedule) Reset() {
+	*x = Schedule{}
+	mi := &file_shoal_v1_state_proto_msgTypes[29]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Schedule) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Schedule) ProtoMessage() {}
+
+func (x *Schedule) ProtoReflect() protoreflect.Message {
+	mi := &file_shoal_v1_state_proto_msgTypes[29]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Schedule.ProtoReflect.Descriptor instead.
+func (*Schedule) Descriptor() ([]byte, []int) {
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{29}
+}
+
+func (x *Schedule) GetCron() string {
+	if x != nil {
+		return x.Cron
+	}
+	return ""
+}
+
+func (x *Schedule) GetZone() string {
+	if x != nil {
+		return x.Zone
+	}
+	return ""
+}
+
+func (x *Schedule) GetMissed() string {
+	if x != nil {
+		return x.Missed
+	}
+	return ""
+}
+
+func (x *Schedule) GetOverlap() string {
+	if x != nil {
+		return x.Overlap
+	}
+	return ""
+}
+
+func (x *Schedule) GetFrom() int64 {
+	if x != nil {
+		return x.From
+	}
+	return 0
+}
+
 // Dependency is a service that another one waits for when a revision of it begins.
 type Dependency struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -2504,7 +2597,7 @@ type Dependency struct {
 
 func (x *Dependency) Reset() {
 	*x = Dependency{}
-	mi := &file_shoal_v1_state_proto_msgTypes[29]
+	mi := &file_shoal_v1_state_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2516,7 +2609,7 @@ func (x *Dependency) String() string {
 func (*Dependency) ProtoMessage() {}
 
 func (x *Dependency) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[29]
+	mi := &file_shoal_v1_state_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2529,7 +2622,7 @@ func (x *Dependency) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Dependency.ProtoReflect.Descriptor instead.
 func (*Dependency) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{29}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Dependency) GetService() string {
@@ -2565,7 +2658,7 @@ type Job struct {
 
 func (x *Job) Reset() {
 	*x = Job{}
-	mi := &file_shoal_v1_state_proto_msgTypes[30]
+	mi := &file_shoal_v1_state_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2577,7 +2670,7 @@ func (x *Job) String() string {
 func (*Job) ProtoMessage() {}
 
 func (x *Job) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[30]
+	mi := &file_shoal_v1_state_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2590,7 +2683,7 @@ func (x *Job) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Job.ProtoReflect.Descriptor instead.
 func (*Job) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{30}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Job) GetAttempts() int32 {
@@ -2636,7 +2729,7 @@ type Autoscale struct {
 
 func (x *Autoscale) Reset() {
 	*x = Autoscale{}
-	mi := &file_shoal_v1_state_proto_msgTypes[31]
+	mi := &file_shoal_v1_state_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2648,7 +2741,7 @@ func (x *Autoscale) String() string {
 func (*Autoscale) ProtoMessage() {}
 
 func (x *Autoscale) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[31]
+	mi := &file_shoal_v1_state_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2661,7 +2754,7 @@ func (x *Autoscale) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Autoscale.ProtoReflect.Descriptor instead.
 func (*Autoscale) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{31}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *Autoscale) GetMin() int32 {
@@ -2766,7 +2859,7 @@ type Attachment struct {
 
 func (x *Attachment) Reset() {
 	*x = Attachment{}
-	mi := &file_shoal_v1_state_proto_msgTypes[32]
+	mi := &file_shoal_v1_state_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2778,7 +2871,7 @@ func (x *Attachment) String() string {
 func (*Attachment) ProtoMessage() {}
 
 func (x *Attachment) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[32]
+	mi := &file_shoal_v1_state_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2791,7 +2884,7 @@ func (x *Attachment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Attachment.ProtoReflect.Descriptor instead.
 func (*Attachment) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{32}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *Attachment) GetNetwork() string {
@@ -2842,7 +2935,7 @@ type Setup struct {
 
 func (x *Setup) Reset() {
 	*x = Setup{}
-	mi := &file_shoal_v1_state_proto_msgTypes[33]
+	mi := &file_shoal_v1_state_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2854,7 +2947,7 @@ func (x *Setup) String() string {
 func (*Setup) ProtoMessage() {}
 
 func (x *Setup) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[33]
+	mi := &file_shoal_v1_state_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2867,7 +2960,7 @@ func (x *Setup) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Setup.ProtoReflect.Descriptor instead.
 func (*Setup) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{33}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *Setup) GetUser() string {
@@ -3064,7 +3157,7 @@ type Mount struct {
 
 func (x *Mount) Reset() {
 	*x = Mount{}
-	mi := &file_shoal_v1_state_proto_msgTypes[34]
+	mi := &file_shoal_v1_state_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3076,7 +3169,7 @@ func (x *Mount) String() string {
 func (*Mount) ProtoMessage() {}
 
 func (x *Mount) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[34]
+	mi := &file_shoal_v1_state_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3089,7 +3182,7 @@ func (x *Mount) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Mount.ProtoReflect.Descriptor instead.
 func (*Mount) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{34}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *Mount) GetKind() string {
@@ -3174,7 +3267,7 @@ type Device struct {
 
 func (x *Device) Reset() {
 	*x = Device{}
-	mi := &file_shoal_v1_state_proto_msgTypes[35]
+	mi := &file_shoal_v1_state_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3186,7 +3279,7 @@ func (x *Device) String() string {
 func (*Device) ProtoMessage() {}
 
 func (x *Device) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[35]
+	mi := &file_shoal_v1_state_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3199,7 +3292,7 @@ func (x *Device) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Device.ProtoReflect.Descriptor instead.
 func (*Device) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{35}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *Device) GetHost() string {
@@ -3235,7 +3328,7 @@ type Ulimit struct {
 
 func (x *Ulimit) Reset() {
 	*x = Ulimit{}
-	mi := &file_shoal_v1_state_proto_msgTypes[36]
+	mi := &file_shoal_v1_state_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3247,7 +3340,7 @@ func (x *Ulimit) String() string {
 func (*Ulimit) ProtoMessage() {}
 
 func (x *Ulimit) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[36]
+	mi := &file_shoal_v1_state_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3260,7 +3353,7 @@ func (x *Ulimit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ulimit.ProtoReflect.Descriptor instead.
 func (*Ulimit) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{36}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *Ulimit) GetName() string {
@@ -3295,7 +3388,7 @@ type Logging struct {
 
 func (x *Logging) Reset() {
 	*x = Logging{}
-	mi := &file_shoal_v1_state_proto_msgTypes[37]
+	mi := &file_shoal_v1_state_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3307,7 +3400,7 @@ func (x *Logging) String() string {
 func (*Logging) ProtoMessage() {}
 
 func (x *Logging) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[37]
+	mi := &file_shoal_v1_state_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3320,7 +3413,7 @@ func (x *Logging) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Logging.ProtoReflect.Descriptor instead.
 func (*Logging) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{37}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *Logging) GetDriver() string {
@@ -3350,7 +3443,7 @@ type Port struct {
 
 func (x *Port) Reset() {
 	*x = Port{}
-	mi := &file_shoal_v1_state_proto_msgTypes[38]
+	mi := &file_shoal_v1_state_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3362,7 +3455,7 @@ func (x *Port) String() string {
 func (*Port) ProtoMessage() {}
 
 func (x *Port) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[38]
+	mi := &file_shoal_v1_state_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3375,7 +3468,7 @@ func (x *Port) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Port.ProtoReflect.Descriptor instead.
 func (*Port) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{38}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *Port) GetContainer() uint32 {
@@ -3418,7 +3511,7 @@ type Selector struct {
 
 func (x *Selector) Reset() {
 	*x = Selector{}
-	mi := &file_shoal_v1_state_proto_msgTypes[39]
+	mi := &file_shoal_v1_state_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3430,7 +3523,7 @@ func (x *Selector) String() string {
 func (*Selector) ProtoMessage() {}
 
 func (x *Selector) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[39]
+	mi := &file_shoal_v1_state_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3443,7 +3536,7 @@ func (x *Selector) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Selector.ProtoReflect.Descriptor instead.
 func (*Selector) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{39}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *Selector) GetKey() string {
@@ -3482,7 +3575,7 @@ type Health struct {
 
 func (x *Health) Reset() {
 	*x = Health{}
-	mi := &file_shoal_v1_state_proto_msgTypes[40]
+	mi := &file_shoal_v1_state_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3494,7 +3587,7 @@ func (x *Health) String() string {
 func (*Health) ProtoMessage() {}
 
 func (x *Health) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[40]
+	mi := &file_shoal_v1_state_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3507,7 +3600,7 @@ func (x *Health) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Health.ProtoReflect.Descriptor instead.
 func (*Health) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{40}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *Health) GetDisable() bool {
@@ -3565,7 +3658,7 @@ type Restart struct {
 
 func (x *Restart) Reset() {
 	*x = Restart{}
-	mi := &file_shoal_v1_state_proto_msgTypes[41]
+	mi := &file_shoal_v1_state_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3577,7 +3670,7 @@ func (x *Restart) String() string {
 func (*Restart) ProtoMessage() {}
 
 func (x *Restart) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[41]
+	mi := &file_shoal_v1_state_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3590,7 +3683,7 @@ func (x *Restart) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Restart.ProtoReflect.Descriptor instead.
 func (*Restart) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{41}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *Restart) GetCondition() string {
@@ -3644,7 +3737,7 @@ type Rollout struct {
 
 func (x *Rollout) Reset() {
 	*x = Rollout{}
-	mi := &file_shoal_v1_state_proto_msgTypes[42]
+	mi := &file_shoal_v1_state_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3656,7 +3749,7 @@ func (x *Rollout) String() string {
 func (*Rollout) ProtoMessage() {}
 
 func (x *Rollout) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[42]
+	mi := &file_shoal_v1_state_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3669,7 +3762,7 @@ func (x *Rollout) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Rollout.ProtoReflect.Descriptor instead.
 func (*Rollout) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{42}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *Rollout) GetParallelism() int32 {
@@ -3781,7 +3874,7 @@ type Share struct {
 
 func (x *Share) Reset() {
 	*x = Share{}
-	mi := &file_shoal_v1_state_proto_msgTypes[43]
+	mi := &file_shoal_v1_state_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3793,7 +3886,7 @@ func (x *Share) String() string {
 func (*Share) ProtoMessage() {}
 
 func (x *Share) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[43]
+	mi := &file_shoal_v1_state_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3806,7 +3899,7 @@ func (x *Share) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Share.ProtoReflect.Descriptor instead.
 func (*Share) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{43}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *Share) GetN() int32 {
@@ -4010,7 +4103,7 @@ const file_shoal_v1_state_proto_rawDesc = "" +
 	"PolicyBody\x12$\n" +
 	"\x02id\x18\x01 \x01(\v2\x14.shoal.v1.RevisionIDR\x02id\x120\n" +
 	"\breplaces\x18\x02 \x03(\v2\x14.shoal.v1.RevisionIDR\breplaces\x12\x1a\n" +
-	"\bupstream\x18\x03 \x01(\tR\bupstream\"\xa7\v\n" +
+	"\bupstream\x18\x03 \x01(\tR\bupstream\"\xe9\v\n" +
 	"\x04Spec\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\aproject\x18\x02 \x01(\tR\aproject\x12\x14\n" +
@@ -4055,13 +4148,21 @@ const file_shoal_v1_state_proto_rawDesc = "" +
 	"\tautoscale\x182 \x01(\v2\x13.shoal.v1.AutoscaleR\tautoscale\x12\x1f\n" +
 	"\x03job\x18< \x01(\v2\r.shoal.v1.JobR\x03job\x123\n" +
 	"\n" +
-	"depends_on\x18= \x03(\v2\x14.shoal.v1.DependencyR\tdependsOn\x1a6\n" +
+	"depends_on\x18= \x03(\v2\x14.shoal.v1.DependencyR\tdependsOn\x12.\n" +
+	"\bschedule\x18? \x01(\v2\x12.shoal.v1.ScheduleR\bschedule\x12\x10\n" +
+	"\x03run\x18@ \x01(\x03R\x03run\x1a6\n" +
 	"\bEnvEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"`\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"x\n" +
+	"\bSchedule\x12\x12\n" +
+	"\x04cron\x18\x01 \x01(\tR\x04cron\x12\x12\n" +
+	"\x04zone\x18\x02 \x01(\tR\x04zone\x12\x16\n" +
+	"\x06missed\x18\x03 \x01(\tR\x06missed\x12\x18\n" +
+	"\aoverlap\x18\x04 \x01(\tR\aoverlap\x12\x12\n" +
+	"\x04from\x18\x05 \x01(\x03R\x04from\"`\n" +
 	"\n" +
 	"Dependency\x12\x18\n" +
 	"\aservice\x18\x01 \x01(\tR\aservice\x12\x1c\n" +
@@ -4211,7 +4312,7 @@ func file_shoal_v1_state_proto_rawDescGZIP() []byte {
 	return file_shoal_v1_state_proto_rawDescData
 }
 
-var file_shoal_v1_state_proto_msgTypes = make([]protoimpl.MessageInfo, 49)
+var file_shoal_v1_state_proto_msgTypes = make([]protoimpl.MessageInfo, 50)
 var file_shoal_v1_state_proto_goTypes = []any{
 	(*Record)(nil),       // 0: shoal.v1.Record
 	(*Hlc)(nil),          // 1: shoal.v1.Hlc
@@ -4242,30 +4343,31 @@ var file_shoal_v1_state_proto_goTypes = []any{
 	(*ImageBody)(nil),    // 26: shoal.v1.ImageBody
 	(*PolicyBody)(nil),   // 27: shoal.v1.PolicyBody
 	(*Spec)(nil),         // 28: shoal.v1.Spec
-	(*Dependency)(nil),   // 29: shoal.v1.Dependency
-	(*Job)(nil),          // 30: shoal.v1.Job
-	(*Autoscale)(nil),    // 31: shoal.v1.Autoscale
-	(*Attachment)(nil),   // 32: shoal.v1.Attachment
-	(*Setup)(nil),        // 33: shoal.v1.Setup
-	(*Mount)(nil),        // 34: shoal.v1.Mount
-	(*Device)(nil),       // 35: shoal.v1.Device
-	(*Ulimit)(nil),       // 36: shoal.v1.Ulimit
-	(*Logging)(nil),      // 37: shoal.v1.Logging
-	(*Port)(nil),         // 38: shoal.v1.Port
-	(*Selector)(nil),     // 39: shoal.v1.Selector
-	(*Health)(nil),       // 40: shoal.v1.Health
-	(*Restart)(nil),      // 41: shoal.v1.Restart
-	(*Rollout)(nil),      // 42: shoal.v1.Rollout
-	(*Share)(nil),        // 43: shoal.v1.Share
-	nil,                  // 44: shoal.v1.PeerFacts.LabelsEntry
-	nil,                  // 45: shoal.v1.Spec.EnvEntry
-	nil,                  // 46: shoal.v1.Spec.LabelsEntry
-	nil,                  // 47: shoal.v1.Setup.SysctlsEntry
-	nil,                  // 48: shoal.v1.Logging.OptionsEntry
+	(*Schedule)(nil),     // 29: shoal.v1.Schedule
+	(*Dependency)(nil),   // 30: shoal.v1.Dependency
+	(*Job)(nil),          // 31: shoal.v1.Job
+	(*Autoscale)(nil),    // 32: shoal.v1.Autoscale
+	(*Attachment)(nil),   // 33: shoal.v1.Attachment
+	(*Setup)(nil),        // 34: shoal.v1.Setup
+	(*Mount)(nil),        // 35: shoal.v1.Mount
+	(*Device)(nil),       // 36: shoal.v1.Device
+	(*Ulimit)(nil),       // 37: shoal.v1.Ulimit
+	(*Logging)(nil),      // 38: shoal.v1.Logging
+	(*Port)(nil),         // 39: shoal.v1.Port
+	(*Selector)(nil),     // 40: shoal.v1.Selector
+	(*Health)(nil),       // 41: shoal.v1.Health
+	(*Restart)(nil),      // 42: shoal.v1.Restart
+	(*Rollout)(nil),      // 43: shoal.v1.Rollout
+	(*Share)(nil),        // 44: shoal.v1.Share
+	nil,                  // 45: shoal.v1.PeerFacts.LabelsEntry
+	nil,                  // 46: shoal.v1.Spec.EnvEntry
+	nil,                  // 47: shoal.v1.Spec.LabelsEntry
+	nil,                  // 48: shoal.v1.Setup.SysctlsEntry
+	nil,                  // 49: shoal.v1.Logging.OptionsEntry
 }
 var file_shoal_v1_state_proto_depIdxs = []int32{
 	6,  // 0: shoal.v1.PeerBody.facts:type_name -> shoal.v1.PeerFacts
-	44, // 1: shoal.v1.PeerFacts.labels:type_name -> shoal.v1.PeerFacts.LabelsEntry
+	45, // 1: shoal.v1.PeerFacts.labels:type_name -> shoal.v1.PeerFacts.LabelsEntry
 	3,  // 2: shoal.v1.PeerFacts.capacity:type_name -> shoal.v1.Resources
 	3,  // 3: shoal.v1.PeerFacts.reserved:type_name -> shoal.v1.Resources
 	7,  // 4: shoal.v1.MarkBody.laid:type_name -> shoal.v1.Mark
@@ -4300,37 +4402,38 @@ var file_shoal_v1_state_proto_depIdxs = []int32{
 	25, // 33: shoal.v1.ImageBody.blobs:type_name -> shoal.v1.BlobRef
 	2,  // 34: shoal.v1.PolicyBody.id:type_name -> shoal.v1.RevisionID
 	2,  // 35: shoal.v1.PolicyBody.replaces:type_name -> shoal.v1.RevisionID
-	45, // 36: shoal.v1.Spec.env:type_name -> shoal.v1.Spec.EnvEntry
-	46, // 37: shoal.v1.Spec.labels:type_name -> shoal.v1.Spec.LabelsEntry
-	38, // 38: shoal.v1.Spec.ports:type_name -> shoal.v1.Port
+	46, // 36: shoal.v1.Spec.env:type_name -> shoal.v1.Spec.EnvEntry
+	47, // 37: shoal.v1.Spec.labels:type_name -> shoal.v1.Spec.LabelsEntry
+	39, // 38: shoal.v1.Spec.ports:type_name -> shoal.v1.Port
 	3,  // 39: shoal.v1.Spec.limits:type_name -> shoal.v1.Resources
 	3,  // 40: shoal.v1.Spec.reservations:type_name -> shoal.v1.Resources
-	39, // 41: shoal.v1.Spec.constraints:type_name -> shoal.v1.Selector
-	40, // 42: shoal.v1.Spec.health:type_name -> shoal.v1.Health
-	41, // 43: shoal.v1.Spec.restart:type_name -> shoal.v1.Restart
-	42, // 44: shoal.v1.Spec.rollout:type_name -> shoal.v1.Rollout
-	33, // 45: shoal.v1.Spec.setup:type_name -> shoal.v1.Setup
-	32, // 46: shoal.v1.Spec.networks:type_name -> shoal.v1.Attachment
-	42, // 47: shoal.v1.Spec.rollback:type_name -> shoal.v1.Rollout
-	31, // 48: shoal.v1.Spec.autoscale:type_name -> shoal.v1.Autoscale
-	30, // 49: shoal.v1.Spec.job:type_name -> shoal.v1.Job
-	29, // 50: shoal.v1.Spec.depends_on:type_name -> shoal.v1.Dependency
-	43, // 51: shoal.v1.Autoscale.up_step:type_name -> shoal.v1.Share
-	43, // 52: shoal.v1.Autoscale.down_step:type_name -> shoal.v1.Share
-	34, // 53: shoal.v1.Setup.mounts:type_name -> shoal.v1.Mount
-	36, // 54: shoal.v1.Setup.ulimits:type_name -> shoal.v1.Ulimit
-	47, // 55: shoal.v1.Setup.sysctls:type_name -> shoal.v1.Setup.SysctlsEntry
-	37, // 56: shoal.v1.Setup.logging:type_name -> shoal.v1.Logging
-	35, // 57: shoal.v1.Setup.devices:type_name -> shoal.v1.Device
-	48, // 58: shoal.v1.Logging.options:type_name -> shoal.v1.Logging.OptionsEntry
-	43, // 59: shoal.v1.Rollout.max_unavailable:type_name -> shoal.v1.Share
-	43, // 60: shoal.v1.Rollout.max_surge:type_name -> shoal.v1.Share
-	43, // 61: shoal.v1.Rollout.canary:type_name -> shoal.v1.Share
-	62, // [62:62] is the sub-list for method output_type
-	62, // [62:62] is the sub-list for method input_type
-	62, // [62:62] is the sub-list for extension type_name
-	62, // [62:62] is the sub-list for extension extendee
-	0,  // [0:62] is the sub-list for field type_name
+	40, // 41: shoal.v1.Spec.constraints:type_name -> shoal.v1.Selector
+	41, // 42: shoal.v1.Spec.health:type_name -> shoal.v1.Health
+	42, // 43: shoal.v1.Spec.restart:type_name -> shoal.v1.Restart
+	43, // 44: shoal.v1.Spec.rollout:type_name -> shoal.v1.Rollout
+	34, // 45: shoal.v1.Spec.setup:type_name -> shoal.v1.Setup
+	33, // 46: shoal.v1.Spec.networks:type_name -> shoal.v1.Attachment
+	43, // 47: shoal.v1.Spec.rollback:type_name -> shoal.v1.Rollout
+	32, // 48: shoal.v1.Spec.autoscale:type_name -> shoal.v1.Autoscale
+	31, // 49: shoal.v1.Spec.job:type_name -> shoal.v1.Job
+	30, // 50: shoal.v1.Spec.depends_on:type_name -> shoal.v1.Dependency
+	29, // 51: shoal.v1.Spec.schedule:type_name -> shoal.v1.Schedule
+	44, // 52: shoal.v1.Autoscale.up_step:type_name -> shoal.v1.Share
+	44, // 53: shoal.v1.Autoscale.down_step:type_name -> shoal.v1.Share
+	35, // 54: shoal.v1.Setup.mounts:type_name -> shoal.v1.Mount
+	37, // 55: shoal.v1.Setup.ulimits:type_name -> shoal.v1.Ulimit
+	48, // 56: shoal.v1.Setup.sysctls:type_name -> shoal.v1.Setup.SysctlsEntry
+	38, // 57: shoal.v1.Setup.logging:type_name -> shoal.v1.Logging
+	36, // 58: shoal.v1.Setup.devices:type_name -> shoal.v1.Device
+	49, // 59: shoal.v1.Logging.options:type_name -> shoal.v1.Logging.OptionsEntry
+	44, // 60: shoal.v1.Rollout.max_unavailable:type_name -> shoal.v1.Share
+	44, // 61: shoal.v1.Rollout.max_surge:type_name -> shoal.v1.Share
+	44, // 62: shoal.v1.Rollout.canary:type_name -> shoal.v1.Share
+	63, // [63:63] is the sub-list for method output_type
+	63, // [63:63] is the sub-list for method input_type
+	63, // [63:63] is the sub-list for extension type_name
+	63, // [63:63] is the sub-list for extension extendee
+	0,  // [0:63] is the sub-list for field type_name
 }
 
 func init() { file_shoal_v1_state_proto_init() }
@@ -4344,7 +4447,7 @@ func file_shoal_v1_state_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_shoal_v1_state_proto_rawDesc), len(file_shoal_v1_state_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   49,
+			NumMessages:   50,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

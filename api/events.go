@@ -119,7 +119,7 @@ func (d *differ) services() {
 			say("created through %s: %s, replicas %d", author, now.Spec.Image, now.Replicas)
 		default:
 			d.rollout(was, now)
-			if was.Revision != now.Revision && now.Undoes.IsZero() {
+			if was.Revision != now.Revision && now.Undoes.IsZero() && !now.Spec.SameRun(&was.Spec) {
 				say("updated through %s: revision %d%s", author, now.Revision.Seq, imageChange(&was.Spec, &now.Spec))
 			}
 			if was.Stopped != now.Stopped {

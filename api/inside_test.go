@@ -145,6 +145,20 @@ func (s *scene) yield() {
 	s.desired.Releases = []shoal.Release{{Holder: "osaka", Service: "web", YieldTo: "kyoto"}}
 }
 
+// A run of a job is told as that, not as another revision of it.
+func TestDifferenceOfRuns(t *testing.T) {
+	at := func(run int64, seq uint64) *shoal.View {
+		return newScene(func(s *scene) {
+			web := &s.desired.Services[0]
+			web.Revision, web.Spec.Run, web.Spec.Schedule = rev(seq), run, &shoal.Schedule{Cron: "0 3 * * *"}
+		})
+	}
+	got := difference(at(0, 1), at(10800, 2), time.Time{})
+	if len(got) != 1 || got[0].Text != "run of 03:00 on 1 Jan 1970 began through tokyo" {
+		t.Errorf("difference(no run, one) = %v, want that it began", got)
+	}
+}
+
 // A rollout that was paused and goes on.
 func TestDifferenceOfResumed(t *testing.T) {
 	paused := newScene(func(s *scene) { s.desired.Services[0].Rollout.Paused = true })

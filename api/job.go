@@ -8,6 +8,8 @@ import (
 	"maps"
 	"slices"
 
+	"google.golang.org/protobuf/types/known/timestamppb"
+
 	"github.com/shoalnet/shoal"
 	shoalv1 "github.com/shoalnet/shoal/proto/shoal/v1"
 )
@@ -15,9 +17,18 @@ import (
 // job says how far a job is.
 func (p *pane) job(s *shoal.Service) *shoalv1.JobRow {
 	st, _ := p.view.Job(s.Spec.Name)
-	return &shoalv1.JobRow{
+	out := &shoalv1.JobRow{
 		Completed: int32(st.Completed), Failed: int32(st.Failed), Running: int32(st.Running), Why: st.Why, Attempts: int32(st.Attempts),
 	}
+	sched := s.Spec.Schedule
+	if sched == nil {
+		return out
+	}
+	out.Schedule, out.Run = sched.String(), stamp(s.Spec.Run*1000)
+	if next := sched.Next(p.wall); !p.wall.IsZero() && !next.IsZero() && !s.Stopped {
+		out.Next = timestamppb.New(next)
+	}
+	return out
 }
 
 // over reports whether the runs of a claim are over, whoever holds it.
@@ -65,8 +76,8 @@ func (p *pane) shut(s *shoal.Service, want int) map[int]bool {
 	return out
 }
 
-// jobProgress says whether a job is complete, or what failed first. One that is stopped has
-// settled once nothing runs.
+// jobProgress says whether a job is complete, or what failed first. One that is stopped, or
+// has not run by its schedule yet, has settled once nothing runs.
 func (p *pane) jobProgress(s *shoal.Service, out *shoalv1.ServiceProgress) {
 	st, _ := p.view.Job(s.Spec.Name)
 	held := map[shoal.ReplicaID]bool{}
@@ -82,7 +93,7 @@ func (p *pane) jobProgress(s *shoal.Service, out *shoalv1.ServiceProgress) {
 			held[c.Replica] = true
 		}
 	}
-	out.IsSettled = len(held) == 0 && !p.remains(s.Spec.Name, held) && (s.Stopped || st.IsComplete())
+	out.IsSettled = len(held) == 0 && !p.remains(s.Spec.Name, held) && (s.Stopped || st.Asleep || st.IsComplete())
 }
 
 func jobOf(m *shoalv1.JobRow) *Job {
@@ -91,5 +102,6 @@ func jobOf(m *shoalv1.JobRow) *Job {
 	}
 	return &Job{
 		Completed: int(m.GetCompleted()), Failed: int(m.GetFailed()), Running: int(m.GetRunning()), Why: m.GetWhy(), Attempts: int(m.GetAttempts()),
+		Schedule: m.GetSchedule(), Next: timeOf(m.GetNext()), Run: timeOf(m.GetRun()),
 	}
 }

@@ -50,7 +50,9 @@ func (s *Server) moment(ctx context.Context, c *Cluster) *moment {
 		}
 		return x
 	}
-	return &moment{pane: newPane(c.Views.View(), s.deps.Clock.Mono()), explain: explain, rollouts: c.Rollouts, path: s.deps.Path, scaling: c.Scaling}
+	p := newPane(c.Views.View(), s.deps.Clock.Mono())
+	p.wall = s.deps.Clock.Wall()
+	return &moment{pane: p, explain: explain, rollouts: c.Rollouts, path: s.deps.Path, scaling: c.Scaling}
 }
 
 // want is how many replicas a service should have now: its number, or one on every

@@ -31,6 +31,7 @@ const (
 type pane struct {
 	view  *shoal.View
 	now   time.Duration    // own monotonic clock
+	wall  time.Time        // the machine's civil time; zero: not asked for
 	runs  map[string][]run // every replica that peers tell of, by service
 	names map[shoal.PeerID]string
 }

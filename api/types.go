@@ -64,7 +64,14 @@ type Job struct {
 	Running   int    `json:"running"`
 	Why       string `json:"why,omitempty"`      // how the first of those failed, else how the last attempt of a slot did
 	Attempts  int    `json:"attempts,omitempty"` // of that slot
+
+	Schedule string    `json:"schedule,omitempty"` // "0 3 * * * Europe/Vienna"; "": it runs once
+	Next     time.Time `json:"next,omitzero"`      // when it runs next by that; zero: not known
+	Run      time.Time `json:"run,omitzero"`       // the time of the run that all of this is about; zero: there was none yet
 }
+
+// IsAsleep reports whether a job has not run by its schedule yet.
+func (j *Job) IsAsleep() bool { return j.Schedule != "" && j.Run.IsZero() }
 
 // Autoscaled says how a service is scaled by its load.
 type Autoscaled struct {

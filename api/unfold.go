@@ -20,6 +20,10 @@ func (d *differ) rollout(was, now *shoal.Service) {
 	say := func(peer shoal.PeerID, format string, args ...any) {
 		d.add(kindRollout, peer, now.Spec.Name, -1, format, args...)
 	}
+	if was.Revision != now.Revision && now.Spec.Run != was.Spec.Run && now.Spec.Run != 0 {
+		say(now.Revision.Author, "run of %s began through %s", now.Spec.RunText(), d.names.name(now.Revision.Author))
+		return
+	}
 	if was.Revision != now.Revision {
 		if !now.Undoes.IsZero() {
 			say(now.Revision.Author, "went back from revision %d through %s%s: %s",

@@ -47,6 +47,8 @@ var forms = func() map[string]form {
 		{isSpan, "x-shoal.rollout.min_healthy x-shoal.rollout.deadline x-shoal.canary.promote_after"},
 		{isNumber, "x-shoal.job.attempts x-shoal.job.parallelism"},
 		{isSpan, "x-shoal.job.deadline"},
+		{oneOf(string(shoal.MissedSkip), string(shoal.MissedOnce)), "x-shoal.schedule.missed"},
+		{oneOf(string(shoal.OverlapSkip), string(shoal.OverlapReplace)), "x-shoal.schedule.overlap"},
 		{isWeight, "x-shoal.canary.weight"},
 		{isRestart, "restart"},
 		{oneOf(startFirst, stopFirst), "deploy.update_config.order deploy.rollback_config.order x-shoal.rollout.order"},

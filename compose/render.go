@@ -137,6 +137,7 @@ type (
 		Rollout     map[string]any `yaml:"rollout,omitempty"`
 		Autoscale   map[string]any `yaml:"autoscale,omitempty"`
 		Job         map[string]any `yaml:"job,omitempty"`
+		Schedule    any            `yaml:"schedule,omitempty"`
 		Canary      any            `yaml:"canary,omitempty"`
 	}
 )
@@ -234,6 +235,7 @@ func serviceOf(s *shoal.Spec, mask bool) serviceYAML {
 	}
 	out.Shoal.Autoscale = autoscaleOf(s.Autoscale)
 	out.Shoal.Job = jobOf(s.Job)
+	out.Shoal.Schedule = scheduleOf(s.Schedule)
 	out.Shoal.Canary = canaryOf(s.Rollout.Canary)
 	if s.VolumesAnywhere {
 		out.Shoal.Volumes = "anywhere"

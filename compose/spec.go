@@ -78,6 +78,7 @@ func (c *converter) spec() shoal.Spec {
 	c.autoscale()
 	c.dependencies()
 	c.job()
+	c.schedule()
 	c.validate()
 	return c.out
 }

@@ -176,7 +176,7 @@ func (a *app) runCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "run IMAGE [COMMAND [ARG...]]", Short: "Run a new service without a file", Args: someArgs(0),
 		Long: `Create one service and wait until its replicas are healthy, or with --job until each has
-ended well: exit 5 if one of them is given up. Flags go before the image; what follows it
+ended well: exit 5 if one of them is given up. With --schedule it waits for no run. Flags go before the image; what follows it
 is the command, after -- also if it begins with -. A service of that name must not exist.`,
 		Example: `  shoal run --replicas 3 -p 80 hello:1
   shoal run --name web -p 8080:80 -e MODE=fast --cpus 0.5 --memory 64m hello:1
@@ -184,7 +184,8 @@ is the command, after -- also if it begins with -. A service of that name must n
   shoal run --name cache --network back --network-alias redis cache:1
   shoal run --constraint zone=a --label tier=back worker:2 -- --queue mail
   shoal run --job --name migrate --attempts 3 --deadline 10m app:2 migrate
-  shoal run --job --global scan:1`,
+  shoal run --job --global scan:1
+  shoal run --job --name backup --schedule "0 3 * * *" --zone Europe/Vienna db:1 backup`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if r.global && cmd.Flags().Changed("replicas") {
 				return usage("--replicas and --global exclude each other: --global is one on every peer")

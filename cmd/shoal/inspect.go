@@ -125,6 +125,7 @@ func (a *app) describeService(s serviceJSON) error {
 		{"Health", s.Spec.Health.text()},
 		{"Restart", s.Spec.Restart.text()},
 		{"Job", s.Spec.Job.text()},
+		{"Schedule", runsText(s.Job)},
 		{"Rollout", unlessJob(s.Spec.Job, s.Spec.Rollout.text())},
 		{"Rollback", s.Spec.Rollback.text()},
 		{"Stop", s.Spec.stopText()},

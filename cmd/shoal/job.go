@@ -20,6 +20,7 @@ type jobFlags struct {
 	is                    bool
 	attempts, parallelism int
 	deadline              duration
+	schedule              scheduleFlags
 }
 
 func (j *jobFlags) add(f *pflag.FlagSet) {
@@ -27,14 +28,15 @@ func (j *jobFlags) add(f *pflag.FlagSet) {
 	j.addTerms(f, "with --job")
 }
 
-// jobTerms are the flags that say how a job runs.
-var jobTerms = []string{"attempts", "parallelism", "deadline"}
+// jobTerms are the flags that say how a job runs, and when.
+var jobTerms = append([]string{"attempts", "parallelism", "deadline"}, scheduleTerms...)
 
 // addTerms adds them; of is said before what each does.
 func (j *jobFlags) addTerms(f *pflag.FlagSet, of string) {
 	f.IntVar(&j.attempts, "attempts", shoal.DefaultJob().Attempts, of+": how often a replica is tried before it is given up")
 	f.IntVar(&j.parallelism, "parallelism", 0, of+": so many at once (default: all)")
 	f.Var(&j.deadline, "deadline", of+": how long all attempts of a replica may take, like 1h (default: without end)")
+	j.schedule.add(f, of)
 }
 
 // edit changes the terms that the flags name, of what must be a job.
@@ -62,7 +64,11 @@ func (j *jobFlags) edit(f *pflag.FlagSet, spec *shoal.Spec) error {
 		}
 	}
 	spec.Job = &job
-	return nil
+	var err error
+	if spec.Schedule, err = j.schedule.edit(f, spec.Schedule); spec.Schedule == nil {
+		spec.Run = 0
+	}
+	return err
 }
 
 // apply makes a job of a spec. What --restart says of failures is its attempts.
@@ -91,16 +97,23 @@ func (j *jobFlags) apply(f *pflag.FlagSet, spec *shoal.Spec) error {
 		spec.Mode = shoal.ModeGlobalJob
 	}
 	spec.Job, spec.Restart, spec.Rollout = &job, shoal.Restart{Condition: shoal.RestartOnFailure}, shoal.Rollout{}
-	return nil
+	var err error
+	spec.Schedule, err = j.schedule.edit(f, nil)
+	return err
 }
 
-// jobProgress is "3/5 completed", with how many are given up.
+// jobProgress is "3/5 completed", with how many are given up, and when it runs next.
 func jobProgress(s api.Service) string {
-	return shoal.JobStatus{Wanted: s.Replicas, Completed: s.Job.Completed, Failed: s.Job.Failed}.Progress()
+	j := *s.Job
+	j.Running = 0
+	return slotsText(&j, s.Replicas) + nextRun(&j)
 }
 
-// slotsText is the same with how many run.
+// slotsText is the same with how many run, and not when.
 func slotsText(j *api.Job, wanted int) string {
+	if j.IsAsleep() {
+		return "scheduled"
+	}
 	return shoal.JobStatus{Wanted: wanted, Completed: j.Completed, Failed: j.Failed, Running: j.Running}.Progress()
 }
 
@@ -115,6 +128,9 @@ func failureText(j *api.Job) string {
 // jobLine says how far a job is: "load 1/3 completed, 2 running; exited with code 1 (2 attempts)".
 func jobLine(p api.Progress) string {
 	text := p.Service.Name + " " + slotsText(p.Service.Job, p.Service.Replicas)
+	if p.Service.Job.IsAsleep() {
+		text += nextRun(p.Service.Job)
+	}
 	if why := failureText(p.Service.Job); why != "" {
 		text += "; " + why
 	}
@@ -145,7 +161,7 @@ func jobRolloutLine(head string, r api.Rollout) string {
 // howMany is how many replicas are ready, or slots of a job completed.
 func howMany(s api.Service) string {
 	if s.Job != nil && !s.Stopped {
-		return slotsText(s.Job, s.Replicas)
+		return slotsText(s.Job, s.Replicas) + nextRun(s.Job)
 	}
 	return fmt.Sprintf("%d of %d ready", s.Ready, s.Replicas)
 }

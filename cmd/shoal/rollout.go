@@ -134,6 +134,7 @@ const (
 	stateStopped  = "stopped"
 	stateFailed   = "failed" // a job
 	stateCanary   = "canary"
+	stateAsleep   = "scheduled" // a job that has not run yet
 )
 
 func (a *app) rolloutStatusCmd() *cobra.Command {
@@ -195,7 +196,7 @@ func rolloutEnd(r api.Rollout) (over bool, err error) {
 	switch {
 	case r.Paused && r.Why != "":
 		return true, &coded{code: exitUnhealthy, name: "paused", err: fmt.Errorf("the rollout of %s is paused: %s; see shoal rollout status %s", r.Service, r.Why, r.Service)}
-	case r.State == stateStopped:
+	case r.State == stateStopped, r.State == stateAsleep:
 		return true, nil
 	case r.Job != nil && r.State == stateFailed:
 		return true, &coded{code: exitUnhealthy, name: "failed", err: fmt.Errorf("the job %s has failed: %s; see shoal logs %s", r.Service, r.FirstFailure, r.Service)}

@@ -33,7 +33,7 @@ type updateFlags struct {
 // updateFields are the flags that change something.
 var updateFields = []string{
 	"image", "env", "env-rm", "label", "label-rm", "cpus", "memory", "constraint", "constraint-rm", "restart", "stop-grace",
-	"attempts", "parallelism", "deadline",
+	"attempts", "parallelism", "deadline", "schedule", "zone", "missed", "overlap",
 }
 
 func (a *app) updateCmd() *cobra.Command {
@@ -51,7 +51,8 @@ file's settings again.`,
   shoal update web --constraint zone=a --plan
   shoal update web --image hello:2 --canary 1 --update-failure-action rollback
   shoal update worker -- work --queue mail
-  shoal update backup --attempts 3 --deadline 1h`,
+  shoal update backup --attempts 3 --deadline 1h
+  shoal update backup --schedule "0 3 * * *" --zone Europe/Vienna`,
 		RunE: func(cmd *cobra.Command, args []string) error { return a.update(cmd, &u, args[0], args[1:]) },
 	}
 	f := cmd.Flags()

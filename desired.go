@@ -21,6 +21,7 @@ type Service struct {
 	Undoes   RevisionID     // the revision that the current one goes back from; zero: none
 	Why      string         // it goes back, one line
 	Rollout  RolloutState
+	IsPre    bool // no record says that it is there: it is what another one runs first (AddPre)
 }
 
 // Wanted returns how many slots a replicated service wants now.
@@ -92,7 +93,7 @@ type Image struct {
 // set of records, the same on every peer that holds the same set (but for
 // Service.Fresh and Version). It is immutable; all slices are sorted: services by
 // name, peers by ID, claims by (service, slot, holder), homes by (service, slot, peer),
-// invites by ID, images by name.
+// invites by ID, images by name. Among the services are those that AddPre adds.
 type Desired struct {
 	Version   uint64 // grows with every change on this peer
 	Digest    Digest

@@ -94,7 +94,8 @@ func DependencyCycle(needs map[string][]Dependency) []string {
 // made: "db is not healthy: 1 of 2 slots are"; "" if it may begin. What has begun anywhere,
 // and what goes back to an earlier revision, waits for nothing.
 func (v *View) Waits(s *Service) string {
-	if len(s.Spec.DependsOn) == 0 || s.Stopped || !s.Undoes.IsZero() || v.begun(s) {
+	waits := len(s.Spec.DependsOn) > 0 || s.Spec.PreDeploy != nil
+	if !waits || s.Stopped || !s.Undoes.IsZero() || v.begun(s) {
 		return ""
 	}
 	for _, d := range s.Spec.DependsOn {
@@ -102,7 +103,7 @@ func (v *View) Waits(s *Service) string {
 			return why
 		}
 	}
-	return ""
+	return v.unready(s)
 }
 
 // begun reports whether some slot of a service is at its current revision, or at one with

@@ -174,6 +174,8 @@ type Spec struct {
 	Job *Job
 	// DependsOn are the services that a revision waits for before it begins, by name.
 	DependsOn []Dependency
+	// PreDeploy is run before a revision begins; nil: nothing is.
+	PreDeploy *PreDeploy
 	// Schedule begins a job anew at its times; nil: it runs once.
 	Schedule *Schedule
 	// Run is the time of the run that this revision is, Unix seconds; 0: there was none yet.

@@ -65,7 +65,7 @@ func (s *Spec) Validate() error {
 		s.checkProject, s.checkImage,
 		func() error { return CheckReplicas(s.Replicas) },
 		s.checkEnums, s.checkEnv, s.checkPorts, s.checkResources, s.checkHealth, s.checkTimes,
-		s.checkSetup, s.checkPlace, s.checkReach, s.checkNetworks, s.checkRollouts, s.checkAutoscale, s.checkJob, s.checkSchedule, s.checkOrder,
+		s.checkSetup, s.checkPlace, s.checkReach, s.checkNetworks, s.checkRollouts, s.checkAutoscale, s.checkJob, s.checkSchedule, s.checkOrder, s.checkPre,
 	}
 	for _, check := range checks {
 		if err := check(); err != nil {

@@ -244,5 +244,5 @@ func knows(d *shoal.Desired, service string) bool {
 	if _, ok := d.Service(service); ok {
 		return true
 	}
-	return slices.ContainsFunc(d.Gone, func(g shoal.GoneBody) bool { return g.Service == service })
+	return d.IsGone(service)
 }

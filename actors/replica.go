@@ -158,6 +158,9 @@ func (a *replicaActor) learn(c *shoal.Container) {
 		a.r.log.Debug("record in label not readable", logkey.Service, a.service, logkey.Replica, a.entry.id.Short(), logkey.Err, err)
 		return
 	}
+	if spec = spec.SpecFor(a.service); spec == nil {
+		return
+	}
 	a.entry.spec, a.entry.record = spec, c.Record
 	a.state.Rules = lifecycle.RulesOf(spec)
 }

@@ -151,8 +151,7 @@ func (d *decision) orphans() {
 		if d.w.service(c.Service) != nil {
 			continue
 		}
-		gone := slices.ContainsFunc(d.w.v.Desired().Gone, func(g shoal.GoneBody) bool { return g.Service == c.Service })
-		if gone {
+		if d.w.v.Desired().IsGone(c.Service) {
 			d.drop(c, "", "the service was removed")
 			continue
 		}

@@ -308,6 +308,7 @@ func (c *checker) spec(s *shoal.Spec) {
 	}
 	c.autoscale(s.Autoscale)
 	c.job(s.Job)
+	c.pre(s.PreDeploy)
 	c.schedule(s.Schedule, s.Run)
 	c.count("depends_on", len(s.DependsOn), maxDependencies)
 	for _, d := range s.DependsOn {

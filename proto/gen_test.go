@@ -120,7 +120,7 @@ var genSpec = rapid.Custom(func(t *rapid.T) shoal.Spec {
 		StopSignal: genText.Draw(t, "signal"), StopGrace: genDuration.Draw(t, "grace"),
 		Rollout: genRollout.Draw(t, "rollout"), Rollback: genRollback.Draw(t, "rollback"),
 		Autoscale: genAutoscale.Draw(t, "autoscale"), Job: genJob.Draw(t, "job"),
-		Schedule: genSchedule.Draw(t, "schedule"), Run: int64(genCount.Draw(t, "run")),
+		PreDeploy: genPre.Draw(t, "pre"), Schedule: genSchedule.Draw(t, "schedule"), Run: int64(genCount.Draw(t, "run")),
 		DependsOn: sliceOf(dependency, 3).Draw(t, "depends on"),
 		Setup:     genSetup.Draw(t, "setup"), SpreadBy: genText.Draw(t, "spread by"), VolumesAnywhere: rapid.Bool().Draw(t, "anywhere"),
 		Restarts: genCount.Draw(t, "restarts asked"),
@@ -339,6 +339,17 @@ var genJob = rapid.Custom(func(t *rapid.T) *shoal.Job {
 		return nil
 	}
 	return &shoal.Job{Attempts: genCount.Draw(t, "attempts"), Parallelism: genCount.Draw(t, "parallelism"), Deadline: genDuration.Draw(t, "deadline")}
+})
+
+var genPre = rapid.Custom(func(t *rapid.T) *shoal.PreDeploy {
+	if !rapid.Bool().Draw(t, "pre?") {
+		return nil
+	}
+	return &shoal.PreDeploy{
+		Image: genText.Draw(t, "image"), Digest: rapid.OneOf(rapid.Just(""), genDigest).Draw(t, "digest"), Platforms: genPlatforms.Draw(t, "platforms"),
+		Command: sliceOf(genText, 3).Draw(t, "command"), Env: genPairs.Draw(t, "env"),
+		Attempts: genCount.Draw(t, "attempts"), Deadline: genDuration.Draw(t, "deadline"), For: genRev.Draw(t, "for"),
+	}
 })
 
 var genSchedule = rapid.Custom(func(t *rapid.T) *shoal.Schedule {

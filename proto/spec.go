@@ -53,6 +53,7 @@ func specMessage(s *shoal.Spec) *shoalv1.Spec {
 	}
 	m.Autoscale = autoscaleMessage(s.Autoscale)
 	m.Job = jobMessage(s.Job)
+	m.PreDeploy = preMessage(s.PreDeploy)
 	m.Schedule, m.Run = scheduleMessage(s.Schedule), s.Run
 	for _, d := range s.DependsOn {
 		m.DependsOn = append(m.DependsOn, &shoalv1.Dependency{Service: d.Service, Condition: string(d.Condition), Optional: d.Optional})
@@ -112,6 +113,7 @@ func specOf(m *shoalv1.Spec) (shoal.Spec, error) {
 	}
 	s.Autoscale = autoscaleOf(m.GetAutoscale())
 	s.Job = jobOf(m.GetJob())
+	s.PreDeploy = preOf(m.GetPreDeploy())
 	s.Schedule, s.Run = scheduleOf(m.GetSchedule()), m.GetRun()
 	for _, d := range m.GetDependsOn() {
 		s.DependsOn = append(s.DependsOn, shoal.Dependency{

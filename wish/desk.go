@@ -114,6 +114,9 @@ func (k *Desk) prepare(d *shoal.Desired, w shoal.Wish, images findings, now int6
 	if err := inOrder(after, steps); err != nil {
 		return nil, err
 	}
+	if err := freePre(d, steps); err != nil {
+		return nil, err
+	}
 	noteNames(after, steps)
 	judgePast(v, steps)
 	k.propose(d, steps)

@@ -15,9 +15,12 @@ import (
 // differs in nothing but a count, so that replicas are replaced as by any other; of a job
 // with a schedule it is a run.
 func operate(d *shoal.Desired, author shoal.PeerID, name string, what shoal.Operation, now int64) (*step, error) {
-	old, ok := d.Service(name)
-	if !ok {
-		return nil, noService(d, name)
+	if pre, ok := d.Service(name); ok && pre.IsPre && what == shoal.OpRestart {
+		return preAgain(d, author, name)
+	}
+	old, err := existing(d, name)
+	if err != nil {
+		return nil, err
 	}
 	s := &step{change: shoal.Change{
 		Kind: shoal.ChangeUpdate, Service: name, Revision: old.Revision, Replicas: old.Replicas, Details: []string{string(what)},
@@ -100,7 +103,7 @@ func prune(d *shoal.Desired, steps []*step, w *shoal.DeployWish) ([]*step, error
 	}
 	for i := range d.Services {
 		s := &d.Services[i].Spec
-		if s.Project != w.Prune || slices.Contains(named, s.Name) {
+		if s.Project != w.Prune || slices.Contains(named, s.Name) || d.Services[i].IsPre {
 			continue
 		}
 		out, err := remove(d, s.Name, false)

@@ -14,7 +14,7 @@ import (
 func afterwards(d *shoal.Desired, steps []*step) *shoal.Desired {
 	after := &shoal.Desired{}
 	for i := range d.Services {
-		if !slices.ContainsFunc(steps, func(s *step) bool { return s.change.Service == d.Services[i].Spec.Name }) {
+		if !d.Services[i].IsPre && !slices.ContainsFunc(steps, func(s *step) bool { return s.change.Service == d.Services[i].Spec.Name }) {
 			after.Services = append(after.Services, d.Services[i])
 		}
 	}

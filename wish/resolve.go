@@ -59,14 +59,21 @@ func (k *Desk) resolve(ctx context.Context, w shoal.Wish) (findings, error) {
 	}
 	out := findings{}
 	var refs []string
+	ask := func(ref string) {
+		if _, twice := out[ref]; twice || shoal.CheckImage(ref) != nil {
+			return // the stamp refuses what is no reference
+		}
+		out[ref] = finding{}
+		refs = append(refs, ref)
+	}
 	for i := range w.Deploy.Specs {
 		s := &w.Deploy.Specs[i]
-		old, _ := d.Service(s.Name)
-		if _, twice := out[s.Image]; twice || returned(s, old) || shoal.CheckImage(s.Image) != nil {
-			continue // the stamp refuses what is no reference
+		if old, _ := d.Service(s.Name); !returned(s, old) {
+			ask(s.Image)
 		}
-		out[s.Image] = finding{}
-		refs = append(refs, s.Image)
+		if s.PreDeploy != nil {
+			ask(s.PreDeploy.Image)
+		}
 	}
 	limited, cancel := context.WithTimeout(ctx, resolveTime)
 	defer cancel()

@@ -14,9 +14,9 @@ import (
 
 // changeRollout pauses, resumes or promotes a rollout, or goes back to an earlier revision.
 func changeRollout(d *shoal.Desired, author shoal.PeerID, w *shoal.RolloutWish, now int64) (*step, error) {
-	old, ok := d.Service(w.Service)
-	if !ok {
-		return nil, noService(d, w.Service)
+	old, err := existing(d, w.Service)
+	if err != nil {
+		return nil, err
 	}
 	if !w.Of.IsZero() && w.Of != old.Revision {
 		return nil, &shoal.AdviceError{
@@ -86,6 +86,7 @@ func (s *step) back(d *shoal.Desired, author shoal.PeerID, old *shoal.Service, w
 	}
 	spec := to.Spec
 	carryRun(&spec, old, now)
+	withoutPre(&spec)
 	s.spec = &spec
 	s.revise(d, author, old)
 	s.rev.Undoes, s.rev.Why = old.Revision, w.Why

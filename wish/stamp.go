@@ -30,6 +30,7 @@ type step struct {
 	rollout *shoal.RolloutBody
 	member  *shoal.MemberBody
 	spec    *shoal.Spec // as it would be afterwards; nil when the service goes
+	preDue  bool        // its pre_deploy runs for the revision that is written
 }
 
 func (s *step) bodies() []shoal.Body {
@@ -151,21 +152,29 @@ func deploy(d *shoal.Desired, author shoal.PeerID, spec shoal.Spec, w *shoal.Dep
 	}
 	carryRun(&spec, old, now)
 	s := &step{spec: &spec, change: shoal.Change{Kind: shoal.ChangeNone, Service: spec.Name, Replicas: spec.Replicas}}
+	if exists {
+		spec.Restarts = old.Spec.Restarts // no file says that
+	}
+	preNote, err := s.carryPre(&spec, old, images)
+	if err != nil {
+		return nil, err
+	}
 	if !exists {
 		s.change.Kind = shoal.ChangeCreate
 		s.change.Details = append(s.change.Details, "image "+imageText(&spec))
 		s.revise(d, author, nil)
 		s.note(note)
+		s.note(preNote)
 		s.change.Replicas = s.first()
 		s.open(scaleOf(d, spec.Name), author, s.change.Replicas, spec.Replicas)
 		return s, nil
 	}
 	s.change.Revision, s.change.Replicas = old.Revision, old.Replicas
-	spec.Restarts = old.Spec.Restarts // no file says that
 	if details := differences(&old.Spec, &spec); len(details) > 0 {
 		s.change.Kind, s.change.Details = shoal.ChangeUpdate, details
 		s.revise(d, author, old)
 		s.note(note)
+		s.note(preNote)
 	}
 	switch {
 	case spec.Autoscale != nil:
@@ -220,8 +229,12 @@ func (s *step) revise(d *shoal.Desired, author shoal.PeerID, old *shoal.Service)
 	for _, h := range heads {
 		seq = max(seq, h.Seq+1)
 	}
+	id := shoal.RevisionID{Seq: seq, Author: author}
+	if s.preDue {
+		s.spec.PreDeploy.For = id
+	}
 	s.rev = &shoal.RevisionBody{
-		Revision: shoal.RevisionID{Seq: seq, Author: author}, Replaces: heads, Spec: *s.spec, Past: past(s.spec, old),
+		Revision: id, Replaces: heads, Spec: *s.spec, Past: past(s.spec, old),
 	}
 	s.change.Revision = s.rev.Revision
 }
@@ -247,9 +260,9 @@ func (s *step) rescale(old *shoal.Service, author shoal.PeerID, reset bool) {
 }
 
 func scale(d *shoal.Desired, author shoal.PeerID, t shoal.ScaleTarget) (*step, error) {
-	old, ok := d.Service(t.Service)
-	if !ok {
-		return nil, noService(d, t.Service)
+	old, err := existing(d, t.Service)
+	if err != nil {
+		return nil, err
 	}
 	if old.Spec.Mode.IsGlobal() {
 		return nil, fmt.Errorf("service %q is global, one replica per peer: %w", t.Service, shoal.ErrRefused)
@@ -327,12 +340,12 @@ func (s *step) add(state shoal.ScaleState, author shoal.PeerID, delta int) {
 }
 
 func remove(d *shoal.Desired, name string, ignore bool) (*step, error) {
-	old, ok := d.Service(name)
-	if !ok {
-		if ignore {
-			return &step{change: shoal.Change{Kind: shoal.ChangeNone, Service: name, Details: []string{"is not there"}}}, nil
-		}
-		return nil, noService(d, name)
+	if _, ok := d.Service(name); !ok && ignore {
+		return &step{change: shoal.Change{Kind: shoal.ChangeNone, Service: name, Details: []string{"is not there"}}}, nil
+	}
+	old, err := existing(d, name)
+	if err != nil {
+		return nil, err
 	}
 	removes := slices.Clone(old.Heads)
 	if g, ok := gone(d, name); ok {
@@ -382,6 +395,10 @@ func differences(old, now *shoal.Spec) []string {
 		case name == "Image": // with the digest; platforms follow from that
 			if text := imageChange(old, now); text != "" {
 				out = append(out, text)
+			}
+		case name == "PreDeploy":
+			if !old.PreDeploy.SameAs(now.PreDeploy) {
+				out = append(out, "pre deploy changed")
 			}
 		case name == "Autoscale":
 			out = append(out, autoscaleChange(old.Autoscale, now.Autoscale))

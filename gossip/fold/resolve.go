@@ -119,6 +119,7 @@ func (r *Resolver) assemble(version uint64) *shoal.Desired {
 			v.service.addTo(d)
 		}
 	}
+	d.Services = shoal.AddPre(d.Services)
 	for _, id := range r.authority.ids {
 		m := r.authority.members[id]
 		p := shoal.Peer{ID: id, Role: m.role, Admission: m.by}

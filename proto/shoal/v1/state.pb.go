@@ -2199,6 +2199,7 @@ type Spec struct {
 	Autoscale       *Autoscale             `protobuf:"bytes,50,opt,name=autoscale,proto3" json:"autoscale,omitempty"`                  // absent: users say how many replicas there are
 	Job             *Job                   `protobuf:"bytes,60,opt,name=job,proto3" json:"job,omitempty"`                              // absent: it is no job
 	DependsOn       []*Dependency          `protobuf:"bytes,61,rep,name=depends_on,json=dependsOn,proto3" json:"depends_on,omitempty"` // by service
+	PreDeploy       *PreDeploy             `protobuf:"bytes,62,opt,name=pre_deploy,json=preDeploy,proto3" json:"pre_deploy,omitempty"` // absent: nothing is run before a revision
 	Schedule        *Schedule              `protobuf:"bytes,63,opt,name=schedule,proto3" json:"schedule,omitempty"`                    // absent: a job runs once
 	Run             int64                  `protobuf:"varint,64,opt,name=run,proto3" json:"run,omitempty"`                             // the time of the run that this revision is, Unix seconds; 0: there was none yet
 	unknownFields   protoimpl.UnknownFields
@@ -2494,6 +2495,13 @@ func (x *Spec) GetDependsOn() []*Dependency {
 	return nil
 }
 
+func (x *Spec) GetPreDeploy() *PreDeploy {
+	if x != nil {
+		return x.PreDeploy
+	}
+	return nil
+}
+
 func (x *Spec) GetSchedule() *Schedule {
 	if x != nil {
 		return x.Schedule
@@ -2506,6 +2514,107 @@ func (x *Spec) GetRun() int64 {
 		return x.Run
 	}
 	return 0
+}
+
+// PreDeploy is what is run before a revision of a service begins.
+type PreDeploy struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Image         string                 `protobuf:"bytes,1,opt,name=image,proto3" json:"image,omitempty"`   // "": the service's
+	Digest        string                 `protobuf:"bytes,2,opt,name=digest,proto3" json:"digest,omitempty"` // of image, as the next
+	Platforms     []string               `protobuf:"bytes,3,rep,name=platforms,proto3" json:"platforms,omitempty"`
+	Command       []string               `protobuf:"bytes,4,rep,name=command,proto3" json:"command,omitempty"`                                                                   // none: the image's
+	Env           map[string]string      `protobuf:"bytes,5,rep,name=env,proto3" json:"env,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"` // beside the service's
+	Attempts      int32                  `protobuf:"varint,6,opt,name=attempts,proto3" json:"attempts,omitempty"`
+	DeadlineNs    int64                  `protobuf:"varint,7,opt,name=deadline_ns,json=deadlineNs,proto3" json:"deadline_ns,omitempty"` // for all of them; 0: without end
+	For           *RevisionID            `protobuf:"bytes,8,opt,name=for,proto3" json:"for,omitempty"`                                  // that it runs for; absent: for none
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PreDeploy) Reset() {
+	*x = PreDeploy{}
+	mi := &file_shoal_v1_state_proto_msgTypes[29]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PreDeploy) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PreDeploy) ProtoMessage() {}
+
+func (x *PreDeploy) ProtoReflect() protoreflect.Message {
+	mi := &file_shoal_v1_state_proto_msgTypes[29]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PreDeploy.ProtoReflect.Descriptor instead.
+func (*PreDeploy) Descriptor() ([]byte, []int) {
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{29}
+}
+
+func (x *PreDeploy) GetImage() string {
+	if x != nil {
+		return x.Image
+	}
+	return ""
+}
+
+func (x *PreDeploy) GetDigest() string {
+	if x != nil {
+		return x.Digest
+	}
+	return ""
+}
+
+func (x *PreDeploy) GetPlatforms() []string {
+	if x != nil {
+		return x.Platforms
+	}
+	return nil
+}
+
+func (x *PreDeploy) GetCommand() []string {
+	if x != nil {
+		return x.Command
+	}
+	return nil
+}
+
+func (x *PreDeploy) GetEnv() map[string]string {
+	if x != nil {
+		return x.Env
+	}
+	return nil
+}
+
+func (x *PreDeploy) GetAttempts() int32 {
+	if x != nil {
+		return x.Attempts
+	}
+	return 0
+}
+
+func (x *PreDeploy) GetDeadlineNs() int64 {
+	if x != nil {
+		return x.DeadlineNs
+	}
+	return 0
+}
+
+func (x *PreDeploy) GetFor() *RevisionID {
+	if x != nil {
+		return x.For
+	}
+	return nil
 }
 
 // Schedule begins a job anew at certain times.
@@ -2522,7 +2631,7 @@ type Schedule struct {
 
 func (x *Schedule) Reset() {
 	*x = Schedule{}
-	mi := &file_shoal_v1_state_proto_msgTypes[29]
+	mi := &file_shoal_v1_state_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2534,7 +2643,7 @@ func (x *Schedule) String() string {
 func (*Schedule) ProtoMessage() {}
 
 func (x *Schedule) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[29]
+	mi := &file_shoal_v1_state_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2547,7 +2656,7 @@ func (x *Schedule) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Schedule.ProtoReflect.Descriptor instead.
 func (*Schedule) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{29}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Schedule) GetCron() string {
@@ -2597,7 +2706,7 @@ type Dependency struct {
 
 func (x *Dependency) Reset() {
 	*x = Dependency{}
-	mi := &file_shoal_v1_state_proto_msgTypes[30]
+	mi := &file_shoal_v1_state_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2609,7 +2718,7 @@ func (x *Dependency) String() string {
 func (*Dependency) ProtoMessage() {}
 
 func (x *Dependency) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[30]
+	mi := &file_shoal_v1_state_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2622,7 +2731,7 @@ func (x *Dependency) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Dependency.ProtoReflect.Descriptor instead.
 func (*Dependency) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{30}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Dependency) GetService() string {
@@ -2658,7 +2767,7 @@ type Job struct {
 
 func (x *Job) Reset() {
 	*x = Job{}
-	mi := &file_shoal_v1_state_proto_msgTypes[31]
+	mi := &file_shoal_v1_state_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2670,7 +2779,7 @@ func (x *Job) String() string {
 func (*Job) ProtoMessage() {}
 
 func (x *Job) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[31]
+	mi := &file_shoal_v1_state_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2683,7 +2792,7 @@ func (x *Job) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Job.ProtoReflect.Descriptor instead.
 func (*Job) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{31}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *Job) GetAttempts() int32 {
@@ -2729,7 +2838,7 @@ type Autoscale struct {
 
 func (x *Autoscale) Reset() {
 	*x = Autoscale{}
-	mi := &file_shoal_v1_state_proto_msgTypes[32]
+	mi := &file_shoal_v1_state_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2741,7 +2850,7 @@ func (x *Autoscale) String() string {
 func (*Autoscale) ProtoMessage() {}
 
 func (x *Autoscale) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[32]
+	mi := &file_shoal_v1_state_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2754,7 +2863,7 @@ func (x *Autoscale) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Autoscale.ProtoReflect.Descriptor instead.
 func (*Autoscale) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{32}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *Autoscale) GetMin() int32 {
@@ -2859,7 +2968,7 @@ type Attachment struct {
 
 func (x *Attachment) Reset() {
 	*x = Attachment{}
-	mi := &file_shoal_v1_state_proto_msgTypes[33]
+	mi := &file_shoal_v1_state_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2871,7 +2980,7 @@ func (x *Attachment) String() string {
 func (*Attachment) ProtoMessage() {}
 
 func (x *Attachment) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[33]
+	mi := &file_shoal_v1_state_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2884,7 +2993,7 @@ func (x *Attachment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Attachment.ProtoReflect.Descriptor instead.
 func (*Attachment) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{33}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *Attachment) GetNetwork() string {
@@ -2935,7 +3044,7 @@ type Setup struct {
 
 func (x *Setup) Reset() {
 	*x = Setup{}
-	mi := &file_shoal_v1_state_proto_msgTypes[34]
+	mi := &file_shoal_v1_state_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2947,7 +3056,7 @@ func (x *Setup) String() string {
 func (*Setup) ProtoMessage() {}
 
 func (x *Setup) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[34]
+	mi := &file_shoal_v1_state_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2960,7 +3069,7 @@ func (x *Setup) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Setup.ProtoReflect.Descriptor instead.
 func (*Setup) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{34}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *Setup) GetUser() string {
@@ -3157,7 +3266,7 @@ type Mount struct {
 
 func (x *Mount) Reset() {
 	*x = Mount{}
-	mi := &file_shoal_v1_state_proto_msgTypes[35]
+	mi := &file_shoal_v1_state_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3169,7 +3278,7 @@ func (x *Mount) String() string {
 func (*Mount) ProtoMessage() {}
 
 func (x *Mount) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[35]
+	mi := &file_shoal_v1_state_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3182,7 +3291,7 @@ func (x *Mount) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Mount.ProtoReflect.Descriptor instead.
 func (*Mount) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{35}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *Mount) GetKind() string {
@@ -3267,7 +3376,7 @@ type Device struct {
 
 func (x *Device) Reset() {
 	*x = Device{}
-	mi := &file_shoal_v1_state_proto_msgTypes[36]
+	mi := &file_shoal_v1_state_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3279,7 +3388,7 @@ func (x *Device) String() string {
 func (*Device) ProtoMessage() {}
 
 func (x *Device) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[36]
+	mi := &file_shoal_v1_state_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3292,7 +3401,7 @@ func (x *Device) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Device.ProtoReflect.Descriptor instead.
 func (*Device) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{36}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *Device) GetHost() string {
@@ -3328,7 +3437,7 @@ type Ulimit struct {
 
 func (x *Ulimit) Reset() {
 	*x = Ulimit{}
-	mi := &file_shoal_v1_state_proto_msgTypes[37]
+	mi := &file_shoal_v1_state_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3340,7 +3449,7 @@ func (x *Ulimit) String() string {
 func (*Ulimit) ProtoMessage() {}
 
 func (x *Ulimit) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[37]
+	mi := &file_shoal_v1_state_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3353,7 +3462,7 @@ func (x *Ulimit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ulimit.ProtoReflect.Descriptor instead.
 func (*Ulimit) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{37}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *Ulimit) GetName() string {
@@ -3388,7 +3497,7 @@ type Logging struct {
 
 func (x *Logging) Reset() {
 	*x = Logging{}
-	mi := &file_shoal_v1_state_proto_msgTypes[38]
+	mi := &file_shoal_v1_state_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3400,7 +3509,7 @@ func (x *Logging) String() string {
 func (*Logging) ProtoMessage() {}
 
 func (x *Logging) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[38]
+	mi := &file_shoal_v1_state_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3413,7 +3522,7 @@ func (x *Logging) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Logging.ProtoReflect.Descriptor instead.
 func (*Logging) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{38}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *Logging) GetDriver() string {
@@ -3443,7 +3552,7 @@ type Port struct {
 
 func (x *Port) Reset() {
 	*x = Port{}
-	mi := &file_shoal_v1_state_proto_msgTypes[39]
+	mi := &file_shoal_v1_state_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3455,7 +3564,7 @@ func (x *Port) String() string {
 func (*Port) ProtoMessage() {}
 
 func (x *Port) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[39]
+	mi := &file_shoal_v1_state_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3468,7 +3577,7 @@ func (x *Port) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Port.ProtoReflect.Descriptor instead.
 func (*Port) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{39}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *Port) GetContainer() uint32 {
@@ -3511,7 +3620,7 @@ type Selector struct {
 
 func (x *Selector) Reset() {
 	*x = Selector{}
-	mi := &file_shoal_v1_state_proto_msgTypes[40]
+	mi := &file_shoal_v1_state_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3523,7 +3632,7 @@ func (x *Selector) String() string {
 func (*Selector) ProtoMessage() {}
 
 func (x *Selector) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[40]
+	mi := &file_shoal_v1_state_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3536,7 +3645,7 @@ func (x *Selector) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Selector.ProtoReflect.Descriptor instead.
 func (*Selector) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{40}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *Selector) GetKey() string {
@@ -3575,7 +3684,7 @@ type Health struct {
 
 func (x *Health) Reset() {
 	*x = Health{}
-	mi := &file_shoal_v1_state_proto_msgTypes[41]
+	mi := &file_shoal_v1_state_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3587,7 +3696,7 @@ func (x *Health) String() string {
 func (*Health) ProtoMessage() {}
 
 func (x *Health) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[41]
+	mi := &file_shoal_v1_state_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3600,7 +3709,7 @@ func (x *Health) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Health.ProtoReflect.Descriptor instead.
 func (*Health) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{41}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *Health) GetDisable() bool {
@@ -3658,7 +3767,7 @@ type Restart struct {
 
 func (x *Restart) Reset() {
 	*x = Restart{}
-	mi := &file_shoal_v1_state_proto_msgTypes[42]
+	mi := &file_shoal_v1_state_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3670,7 +3779,7 @@ func (x *Restart) String() string {
 func (*Restart) ProtoMessage() {}
 
 func (x *Restart) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[42]
+	mi := &file_shoal_v1_state_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3683,7 +3792,7 @@ func (x *Restart) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Restart.ProtoReflect.Descriptor instead.
 func (*Restart) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{42}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *Restart) GetCondition() string {
@@ -3737,7 +3846,7 @@ type Rollout struct {
 
 func (x *Rollout) Reset() {
 	*x = Rollout{}
-	mi := &file_shoal_v1_state_proto_msgTypes[43]
+	mi := &file_shoal_v1_state_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3749,7 +3858,7 @@ func (x *Rollout) String() string {
 func (*Rollout) ProtoMessage() {}
 
 func (x *Rollout) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[43]
+	mi := &file_shoal_v1_state_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3762,7 +3871,7 @@ func (x *Rollout) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Rollout.ProtoReflect.Descriptor instead.
 func (*Rollout) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{43}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *Rollout) GetParallelism() int32 {
@@ -3874,7 +3983,7 @@ type Share struct {
 
 func (x *Share) Reset() {
 	*x = Share{}
-	mi := &file_shoal_v1_state_proto_msgTypes[44]
+	mi := &file_shoal_v1_state_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3886,7 +3995,7 @@ func (x *Share) String() string {
 func (*Share) ProtoMessage() {}
 
 func (x *Share) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_v1_state_proto_msgTypes[44]
+	mi := &file_shoal_v1_state_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3899,7 +4008,7 @@ func (x *Share) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Share.ProtoReflect.Descriptor instead.
 func (*Share) Descriptor() ([]byte, []int) {
-	return file_shoal_v1_state_proto_rawDescGZIP(), []int{44}
+	return file_shoal_v1_state_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *Share) GetN() int32 {
@@ -4103,7 +4212,7 @@ const file_shoal_v1_state_proto_rawDesc = "" +
 	"PolicyBody\x12$\n" +
 	"\x02id\x18\x01 \x01(\v2\x14.shoal.v1.RevisionIDR\x02id\x120\n" +
 	"\breplaces\x18\x02 \x03(\v2\x14.shoal.v1.RevisionIDR\breplaces\x12\x1a\n" +
-	"\bupstream\x18\x03 \x01(\tR\bupstream\"\xe9\v\n" +
+	"\bupstream\x18\x03 \x01(\tR\bupstream\"\x9d\f\n" +
 	"\x04Spec\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\aproject\x18\x02 \x01(\tR\aproject\x12\x14\n" +
@@ -4148,13 +4257,28 @@ const file_shoal_v1_state_proto_rawDesc = "" +
 	"\tautoscale\x182 \x01(\v2\x13.shoal.v1.AutoscaleR\tautoscale\x12\x1f\n" +
 	"\x03job\x18< \x01(\v2\r.shoal.v1.JobR\x03job\x123\n" +
 	"\n" +
-	"depends_on\x18= \x03(\v2\x14.shoal.v1.DependencyR\tdependsOn\x12.\n" +
+	"depends_on\x18= \x03(\v2\x14.shoal.v1.DependencyR\tdependsOn\x122\n" +
+	"\n" +
+	"pre_deploy\x18> \x01(\v2\x13.shoal.v1.PreDeployR\tpreDeploy\x12.\n" +
 	"\bschedule\x18? \x01(\v2\x12.shoal.v1.ScheduleR\bschedule\x12\x10\n" +
 	"\x03run\x18@ \x01(\x03R\x03run\x1a6\n" +
 	"\bEnvEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xbe\x02\n" +
+	"\tPreDeploy\x12\x14\n" +
+	"\x05image\x18\x01 \x01(\tR\x05image\x12\x16\n" +
+	"\x06digest\x18\x02 \x01(\tR\x06digest\x12\x1c\n" +
+	"\tplatforms\x18\x03 \x03(\tR\tplatforms\x12\x18\n" +
+	"\acommand\x18\x04 \x03(\tR\acommand\x12.\n" +
+	"\x03env\x18\x05 \x03(\v2\x1c.shoal.v1.PreDeploy.EnvEntryR\x03env\x12\x1a\n" +
+	"\battempts\x18\x06 \x01(\x05R\battempts\x12\x1f\n" +
+	"\vdeadline_ns\x18\a \x01(\x03R\n" +
+	"deadlineNs\x12&\n" +
+	"\x03for\x18\b \x01(\v2\x14.shoal.v1.RevisionIDR\x03for\x1a6\n" +
+	"\bEnvEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"x\n" +
 	"\bSchedule\x12\x12\n" +
@@ -4312,7 +4436,7 @@ func file_shoal_v1_state_proto_rawDescGZIP() []byte {
 	return file_shoal_v1_state_proto_rawDescData
 }
 
-var file_shoal_v1_state_proto_msgTypes = make([]protoimpl.MessageInfo, 50)
+var file_shoal_v1_state_proto_msgTypes = make([]protoimpl.MessageInfo, 52)
 var file_shoal_v1_state_proto_goTypes = []any{
 	(*Record)(nil),       // 0: shoal.v1.Record
 	(*Hlc)(nil),          // 1: shoal.v1.Hlc
@@ -4343,31 +4467,33 @@ var file_shoal_v1_state_proto_goTypes = []any{
 	(*ImageBody)(nil),    // 26: shoal.v1.ImageBody
 	(*PolicyBody)(nil),   // 27: shoal.v1.PolicyBody
 	(*Spec)(nil),         // 28: shoal.v1.Spec
-	(*Schedule)(nil),     // 29: shoal.v1.Schedule
-	(*Dependency)(nil),   // 30: shoal.v1.Dependency
-	(*Job)(nil),          // 31: shoal.v1.Job
-	(*Autoscale)(nil),    // 32: shoal.v1.Autoscale
-	(*Attachment)(nil),   // 33: shoal.v1.Attachment
-	(*Setup)(nil),        // 34: shoal.v1.Setup
-	(*Mount)(nil),        // 35: shoal.v1.Mount
-	(*Device)(nil),       // 36: shoal.v1.Device
-	(*Ulimit)(nil),       // 37: shoal.v1.Ulimit
-	(*Logging)(nil),      // 38: shoal.v1.Logging
-	(*Port)(nil),         // 39: shoal.v1.Port
-	(*Selector)(nil),     // 40: shoal.v1.Selector
-	(*Health)(nil),       // 41: shoal.v1.Health
-	(*Restart)(nil),      // 42: shoal.v1.Restart
-	(*Rollout)(nil),      // 43: shoal.v1.Rollout
-	(*Share)(nil),        // 44: shoal.v1.Share
-	nil,                  // 45: shoal.v1.PeerFacts.LabelsEntry
-	nil,                  // 46: shoal.v1.Spec.EnvEntry
-	nil,                  // 47: shoal.v1.Spec.LabelsEntry
-	nil,                  // 48: shoal.v1.Setup.SysctlsEntry
-	nil,                  // 49: shoal.v1.Logging.OptionsEntry
+	(*PreDeploy)(nil),    // 29: shoal.v1.PreDeploy
+	(*Schedule)(nil),     // 30: shoal.v1.Schedule
+	(*Dependency)(nil),   // 31: shoal.v1.Dependency
+	(*Job)(nil),          // 32: shoal.v1.Job
+	(*Autoscale)(nil),    // 33: shoal.v1.Autoscale
+	(*Attachment)(nil),   // 34: shoal.v1.Attachment
+	(*Setup)(nil),        // 35: shoal.v1.Setup
+	(*Mount)(nil),        // 36: shoal.v1.Mount
+	(*Device)(nil),       // 37: shoal.v1.Device
+	(*Ulimit)(nil),       // 38: shoal.v1.Ulimit
+	(*Logging)(nil),      // 39: shoal.v1.Logging
+	(*Port)(nil),         // 40: shoal.v1.Port
+	(*Selector)(nil),     // 41: shoal.v1.Selector
+	(*Health)(nil),       // 42: shoal.v1.Health
+	(*Restart)(nil),      // 43: shoal.v1.Restart
+	(*Rollout)(nil),      // 44: shoal.v1.Rollout
+	(*Share)(nil),        // 45: shoal.v1.Share
+	nil,                  // 46: shoal.v1.PeerFacts.LabelsEntry
+	nil,                  // 47: shoal.v1.Spec.EnvEntry
+	nil,                  // 48: shoal.v1.Spec.LabelsEntry
+	nil,                  // 49: shoal.v1.PreDeploy.EnvEntry
+	nil,                  // 50: shoal.v1.Setup.SysctlsEntry
+	nil,                  // 51: shoal.v1.Logging.OptionsEntry
 }
 var file_shoal_v1_state_proto_depIdxs = []int32{
 	6,  // 0: shoal.v1.PeerBody.facts:type_name -> shoal.v1.PeerFacts
-	45, // 1: shoal.v1.PeerFacts.labels:type_name -> shoal.v1.PeerFacts.LabelsEntry
+	46, // 1: shoal.v1.PeerFacts.labels:type_name -> shoal.v1.PeerFacts.LabelsEntry
 	3,  // 2: shoal.v1.PeerFacts.capacity:type_name -> shoal.v1.Resources
 	3,  // 3: shoal.v1.PeerFacts.reserved:type_name -> shoal.v1.Resources
 	7,  // 4: shoal.v1.MarkBody.laid:type_name -> shoal.v1.Mark
@@ -4402,38 +4528,41 @@ var file_shoal_v1_state_proto_depIdxs = []int32{
 	25, // 33: shoal.v1.ImageBody.blobs:type_name -> shoal.v1.BlobRef
 	2,  // 34: shoal.v1.PolicyBody.id:type_name -> shoal.v1.RevisionID
 	2,  // 35: shoal.v1.PolicyBody.replaces:type_name -> shoal.v1.RevisionID
-	46, // 36: shoal.v1.Spec.env:type_name -> shoal.v1.Spec.EnvEntry
-	47, // 37: shoal.v1.Spec.labels:type_name -> shoal.v1.Spec.LabelsEntry
-	39, // 38: shoal.v1.Spec.ports:type_name -> shoal.v1.Port
+	47, // 36: shoal.v1.Spec.env:type_name -> shoal.v1.Spec.EnvEntry
+	48, // 37: shoal.v1.Spec.labels:type_name -> shoal.v1.Spec.LabelsEntry
+	40, // 38: shoal.v1.Spec.ports:type_name -> shoal.v1.Port
 	3,  // 39: shoal.v1.Spec.limits:type_name -> shoal.v1.Resources
 	3,  // 40: shoal.v1.Spec.reservations:type_name -> shoal.v1.Resources
-	40, // 41: shoal.v1.Spec.constraints:type_name -> shoal.v1.Selector
-	41, // 42: shoal.v1.Spec.health:type_name -> shoal.v1.Health
-	42, // 43: shoal.v1.Spec.restart:type_name -> shoal.v1.Restart
-	43, // 44: shoal.v1.Spec.rollout:type_name -> shoal.v1.Rollout
-	34, // 45: shoal.v1.Spec.setup:type_name -> shoal.v1.Setup
-	33, // 46: shoal.v1.Spec.networks:type_name -> shoal.v1.Attachment
-	43, // 47: shoal.v1.Spec.rollback:type_name -> shoal.v1.Rollout
-	32, // 48: shoal.v1.Spec.autoscale:type_name -> shoal.v1.Autoscale
-	31, // 49: shoal.v1.Spec.job:type_name -> shoal.v1.Job
-	30, // 50: shoal.v1.Spec.depends_on:type_name -> shoal.v1.Dependency
-	29, // 51: shoal.v1.Spec.schedule:type_name -> shoal.v1.Schedule
-	44, // 52: shoal.v1.Autoscale.up_step:type_name -> shoal.v1.Share
-	44, // 53: shoal.v1.Autoscale.down_step:type_name -> shoal.v1.Share
-	35, // 54: shoal.v1.Setup.mounts:type_name -> shoal.v1.Mount
-	37, // 55: shoal.v1.Setup.ulimits:type_name -> shoal.v1.Ulimit
-	48, // 56: shoal.v1.Setup.sysctls:type_name -> shoal.v1.Setup.SysctlsEntry
-	38, // 57: shoal.v1.Setup.logging:type_name -> shoal.v1.Logging
-	36, // 58: shoal.v1.Setup.devices:type_name -> shoal.v1.Device
-	49, // 59: shoal.v1.Logging.options:type_name -> shoal.v1.Logging.OptionsEntry
-	44, // 60: shoal.v1.Rollout.max_unavailable:type_name -> shoal.v1.Share
-	44, // 61: shoal.v1.Rollout.max_surge:type_name -> shoal.v1.Share
-	44, // 62: shoal.v1.Rollout.canary:type_name -> shoal.v1.Share
-	63, // [63:63] is the sub-list for method output_type
-	63, // [63:63] is the sub-list for method input_type
-	63, // [63:63] is the sub-list for extension type_name
-	63, // [63:63] is the sub-list for extension extendee
-	0,  // [0:63] is the sub-list for field type_name
+	41, // 41: shoal.v1.Spec.constraints:type_name -> shoal.v1.Selector
+	42, // 42: shoal.v1.Spec.health:type_name -> shoal.v1.Health
+	43, // 43: shoal.v1.Spec.restart:type_name -> shoal.v1.Restart
+	44, // 44: shoal.v1.Spec.rollout:type_name -> shoal.v1.Rollout
+	35, // 45: shoal.v1.Spec.setup:type_name -> shoal.v1.Setup
+	34, // 46: shoal.v1.Spec.networks:type_name -> shoal.v1.Attachment
+	44, // 47: shoal.v1.Spec.rollback:type_name -> shoal.v1.Rollout
+	33, // 48: shoal.v1.Spec.autoscale:type_name -> shoal.v1.Autoscale
+	32, // 49: shoal.v1.Spec.job:type_name -> shoal.v1.Job
+	31, // 50: shoal.v1.Spec.depends_on:type_name -> shoal.v1.Dependency
+	29, // 51: shoal.v1.Spec.pre_deploy:type_name -> shoal.v1.PreDeploy
+	30, // 52: shoal.v1.Spec.schedule:type_name -> shoal.v1.Schedule
+	49, // 53: shoal.v1.PreDeploy.env:type_name -> shoal.v1.PreDeploy.EnvEntry
+	2,  // 54: shoal.v1.PreDeploy.for:type_name -> shoal.v1.RevisionID
+	45, // 55: shoal.v1.Autoscale.up_step:type_name -> shoal.v1.Share
+	45, // 56: shoal.v1.Autoscale.down_step:type_name -> shoal.v1.Share
+	36, // 57: shoal.v1.Setup.mounts:type_name -> shoal.v1.Mount
+	38, // 58: shoal.v1.Setup.ulimits:type_name -> shoal.v1.Ulimit
+	50, // 59: shoal.v1.Setup.sysctls:type_name -> shoal.v1.Setup.SysctlsEntry
+	39, // 60: shoal.v1.Setup.logging:type_name -> shoal.v1.Logging
+	37, // 61: shoal.v1.Setup.devices:type_name -> shoal.v1.Device
+	51, // 62: shoal.v1.Logging.options:type_name -> shoal.v1.Logging.OptionsEntry
+	45, // 63: shoal.v1.Rollout.max_unavailable:type_name -> shoal.v1.Share
+	45, // 64: shoal.v1.Rollout.max_surge:type_name -> shoal.v1.Share
+	45, // 65: shoal.v1.Rollout.canary:type_name -> shoal.v1.Share
+	66, // [66:66] is the sub-list for method output_type
+	66, // [66:66] is the sub-list for method input_type
+	66, // [66:66] is the sub-list for extension type_name
+	66, // [66:66] is the sub-list for extension extendee
+	0,  // [0:66] is the sub-list for field type_name
 }
 
 func init() { file_shoal_v1_state_proto_init() }
@@ -4447,7 +4576,7 @@ func file_shoal_v1_state_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_shoal_v1_state_proto_rawDesc), len(file_shoal_v1_state_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   50,
+			NumMessages:   52,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -46,6 +46,10 @@ func DefaultPreDeploy() PreDeploy { return PreDeploy{Attempts: 1, Deadline: 10 *
 // PreName returns the name of the job that runs before a service's first wave.
 func PreName(service string) string { return service + PreSuffix }
 
+// PreFailed is how it begins what [View.Waits] says of a revision that will not begin, for
+// what was run before it failed.
+const PreFailed = "pre_deploy failed: "
+
 // PreOf returns the service that a job of this name belongs to; "" if the name is not such
 // a job's.
 func PreOf(name string) string {
@@ -218,7 +222,7 @@ func (v *View) unready(s *Service) string {
 	case st.IsComplete():
 		return ""
 	case st.IsFailed():
-		return fmt.Sprintf("pre_deploy failed: %s; see \"shoal logs %s\"", cmp.Or(st.Failure(), "it was given up"), name)
+		return fmt.Sprintf(PreFailed+"%s; see \"shoal logs %s\"", cmp.Or(st.Failure(), "it was given up"), name)
 	case st.Failure() != "":
 		return fmt.Sprintf("pre_deploy is not over: %s so far, and is tried again", st.Failure())
 	case st.Running > 0:
@@ -239,10 +243,10 @@ func (s *Spec) checkPre() error {
 		return invalid("pre_deploy", "is for services that stay; let a job wait for another one (depends_on)")
 	case CheckName("name", PreName(s.Name)) != nil:
 		return invalid("pre_deploy", "needs a service name of at most %d characters, for it is called NAME%s", 63-len(PreSuffix), PreSuffix)
-	case p.Image == "" && len(p.Command) == 0:
-		return invalid("pre_deploy", "names nothing to run: say command, image or both")
 	case p.Command != nil && len(p.Command) == 0:
 		return invalid("pre_deploy.command", "is empty, and the image's cannot be taken away; name one, or leave the key out")
+	case p.Image == "" && len(p.Command) == 0:
+		return invalid("pre_deploy", "names nothing to run: say command, image or both")
 	case p.Attempts < 1 || p.Attempts > maxAttempts:
 		return invalid("pre_deploy.attempts", "must be 1-%d, got %d", maxAttempts, p.Attempts)
 	case p.Deadline < 0 || p.Deadline > maxDeadline:

@@ -365,11 +365,17 @@ func masked(spec *shoal.Spec, show bool) *shoalv1.Spec {
 	if show {
 		return m
 	}
-	env := maps.Clone(m.Env)
-	for k := range env {
-		env[k] = "***"
+	hide := func(env map[string]string) map[string]string {
+		out := maps.Clone(env)
+		for k := range out {
+			out[k] = "***"
+		}
+		return out
 	}
-	m.Env = env
+	m.Env = hide(m.Env)
+	if m.PreDeploy != nil { // made for this message
+		m.PreDeploy.Env = hide(m.PreDeploy.Env)
+	}
 	return m
 }
 

@@ -138,6 +138,7 @@ type (
 		Autoscale   map[string]any `yaml:"autoscale,omitempty"`
 		Job         map[string]any `yaml:"job,omitempty"`
 		Schedule    any            `yaml:"schedule,omitempty"`
+		PreDeploy   map[string]any `yaml:"pre_deploy,omitempty"`
 		Canary      any            `yaml:"canary,omitempty"`
 	}
 )
@@ -236,6 +237,7 @@ func serviceOf(s *shoal.Spec, mask bool) serviceYAML {
 	out.Shoal.Autoscale = autoscaleOf(s.Autoscale)
 	out.Shoal.Job = jobOf(s.Job)
 	out.Shoal.Schedule = scheduleOf(s.Schedule)
+	out.Shoal.PreDeploy = preDeployOf(s.PreDeploy, mask)
 	out.Shoal.Canary = canaryOf(s.Rollout.Canary)
 	if s.VolumesAnywhere {
 		out.Shoal.Volumes = "anywhere"

@@ -79,6 +79,7 @@ func (c *converter) spec() shoal.Spec {
 	c.dependencies()
 	c.job()
 	c.schedule()
+	c.preDeploy()
 	c.validate()
 	return c.out
 }

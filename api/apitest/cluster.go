@@ -230,6 +230,7 @@ func (c *Cluster) rebuild() {
 	d := &shoal.Desired{Version: c.version, Services: slices.Clone(c.services), Peers: slices.Clone(c.peers), Invites: slices.Clone(c.invites), Conflicts: slices.Clone(c.conflict)}
 	c.version++
 	slices.SortFunc(d.Services, func(a, b shoal.Service) int { return strings.Compare(a.Spec.Name, b.Spec.Name) })
+	d.Services = shoal.AddPre(d.Services)
 	states := map[shoal.PeerID]*shoal.PeerState{}
 	for i := range c.peers {
 		id := c.peers[i].ID
@@ -244,8 +245,12 @@ func (c *Cluster) rebuild() {
 	c.changed = make(chan struct{})
 }
 
-// run claims every slot that is placed and says how its replica fares.
+// run claims every slot that is placed and says how its replica fares. A service whose
+// pre_deploy does not end well has none.
 func (c *Cluster) run(d *shoal.Desired, s *shoal.Service, states map[shoal.PeerID]*shoal.PeerState) {
+	if pre, ok := d.Service(shoal.PreName(s.Spec.Name)); ok && !outcome(&pre.Spec).IsCompleted() {
+		return
+	}
 	for slot, holder := range s.Proposed {
 		if holder == "" {
 			continue

@@ -114,6 +114,7 @@ func (a *app) describeService(s serviceJSON) error {
 		{"Ports", ports(s.Ports)},
 		{"Networks", joined(s.Spec.Networks, networkJSON.text)},
 		{"Depends on", joined(s.Spec.DependsOn, dependencyJSON.text)},
+		{"Pre-deploy", s.Spec.PreDeploy.text()},
 		{"Volumes", mounts(s.Spec.Setup)},
 		{"Set-up", s.Spec.Setup.words()},
 		{"Demands", strings.Join(s.Spec.Demands, ", ")},

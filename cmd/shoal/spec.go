@@ -48,6 +48,7 @@ type specJSON struct {
 	DependsOn    []dependencyJSON  `json:"depends_on,omitempty"`
 	Job          *jobJSON          `json:"job,omitempty"`
 	Schedule     *scheduleJSON     `json:"schedule,omitempty"`
+	PreDeploy    *preJSON          `json:"pre_deploy,omitempty"`
 	Setup        *setupJSON        `json:"setup,omitempty"`
 	SpreadBy     string            `json:"spread_by,omitempty"`
 	Anywhere     bool              `json:"volumes_anywhere,omitempty"`
@@ -157,7 +158,7 @@ func specOf(s *shoal.Spec) specJSON {
 		LimitCPU: s.Limits.CPUMilli, LimitMem: s.Limits.MemBytes, ReserveCPU: s.Reservations.CPUMilli, ReserveMem: s.Reservations.MemBytes,
 		PidsLimit: s.PidsLimit, Mode: string(s.Mode), FileReplicas: s.Replicas, Strategy: string(s.Strategy), MaxPerPeer: s.MaxPerPeer,
 		Priority: s.Priority, OnPartition: string(s.OnPartition), StopSignal: s.StopSignal, StopGrace: s.StopGrace.Seconds(),
-		Parallelism: s.Rollout.Parallelism, StartFirst: s.Rollout.StartFirst, Rollout: rolloutJSONOf(&s.Rollout), Autoscale: autoscaleJSONOf(s.Autoscale), Job: jobJSONOf(s.Job), Schedule: scheduleJSONOf(s.Schedule), Setup: setupOf(&s.Setup),
+		Parallelism: s.Rollout.Parallelism, StartFirst: s.Rollout.StartFirst, Rollout: rolloutJSONOf(&s.Rollout), Autoscale: autoscaleJSONOf(s.Autoscale), Job: jobJSONOf(s.Job), Schedule: scheduleJSONOf(s.Schedule), PreDeploy: preJSONOf(s.PreDeploy), Setup: setupOf(&s.Setup),
 		SpreadBy: s.SpreadBy, Anywhere: s.VolumesAnywhere, LB: string(s.LB), Prefer: string(s.Prefer), Proxy: s.ProxyProtocol, RestartsSaid: s.Restarts, Demands: s.Demands(),
 		Restart: restartJSON{string(s.Restart.Condition), s.Restart.Delay.Seconds(), s.Restart.MaxAttempts, s.Restart.Window.Seconds()},
 	}

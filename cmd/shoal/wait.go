@@ -53,7 +53,7 @@ func newSnapshot(services []api.Progress, wrote map[string]string) snapshot {
 		s.over = cmp.Or(s.over, jobFailed(p))
 		of := wrote[p.Service.Name]
 		if p.Rollout != nil && of != "" {
-			s.over = cmp.Or(s.over, undone(p.Rollout, of))
+			s.over = cmp.Or(s.over, undone(p.Rollout, of), preFailed(p.Rollout, of))
 		}
 		switch tries := p.Rollout != nil && p.Rollout.Revision == of && holdsBack(p.Rollout); {
 		case tries:

@@ -49,21 +49,21 @@ func TestPreDeploys(t *testing.T) {
 
 func TestBadPreDeploys(t *testing.T) {
 	for text, want := range map[string]string{
-		"[]":                                  "stdin:2: services.load.x-shoal.pre_deploy: is empty, and the image's cannot be taken away",
-		"''":                                  "stdin:2: services.load.x-shoal.pre_deploy: is empty, and the image's cannot be taken away",
-		"5":                                   "stdin:2: services.load.x-shoal.pre_deploy: must be a line or a list of words, got 5",
-		"[{a: b}]":                            "stdin:2: services.load.x-shoal.pre_deploy",
-		"\"a 'b\"":                            "stdin:2: services.load.x-shoal.pre_deploy: cannot be split into words",
-		"{attempts: 2}":                       "stdin:2: services.load.x-shoal.pre_deploy: names nothing to run: say command, image or both",
-		"{command: 5}":                        "services.load.x-shoal.pre_deploy.command: must be a line or a list of words, got 5",
-		"{command: m, attempts: 0}":           "services.load.x-shoal.pre_deploy.attempts: must be 1-1000, got 0",
-		"{command: m, attempts: some}":        "stdin:2: services.load.x-shoal.pre_deploy.attempts: must be a whole number",
-		"{command: m, deadline: 5}":           "stdin:2: services.load.x-shoal.pre_deploy.deadline: 5 has no unit",
-		"{command: m, image: 'A B'}":          "services.load.x-shoal.pre_deploy.image: ",
-		"{command: m, environment: 5}":        "services.load.x-shoal.pre_deploy.environment: must be a mapping or a list of NAME=VALUE, got 5",
-		"{command: m, environment: {1A: b}}":  "services.load.x-shoal.pre_deploy.environment: has the name \"1A\"",
-		"{command: m, timeout: 5m}":           "stdin:2: services.load.x-shoal.pre_deploy.timeout: is no key that Shoal knows",
-		"{command: m, for: 5}":                "stdin:2: services.load.x-shoal.pre_deploy.for: is no key that Shoal knows",
+		"[]":                                 "stdin:2: services.load.x-shoal.pre_deploy: is empty, and the image's cannot be taken away",
+		"''":                                 "stdin:2: services.load.x-shoal.pre_deploy: is empty, and the image's cannot be taken away",
+		"5":                                  "stdin:2: services.load.x-shoal.pre_deploy: must be a line or a list of words, got 5",
+		"[{a: b}]":                           "stdin:2: services.load.x-shoal.pre_deploy",
+		"\"a 'b\"":                           "stdin:2: services.load.x-shoal.pre_deploy: cannot be split into words",
+		"{attempts: 2}":                      "stdin:2: services.load.x-shoal.pre_deploy: names nothing to run: say command, image or both",
+		"{command: 5}":                       "services.load.x-shoal.pre_deploy.command: must be a line or a list of words, got 5",
+		"{command: m, attempts: 0}":          "services.load.x-shoal.pre_deploy.attempts: must be 1-1000, got 0",
+		"{command: m, attempts: some}":       "stdin:2: services.load.x-shoal.pre_deploy.attempts: must be a whole number",
+		"{command: m, deadline: 5}":          "stdin:2: services.load.x-shoal.pre_deploy.deadline: 5 has no unit",
+		"{command: m, image: 'A B'}":         "services.load.x-shoal.pre_deploy.image: ",
+		"{command: m, environment: 5}":       "services.load.x-shoal.pre_deploy.environment: must be a mapping or a list of NAME=VALUE, got 5",
+		"{command: m, environment: {1A: b}}": "services.load.x-shoal.pre_deploy.environment: has the name \"1A\"",
+		"{command: m, timeout: 5m}":          "stdin:2: services.load.x-shoal.pre_deploy.timeout: is no key that Shoal knows",
+		"{command: m, for: 5}":               "stdin:2: services.load.x-shoal.pre_deploy.for: is no key that Shoal knows",
 	} {
 		if _, err := fromText(t, jobFile("x-shoal: {pre_deploy: "+text+"}"), Options{}); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: Load = %v, want %q in it", text, err, want)

@@ -198,6 +198,10 @@ func (c *Cluster) deploy(services *[]shoal.Service, spec shoal.Spec, w *shoal.De
 		c.supersede(s)
 	}
 	s.Stopped = false
+	if spec.PreDeploy != nil { // whatever changed, it runs again here
+		pre := *spec.PreDeploy
+		pre.For, spec.PreDeploy = s.Revision, &pre
+	}
 	s.Spec, s.Proposed = spec, c.place(spec, s.Replicas)
 	if s.IsAsleep() { // no time comes here
 		s.Proposed = nil

@@ -335,6 +335,39 @@ func TestOldRevisionIsKept(t *testing.T) {
 	})
 }
 
+// TestOldPreDeployIsKept: the label of what runs before a service's first wave holds the
+// service's record; it is adopted as the job that it is, and ends as one.
+func TestOldPreDeployIsKept(t *testing.T) {
+	inSea(t, 1, func(s *sea) {
+		p := s.first()
+		web := shoal.Spec{
+			Name: "web", Image: "hello:2", Restart: shoal.Restart{Condition: shoal.RestartAny},
+			PreDeploy: &shoal.PreDeploy{Image: "hello:1", Attempts: 1},
+		}
+		p.deps.SpecOf = func([]byte) (*shoal.Spec, error) { return &web, nil }
+		p.engine.SetImages("hello:1", "hello:2")
+		p.engine.SetProgram("hello:1", runtime.Program{Exits: true, ExitAfter: 20 * time.Second})
+		p.start()
+		s.wait(time.Second)
+		s.wish(web.Pre(), 1, 1, p.id)
+		s.until(3*time.Second, "runs", func() bool { return p.ready("web-pre-deploy") == 1 })
+		id := p.replica("web-pre-deploy", 0).ID
+		p.stop()
+		p.deps.Decide = keepers(p.deps.Self)
+		other := web.Pre()
+		other.Image = "hello:2"
+		s.wish(other, 2, 1)
+		p.start()
+		s.wait(time.Minute)
+		if starts := p.engine.Counts(id).Starts; starts != 1 {
+			t.Errorf("it was started %d times, want once: it is a job", starts)
+		}
+		if r := p.replica("web-pre-deploy", 0); r.ID != id || r.Phase != shoal.PhaseStopped {
+			t.Errorf("replica %+v, want %s, which has ended", r, id)
+		}
+	})
+}
+
 // TestLeave: releases all, stops and removes all containers of ours, and only those.
 func TestLeave(t *testing.T) {
 	inSea(t, 1, func(s *sea) {

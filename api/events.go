@@ -7,6 +7,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/shoalnet/shoal"
@@ -119,7 +120,9 @@ func (d *differ) services() {
 			say("created through %s: %s, replicas %d", author, now.Spec.Image, now.Replicas)
 		default:
 			d.rollout(was, now)
-			if was.Revision != now.Revision && now.Undoes.IsZero() && !now.Spec.SameRun(&was.Spec) {
+			d.preFailed(was, now)
+			goesOn := now.IsPre && now.Runs(was.Revision) // with its service, which tells it
+			if was.Revision != now.Revision && now.Undoes.IsZero() && !now.Spec.SameRun(&was.Spec) && !goesOn {
 				say("updated through %s: revision %d%s", author, now.Revision.Seq, imageChange(&was.Spec, &now.Spec))
 			}
 			if was.Stopped != now.Stopped {
@@ -144,6 +147,17 @@ func (d *differ) services() {
 			}
 			d.add(kindService, c.Loser.Author, c.Service, -1, "conflict: revision %s superseded by %s: %s", c.Loser, c.Winner, c.Rule)
 		}
+	}
+}
+
+// preFailed tells that a revision does not begin, for what is run before it failed.
+func (d *differ) preFailed(was, now *shoal.Service) {
+	if now.Spec.PreDeploy == nil {
+		return
+	}
+	why := d.next.Waits(now)
+	if strings.HasPrefix(why, shoal.PreFailed) && d.prev.Waits(was) != why {
+		d.add(kindRollout, "", now.Spec.Name, -1, "revision %d does not begin: %s", now.Revision.Seq, why)
 	}
 }
 

@@ -159,6 +159,34 @@ func TestDifferenceOfRuns(t *testing.T) {
 	}
 }
 
+// A revision that does not begin because of what runs before it says so once; that job is
+// not told to be updated where it goes on.
+func TestDifferenceOfPreDeploy(t *testing.T) {
+	at := func(seq uint64, o *shoal.JobOutcome) *shoal.View {
+		return newScene(func(s *scene) {
+			web := &s.desired.Services[0]
+			web.Past = []shoal.PastRevision{{Revision: rev(1), Spec: shoal.Spec{Name: "web", Image: "hello:0"}}}
+			web.Revision, web.Spec.PreDeploy = rev(seq), &shoal.PreDeploy{Command: []string{"migrate"}, Attempts: 1, For: rev(2)}
+			s.desired.Services = shoal.AddPre(s.desired.Services)
+			s.desired.Claims = append(s.desired.Claims, shoal.Claim{Holder: "kyoto", Service: "web-pre-deploy", Replica: shoal.ReplicaID{2}, Revision: rev(2), Outcome: o})
+		})
+	}
+	failed := &shoal.JobOutcome{Attempts: 1, Failed: true, Code: 1, Why: "exited with code 1"}
+	texts := func(a, b *shoal.View) (out []string) {
+		for _, e := range difference(a, b, time.Time{}) {
+			out = append(out, e.Service+" "+e.Text)
+		}
+		return out
+	}
+	want := []string{`web revision 2 does not begin: pre_deploy failed: exited with code 1 (1 attempt); see "shoal logs web-pre-deploy"`}
+	if diff := cmp.Diff(want, texts(at(2, nil), at(2, failed))); diff != "" {
+		t.Errorf("it failed (-want +got):\n%s", diff)
+	}
+	if got := texts(at(2, failed), at(3, failed)); slices.ContainsFunc(got, func(s string) bool { return strings.HasPrefix(s, "web-pre-deploy updated") }) {
+		t.Errorf("it goes on: %q", got)
+	}
+}
+
 // A rollout that was paused and goes on.
 func TestDifferenceOfResumed(t *testing.T) {
 	paused := newScene(func(s *scene) { s.desired.Services[0].Rollout.Paused = true })

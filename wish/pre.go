@@ -36,11 +36,18 @@ func (s *step) carryPre(spec *shoal.Spec, old *shoal.Service, images findings) (
 		return "", nil
 	}
 	pre := *spec.PreDeploy
-	pre.Digest, pre.Platforms, pre.For = "", nil, shoal.RevisionID{}
-	spec.PreDeploy = &pre
-	if pre.Image != "" {
-		note, err = images.settlePre(spec, old)
-		if err != nil {
+	pre.For = shoal.RevisionID{}
+	switch {
+	case returnedPre(spec, old):
+		pre.Platforms = old.Spec.PreDeploy.Platforms
+		spec.PreDeploy = &pre
+	default:
+		pre.Digest, pre.Platforms = "", nil
+		spec.PreDeploy = &pre
+		if pre.Image == "" {
+			break
+		}
+		if note, err = images.settlePre(spec, old); err != nil {
 			return "", err
 		}
 	}
@@ -50,6 +57,12 @@ func (s *step) carryPre(spec *shoal.Spec, old *shoal.Service, images findings) (
 	}
 	s.preDue = true
 	return note, nil
+}
+
+// returnedPre is [returned] of the image of a pre_deploy.
+func returnedPre(s *shoal.Spec, old *shoal.Service) bool {
+	return old != nil && s.PreDeploy != nil && old.Spec.PreDeploy != nil &&
+		s.PreDeploy.Digest != "" && s.PreDeploy.Image == old.Spec.PreDeploy.Image && s.PreDeploy.Digest == old.Spec.PreDeploy.Digest
 }
 
 // settlePre puts into the pre_deploy of a spec what its image stands for.

@@ -166,3 +166,29 @@ func TestPreDeployRefusals(t *testing.T) {
 		t.Errorf("prune: %+v, %v; want that it takes nothing", out.Changes, err)
 	}
 }
+
+// TestPreDeployResolves: the image of what runs before is looked up as the service's is, and
+// another digest of it is another thing to be run. What was read and sent back stays.
+func TestPreDeployResolves(t *testing.T) {
+	p := cluster(t, 1)[0]
+	p.push(t, "tool:1", digest("a"), "linux/amd64")
+	tooled := func() shoal.Spec {
+		return migrating("app:1", func(s *shoal.Spec) { s.PreDeploy.Image = "tool:1" })
+	}
+	p.must(t, deploy(tooled()))
+	s := p.service(t, "web")
+	if job := p.service(t, "web-pre-deploy").Spec; job.Digest != digest("a") || !slices.Equal(job.Platforms, []string{"linux/amd64"}) {
+		t.Errorf("job of %s for %v", job.Digest, job.Platforms)
+	}
+	read := s.Spec
+	p.push(t, "tool:1", digest("b"), "linux/amd64")
+	read.Labels = map[string]string{"a": "b"}
+	p.must(t, deploy(read))
+	if pre := p.service(t, "web").Spec.PreDeploy; pre.Digest != digest("a") || pre.For.Seq != 1 {
+		t.Errorf("what was read and sent back: %+v", pre)
+	}
+	p.must(t, deploy(tooled()))
+	if pre := p.service(t, "web").Spec.PreDeploy; pre.Digest != digest("b") || pre.For.Seq != 3 {
+		t.Errorf("the file again: %+v", pre)
+	}
+}

@@ -68,10 +68,11 @@ func (k *Desk) resolve(ctx context.Context, w shoal.Wish) (findings, error) {
 	}
 	for i := range w.Deploy.Specs {
 		s := &w.Deploy.Specs[i]
-		if old, _ := d.Service(s.Name); !returned(s, old) {
+		old, _ := d.Service(s.Name)
+		if !returned(s, old) {
 			ask(s.Image)
 		}
-		if s.PreDeploy != nil {
+		if s.PreDeploy != nil && s.PreDeploy.Image != "" && !returnedPre(s, old) {
 			ask(s.PreDeploy.Image)
 		}
 	}
